@@ -1,0 +1,1 @@
+"""Drone policies trained through differentiable physics and a neural control barrier function."""

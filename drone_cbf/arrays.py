@@ -1,0 +1,63 @@
+"""Array helpers whose gradients stay finite at singular points, and small tree tools."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""]
+Vector = Float[Array, "3"]
+Tree = TypeVar("Tree")
+
+
+def safe_norm(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch"]:
+    """Euclidean norm over the last axis, ``sqrt(|x|^2 + epsilon^2)``.
+
+    Smooth everywhere: at zero the value is ``epsilon`` and the gradient is zero, where the plain norm's is NaN.
+    The error is at most ``epsilon`` (same unit as ``vector``).
+    """
+    return jnp.sqrt(jnp.sum(vector * vector, axis=-1) + epsilon * epsilon)
+
+
+def unit(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch n"]:
+    """Direction of ``vector``; the zero vector maps to zero, with a finite gradient."""
+    return vector / safe_norm(vector, epsilon)[..., None]
+
+
+def softplus(x: ArrayLike, sharpness: float) -> Array:
+    """Smooth ``max(x, 0)``: ``log(1 + exp(sharpness x)) / sharpness``; exceeds it by at most ``log 2 / sharpness``."""
+    return jax.nn.softplus(sharpness * jnp.asarray(x)) / sharpness
+
+
+def smooth_cutoff(distance: ArrayLike, radius: ArrayLike) -> Array:
+    """Weight that is 1 up to half of ``radius`` and falls to 0 at ``radius`` with a continuous derivative.
+
+    ``distance`` and ``radius`` in metres, broadcast together.
+    """
+    x = jnp.clip(2.0 * jnp.asarray(distance) / radius - 1.0, 0.0, 1.0)
+    return 1.0 - x * x * (3.0 - 2.0 * x)
+
+
+def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
+    """The identity forward; multiplies the gradient by ``weight`` (0 stops it, 1 leaves it)."""
+
+    def scale(leaf: Array) -> Array:
+        stopped = jax.lax.stop_gradient(leaf)
+        return stopped + weight * (leaf - stopped)
+
+    return jax.tree.map(scale, tree)
+
+
+def tree_norm(tree: Tree) -> Scalar:
+    """Euclidean norm of all leaves together."""
+    leaves = jax.tree.leaves(tree)
+    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(())))
+
+
+def tree_all_finite(tree: Tree) -> Array:
+    """True when no leaf holds a NaN or an infinity."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

@@ -1,0 +1,213 @@
+"""Frozen, typed, range-checked settings of the whole system. Validated once, when built; unknown keys are refused.
+
+Every field says unit and allowed range; pydantic turns a violation into an error that names them. Defaults are the
+best values known from recorded runs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+SceneName = Literal["fixed_ring", "random_cloud", "forest"]
+GoalMode = Literal["trained", "shifted", "random"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+
+class PhysicsConfig(Section):
+    """Point mass with thrust lag, transport delay, drag and command limits (DESIGN 4, Dynamics)."""
+
+    time_step: float = Field(0.05, ge=0.005, le=0.2)
+    """Control period dt [s]; a command is held for one period."""
+    lag_time: float = Field(0.08, ge=0.0, le=0.5)
+    """Time constant 1/lambda of the thrust lag [s]; 0 means none."""
+    delay: float = Field(0.05, ge=0.0, le=0.2)
+    """Transport delay of a command [s]; need not be a multiple of the period."""
+    linear_drag: float = Field(0.3, ge=0.0, le=2.0)
+    """Drag per unit of air speed [1/s]."""
+    quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
+    """Drag per square of air speed [1/m]."""
+    max_acceleration: tuple[Positive, Positive, Positive] = (9.0, 9.0, 7.0)
+    """Largest command along each world axis [m/s^2], gravity already compensated."""
+    drone_radius: float = Field(0.12, gt=0.0, le=1.0)
+    """Radius of the sphere that encloses the drone [m]; surface closer than this is a collision."""
+    gradient_decay: float = Field(0.0, ge=0.0, le=10.0)
+    """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
+
+
+class SceneConfig(Section):
+    """Obstacles, starts and goals of the three scene families."""
+
+    obstacles: int = Field(28, ge=1, le=256)
+    """Obstacle slots of every scene; families that use fewer mask the rest."""
+    clearance: float = Field(0.45, ge=0.0, le=3.0)
+    """Smallest distance from a start or goal to any obstacle surface [m]."""
+    cloud_half_extent: tuple[Positive, Positive, Positive] = (3.0, 3.0, 1.2)
+    """Half size of the ``random_cloud`` box, centred on the origin [m]."""
+    cloud_obstacles: int = Field(24, ge=1, le=256)
+    """Spheres in ``random_cloud``."""
+    cloud_radius: tuple[Positive, Positive] = (0.1, 0.35)
+    """Smallest and largest sphere radius in ``random_cloud`` [m]."""
+    ring_radius: float = Field(1.6, gt=0.0, le=20.0)
+    """Radius of ``fixed_ring`` [m], in the horizontal plane through the origin."""
+    ring_obstacles: int = Field(8, ge=1, le=256)
+    """Spheres in ``fixed_ring``."""
+    ring_sphere_radius: float = Field(0.25, gt=0.0, le=5.0)
+    """Radius of each sphere of ``fixed_ring`` [m]."""
+    forest_length: float = Field(20.0, gt=5.0, le=200.0)
+    """Distance from the start line to the goal line of ``forest`` along x [m]."""
+    forest_spacing: float = Field(3.0, gt=1.0, le=20.0)
+    """Side of the square cell that holds one tree [m]."""
+    forest_jitter: float = Field(0.8, ge=0.0, le=5.0)
+    """Largest displacement of a tree from its cell's centre along x and y [m]."""
+    forest_radius: tuple[Positive, Positive] = (0.15, 0.4)
+    """Smallest and largest trunk radius [m]."""
+    forest_wind: float = Field(1.0, ge=0.0, le=10.0)
+    """Standard deviation of the horizontal mean wind in ``forest`` [m/s]; a fifth of it vertically."""
+    gust: float = Field(0.2, ge=0.0, le=1.0)
+    """Standard deviation of gusts as a fraction of the scene's wind setting."""
+    gust_time: float = Field(1.0, gt=0.0, le=60.0)
+    """Correlation time of gusts (Ornstein-Uhlenbeck) [s]."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> SceneConfig:
+        for name in ("cloud_obstacles", "ring_obstacles"):
+            if getattr(self, name) > self.obstacles:
+                raise ValueError(f"{name} = {getattr(self, name)} exceeds obstacles = {self.obstacles}; raise obstacles")
+        for name in ("cloud_radius", "forest_radius"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} = ({low}, {high}) must be ordered (smallest, largest)")
+        return self
+
+
+class SensorConfig(Section):
+    """Nearest-surface-point sensor and the estimate over time."""
+
+    range: float = Field(6.0, gt=0.5, le=50.0)
+    """Sensing radius [m]; surfaces beyond it are not seen."""
+    neighbours: int = Field(8, ge=1, le=64)
+    """Nodes of the graph: the nearest surface points kept."""
+    estimator: Literal["raw", "predictor_corrector"] = "predictor_corrector"
+    """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by ``gain``."""
+    gain: float = Field(0.3, gt=0.0, le=1.0)
+    """Correction gain of the predictor-corrector; 1 equals ``raw``."""
+
+
+class BarrierConfig(Section):
+    """Braking-distance barrier, its neural twin, and the class-K condition (DESIGN 4, Barrier)."""
+
+    kind: Literal["braking", "distance_hocbf"] = "braking"
+    """Analytic barrier: braking distance (relative degree one), or the original's soft-min distance (degree two)."""
+    safety_margin: float = Field(0.10, ge=0.0, le=1.0)
+    """Kept beyond the drone's radius [m]: r_safe = drone_radius + safety_margin."""
+    reaction_time: float = Field(0.15, ge=0.0, le=1.0)
+    """tau [s]: distance c tau is kept for lag, delay and sampling."""
+    braking: float = Field(5.0, gt=0.0, le=50.0)
+    """a_brake [m/s^2]; below max_acceleration, which leaves room to act."""
+    temperature: float = Field(0.03, gt=0.0, le=1.0)
+    """Soft-min temperature T [m]."""
+    class_k_gain: float = Field(2.0, gt=0.0, le=20.0)
+    """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
+    features: int = Field(48, ge=4, le=512)
+    """Width of the neural barrier's layers."""
+
+
+class FilterConfig(Section):
+    """CBF-QP: min 0.5 |u - u_nom|^2 + penalty * slack (DESIGN 4, Filter)."""
+
+    solver: Literal["exact", "qpax", "projected_gradient"] = "exact"
+    """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``: iterated."""
+    gradient: Literal["full", "identity", "stopped"] = "full"
+    """How gradients pass: to command and row, to the nominal command as identity, or not at all."""
+    penalty: float = Field(1000.0, gt=0.0, le=1e6)
+    """rho, the exact L1 weight of the slack, for a row whose largest coefficient is 1."""
+    authority: float = Field(1e-3, gt=0.0, le=1.0)
+    """Rows with max|a| below this cannot be enforced: the command passes through and is counted."""
+
+
+class PolicyConfig(Section):
+    """Goal-conditioned network: graph -> nominal command."""
+
+    features: int = Field(128, ge=4, le=1024)
+    """Width of the trunk."""
+    node_features: int = Field(48, ge=4, le=1024)
+    """Width of the per-node message."""
+    goal_scale: float = Field(4.0, gt=0.0, le=100.0)
+    """Goals farther than about this are seen as directions [m]."""
+
+
+class ObjectiveConfig(Section):
+    """Weights of the trajectory loss. Zero switches a term off."""
+
+    goal: float = Field(1.0, ge=0.0)
+    """Mean distance to the goal."""
+    final: float = Field(4.0, ge=0.0)
+    """Distance to the goal over the last second."""
+    final_speed: float = Field(1.0, ge=0.0)
+    """Speed over the last second."""
+    speed: float = Field(0.5, ge=0.0)
+    """Speed beyond ``max_speed``."""
+    max_speed: float = Field(6.0, gt=0.0, le=50.0)
+    """Cruise speed above which ``speed`` penalises [m/s]."""
+    effort: float = Field(0.002, ge=0.0)
+    """Squared command."""
+    smoothness: float = Field(0.002, ge=0.0)
+    """Squared change of command between steps."""
+    clearance: float = Field(2.0, ge=0.0)
+    """Approach within ``clearance_distance`` of a surface, times closing speed (DiffPhysDrone)."""
+    clearance_distance: float = Field(0.6, gt=0.0, le=5.0)
+    """Surface distance beyond the drone's radius under which ``clearance`` acts [m]."""
+    collision: float = Field(10.0, ge=0.0)
+    """Soft penetration depth (DiffPhysDrone's softplus)."""
+    slack: float = Field(10.0, ge=0.0)
+    """Slack of the filter."""
+    intervention: float = Field(0.02, ge=0.0)
+    """Squared difference of safe and nominal command."""
+    fallback: float = Field(1.0, ge=0.0)
+    """Squared nominal command where the solver fell back to braking."""
+
+
+class SystemConfig(Section):
+    """Everything that describes the drone, its world and its controller: inherited from the parent run."""
+
+    physics: PhysicsConfig = PhysicsConfig()
+    scene: SceneConfig = SceneConfig()
+    sensor: SensorConfig = SensorConfig()
+    barrier: BarrierConfig = BarrierConfig()
+    filter: FilterConfig = FilterConfig()
+    policy: PolicyConfig = PolicyConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+
+    @model_validator(mode="after")
+    def _braking_is_possible(self) -> SystemConfig:
+        limit = min(self.physics.max_acceleration)
+        if self.barrier.braking > limit:
+            raise ValueError(
+                f"barrier.braking = {self.barrier.braking} exceeds the smallest physics.max_acceleration = {limit}; "
+                "lower barrier.braking, or the barrier promises a stop the drone cannot make"
+            )
+        return self
+
+
+class OptimiserConfig(Section):
+    """AdamW with global-norm clipping and a cosine schedule."""
+
+    learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
+    """Peak learning rate."""
+    clip: float = Field(1.0, gt=0.0)
+    """Largest global gradient norm."""
+    weight_decay: float = Field(1e-5, ge=0.0)
+    """Decoupled weight decay."""
+    warmup: Fraction = 0.05
+    """Fraction of the steps over which the learning rate rises."""
+    final_fraction: Fraction = 0.05
+    """Learning rate at the last step, relative to the peak."""
