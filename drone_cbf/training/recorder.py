@@ -1,0 +1,45 @@
+"""What training tells the world: a small protocol that MLflow, a progress bar or a list can implement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Recorder(Protocol):
+    """Receives the progress of a training stage. Implementations must not block on slow storage for long."""
+
+    def begin(self, description: str, total_steps: int) -> None:
+        """A phase of ``total_steps`` updates starts (or its total changes); shown as a progress bar."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Figures of one update, by metric name (DESIGN 6), already on the host."""
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        """A complete, resumable state: a dictionary of pytrees; ``name`` is its folder below ``checkpoints/``."""
+
+    def event(self, step: int, text: str) -> None:
+        """Something a reader of the run should know: a stage boundary, an unmet threshold."""
+
+
+@dataclass
+class ListRecorder:
+    """Keeps everything in memory: for tests and notebooks."""
+
+    phases: list[tuple[str, int]] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    checkpoints: dict[str, Any] = field(default_factory=dict)
+    events: list[tuple[int, str]] = field(default_factory=list)
+
+    def begin(self, description: str, total_steps: int) -> None:
+        self.phases.append((description, total_steps))
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.rows.append({"step": float(step), **values})
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        self.checkpoints[name] = tree
+
+    def event(self, step: int, text: str) -> None:
+        self.events.append((step, text))
