@@ -33,12 +33,12 @@ def softplus(x: ArrayLike, sharpness: float) -> Array:
     return jax.nn.softplus(sharpness * jnp.asarray(x)) / sharpness
 
 
-def smooth_cutoff(distance: ArrayLike, radius: ArrayLike) -> Array:
-    """Weight that is 1 up to half of ``radius`` and falls to 0 at ``radius`` with a continuous derivative.
+def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) -> Array:
+    """Weight that is 1 up to ``full * radius`` and falls to 0 at ``radius`` with a continuous derivative.
 
     ``distance`` and ``radius`` in metres, broadcast together.
     """
-    x = jnp.clip(2.0 * jnp.asarray(distance) / radius - 1.0, 0.0, 1.0)
+    x = jnp.clip((jnp.asarray(distance) / radius - full) / (1.0 - full), 0.0, 1.0)
     return 1.0 - x * x * (3.0 - 2.0 * x)
 
 

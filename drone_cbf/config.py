@@ -39,7 +39,7 @@ class PhysicsConfig(Section):
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; surface closer than this is a collision."""
-    gradient_decay: float = Field(0.0, ge=0.0, le=10.0)
+    gradient_decay: float = Field(0.7, ge=0.0, le=10.0)
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
 
 
@@ -92,14 +92,18 @@ class SceneConfig(Section):
 class SensorConfig(Section):
     """Nearest-surface-point sensor and the estimate over time."""
 
-    range: float = Field(6.0, gt=0.5, le=50.0)
+    range: float = Field(8.0, gt=0.5, le=50.0)
     """Sensing radius [m]; surfaces beyond it are not seen."""
     neighbours: int = Field(8, ge=1, le=64)
     """Nodes of the graph: the nearest surface points kept."""
+    lookahead: float = Field(0.6, ge=0.0, le=5.0)
+    """Nearest is judged this long ahead at the present closing speed [s]; 0 ranks by distance alone."""
     estimator: Literal["raw", "predictor_corrector"] = "predictor_corrector"
     """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by ``gain``."""
     gain: float = Field(0.3, gt=0.0, le=1.0)
-    """Correction gain of the predictor-corrector; 1 equals ``raw``."""
+    """Correction gain of the predictor-corrector; 1 believes each observation."""
+    bias_gain: float = Field(0.05, ge=0.0, le=0.5)
+    """Gain of its estimate of unexplained acceleration (wind); 0 assumes still air."""
 
 
 class BarrierConfig(Section):
@@ -148,25 +152,25 @@ class PolicyConfig(Section):
 class ObjectiveConfig(Section):
     """Weights of the trajectory loss. Zero switches a term off."""
 
-    goal: float = Field(1.0, ge=0.0)
-    """Mean distance to the goal."""
+    goal: float = Field(4.0, ge=0.0)
+    """Mean distance to the goal, relative to the flight's length."""
     final: float = Field(4.0, ge=0.0)
     """Distance to the goal over the last second."""
     final_speed: float = Field(1.0, ge=0.0)
     """Speed over the last second."""
     speed: float = Field(0.5, ge=0.0)
     """Speed beyond ``max_speed``."""
-    max_speed: float = Field(6.0, gt=0.0, le=50.0)
+    max_speed: float = Field(5.0, gt=0.0, le=50.0)
     """Cruise speed above which ``speed`` penalises [m/s]."""
     effort: float = Field(0.002, ge=0.0)
     """Squared command."""
     smoothness: float = Field(0.002, ge=0.0)
     """Squared change of command between steps."""
-    clearance: float = Field(2.0, ge=0.0)
+    clearance: float = Field(8.0, ge=0.0)
     """Approach within ``clearance_distance`` of a surface, times closing speed (DiffPhysDrone)."""
     clearance_distance: float = Field(0.6, gt=0.0, le=5.0)
     """Surface distance beyond the drone's radius under which ``clearance`` acts [m]."""
-    collision: float = Field(10.0, ge=0.0)
+    collision: float = Field(80.0, ge=0.0)
     """Soft penetration depth (DiffPhysDrone's softplus)."""
     slack: float = Field(10.0, ge=0.0)
     """Slack of the filter."""

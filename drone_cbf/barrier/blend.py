@@ -1,0 +1,31 @@
+"""The barrier that is flown: analytic teacher and calibrated neural barrier, mixed by the curriculum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
+from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import Graph
+
+BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
+"""(neural parameters, calibration margin [m], blend) -> barrier."""
+
+
+def make_blended_barrier(system: SystemConfig) -> BlendedBarrier:
+    """h = (1 - blend) h_analytic + blend (h_neural - margin), ``blend`` in [0, 1].
+
+    At blend 1 only the network decides (the analytic term has zero weight); at 0 only the analytic barrier.
+    """
+    analytic = make_analytic_barrier(system)
+    neural = make_neural_barrier(system)
+
+    def blended(params: BarrierParams, margin: Scalar, blend: Scalar) -> Barrier:
+        blend = jnp.asarray(blend, jnp.float32)
+        return lambda graph: (1.0 - blend) * analytic(graph) + blend * (neural(params)(graph) - margin)
+
+    return blended

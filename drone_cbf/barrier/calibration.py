@@ -1,0 +1,98 @@
+"""Calibration of the neural barrier against the analytic one, and the audit of the analytic one against distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.barrier.rows import slopes
+from drone_cbf.perception.graphs import Graph
+
+BOUNDARY = 0.3
+"""A state is near the boundary when |h| is below this [m]."""
+CONFIDENCE = 0.999
+"""Quantile of the over-estimate that the margin covers."""
+
+
+@struct.dataclass
+class Comparison:
+    """Neural beside analytic barrier at one state."""
+
+    analytic: Scalar
+    """h [m]."""
+    neural: Scalar
+    """h without margin [m]."""
+    cosine: Scalar
+    """Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss."""
+
+
+def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:
+    """h [m] and its gradient (dh/dp, dh/dv / ``velocity_scale``), dimensionless, as one vector.
+
+    ``velocity_scale`` [s] brings both halves to the order of one: dh/dv is a time, about tau + c / a_brake.
+    """
+    at = slopes(barrier, graph)
+    return at.value, jnp.concatenate([at.by_position, at.by_velocity / velocity_scale])
+
+
+def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph], Comparison]:
+    """Function (analytic, neural, graph) -> :class:`Comparison`."""
+
+    def compare(analytic: Barrier, neural: Barrier, graph: Graph) -> Comparison:
+        true_value, true_gradient = sobolev_gradient(analytic, graph, velocity_scale)
+        value, gradient = sobolev_gradient(neural, graph, velocity_scale)
+        cosine = jnp.dot(true_gradient, gradient) / (safe_norm(true_gradient) * safe_norm(gradient))
+        return Comparison(analytic=true_value, neural=value, cosine=cosine)
+
+    return compare
+
+
+def calibration_margin(comparison: Comparison) -> float:
+    """99.9 % quantile of (h_neural - h_analytic) near the boundary [m], never negative.
+
+    ``comparison`` has a leading axis of held-out states. Without a state near the boundary there is no evidence, and
+    the margin is infinite.
+    """
+    analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
+    near = np.abs(analytic) < BOUNDARY
+    if not near.any():
+        return float("inf")
+    return max(0.0, float(np.quantile((neural - analytic)[near], CONFIDENCE)))
+
+
+def calibration_report(comparison: Comparison) -> dict[str, float]:
+    """Errors near the boundary [m], gradient cosine, and how many states stand behind them."""
+    analytic, neural, cosine = (np.asarray(x) for x in (comparison.analytic, comparison.neural, comparison.cosine))
+    near = np.abs(analytic) < BOUNDARY
+    error = (neural - analytic)[near] if near.any() else np.full(1, np.nan)
+    return {
+        "boundary_error_mean": float(np.abs(error).mean()),
+        "boundary_error_p99": float(np.quantile(np.abs(error), 0.99)),
+        "boundary_overestimate_p99": float(np.quantile(error, 0.99)),
+        "gradient_cosine": float(cosine[near].mean()) if near.any() else float("nan"),
+        "gradient_cosine_p01": float(np.quantile(cosine[near], 0.01)) if near.any() else float("nan"),
+        "margin": calibration_margin(comparison),
+        "states": float(analytic.size),
+        "states_near_boundary": float(near.sum()),
+    }
+
+
+def braking_audit(barrier: Array, clearance: Array) -> dict[str, float]:
+    """Audit of an analytic barrier against true distance, both [m] over the same states.
+
+    Reports mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two
+    should differ by the safety margin and the caution of the soft minimum alone; at speed by the braking distance.
+    """
+    difference = np.asarray(barrier) - np.asarray(clearance)
+    return {
+        "audit_difference_mean": float(difference.mean()),
+        "audit_difference_std": float(difference.std()),
+        "audit_difference_max": float(difference.max()),
+        "audit_correlation": float(np.corrcoef(np.asarray(barrier), np.asarray(clearance))[0, 1]),
+    }

@@ -1,0 +1,66 @@
+"""Neural graph control barrier function: attention over edges, continuous as nodes enter and leave.
+
+Differences from GCBF+ (Zhang et al., T-RO 2025): every attention weight is multiplied by a cutoff that vanishes at
+the graph's reach, and a constant "free space" node takes the attention that is left, so h neither jumps when a node
+appears nor is undefined when there is none. The head is linear in metres, not tanh: h is a distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
+
+BarrierParams = Any
+"""Variables of :class:`NeuralBarrier`, a flax pytree."""
+
+
+class NeuralBarrier(nn.Module):
+    """Graph -> h [m]. ``features``: width of the layers; ``free_value``: h of empty space [m]."""
+
+    features: int
+    free_value: float
+
+    @nn.compact
+    def __call__(self, graph: Graph) -> Scalar:
+        edges = edge_features(graph)
+        hidden = nn.silu(nn.Dense(self.features, name="edge_in")(edges * jnp.asarray(EDGE_SCALE)))
+        hidden = hidden + nn.silu(nn.Dense(self.features, name="edge_hidden")(hidden))
+        margin = nn.Dense(1, name="margin")(hidden)[:, 0] + edges[:, 6]
+        urgency = nn.Dense(1, name="urgency")(hidden)[:, 0] - 8.0 * margin
+        message = nn.Dense(self.features, name="message")(hidden)
+        # Softmax with the cutoff as prior weight; the last entry is free space, with logit 0 at its own value.
+        weights = jnp.append(node_weights(graph), 1.0)
+        logits = jnp.append(urgency, -8.0 * self.free_value)
+        logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
+        unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))  # a node of zero weight must not overflow to 0 * inf
+        attention = unnormalised / jnp.sum(unnormalised)
+        pooled = attention[:-1] @ message
+        correction = nn.Dense(self.features, name="update")(nn.silu(pooled))
+        correction = nn.Dense(1, use_bias=False, name="head", kernel_init=nn.initializers.zeros)(nn.silu(correction))[0]
+        crowded = 1.0 - attention[-1]
+        return jnp.dot(attention, jnp.append(margin, self.free_value)) + crowded * correction
+
+
+def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
+    """The network that ``system`` describes."""
+    return NeuralBarrier(features=system.barrier.features, free_value=system.sensor.range)
+
+
+def initial_barrier_params(system: SystemConfig, key: jax.Array) -> BarrierParams:
+    """Untrained parameters; shapes depend on ``system.barrier`` only."""
+    return neural_barrier_module(system).init(key, empty_graph(system.sensor))
+
+
+def make_neural_barrier(system: SystemConfig) -> Callable[[BarrierParams], Barrier]:
+    """Function from parameters to a :data:`Barrier`."""
+    module = neural_barrier_module(system)
+    return lambda params: lambda graph: module.apply(params, graph)

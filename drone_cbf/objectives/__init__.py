@@ -1,0 +1,1 @@
+"""Trajectory -> loss terms and figures. Never steps physics."""

@@ -1,0 +1,60 @@
+"""Distances between a flown trajectory and the scene, checked between the samples too."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import unit
+from drone_cbf.config import PhysicsConfig
+from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances, swept_distances
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.rollout import Trajectory
+
+
+@struct.dataclass
+class Approach:
+    """How near and how fast each obstacle comes."""
+
+    clearance: Float[Array, "t m"]
+    """Hull to surface [m]."""
+    speed: Float[Array, "t m"]
+    """Of approach [m/s], zero when receding."""
+
+
+def path(trajectory: Trajectory) -> Float[Array, "t+1 3"]:
+    """Positions of one flight, start to end [m]."""
+    return jnp.concatenate([trajectory.states.position, trajectory.last.position[None]])
+
+
+def velocities(trajectory: Trajectory) -> Float[Array, "t+1 3"]:
+    """Velocities of one flight, start to end [m/s]."""
+    return jnp.concatenate([trajectory.states.velocity, trajectory.last.velocity[None]])
+
+
+def swept_clearances(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Float[Array, "t m"]:
+    """Smallest distance of the drone's hull to each obstacle during each step [m]; negative is penetration."""
+    points = path(trajectory)
+    times = jnp.arange(points.shape[0] - 1) * physics.time_step
+
+    def during(start: Array, end: Array, time: Array) -> Array:
+        return swept_distances(scene.obstacles.at(time), start, end, physics.time_step)
+
+    return jax.vmap(during)(points[:-1], points[1:], times) - physics.drone_radius
+
+
+def approach(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Approach:
+    """Clearance and closing speed at the start of each step: smooth, cheaper than the swept check, for losses."""
+    times = jnp.arange(trajectory.states.position.shape[0]) * physics.time_step
+
+    def at(point: Array, velocity: Array, time: Array) -> Approach:
+        obstacles = scene.obstacles.at(time)
+        offset = point - nearest_surface_points(obstacles, point)
+        closing = -jnp.sum(unit(offset) * (velocity - obstacles.velocity), -1)
+        return Approach(
+            clearance=surface_distances(obstacles, point) - physics.drone_radius, speed=jnp.maximum(closing, 0.0)
+        )
+
+    return jax.vmap(at)(trajectory.states.position, trajectory.states.velocity, times)

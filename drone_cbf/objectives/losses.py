@@ -1,0 +1,80 @@
+"""Loss of one flight: goal, speed, effort, smoothness, clearance, and what the filter had to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from drone_cbf.arrays import Scalar, safe_norm
+from drone_cbf.config import SystemConfig
+from drone_cbf.objectives.clearance import approach, path, velocities
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.rollout import Trajectory
+from drone_cbf.safety.records import Status
+
+FINAL_TIME = 1.0
+"""Length of the stretch at the end of a flight over which reaching and staying is judged [s]."""
+COLLISION_SHARPNESS = 32.0
+"""Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)."""
+
+LossTerms = dict[str, Scalar]
+"""Weighted terms of the loss by name; their sum is the loss."""
+
+
+def final_steps(system: SystemConfig, horizon: int) -> int:
+    """Steps of the last second, at most the whole flight."""
+    return max(1, min(horizon, round(FINAL_TIME / system.physics.time_step)))
+
+
+def make_flight_loss(system: SystemConfig, *, filtered: bool) -> Callable[[Trajectory, Scene], LossTerms]:
+    """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter."""
+
+    def loss(trajectory: Trajectory, scene: Scene) -> LossTerms:
+        terms = _flight_terms(trajectory, scene, system) | _clearance_terms(trajectory, scene, system)
+        return terms | _filter_terms(trajectory, system) if filtered else terms
+
+    return loss
+
+
+def _flight_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) -> LossTerms:
+    weights = system.objective
+    distance = safe_norm(path(trajectory) - scene.goal, 0.01)[1:]
+    speed = safe_norm(velocities(trajectory), 0.01)[1:]
+    last = final_steps(system, distance.shape[0])
+    commands = jnp.concatenate([jnp.zeros((1, 3)), trajectory.decisions.command])
+    return {
+        "goal": weights.goal * jnp.mean(distance) / (1.0 + safe_norm(scene.start - scene.goal)),
+        "final": weights.final * jnp.mean(distance[-last:]),
+        "final_speed": weights.final_speed * jnp.mean(speed[-last:]),
+        "speed": weights.speed * jnp.mean(jax.nn.relu(speed - weights.max_speed) ** 2),
+        "effort": weights.effort * jnp.mean(jnp.sum(commands[1:] ** 2, -1)),
+        "smoothness": weights.smoothness * jnp.mean(jnp.sum(jnp.diff(commands, axis=0) ** 2, -1)),
+    }
+
+
+def _clearance_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) -> LossTerms:
+    """Closing speed times a barrier-like function of the surface distance (DiffPhysDrone, eq. 7-8)."""
+    weights = system.objective
+    seen = approach(trajectory, scene, system.physics)
+    urgency = 0.2 + jax.lax.stop_gradient(seen.speed)
+    near = jax.nn.relu(1.0 - seen.clearance / weights.clearance_distance) ** 2
+    inside = jax.nn.softplus(-COLLISION_SHARPNESS * seen.clearance) / COLLISION_SHARPNESS
+    return {
+        "clearance": weights.clearance * jnp.mean(jnp.sum(urgency * near, -1)),
+        "collision": weights.collision * jnp.mean(jnp.sum(urgency * inside, -1)),
+    }
+
+
+def _filter_terms(trajectory: Trajectory, system: SystemConfig) -> LossTerms:
+    weights = system.objective
+    decisions = trajectory.decisions
+    changed = jnp.sum((decisions.command - decisions.nominal) ** 2, -1)
+    fell_back = decisions.status == Status.FALLBACK
+    nominal = jnp.sum(jnp.where(fell_back[..., None], decisions.nominal, 0.0) ** 2, -1)
+    return {
+        "slack": weights.slack * jnp.mean(decisions.slack),
+        "intervention": weights.intervention * jnp.mean(changed),
+        "fallback": weights.fallback * jnp.mean(nominal),
+    }

@@ -1,0 +1,148 @@
+"""Figures of one flight: success, collision, violation, and how much the filter had to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.objectives.clearance import path, swept_clearances, velocities
+from drone_cbf.objectives.losses import final_steps
+from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
+from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
+from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.physics.point_mass import Motion, drag_acceleration
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.rollout import Trajectory
+from drone_cbf.safety.records import SLACK_TOLERANCE, Status
+
+GOAL_RADIUS = 0.2
+"""At the goal: within this distance of it [m] ..."""
+GOAL_SPEED = 0.2
+"""... and slower than this [m/s]."""
+
+
+@struct.dataclass
+class FlightMetrics:
+    """Figures of one flight."""
+
+    success: Bool[Array, ""]
+    """At the goal during the whole final second, without a collision."""
+    collision: Bool[Array, ""]
+    """The hull touched a surface, at a sample or between two."""
+    final_distance: Scalar
+    """Largest distance to the goal during the final second [m]."""
+    final_speed: Scalar
+    """At the end [m/s]."""
+    time_to_goal: Scalar
+    """Until the drone is at the goal and stays [s]; NaN if it does not."""
+    mean_speed: Scalar
+    """Path length over the time until the goal (or the end) [m/s]."""
+    smallest_clearance: Scalar
+    """Hull to surface [m]."""
+    effort: Scalar
+    """Time integral of the squared command [m^2/s^3]."""
+    violation: Float[Array, "t"]
+    """(-(dh/dt + alpha h))+ of the analytic barrier at the true state, command flown [m/s]."""
+    true_barrier: Float[Array, "t"]
+    """Analytic h at the true state [m]."""
+    relaxed: Float[Array, ""]
+    """Fraction of steps with slack above 1e-4."""
+    relax_mean: Scalar
+    """Mean slack [m/s]."""
+    intervened: Float[Array, ""]
+    """Fraction of steps on which the filter changed the command."""
+    fallback: Float[Array, ""]
+    """Fraction of steps flown by the braking fallback."""
+    no_authority: Float[Array, ""]
+    """Fraction of steps on which the row could not be enforced."""
+
+
+def true_graph(motion: Motion, scene: Scene, time: Scalar, system: SystemConfig) -> Graph:
+    """The graph of a drone in ``motion`` that a perfect sensor without neighbour limit would give at ``time`` [s]."""
+    everything = system.sensor.model_copy(update={"neighbours": system.scene.obstacles})
+    zero = jnp.zeros(3)
+    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(scene.obstacles.centre))
+    surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, exact, everything)
+    return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), everything)
+
+
+def true_barrier_rate(
+    barrier: Barrier, state: DroneState, command: Vector, scene: Scene, time: Scalar, system: SystemConfig
+) -> tuple[Scalar, Scalar]:
+    """h [m] and dh/dt [m/s] of ``barrier`` where ``command`` begins to act, with the true geometry of the surfaces.
+
+    Differentiates along the motion q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points
+    themselves, so curvature counts; independent of the flat-surface row that the filter uses.
+    """
+    model = nominal_params(system.physics)
+    motion = acting_motion(state, model, system.physics.time_step)
+    acceleration = command + drag_acceleration(motion.velocity, jnp.zeros(3), model)
+
+    def value(elapsed: Scalar) -> Scalar:
+        later = motion.replace(
+            position=motion.position + elapsed * motion.velocity, velocity=motion.velocity + elapsed * acceleration
+        )
+        return barrier(true_graph(later, scene, time + model.delay + elapsed, system))
+
+    return jax.jvp(value, (jnp.float32(0.0),), (jnp.float32(1.0),))
+
+
+def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
+    """Function from one flight to its figures."""
+    barrier = make_analytic_barrier(system)
+    dt = system.physics.time_step
+
+    def metrics(trajectory: Trajectory, scene: Scene) -> FlightMetrics:
+        decisions = trajectory.decisions
+        horizon = decisions.slack.shape[0]
+
+        def violation_at(state: DroneState, command: Vector, index: Scalar) -> tuple[Scalar, Scalar]:
+            h, rate = true_barrier_rate(barrier, state, command, scene, index * dt, system)
+            return jnp.maximum(-(rate + system.barrier.class_k_gain * h), 0.0), h
+
+        violation, true_barrier = jax.vmap(violation_at)(trajectory.states, decisions.command, jnp.arange(horizon))
+        clearance = jnp.min(swept_clearances(trajectory, scene, system.physics))
+        return FlightMetrics(
+            **_arrival(trajectory, scene, system, clearance < 0.0),
+            collision=clearance < 0.0,
+            smallest_clearance=clearance,
+            effort=dt * jnp.sum(decisions.command**2),
+            violation=violation,
+            true_barrier=true_barrier,
+            relaxed=jnp.mean(decisions.slack > SLACK_TOLERANCE),
+            relax_mean=jnp.mean(decisions.slack),
+            intervened=jnp.mean((decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)),
+            fallback=jnp.mean(decisions.status == Status.FALLBACK),
+            no_authority=jnp.mean(decisions.status == Status.NO_AUTHORITY),
+        )
+
+    return metrics
+
+
+def _arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Array) -> dict[str, Array]:
+    """Figures about reaching and staying at the goal."""
+    dt = system.physics.time_step
+    points = path(trajectory)
+    distance = jnp.linalg.norm(points - scene.goal, axis=-1)
+    speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
+    there = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
+    stays = jnp.flip(jnp.cumprod(jnp.flip(there))).astype(bool)
+    arrived = jnp.argmax(stays)
+    last = final_steps(system, points.shape[0] - 1)
+    under_way = jnp.where(stays[-1], arrived, points.shape[0] - 1)
+    lengths = jnp.linalg.norm(jnp.diff(points, axis=0), axis=-1)
+    flown = jnp.sum(jnp.where(jnp.arange(lengths.shape[0]) < under_way, lengths, 0.0))
+    return {
+        "success": jnp.all(there[-last:]) & ~collided,
+        "final_distance": jnp.max(distance[-last:]),
+        "final_speed": speed[-1],
+        "time_to_goal": jnp.where(stays[-1], arrived * dt, jnp.nan),
+        "mean_speed": flown / jnp.maximum(under_way * dt, dt),
+    }

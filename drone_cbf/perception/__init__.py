@@ -1,0 +1,1 @@
+"""From the world to what the controller knows: sensor, estimate over time, fixed-size masked graph."""

@@ -1,0 +1,73 @@
+"""What the drone sees: its own state and the nearest surface points, all with noise."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.config import SensorConfig
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
+
+
+@struct.dataclass
+class OwnMotion:
+    """What the drone measures of itself, world frame."""
+
+    position: Vector
+    """[m]."""
+    velocity: Vector
+    """[m/s]."""
+
+
+@struct.dataclass
+class Surfaces:
+    """Surface points around a place, world frame. Row i is obstacle i."""
+
+    points: Float[Array, "m 3"]
+    """Nearest point of each surface to that place [m]."""
+    velocity: Float[Array, "m 3"]
+    """Velocity of those points [m/s]."""
+    visible: Bool[Array, "m"]
+    """True for surfaces within the sensing radius; nothing else may be used."""
+
+
+@struct.dataclass
+class SensorNoise:
+    """Errors of one reading. Drawn for a whole flight before its scan: drawing dominates a step's cost otherwise."""
+
+    position: Vector
+    """[m]."""
+    velocity: Vector
+    """[m/s]."""
+    points: Float[Array, "m 3"]
+    """[m]."""
+
+
+def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
+    """Independent normal errors with standard deviation ``level`` [m, m/s] on every coordinate of one reading."""
+    errors = level * jax.random.normal(key, (obstacles + 2, 3), jnp.float32)
+    return SensorNoise(position=errors[0], velocity=errors[1], points=errors[2:])
+
+
+def observe_motion(state: DroneState, noise: SensorNoise) -> OwnMotion:
+    """Measure the drone's own position and velocity."""
+    return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
+
+
+def observe_surfaces(
+    obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig
+) -> Surfaces:
+    """Surface points nearest to ``around`` [m] among ``obstacles`` (as they stand now).
+
+    ``around`` need not be where the drone is: a range scan can be searched around the place where the next command
+    will act. Seen from anywhere else, the nearest point of a curved surface is another one, and looks farther away.
+    """
+    return Surfaces(
+        points=nearest_surface_points(obstacles, around) + noise.points,
+        velocity=obstacles.velocity,
+        visible=obstacles.active & (surface_distances(obstacles, around) < config.range),
+    )

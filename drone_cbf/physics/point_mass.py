@@ -1,0 +1,131 @@
+"""Point-mass dynamics with exact thrust lag and fractional transport delay (DESIGN 4, Dynamics).
+
+Within one period the delayed command is piecewise constant, so the lag is integrated in closed form:
+
+    a(t) = u + (a0 - u) exp(-t/T),   v(t) = v0 + (u + d) t + (a0 - u) T (1 - exp(-t/T)),
+
+with T the lag time and d the drag acceleration, held constant over a piece (first order in the period, the only
+discretisation error).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from flax import struct
+
+from drone_cbf.arrays import Scalar, Vector, safe_norm, scale_gradient
+from drone_cbf.physics.drone import DroneParams, DroneState
+
+SMALLEST_LAG = 1e-4
+"""Lag times below this [s] behave as none: exp(-dt/T) is already zero in float32 for every allowed period."""
+
+
+@struct.dataclass
+class Motion:
+    """The part of the state that one constant command carries forward."""
+
+    position: Vector
+    """[m]."""
+    velocity: Vector
+    """[m/s]."""
+    thrust: Vector
+    """[m/s^2]."""
+
+
+def drag_acceleration(velocity: Vector, wind: Vector, params: DroneParams) -> Vector:
+    """Acceleration by linear and quadratic drag of the air speed ``velocity - wind``, and ``params.bias`` [m/s^2]."""
+    air = velocity - wind
+    return params.bias - (params.linear_drag + params.quadratic_drag * safe_norm(air)) * air
+
+
+def advance(motion: Motion, command: Vector, duration: Scalar, wind: Vector, params: DroneParams) -> Motion:
+    """Motion after ``duration`` [s] under one constant (already delayed) ``command`` [m/s^2]."""
+    lag = jnp.maximum(params.lag_time, SMALLEST_LAG)
+    remaining = jnp.exp(-duration / lag)
+    transient = motion.thrust - command
+    drag = drag_acceleration(motion.velocity, wind, params)
+    steady = command + drag
+    gain_velocity = lag * (1.0 - remaining)
+    gain_position = lag * (duration - gain_velocity)
+    return Motion(
+        position=motion.position
+        + motion.velocity * duration
+        + 0.5 * steady * duration**2
+        + transient * gain_position,
+        velocity=motion.velocity + steady * duration + transient * gain_velocity,
+        thrust=command + transient * remaining,
+    )
+
+
+def decay_temporal_gradient(move: Callable[[Motion], Motion], motion: Motion, factor: float) -> Motion:
+    """``move(motion)``, with the back-propagated dp'/dp and dv'/dv multiplied by ``factor`` and nothing else.
+
+    Temporal gradient decay of DiffPhysDrone: forward values are unchanged, gradients through long chains of steps
+    shrink. The cross terms dp'/dv and all derivatives with respect to the command stay exact.
+    """
+    damped_position = motion.replace(position=scale_gradient(motion.position, factor))
+    damped_velocity = motion.replace(velocity=scale_gradient(motion.velocity, factor))
+    return move(motion).replace(position=move(damped_position).position, velocity=move(damped_velocity).velocity)
+
+
+def limit_command(command: Vector, params: DroneParams) -> Vector:
+    """The command the rotors can follow: each axis within its limit. Gradient is zero along a saturated axis."""
+    return jnp.clip(command, -params.max_acceleration, params.max_acceleration)
+
+
+def step(
+    state: DroneState, command: Vector, params: DroneParams, time_step: float, gradient_decay: float = 0.0
+) -> DroneState:
+    """State one period later. ``command`` [m/s^2] is sent now and acts after ``params.delay``.
+
+    With delay = m dt + r the period sees command m+1 for r seconds and command m for the rest, counting back from
+    the newest. ``gradient_decay`` is alpha [1/s]. The gust is left to :mod:`drone_cbf.physics.disturbances`.
+    """
+    commands = jnp.concatenate([limit_command(command, params)[None], state.queue])
+    whole = jnp.floor(params.delay / time_step + 1e-4)
+    older_for = jnp.clip(params.delay - whole * time_step, 0.0, time_step)
+    newest = whole.astype(jnp.int32)
+    wind = params.wind + state.gust
+
+    def move(motion: Motion) -> Motion:
+        motion = advance(motion, commands[newest + 1], older_for, wind, params)
+        return advance(motion, commands[newest], time_step - older_for, wind, params)
+
+    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
+    if gradient_decay:
+        motion = decay_temporal_gradient(move, motion, math.exp(-gradient_decay * time_step))
+    else:
+        motion = move(motion)
+    return state.replace(
+        position=motion.position,
+        velocity=motion.velocity,
+        thrust=motion.thrust,
+        queue=commands[: state.queue.shape[0]],
+    )
+
+
+def committed_motion(state: DroneState, params: DroneParams, time_step: float) -> Motion:
+    """Motion at the moment a command sent now begins to act: the queue played out, still air assumed."""
+    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
+    still = jnp.zeros(3, jnp.float32)
+    for age in reversed(range(state.queue.shape[0])):
+        duration = jnp.clip(params.delay - age * time_step, 0.0, time_step)
+        motion = advance(motion, state.queue[age], duration, still, params)
+    return motion
+
+
+def lag_free_equivalent(motion: Motion, params: DroneParams) -> Motion:
+    """The point q = p + T v with velocity z = v + T a, which a command moves without lag.
+
+    From v' = a and T a' = u - a follow q' = z and z' = u exactly (drag aside): a first-order lag is a double
+    integrator seen from a point T v ahead, so a relative-degree-one condition holds there without approximation, and
+    p, a convex average of past q, is safe with it before any flat obstacle.
+    """
+    return Motion(
+        position=motion.position + params.lag_time * motion.velocity,
+        velocity=motion.velocity + params.lag_time * motion.thrust,
+        thrust=jnp.zeros_like(motion.thrust),
+    )

@@ -1,0 +1,163 @@
+"""Random scenes: obstacles, a start, a goal and the air. One goal-conditioned policy flies all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import Vector
+from drone_cbf.config import GoalMode, SceneConfig, SceneName
+from drone_cbf.physics.obstacles import Obstacles, surface_distances
+
+CANDIDATES = 24
+"""Starts and goals drawn per scene; the first that keeps clear of the obstacles is taken."""
+SMALLEST_FLIGHT = 1.5
+"""Random starts and goals are at least this far apart [m]."""
+TRUNK_HALF_HEIGHT = 30.0
+"""Trunks reach far beyond any flight, so that there is no way over them [m]."""
+SHIFT = (0.6, -0.5, 0.4)
+"""Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]."""
+
+
+@struct.dataclass
+class Scene:
+    """A world to fly in: constants of one flight."""
+
+    obstacles: Obstacles
+    start: Vector
+    """[m]."""
+    start_velocity: Vector
+    """[m/s]."""
+    goal: Vector
+    """[m]."""
+    wind: Vector
+    """Mean wind [m/s]."""
+    gust: Vector
+    """Standard deviation of gusts [m/s]."""
+
+
+SceneSampler = Callable[[jax.Array], Scene]
+
+
+def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:
+    """Function from a key to one random scene of family ``name`` with goals as ``goals`` says.
+
+    ``trained``: the family's fixed goal; ``shifted``: that goal displaced; ``random``: anywhere sensible.
+    """
+    families = {"fixed_ring": _ring, "random_cloud": _cloud, "forest": _forest}
+
+    def sample(key: jax.Array) -> Scene:
+        scene = families[name](jax.random.fold_in(key, 0), goals, config)
+        if goals == "random" and name == "forest":
+            scene = _turned(scene, jax.random.uniform(jax.random.fold_in(key, 1), (), maxval=2.0 * math.pi))
+        return _cleared(scene, config.clearance)
+
+    return sample
+
+
+def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Array) -> Scene:
+    """The scene with its obstacles displaced and a moving start: the curriculum's ``augment``.
+
+    ``amount`` in [0, 1] scales displacements of up to 0.5 m and start velocities of 1 m/s (standard deviation).
+    """
+    shift_key, velocity_key = jax.random.split(key)
+    shift = 0.5 * amount * jax.random.uniform(shift_key, scene.obstacles.centre.shape, minval=-1.0)
+    velocity = amount * jax.random.normal(velocity_key, (3,))
+    obstacles = scene.obstacles.replace(centre=scene.obstacles.centre + shift)
+    return _cleared(scene.replace(obstacles=obstacles, start_velocity=velocity), clearance)
+
+
+def _ring(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
+    slot = jnp.arange(config.obstacles)
+    angle = 2.0 * jnp.pi * slot / config.ring_obstacles
+    centre = config.ring_radius * jnp.stack([jnp.cos(angle), jnp.sin(angle), 0.0 * angle], -1)
+    radius = jnp.full(config.obstacles, config.ring_sphere_radius)
+    return _box_flight(key, goals, config, _spheres(centre, radius, slot < config.ring_obstacles))
+
+
+def _cloud(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
+    centre_key, radius_key, flight_key = jax.random.split(key, 3)
+    half = jnp.asarray(config.cloud_half_extent)
+    centre = half * jax.random.uniform(centre_key, (config.obstacles, 3), minval=-1.0)
+    low, high = config.cloud_radius
+    radius = jax.random.uniform(radius_key, (config.obstacles,), minval=low, maxval=high)
+    active = jnp.arange(config.obstacles) < config.cloud_obstacles
+    return _box_flight(flight_key, goals, config, _spheres(centre, radius, active))
+
+
+def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Array) -> Obstacles:
+    return Obstacles(
+        centre=centre, radius=radius, half_height=jnp.zeros_like(radius), velocity=jnp.zeros_like(centre), active=active
+    )
+
+
+def _box_flight(key: jax.Array, goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
+    """A flight between two points of the cloud's box that keep clear of the obstacles where possible."""
+    start_key, goal_key = jax.random.split(key)
+    half = jnp.asarray(config.cloud_half_extent)
+    distances = jax.vmap(lambda point: jnp.min(surface_distances(obstacles, point)))
+    if goals == "random":
+        choices = half * jax.random.uniform(goal_key, (CANDIDATES, 3), minval=-1.0)
+        goal = choices[jnp.argmax(distances(choices) > config.clearance)]
+    else:
+        goal = jnp.asarray(SHIFT if goals == "shifted" else (0.0, 0.0, 0.0))
+    starts = half * jax.random.uniform(start_key, (CANDIDATES, 3), minval=-1.0)
+    apart = jnp.linalg.norm(starts - goal, axis=-1) > SMALLEST_FLIGHT
+    # Far enough comes first: an obstacle at the start is cleared away later, a start at the goal cannot be cured.
+    start = starts[jnp.argmax(2.0 * apart + (distances(starts) > config.clearance))]
+    zero = jnp.zeros(3)
+    return Scene(obstacles=obstacles, start=start, start_velocity=zero, goal=goal, wind=zero, gust=zero)
+
+
+def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
+    """Trees on a jittered grid, so that every gap can be passed; the flight crosses it along x, in wind."""
+    keys = jax.random.split(key, 6)
+    columns = max(1, math.floor((config.forest_length - 2.0) / config.forest_spacing))
+    rows = max(1, config.obstacles // columns)
+    slot = jnp.arange(config.obstacles)
+    grid = jnp.stack([1.0 + config.forest_spacing * (slot % columns + 0.5), slot // columns - 0.5 * (rows - 1)], -1)
+    grid = grid.at[:, 1].multiply(config.forest_spacing)
+    centre = grid + config.forest_jitter * jax.random.uniform(keys[0], grid.shape, minval=-1.0)
+    low, high = config.forest_radius
+    obstacles = Obstacles(
+        centre=jnp.concatenate([centre, jnp.zeros((config.obstacles, 1))], -1),
+        radius=jax.random.uniform(keys[1], (config.obstacles,), minval=low, maxval=high),
+        half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT),
+        velocity=jnp.zeros((config.obstacles, 3)),
+        active=slot < rows * columns,
+    )
+    side = jnp.array([0.0, 0.4 * rows * config.forest_spacing, 1.0])
+    start = side * jax.random.uniform(keys[2], (3,), minval=-1.0)
+    across = {"trained": jnp.zeros(3), "shifted": jnp.array([0.0, 3.0, 0.5])}.get(goals)
+    if across is None:
+        across = side * jax.random.uniform(keys[3], (3,), minval=-1.0)
+    spread = config.forest_wind * jnp.array([1.0, 1.0, 0.2])
+    return Scene(
+        obstacles=obstacles,
+        start=start,
+        start_velocity=jnp.zeros(3),
+        goal=across.at[0].set(config.forest_length),
+        wind=spread * jax.random.normal(keys[4], (3,)),
+        gust=config.gust * spread,
+    )
+
+
+def _turned(scene: Scene, yaw: Array) -> Scene:
+    """The scene rotated about the vertical through the origin, so that no direction of flight is special."""
+    cosine, sine = jnp.cos(yaw), jnp.sin(yaw)
+    rotation = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    rotation = rotation.at[:2, :2].set(jnp.array([[cosine, -sine], [sine, cosine]]))
+    obstacles = scene.obstacles.replace(centre=scene.obstacles.centre @ rotation.T)
+    return scene.replace(obstacles=obstacles, start=rotation @ scene.start, goal=rotation @ scene.goal)
+
+
+def _cleared(scene: Scene, clearance: float) -> Scene:
+    """The scene without the obstacles that stand nearer than ``clearance`` [m] to its start or goal."""
+    near_start = surface_distances(scene.obstacles, scene.start) < clearance
+    near_goal = surface_distances(scene.obstacles, scene.goal) < clearance
+    return scene.replace(obstacles=scene.obstacles.replace(active=scene.obstacles.active & ~near_start & ~near_goal))

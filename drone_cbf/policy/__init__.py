@@ -1,0 +1,1 @@
+"""Policies: graph -> nominal command."""

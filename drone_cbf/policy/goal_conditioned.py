@@ -1,0 +1,100 @@
+"""A memoryless goal-conditioned policy over the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import Vector, safe_norm, unit
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
+
+PolicyParams = Any
+"""Variables of :class:`GoalPolicy`, a flax pytree."""
+Policy = Callable[[PolicyParams, Graph], Vector]
+"""(parameters, graph) -> nominal command [m/s^2]."""
+
+
+AT_GOAL = 0.5
+"""Within about this distance the direction to the goal fades [m]: a hovering drone must not amplify a millimetre."""
+
+
+class GoalPolicy(nn.Module):
+    """Tracks a velocity towards the goal and adds what each obstacle asks for.
+
+    Scalars are learned from invariants (distances, speeds, angles); directions are geometry: away from the node,
+    sideways around it towards the goal, against the motion, up. So what is learned flying north holds flying east,
+    and the approach to the goal stays a precise spring-damper.
+    """
+
+    features: int
+    node_features: int
+    goal_scale: float
+    cruise_speed: float
+    max_acceleration: tuple[float, float, float]
+
+    @nn.compact
+    def __call__(self, graph: Graph) -> Vector:
+        distance = safe_norm(graph.goal)
+        far = graph.goal / (distance + self.goal_scale)
+        speed = safe_norm(graph.velocity)
+        own = jnp.stack(
+            [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
+            + [jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed]
+        )
+        messages, push = self._obstacles(graph, own)
+        hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
+        hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
+        pace, grip = nn.softplus(nn.Dense(2, name="gains", kernel_init=nn.initializers.zeros)(hidden) + 0.54)
+        wanted = 2.5 * grip * (pace * self.cruise_speed * far - graph.velocity) - graph.drag + push
+        limit = jnp.asarray(self.max_acceleration)
+        return limit * jnp.tanh(wanted / limit)
+
+    def _obstacles(self, graph: Graph, own: Float[Array, "f"]) -> tuple[Float[Array, "g"], Vector]:
+        """Pooled messages for the trunk, and the summed acceleration the nodes ask for [m/s^2]."""
+        away = unit(graph.relative_position)
+        towards = unit(graph.goal, AT_GOAL)
+        along = jnp.sum(away * towards, -1, keepdims=True)
+        around = towards - along * away
+        edges = edge_features(graph) * jnp.asarray(EDGE_SCALE)
+        receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / self.cruise_speed
+        lateral = graph.relative_velocity - self.cruise_speed * receding * away
+        context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
+        invariant = jnp.concatenate(
+            [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context], -1
+        )
+        message = nn.silu(nn.Dense(self.node_features, name="message_in")(invariant))
+        message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
+        weights = node_weights(graph)[:, None]
+        pooled = jnp.concatenate([jnp.sum(weights * message, 0), jnp.max(weights * message, 0)])
+        start = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
+        amount = weights * nn.Dense(4, name="push", kernel_init=start)(message)
+        up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), away.shape)
+        directions = jnp.stack([away, around, lateral / self.cruise_speed, up], 1)
+        return pooled, 10.0 * jnp.einsum("kd,kdx->x", amount, directions)
+
+
+def policy_module(system: SystemConfig) -> GoalPolicy:
+    """The network that ``system`` describes."""
+    return GoalPolicy(
+        features=system.policy.features,
+        node_features=system.policy.node_features,
+        goal_scale=system.policy.goal_scale,
+        cruise_speed=system.objective.max_speed,
+        max_acceleration=system.physics.max_acceleration,
+    )
+
+
+def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
+    """Untrained parameters."""
+    return policy_module(system).init(key, empty_graph(system.sensor))
+
+
+def make_policy(system: SystemConfig) -> Policy:
+    """Function (parameters, graph) -> nominal command, each axis within the drone's limit."""
+    return policy_module(system).apply

@@ -1,0 +1,167 @@
+"""The one scan: perception, policy, barrier, filter, physics. Stages differ only in what they plug in.
+
+Written for one drone in one scene; ``vmap`` gives batches. The scan carries the drone and its estimate; parameters
+and scene are constants; randomness is ``fold_in`` of the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.barrier.blend import make_blended_barrier
+from drone_cbf.barrier.neural import BarrierParams
+from drone_cbf.barrier.rows import read_barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, model_of, predict
+from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
+from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
+from drone_cbf.physics.disturbances import draw_gust, next_gust
+from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
+from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
+from drone_cbf.safety.filter import make_filter
+from drone_cbf.safety.records import Limits, Row, Status
+
+
+@struct.dataclass
+class Decision:
+    """What the controller decided in one step, and why."""
+
+    command: Vector
+    """Command flown [m/s^2]."""
+    nominal: Vector
+    """What the policy wanted [m/s^2]."""
+    barrier: Scalar
+    """h of the barrier that was used [m]; NaN without a filter."""
+    slack: Scalar
+    """By how much the CBF row was relaxed [m/s]."""
+    status: Scalar
+    """:class:`drone_cbf.safety.records.Status` as int32."""
+
+
+@struct.dataclass
+class ControllerParams:
+    """Everything a controller learns or is told, constant over a flight."""
+
+    policy: PolicyParams
+    barrier: BarrierParams
+    margin: Scalar
+    """Calibration margin of the neural barrier [m]."""
+    blend: Scalar
+    """0: analytic barrier, 1: neural barrier."""
+
+
+Controller = Callable[[ControllerParams, Graph], Decision]
+"""(parameters, graph) -> decision. Pure; one drone."""
+
+
+@struct.dataclass
+class Trajectory:
+    """One flight of ``t`` steps. ``states`` and ``graphs`` are before each step; ``last`` is where it ended."""
+
+    states: DroneState
+    graphs: Graph
+    """As the controller saw it: estimated, noisy."""
+    decisions: Decision
+    last: DroneState
+
+
+Rollout = Callable[[ControllerParams, Scene, Scalar, jax.Array], Trajectory]
+"""(controller parameters, scene, noise [m], key) -> trajectory."""
+
+
+def make_unfiltered_controller(system: SystemConfig) -> Controller:
+    """The policy alone: no barrier, no filter."""
+    policy = make_policy(system)
+
+    def decide(params: ControllerParams, graph: Graph) -> Decision:
+        nominal = policy(params.policy, graph)
+        return Decision(
+            command=nominal,
+            nominal=nominal,
+            barrier=jnp.float32(jnp.nan),
+            slack=jnp.float32(0.0),
+            status=jnp.int32(Status.NOMINAL),
+        )
+
+    return decide
+
+
+def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
+    """Stops the drone as fast as its limits allow, without reversing [m/s^2]: the fallback of the filter."""
+    return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
+
+
+def make_filtered_controller(system: SystemConfig) -> Controller:
+    """The policy behind the CBF-QP of the blended barrier."""
+    policy = make_policy(system)
+    blended = make_blended_barrier(system)
+    safety_filter = make_filter(system.filter)
+    model = nominal_params(system.physics)
+    limits = Limits(lower=-model.max_acceleration, upper=model.max_acceleration)
+
+    def decide(params: ControllerParams, graph: Graph) -> Decision:
+        nominal = policy(params.policy, graph)
+        barrier = blended(params.barrier, params.margin, params.blend)
+        reading = read_barrier(barrier, graph, system.barrier.class_k_gain)
+        fallback = braking_command(graph.velocity, model, system.physics.time_step)
+        safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
+        return Decision(
+            command=safe.command, nominal=nominal, barrier=reading.value, slack=safe.slack, status=safe.status
+        )
+
+    return decide
+
+
+def params_in(scene: Scene, system: SystemConfig) -> DroneParams:
+    """The configured drone in the air of ``scene``."""
+    return nominal_params(system.physics).replace(
+        wind=scene.wind, gust=scene.gust, gust_time=jnp.float32(system.scene.gust_time)
+    )
+
+
+def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, rematerialise: bool = False) -> Rollout:
+    """Function that flies ``horizon`` steps of one scene.
+
+    ``rematerialise`` recomputes each step in the backward pass: less memory and, on CPU, less time when training.
+    """
+    physics = system.physics
+    dt = physics.time_step
+    correct = make_correction(system.sensor, dt)
+    model = nominal_params(physics)  # what the controller knows: the drone, not the wind
+
+    def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
+        actual = params_in(scene, system)
+        state = initial_state(scene.start, scene.start_velocity, physics)
+        steps = jnp.arange(horizon)
+        slots = scene.obstacles.radius.shape[0]
+        noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, 2 * index)))(steps)
+        gusts = jax.vmap(lambda index: draw_gust(actual, dt, jax.random.fold_in(key, 2 * index + 1)))(steps)
+
+        def one_step(carry: tuple[DroneState, Estimate], now: tuple[Scalar, SensorNoise, Vector]):
+            state, predicted = carry
+            index, errors, gust = now
+            estimate = correct(predicted, observe_motion(state, errors))
+            believed = model_of(estimate, model)
+            motion = acting_motion(estimate.drone, believed, dt)
+            surfaces = observe_surfaces(scene.obstacles.at(index * dt), motion.position, errors, system.sensor)
+            graph = graph_at(motion, surfaces, scene.goal, believed, system.sensor)
+            decision = controller(params, graph)
+            following = step(state, decision.command, actual, dt, physics.gradient_decay)
+            following = following.replace(gust=next_gust(state.gust, gust, actual, dt))
+            carry = (following, predict(estimate, decision.command, model, dt))
+            return carry, (state, graph, decision)
+
+        body = jax.checkpoint(one_step) if rematerialise else one_step
+        first = observe_motion(state, jax.tree.map(lambda errors: errors[0], noises))
+        start = (state, first_estimate(first, state))
+        (last, _), (states, graphs, decisions) = jax.lax.scan(body, start, (steps, noises, gusts))
+        return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last)
+
+    return rollout

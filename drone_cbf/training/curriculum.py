@@ -1,0 +1,66 @@
+"""The curriculum of joint training: a schema-checked list of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError
+
+from drone_cbf.config import Fraction, Section
+from drone_cbf.errors import ConfigError
+
+
+class Stage(Section):
+    """Conditions of one stretch of training, and what must hold at its end."""
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9_.-]+$")
+    """Shown in charts and checkpoints."""
+    steps: int = Field(ge=1, le=100_000)
+    """Updates."""
+    noise: float = Field(0.0, ge=0.0, le=1.0)
+    """Observation noise [m, m/s]; each flight draws its own level up to this one."""
+    blend: Fraction = 1.0
+    """0: analytic barrier, 1: neural barrier; the filter uses this mixture."""
+    augment: Fraction = 0.0
+    """Displacement of obstacles and start velocity, as a fraction of 0.5 m and 1 m/s."""
+    horizon: int = Field(180, ge=1, le=2000)
+    """Steps of a flight."""
+    success_threshold: Fraction = 0.0
+    """Smallest success rate, measured under this stage's own conditions at its end."""
+    violation_threshold: float = Field(1e6, ge=0.0)
+    """Largest 99.9 % quantile of the CBF violation [m/s], likewise."""
+
+
+class Curriculum(Section):
+    """Stages in the order in which they are trained."""
+
+    name: str = Field(min_length=1, max_length=60)
+    """What runs are compared by."""
+    description: str = ""
+    """One line for the reader of a run."""
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
+    """At least one."""
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def parse_curriculum(content: object, source: str) -> Curriculum:
+    """Check ``content`` (a parsed YAML document) against the schema.
+
+    Raises:
+        ConfigError: names the file, the field, the value and what is allowed.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"curriculum {source}: expected a mapping with 'name' and 'stages', found {content!r:.60}")
+    try:
+        return Curriculum.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        value = "" if first["type"] == "missing" else f" = {first['input']!r:.60}"
+        raise ConfigError(
+            f"curriculum {source}: {field}{value}: {first['msg']}; see projects/curricula/default.yaml for an example"
+        ) from error

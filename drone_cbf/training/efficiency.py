@@ -1,0 +1,112 @@
+"""Stage one: a policy that flies, by back-propagation through time without a safety layer (DiffPhysDrone)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from drone_cbf.arrays import Scalar, tree_norm
+from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.objectives.summaries import flight_report, quick_figures
+from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
+from drone_cbf.training.batches import make_batch_sampler
+from drone_cbf.training.checks import check_finite
+from drone_cbf.training.flights import make_flight_measure, report_key
+from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.recorder import Recorder
+from drone_cbf.training.settings import EfficiencySettings
+
+REPORT_FLIGHTS = 510
+"""Flights behind the final figures of the stage."""
+
+
+@struct.dataclass
+class EfficiencyState:
+    """All that evolves: what a resume needs."""
+
+    policy: PolicyParams
+    optimiser: optax.OptState
+    step: Scalar
+
+
+@dataclass(frozen=True)
+class EfficiencyResult:
+    """What the stage hands on."""
+
+    policy: PolicyParams
+    report: dict[str, float]
+
+
+def unfiltered(policy: PolicyParams) -> ControllerParams:
+    """Controller parameters of a policy that flies alone."""
+    return ControllerParams(policy=policy, barrier=None, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
+
+
+def make_efficiency_update(
+    system: SystemConfig, settings: EfficiencySettings, optimiser: optax.GradientTransformation
+) -> Callable[[EfficiencyState, jax.Array], tuple[EfficiencyState, dict[str, Scalar]]]:
+    """Function (state, root key) -> (state, figures): one update on a fresh batch of scenes."""
+    rollout = make_rollout(system, make_unfiltered_controller(system), settings.horizon, rematerialise=True)
+    flight_loss = make_flight_loss(system, filtered=False)
+    sample = make_batch_sampler(system, settings.scenes, settings.batch)
+
+    def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Any]]:
+        scene_key, flight_key = jax.random.split(key)
+        scenes = sample(scene_key, 0.5)
+        keys = jax.random.split(flight_key, settings.batch)
+        fly = jax.vmap(rollout, in_axes=(None, 0, None, 0))
+        trajectories = fly(unfiltered(policy), scenes, jnp.float32(0.0), keys)
+        terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(trajectories, scenes))
+        figures = quick_figures(trajectories, scenes, system)
+        return sum(terms.values()), {"terms": terms, "figures": figures}
+
+    def update(state: EfficiencyState, root: jax.Array) -> tuple[EfficiencyState, dict[str, Scalar]]:
+        key = jax.random.fold_in(root, state.step)
+        (total, aux), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy, key)
+        changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
+        figures = {f"loss/{name}": value for name, value in aux["terms"].items()} | aux["figures"]
+        figures |= {"loss/total": total, "grad_norm/policy": tree_norm(gradient)}
+        policy = optax.apply_updates(state.policy, changes)
+        return EfficiencyState(policy=policy, optimiser=optimiser_state, step=state.step + 1), figures
+
+    return update
+
+
+def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorder: Recorder) -> EfficiencyResult:
+    """Train a policy from scratch.
+
+    Raises:
+        TrainingError: the loss or its gradient became non-finite.
+    """
+    root = jax.random.key(settings.seed)
+    optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
+    policy = initial_policy_params(system, report_key(root, 0))
+    state = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0))
+    update = jax.jit(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
+    recorder.begin("efficiency", settings.steps)
+    for step in range(settings.steps):
+        state, figures = update(state, root)
+        values = {name: float(value) for name, value in figures.items()}
+        recorder.metrics(step, values)
+        check_finite(values, step)
+    report = measure_policy(system, settings, state.policy, root)
+    tree = {"policy": state.policy, "optimiser": state.optimiser, "step": state.step}
+    recorder.checkpoint(settings.steps, tree, "final")
+    return EfficiencyResult(policy=state.policy, report=report)
+
+
+def measure_policy(
+    system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
+) -> dict[str, float]:
+    """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
+    controller = make_unfiltered_controller(system)
+    measure = make_flight_measure(system, controller, settings.scenes, REPORT_FLIGHTS, settings.horizon)
+    return flight_report(measure(unfiltered(policy), jnp.float32(0.0), jnp.float32(0.0), report_key(root, 1)))

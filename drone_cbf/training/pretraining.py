@@ -1,0 +1,175 @@
+"""Stage two: the neural barrier learns the analytic one, value and gradient, on sampled and on flown states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from drone_cbf.arrays import Scalar, safe_norm, tree_norm
+from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.calibration import Comparison, braking_audit, calibration_report, make_comparison
+from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
+from drone_cbf.barrier.samples import make_graph_sampler
+from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.training.batches import make_batch_sampler
+from drone_cbf.training.checks import check_finite
+from drone_cbf.training.flights import make_graph_collector, report_key
+from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.recorder import Recorder
+from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
+from drone_cbf.training.sobolev import make_sobolev_loss, velocity_scale
+
+SCENES_PER_BATCH = 64
+"""Random scenes among which the sampled states of one batch are spread."""
+COLLECTED_FLIGHTS = 192
+"""Flights of the parent's policy whose states are learned from; as many other ones are held out."""
+COLLECTED_NOISE = 0.05
+"""Each collected flight draws its observation noise up to this [m]."""
+KEPT_NEAR_BOUNDARY = 16_384
+"""Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
+VALIDATE_EVERY = 250
+"""Updates between two points of the validation curve."""
+
+
+@struct.dataclass
+class PretrainingState:
+    """All that evolves: what a resume needs."""
+
+    barrier: BarrierParams
+    optimiser: optax.OptState
+    step: Scalar
+
+
+@dataclass(frozen=True)
+class PretrainingResult:
+    """What the stage hands on."""
+
+    barrier: BarrierParams
+    margin: float
+    """Calibration margin [m]."""
+    report: dict[str, float]
+    comparison: Comparison
+    """Held-out closed-loop states, for the calibration figure."""
+
+
+def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Graph:
+    """The ``count`` graphs (leading axis) with the smallest analytic |h|."""
+    value = jax.lax.map(make_analytic_barrier(system), graphs, batch_size=4096)
+    order = jnp.argsort(jnp.abs(value))[:count]
+    return jax.tree.map(lambda x: x[order], graphs)
+
+
+def make_pretraining_update(
+    system: SystemConfig, settings: PretrainingSettings, optimiser: optax.GradientTransformation
+) -> Callable[[PretrainingState, Graph, jax.Array], tuple[PretrainingState, dict[str, Scalar]]]:
+    """Function (state, flown graphs, root key) -> (state, figures): one update on a fresh batch."""
+    loss_terms = make_sobolev_loss(system)
+    flown_count = round(settings.policy_states * settings.batch)
+    sample = make_sampled_batch(system, settings.batch - flown_count)
+
+    def loss(barrier: BarrierParams, graphs: Graph) -> tuple[Scalar, dict[str, Scalar]]:
+        terms = loss_terms(barrier, graphs)
+        return sum(terms.values()), terms
+
+    def update(state: PretrainingState, flown: Graph, root: jax.Array) -> tuple[PretrainingState, dict[str, Scalar]]:
+        sample_key, pick_key = jax.random.split(jax.random.fold_in(root, state.step))
+        picked = jax.random.randint(pick_key, (flown_count,), 0, flown.mask.shape[0])
+        graphs = jax.tree.map(lambda a, b: jnp.concatenate([a, b[picked]]), sample(sample_key), flown)
+        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs)
+        changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
+        figures = {f"loss/{name}": value for name, value in terms.items()}
+        figures |= {"loss/total": total, "grad_norm/cbf": tree_norm(gradient)}
+        barrier = optax.apply_updates(state.barrier, changes)
+        return PretrainingState(barrier=barrier, optimiser=optimiser_state, step=state.step + 1), figures
+
+    return update
+
+
+def make_sampled_batch(system: SystemConfig, count: int) -> Callable[[jax.Array], Graph]:
+    """Function from a key to ``count`` random states (leading axis) of fresh scenes of every family."""
+    scenes_count = max(1, min(SCENES_PER_BATCH, count))
+    sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
+    sample_graph = make_graph_sampler(system)
+
+    def sample(key: jax.Array) -> Graph:
+        scene_key, state_key = jax.random.split(key)
+        scenes = sample_scenes(scene_key, 1.0)
+        chosen = jax.tree.map(lambda x: x[jnp.arange(count) % scenes_count], scenes)
+        return jax.vmap(sample_graph)(chosen, jax.random.split(state_key, count))
+
+    return sample
+
+
+def make_comparer(system: SystemConfig) -> Callable[[BarrierParams, Graph], Comparison]:
+    """Compiled function (parameters, graphs with a leading axis) -> neural beside analytic barrier."""
+    analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)
+    compare = make_comparison(velocity_scale(system))
+
+    @jax.jit
+    def comparer(params: BarrierParams, graphs: Graph) -> Comparison:
+        return jax.lax.map(lambda graph: compare(analytic, neural(params), graph), graphs, batch_size=4096)
+
+    return comparer
+
+
+def pretrain_barrier(
+    system: SystemConfig, settings: PretrainingSettings, policy: PolicyParams, recorder: Recorder
+) -> PretrainingResult:
+    """Train the neural barrier from scratch and calibrate it on held-out flights that it filters itself.
+
+    Raises:
+        TrainingError: the loss or its gradient became non-finite.
+    """
+    root = jax.random.key(settings.seed)
+    optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
+    barrier = initial_barrier_params(system, report_key(root, 0))
+    state = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
+    controller = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
+    alone = _collector(system, filtered=False)
+    flown = nearest_to_boundary(alone(controller, report_key(root, 1)), system, KEPT_NEAR_BOUNDARY)
+    held_out = nearest_to_boundary(alone(controller, report_key(root, 2)), system, KEPT_NEAR_BOUNDARY)
+    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
+    compare = make_comparer(system)
+
+    recorder.begin("pretrain_cbf", settings.steps)
+    for step in range(settings.steps):
+        state, figures = update(state, flown, root)
+        values = {name: float(value) for name, value in figures.items()}
+        if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
+            report = calibration_report(compare(state.barrier, held_out))
+            values |= {f"validation/{name}": value for name, value in report.items()}
+        recorder.metrics(step, values)
+        check_finite(values, step)
+
+    closed_loop = _collector(system, filtered=True)(controller.replace(barrier=state.barrier), report_key(root, 3))
+    comparison = compare(state.barrier, nearest_to_boundary(closed_loop, system, KEPT_NEAR_BOUNDARY))
+    report = calibration_report(comparison) | audit_analytic_barrier(system, report_key(root, 4))
+    tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
+    recorder.checkpoint(settings.steps, tree, "final")
+    return PretrainingResult(barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison)
+
+
+def _collector(system: SystemConfig, *, filtered: bool):
+    controller = make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
+    return make_graph_collector(
+        system, controller, ALL_SCENES, flights=COLLECTED_FLIGHTS, horizon=180, noise=COLLECTED_NOISE, augment=1.0
+    )
+
+
+def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
+    """Analytic barrier at rest against true clearance over random states: how cautious is the teacher itself?"""
+    graphs = jax.jit(make_sampled_batch(system, count))(key)
+    resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
+    value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
+    nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius
+    seen = np.asarray(graphs.mask.any(-1))
+    return braking_audit(np.asarray(value)[seen], np.asarray(nearest)[seen])
