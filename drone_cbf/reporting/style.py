@@ -1,0 +1,118 @@
+"""The one place for colours, sizes and fonts. Nothing is applied on import: figures are drawn inside ``styled``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette (2008): told apart under every common colour blindness, and in grey print by lightness.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442",
+)  # fmt: skip
+INK, MUTED, FAINT, PAPER = "#1F2933", "#66727F", "#E3E7EB", "#FFFFFF"
+CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
+
+COLLISION = "#C1121F"
+"""Reserved: nothing but a collision (or a failed requirement) is drawn in this red."""
+OBSTACLE, OBSTACLE_EDGE, HALO = "#9AA5B1", "#52606D", "#DDE2E7"
+ACTED = ORANGE
+"""Where the filter changed the nominal command."""
+BARRIER, TRUE_BARRIER = BLUE, INK
+SAFE_SCALE, ERROR_SCALE = "RdBu", "PuOr_r"
+"""Diverging colour maps of h (red: cannot stop, blue: can) and of its error (orange: over-estimate)."""
+
+DPI = 150
+SMALL, BODY, HEADING = 8.0, 9.0, 12.0
+"""Font sizes [pt]."""
+THIN, LINE, BOLD = 0.8, 1.6, 2.6
+"""Line widths [pt]."""
+PANEL = 3.6
+"""Side of one small multiple [inch]."""
+
+_RC = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": BODY,
+    "axes.titlesize": BODY + 0.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.labelsize": BODY,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": THIN,
+    "axes.facecolor": PAPER,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.formatter.useoffset": False,
+    "grid.color": FAINT,
+    "grid.linewidth": THIN,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "lines.linewidth": LINE,
+    "figure.dpi": DPI,
+    "figure.facecolor": PAPER,
+    "figure.titlesize": HEADING,
+    "figure.titleweight": "bold",
+    "text.color": INK,
+}
+
+_Parameters = ParamSpec("_Parameters")
+
+
+def styled(draw: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
+    """Run ``draw`` under this project's matplotlib settings; the caller's settings are untouched."""
+
+    @functools.wraps(draw)
+    def drawn(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
+        # From the defaults, so that a user's matplotlibrc cannot make two reports of one run look different.
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_RC)
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new_figure(width: float, height: float, title: str | None = None) -> Figure:
+    """A figure of its own [inch], unknown to pyplot: it is freed with its last reference."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.07, w_pad=0.06)
+    if title:
+        figure.suptitle(title, x=0.012, ha="left")
+    return figure
+
+
+def speed_scale() -> Colormap:
+    """Viridis without its lightest tenth, which vanishes on white paper."""
+    return LinearSegmentedColormap.from_list("speed", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 64)))
+
+
+def speed_scale_hex(stops: int = 11) -> list[tuple[float, str]]:
+    """The same scale for the browser: (fraction, "#rrggbb") pairs."""
+    scale = speed_scale()
+    return [(float(fraction), to_hex(scale(fraction))) for fraction in np.linspace(0.0, 1.0, stops)]
+
+
+def say_empty(axes: Axes, text: str) -> None:
+    """Write why a panel holds no data, in its middle, and drop its meaningless scale."""
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=SMALL)
+
+
+def few_ticks() -> MaxNLocator:
+    """At most five round ticks."""
+    return MaxNLocator(4, steps=[1, 2, 5, 10])

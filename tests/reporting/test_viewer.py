@@ -1,0 +1,138 @@
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from drone_cbf.reporting import viewer
+from drone_cbf.reporting.viewer import MOST_FRAMES, frame_steps, interactive_viewer
+
+from .conftest import forest, spheres
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text of each script."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, text):
+        if self.tags and self.tags[-1][0] == "script" and self.scripts:
+            self.scripts[-1] += text
+
+
+def embedded(text: str) -> dict:
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.S)[1])
+
+
+def test_the_page_needs_no_network_and_forbids_it(make_flight):
+    text = interactive_viewer([make_flight(steps=5)], "t")
+    page = Page(text)
+    assert len(page.scripts) == 3 and len(page.scripts[0]) > 3_000_000, "plotly.js is inside"
+    assert not [attrs for _, attrs in page.tags if {"src", "href"} & set(attrs)]
+    policy = next(a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'") and "http" not in policy
+    assert len(text.encode()) < viewer.LARGEST_PAGE
+
+
+def test_there_is_one_frame_per_state_with_the_recorded_values(make_flight):
+    flight = make_flight(steps=50)
+    shown = embedded(interactive_viewer([flight], "t"))["flights"][0]
+    assert np.allclose(shown["time"], flight.times) and np.allclose(
+        np.transpose(shown["position"]), flight.position, atol=1e-4
+    )
+    for name, values in (
+        ("clearance", flight.clearance),
+        ("barrier", flight.barrier),
+        ("analytic", flight.analytic_barrier),
+    ):
+        assert np.allclose(shown[name], np.append(values, values[-1]), atol=1e-4), name
+    assert np.allclose(shown["speed"], flight.speed, atol=1e-4)
+    assert shown["acted"][:-1] == flight.acted.astype(int).tolist()
+
+
+def test_a_long_flight_is_thinned_evenly_and_keeps_its_last_state_and_its_contact(make_flight):
+    steps = 2 * MOST_FRAMES + 7
+    flight = make_flight(steps=3)
+    long = {name: np.resize(getattr(flight, name), (steps, 3)) for name in ("command", "nominal")}
+    long |= {name: np.ones(steps) for name in ("barrier", "analytic_barrier", "slack", "status")}
+    touch = np.where(np.arange(steps) == 700, -0.1, 1.0)
+    path = np.linspace(0, 1, steps + 1)[:, None] * np.ones(3)
+    flight = dataclasses.replace(flight, position=path, velocity=path, clearance=touch, collided=True, **long)
+    shown = embedded(interactive_viewer([flight], "t"))["flights"][0]
+    assert len(shown["time"]) == len(frame_steps(steps)) <= MOST_FRAMES + 1
+    assert np.isclose(shown["time"][-1], steps * flight.time_step)
+    assert min(shown["clearance"]) == -0.1, "the step of contact is between two frames"
+
+
+@pytest.mark.parametrize("steps", [1, 2, MOST_FRAMES - 1, MOST_FRAMES, MOST_FRAMES + 1, 3 * MOST_FRAMES + 1])
+def test_frames_start_at_zero_end_at_the_last_state_and_never_repeat(steps):
+    shown = frame_steps(steps)
+    assert shown[0] == 0 and shown[-1] == steps and (np.diff(shown) > 0).all()
+    assert len(shown) <= MOST_FRAMES + 1
+
+
+def test_scenes_are_stored_once_and_hold_the_active_obstacles(make_flight):
+    flights = [make_flight(name=str(k), obstacles=spheres(k // 2), steps=4) for k in range(4)]
+    data = embedded(interactive_viewer(flights, "t"))
+    assert [flight["scene"] for flight in data["flights"]] == [0, 0, 1, 1]
+    for scene, flight in zip(data["scenes"], flights[::2], strict=True):
+        centres = [obstacle[:2] for obstacle in scene["obstacles"]]
+        assert np.allclose(centres, flight.obstacles.table()[:, :2], atol=1e-4)
+
+
+def test_trunks_are_cut_to_the_flown_heights(make_flight):
+    scene = embedded(interactive_viewer([make_flight(obstacles=forest(), start=(-9, 0, 1.5), steps=10)], "t"))[
+        "scenes"
+    ][0]
+    heights = np.concatenate([[row[0] for row in obstacle[2]] for obstacle in scene["obstacles"]])
+    assert len(scene["obstacles"]) == len(forest().table())
+    assert heights.min() >= scene["heights"][0] and heights.max() <= scene["heights"][1] < 4.0
+
+
+def test_missing_values_become_gaps_and_hostile_names_stay_text(make_flight):
+    flight = make_flight(steps=3, name="</script><b>@PLOTLY@")
+    flight = dataclasses.replace(flight, barrier=np.array([np.nan, 1.0, 2.0]), clearance=np.full(3, np.inf))
+    text = interactive_viewer([flight], "a <b> & c")
+    shown = embedded(text)["flights"][0]
+    assert shown["name"] == "</script><b>@PLOTLY@" and shown["barrier"] == [None, 1.0, 2.0, 2.0]
+    assert shown["clearance"] == [None] * 4 and "<h1>a &lt;b&gt; &amp; c</h1>" in text
+
+
+def test_no_flights_and_too_large_a_page_are_clear_errors(make_flight, monkeypatch):
+    with pytest.raises(ValueError, match="no flights"):
+        interactive_viewer([], "t")
+    monkeypatch.setattr(viewer, "LARGEST_PAGE", 1_000_000)
+    with pytest.raises(ValueError, match="show fewer flights"):
+        interactive_viewer([make_flight(steps=3)], "t")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_a_browser_runs_the_page_and_shows_the_chosen_frame(make_flight, tmp_path):
+    flights = [make_flight(name="first", steps=20), make_flight(name="second", steps=30, filtered=False)]
+    (tmp_path / "view.html").write_text(interactive_viewer(flights, "t"))
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader "
+        "--timeout=4000 --enable-logging=stderr --dump-dom"
+    ).split()
+    address = f"file://{tmp_path}/view.html#flight=1&frame=7"
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path}/profile", address]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "Uncaught" not in result.stderr and "Refused to" not in result.stderr
+    assert '<span id="now">0.35 / 1.50 s</span>' in result.stdout
+    assert re.findall(r'<option value="[01]">(\w+) \(', result.stdout) == ["first", "second"]
+    assert result.stdout.count("main-svg") >= 4, "both curves are drawn"
