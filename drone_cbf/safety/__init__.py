@@ -1,0 +1,6 @@
+"""The CBF-QP safety filter: one row and limits in, an admissible command out. It knows no drone."""
+
+from drone_cbf.safety.filter import Filter, make_filter
+from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Status
+
+__all__ = ["SLACK_TOLERANCE", "Filter", "Limits", "Row", "SafeCommand", "Status", "make_filter"]

@@ -1,0 +1,141 @@
+"""The one-dimensional dual of the CBF-QP: what the exact and the iterated solver share.
+
+For multiplier lambda the minimiser is ``u(lambda) = clip(u_nom + lambda a, lower, upper)``, and ``a.u(lambda)`` is
+continuous, piecewise linear and non-decreasing. The solution is the smallest lambda in [0, cap] with
+``a.u(lambda) >= b``, or the cap, where the L1 penalty lets go (Boyd and Vandenberghe, Convex Optimization, 5.5).
+
+Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
+
+NEGLIGIBLE = 1e-12
+"""Scaled coefficients below this are taken as zero. They move a command by at most penalty * 1e-12 <= 1e-6 m/s^2,
+and above it ``|a_F|^2`` does not underflow in float32."""
+LARGEST_OFFSET = 1e30
+"""Scaled offsets are clipped to this: far beyond any achievable ``a.u``, and their sums do not overflow in float32."""
+
+
+@struct.dataclass
+class ScaledProblem:
+    """The QP with its row divided by a power of two: exact in floating point, largest coefficient in [1, 2)."""
+
+    normal: Vector
+    offset: Scalar
+    nominal: Vector
+    """(3,) [m/s^2]."""
+    limits: Limits
+    cap: Scalar
+    """Largest multiplier, penalty * scale / max|a|. Its gradient tells how ``max|a|`` sets the weight of the slack."""
+    scale: Scalar
+    """Power of two that divided the row; carries no gradient."""
+    floor: Scalar
+    """Norm of ``a_F`` below which gradients to the row fade, authority / scale."""
+
+
+def scale_problem(row: Row, nominal: Vector, limits: Limits, penalty: float, authority: float) -> ScaledProblem:
+    """Divide ``row`` by a power of two close to ``max|a|``, which must not be zero.
+
+    ``penalty`` weighs the slack of the row divided by ``max|a|`` itself, so no rescaling of a row changes the command.
+    Without scaling, ``1/|a|^4`` in the gradient overflows for small rows. Limits carry no gradient.
+    """
+    magnitude = jnp.max(jnp.abs(row.normal))
+    _, exponent = jnp.frexp(jax.lax.stop_gradient(magnitude))
+    scale = jnp.ldexp(jnp.ones_like(magnitude), exponent - 1)
+    normal = row.normal / scale
+    # Subtracted rather than overwritten: a coefficient that is zero keeps its gradient.
+    negligible = jax.lax.stop_gradient(jnp.where(jnp.abs(normal) < NEGLIGIBLE, normal, 0.0))
+    return ScaledProblem(
+        normal=normal - negligible,
+        offset=jnp.clip(row.offset / scale, -LARGEST_OFFSET, LARGEST_OFFSET),
+        nominal=nominal,
+        limits=jax.lax.stop_gradient(limits),
+        cap=penalty * (scale / magnitude),
+        scale=scale,
+        floor=authority / scale,
+    )
+
+
+def unmet(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
+    """``b - a.u`` as if computed in twice the working precision, then rounded. Not for differentiation.
+
+    Where only an axis with a small coefficient is free, ``u`` amplifies an error of ``b - a.u`` by ``1/|a_F|``:
+    plain float32 sums would cost 1e-3 m/s^2. Dot2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26 (2005).
+    """
+    total, correction = offset, jnp.zeros_like(offset)
+    for axis in range(3):  # a sum over the last axis would not vectorise: three times slower
+        product, product_error = _two_product(-normal[axis], command[..., axis])
+        total, sum_error = _two_sum(total, product)
+        correction = correction + (product_error + sum_error)
+    return total + correction
+
+
+def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
+    """``x + y`` rounded, and the rounding error (Knuth)."""
+    total = x + y
+    part = total - x
+    return total, (x - (total - part)) + (y - part)
+
+
+def _two_product(x: Array, y: Array) -> tuple[Array, Array]:
+    """``x * y`` rounded, and the rounding error (Dekker). Exact also where the compiler fuses multiply and add."""
+    product = x * y
+    x_high, x_low = _split(x)
+    y_high, y_low = _split(y)
+    error = ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
+    return product, error
+
+
+def _split(x: Array) -> tuple[Array, Array]:
+    """Upper and lower half of the significand, by masking bits: a fused multiply-add would break Veltkamp's split."""
+    bits, mask = (jnp.uint64, 0xFFFFFFFFF8000000) if x.dtype == jnp.float64 else (jnp.uint32, 0xFFFFF000)
+    high = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & bits(mask), x.dtype)
+    return high, x - high
+
+
+def differentiable_solution(problem: ScaledProblem, command: Vector, active: ActiveSet, row: Row) -> Solution:
+    """Attach the derivative of the KKT conditions to a solution that was found without derivatives.
+
+    On the active set, with P = I - a_F a_F' / |a_F|^2,
+
+        du_F = P (du_nom + lambda da)_F + a_F (db - u.da) / |a_F|^2        row met with equality
+        du_F = (du_nom + lambda da)_F + a_F dcap                           row relaxed, lambda = cap
+        du_F = (du_nom)_F                                                  row not binding
+
+    and du = 0 on the axes that rest on a limit. The derivative towards the row grows like ``1/|a_F|``. It is exact
+    while ``|a_F|`` (of the row as given) is at least ``authority`` and fades below: then the axes that are left have
+    no authority over the row. So, whatever the input, ``|du/du_nom| <= 1``, ``|du/db| <= 1 / authority`` and
+    ``|du/da| <= (|u| + 2 |u - u_nom|) / authority``. First derivatives only.
+    """
+    stopped: ScaledProblem = jax.lax.stop_gradient(problem)
+    command, active = jax.lax.stop_gradient((command, active))
+    # Zero in value, the identity in derivative: turns the linear map below into the derivative of the command.
+    change = jax.tree.map(lambda x, constant: x - constant, problem, stopped)
+    normal_free = jnp.where(active.free, stopped.normal, 0.0)
+    squared = jnp.sum(normal_free * normal_free)
+    weight = _fade(squared, stopped.floor * stopped.floor)
+    moved = change.nominal + weight * active.multiplier * change.normal
+    shortfall = weight * (change.offset - jnp.dot(command, change.normal)) - jnp.dot(normal_free, moved)
+    multiplier_change = jnp.where(active.relaxed, change.cap, shortfall / jnp.where(squared > 0.0, squared, 1.0))
+    step = moved + jnp.where(active.binding, normal_free * multiplier_change, 0.0)
+    command = command + jnp.where(active.free, step, 0.0)
+    missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
+    return Solution(
+        command=command,
+        slack=jnp.where(active.relaxed, missed, 0.0),
+        multiplier=active.multiplier * jax.lax.stop_gradient(jnp.max(jnp.abs(stopped.normal))),
+    )
+
+
+def _fade(squared: Scalar, squared_floor: Scalar) -> Scalar:
+    """1 down to the floor, then falling to zero with ``squared``."""
+    below = squared < squared_floor
+    return jnp.where(below, squared / jnp.where(below, squared_floor, 1.0), 1.0)

@@ -1,0 +1,143 @@
+"""The safety filter of one drone: nominal command and row in, admissible command out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+from drone_cbf.arrays import Vector, tree_all_finite
+from drone_cbf.config import FilterConfig
+from drone_cbf.safety import exact, projected_gradient, qpax_solver
+from drone_cbf.safety.dual import unmet
+from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Solution, Status
+
+Tree = TypeVar("Tree")
+Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
+"""``(row, nominal (3,), limits, fallback (3,)) -> SafeCommand``, commands in m/s^2, world frame."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """Solves a QP whose row has authority and is missed at the clipped nominal command; inputs are finite."""
+
+    def __call__(self, row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution: ...
+
+
+_SOLVERS: dict[str, Solver] = {
+    "exact": exact.solve,
+    "qpax": qpax_solver.solve,
+    "projected_gradient": projected_gradient.solve,
+}
+
+
+def make_filter(config: FilterConfig) -> Filter:
+    """Build the filter of one drone, ready for ``jit``, ``grad`` and ``vmap``; settings are resolved here.
+
+    The command minimises ``0.5 |u - nominal|^2 + penalty * slack`` subject to ``a.u + slack >= b``, ``slack >= 0``
+    and the limits, where ``penalty`` weighs the slack of the row divided by ``max|a|`` (DESIGN 4, Filter). Slack is
+    zero whenever an admissible command meets the row, unless meeting it takes a multiplier above the penalty: only
+    axes with coefficients below ``max|a| * |u - nominal| / penalty`` are then left, and the miss is of that order.
+
+    The fallback, a finite braking command within the limits, is flown where an input or the result is not finite;
+    no gradient passes there. Gradients follow ``config.gradient``:
+
+    ``full``
+        of command and slack, towards nominal, normal and offset; finite and bounded (``exact`` and
+        ``projected_gradient``: ``dual.differentiable_solution``; ``qpax``: finite on all but rare problems).
+    ``identity``
+        of the command, towards the nominal, as the identity; nothing towards the row.
+    ``stopped``
+        none.
+    """
+    solver = _SOLVERS[config.solver]
+    shape_gradient = _GRADIENTS[config.gradient]
+
+    def safe_command(row: Row, nominal: Vector, limits: Limits, fallback: Vector) -> SafeCommand:
+        inputs_finite = tree_all_finite((row, nominal, limits))
+        row, nominal, limits = _sanitised(inputs_finite, row, nominal, limits)
+        result = _filter_finite(config, solver, row, nominal, limits)
+        result = shape_gradient(result, nominal)
+        return _with_fallback(inputs_finite, result, fallback)
+
+    return safe_command
+
+
+def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vector, limits: Limits) -> SafeCommand:
+    """The filter for finite inputs."""
+    passed = _clipped(nominal, limits)
+    # A sum that overflows counts as missed: the solver, which scales the row first, then decides.
+    missed = ~(unmet(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
+    authority = jnp.max(jnp.abs(row.normal)) >= config.authority
+    enforced = missed & authority
+
+    # Where the solver's answer is not used, its input is a problem that no arithmetic can spoil: a NaN in a branch
+    # that ``where`` does not select still reaches the gradient.
+    harmless = Row(normal=jnp.eye(3, dtype=row.normal.dtype)[0], offset=limits.lower[0] - 1.0)
+    solution = solver(
+        _select(enforced, row, harmless), nominal, limits, penalty=config.penalty, authority=config.authority
+    )
+    slack_passed = jnp.where(missed, row.offset - jnp.dot(row.normal, passed), 0.0)
+    slack = jnp.where(enforced, solution.slack, slack_passed)
+    status = jnp.select(
+        [~missed, ~authority, slack > SLACK_TOLERANCE],
+        [Status.NOMINAL, Status.NO_AUTHORITY, Status.RELAXED],
+        Status.INTERVENED,
+    )
+    return SafeCommand(
+        command=jnp.where(enforced, solution.command, passed),
+        slack=slack,
+        multiplier=jnp.where(enforced, solution.multiplier, 0.0),
+        status=status.astype(jnp.int32),
+    )
+
+
+def _clipped(nominal: Vector, limits: Limits) -> Vector:
+    """The nominal command within the limits. On a limit its gradient is one (``clip`` halves it), beyond it zero."""
+    inside = (nominal >= limits.lower) & (nominal <= limits.upper)
+    return jnp.where(inside, nominal, jax.lax.stop_gradient(jnp.clip(nominal, limits.lower, limits.upper)))
+
+
+def _select(condition: Bool[Array, ""], chosen: Tree, otherwise: Tree) -> Tree:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), chosen, otherwise)
+
+
+def _sanitised(finite: Bool[Array, ""], row: Row, nominal: Vector, limits: Limits) -> tuple[Row, Vector, Limits]:
+    """The inputs, or a trivial problem that takes no gradient where one of them is not finite."""
+    zeros, ones = jnp.zeros_like(nominal), jnp.ones_like(nominal)
+    trivial = (Row(normal=zeros, offset=jnp.zeros_like(row.offset)), zeros, Limits(lower=-ones, upper=ones))
+    return _select(finite, (row, nominal, jax.lax.stop_gradient(limits)), trivial)
+
+
+def _with_fallback(inputs_finite: Bool[Array, ""], result: SafeCommand, fallback: Vector) -> SafeCommand:
+    finite = inputs_finite & tree_all_finite((result.command, result.slack, result.multiplier))
+    replacement = SafeCommand(
+        command=jax.lax.stop_gradient(fallback),
+        slack=jnp.zeros_like(result.slack),
+        multiplier=jnp.zeros_like(result.multiplier),
+        status=jnp.full_like(result.status, Status.FALLBACK),
+    )
+    return _select(finite, result, replacement)
+
+
+def _full(result: SafeCommand, nominal: Vector) -> SafeCommand:
+    return result
+
+
+def _stopped(result: SafeCommand, nominal: Vector) -> SafeCommand:
+    return jax.lax.stop_gradient(result)
+
+
+def _identity(result: SafeCommand, nominal: Vector) -> SafeCommand:
+    stopped = jax.lax.stop_gradient(result)
+    return stopped.replace(command=stopped.command + (nominal - jax.lax.stop_gradient(nominal)))
+
+
+_GRADIENTS: dict[str, Callable[[SafeCommand, Vector], SafeCommand]] = {
+    "full": _full,
+    "identity": _identity,
+    "stopped": _stopped,
+}

@@ -1,0 +1,138 @@
+"""The CBF-QP by the interior-point method of ``qpax``: the general solver, and a peer for the exact one.
+
+Only the implicit backend is used. In qpax 0.1.4 the default backend's gradient with respect to the constraint matrix
+is wrong (the dual variable enters twice), and that matrix holds the row, where the barrier's gradient enters.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+from qpax import solve_qp_primal
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
+
+BACKEND = "i"
+MAX_ITERATIONS = 30
+"""Of qpax, for the solution and again for its gradient; 15 are typical."""
+TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
+"""Largest KKT residual of the scaled problem, and the complementarity at which the gradient is taken. In float32 a
+tenth of it is out of reach, and ten times it costs 1e-3 m/s^2 in the command and 1e-2 in the gradient."""
+BEYOND_REACH = 4.0
+"""Scaled offsets are clipped to this. ``a.u`` cannot exceed 3, so the command is the same, and no slack of a hopeless
+row, however large, costs the other variables their float32 digits."""
+INTERIOR = 1e-3
+"""Distance to a limit, as a fraction of the half width, from which an axis counts as free."""
+
+
+@struct.dataclass
+class _Quadratic:
+    """``min 0.5 x'Qx + q.x  s.t.  Gx <= h`` over x = (u - centre, slack) / length, in qpax's letters."""
+
+    cost: Float[Array, "4 4"]
+    """Q. Zero for the slack: the linear cost and ``slack >= 0`` bound it, and qpax solves without curvature there."""
+    linear: Float[Array, "4"]
+    """q."""
+    matrix: Float[Array, "8 4"]
+    """G: row, slack >= 0, upper limits, lower limits."""
+    bound: Float[Array, "8"]
+    """h."""
+
+
+def solve(row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution:
+    """As ``exact.solve``, to about 5e-4 m/s^2 in float32; ``authority`` is not used, the gradient is not bounded.
+
+    The multiplier is recovered from stationarity on the free axes, and is zero where none is free and no slack is used.
+    """
+    del authority
+    scale = jax.lax.stop_gradient(jnp.max(jnp.abs(row.normal)))
+    limits = jax.lax.stop_gradient(limits)
+    widest = jnp.max(limits.upper - limits.lower)
+    length = jnp.where(widest > 0.0, 0.5 * widest, 1.0)
+    centre = 0.5 * (limits.upper + limits.lower)
+    # Held at its value, ``scale`` would make the penalty that of the row as given; its gradient matters where the
+    # row is relaxed.
+    weight = penalty * (scale / jnp.max(jnp.abs(row.normal)))
+    quadratic = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
+    x = _solve(quadratic)
+    command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)
+    slack = scale * length * jnp.maximum(x[3], 0.0)
+    # A clipped offset hides slack: where the row is relaxed, read it off the row itself.
+    missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
+    slack = jnp.where(slack > SLACK_TOLERANCE, missed, slack)
+    multiplier = _multiplier(row.normal / scale, command - nominal, limits, command, slack, penalty)
+    return Solution(command=command, slack=slack, multiplier=jax.lax.stop_gradient(multiplier))
+
+
+def _scaled_quadratic(
+    row: Row, nominal: Vector, limits: Limits, *, scale: Scalar, length: Scalar, centre: Vector, weight: Scalar
+) -> _Quadratic:
+    """Every number of order one (the slack's cost aside): row divided by ``scale``, commands by ``length``."""
+    dtype = nominal.dtype
+    normal = row.normal / scale
+    offset = (row.offset / scale - jnp.dot(normal, centre)) / length
+    offset = jnp.clip(offset, -BEYOND_REACH, BEYOND_REACH)
+    # An interior point needs an interior: an axis of zero width leaves the row and is put back by the final clip.
+    movable = limits.lower < limits.upper
+    half_width = jnp.where(movable, 0.5 * (limits.upper - limits.lower) / length, 1.0)
+    axes = jnp.eye(3, 4, dtype=dtype)
+    slack_axis = jnp.array([[0.0, 0.0, 0.0, 1.0]], dtype=dtype)
+    row_axis = jnp.append(jnp.where(movable, normal, 0.0), jnp.ones((), dtype))[None, :]
+    return _Quadratic(
+        cost=jnp.diag(jnp.array([1.0, 1.0, 1.0, 0.0], dtype=dtype)),
+        linear=jnp.append(-(nominal - centre) / length, weight / length),
+        matrix=jnp.concatenate([-row_axis, -slack_axis, axes, -axes]),
+        bound=jnp.concatenate([-offset[None], jnp.zeros(1, dtype), half_width, half_width]),
+    )
+
+
+def _multiplier(
+    normal: Vector, moved: Vector, limits: Limits, command: Vector, slack: Scalar, penalty: float
+) -> Scalar:
+    """lambda with ``u - u_nom = lambda a`` on the free axes, in least squares; the penalty where slack is used."""
+    margin = INTERIOR * 0.5 * (limits.upper - limits.lower)
+    free = (command > limits.lower + margin) & (command < limits.upper - margin)
+    normal_free = jnp.where(free, normal, 0.0)
+    squared = jnp.dot(normal_free, normal_free)
+    multiplier = jnp.where(squared > 0.0, jnp.dot(normal_free, moved) / jnp.where(squared > 0.0, squared, 1.0), 0.0)
+    return jnp.where(slack > SLACK_TOLERANCE, penalty, jnp.clip(multiplier, 0.0, penalty))
+
+
+def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
+    dtype = quadratic.linear.dtype
+    tolerance = TOLERANCE[str(dtype)]
+    return solve_qp_primal(
+        quadratic.cost,
+        quadratic.linear,
+        jnp.zeros((0, 4), dtype),
+        jnp.zeros(0, dtype),
+        quadratic.matrix,
+        quadratic.bound,
+        backend=BACKEND,
+        solver_tol=tolerance,
+        target_kappa=tolerance,
+        max_iter=MAX_ITERATIONS,
+    )
+
+
+@jax.custom_vjp
+def _solve(quadratic: _Quadratic) -> Float[Array, "4"]:
+    """The minimiser; where it is not finite, no gradient: qpax's would be NaN even for a zero cotangent."""
+    return _interior_point(quadratic)
+
+
+def _solve_forward(quadratic: _Quadratic):
+    x, pull_back = jax.vjp(_interior_point, quadratic)
+    return x, (jnp.all(jnp.isfinite(x)), pull_back)
+
+
+def _solve_backward(residuals, cotangent: Float[Array, "4"]):
+    finite, pull_back = residuals
+    (gradient,) = pull_back(cotangent)
+    return (jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), gradient),)
+
+
+_solve.defvjp(_solve_forward, _solve_backward)
