@@ -1,0 +1,39 @@
+# Needs git, make and Python >= 3.11. 'make' alone prints what can be done.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-all ui pins clean
+
+VENV := $(CURDIR)/.venv
+PORT ?= 5000
+ENTRY ?= pipeline
+# The environment is used as if it were activated, so that a plain 'mlflow run' finds it.
+export VIRTUAL_ENV := $(VENV)
+export PATH := $(VENV)/bin:$(PATH)
+unexport PYTHONHOME PYTHONPATH
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@echo 'Parameters: make run ARGS="-P curriculum=fast"   one stage: make run ENTRY=efficiency'
+
+install: ## Create .venv and install the pinned packages (does nothing when they are there)
+	@bash tools/setup.sh
+
+run: install ## Train and evaluate: 'mlflow run . -e pipeline', then say where to look
+	mlflow run . -e $(ENTRY) $(ARGS)
+	@python tools/ui.py $(PORT)
+
+test: install ## Run the quick tests
+	python -m pytest -m "not slow" -n auto --dist loadgroup $(ARGS)
+
+test-all: install ## Run every test
+	python -m pytest -n auto --dist loadgroup $(ARGS)
+
+ui: install ## Open the light MLflow UI on this machine (PORT=5000)
+	@python tools/ui.py --serve $(PORT)
+
+pins: install ## Record the installed versions after a change of requirements*.txt
+	python tools/pins.py write
+
+clean: ## Remove the environment and caches; runs (mlflow.db, mlruns/) stay
+	rm -rf .venv .jax_cache .pytest_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

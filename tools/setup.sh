@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Creates .venv and installs the pinned packages; does nothing when they are already there. 'make install' calls it.
+# Where no conda is found, it also writes the stand-in that lets a plain 'mlflow run .' use this environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+stamp=$venv/.pins
+
+pins() {
+    cat requirements*.txt constraints.txt pyproject.toml tools/setup.sh | git hash-object --stdin
+}
+
+install_packages() {
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        local python
+        python=$(bash tools/find_python.sh)
+        echo "Creating $venv with $("$python" --version)" >&2
+        "$python" -m venv --clear "$venv"
+    fi
+    echo "Installing the pinned packages into $venv (the first time takes a few minutes)" >&2
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+    pins > "$stamp"
+}
+
+real_conda() {
+    [ -n "${CONDA_EXE:-}${MLFLOW_CONDA_HOME:-}" ] && return 0
+    local found
+    while read -r found; do
+        [ "$found" -ef "$venv/bin/conda" ] || return 0
+    done < <(type -ap conda)
+    return 1
+}
+
+write_conda_standin() {
+    if real_conda; then
+        grep -qs conda_standin "$venv/bin/conda" && rm "$venv/bin/conda"
+        return 0
+    fi
+    cat > "$venv/bin/conda" <<'STANDIN'
+#!/bin/sh
+# Written by tools/setup.sh because no conda was found: 'mlflow run' then uses this virtual environment.
+here=$(cd "$(dirname "$0")" && pwd)
+exec "$here/python" "PROJECT/tools/conda_standin.py" "$@"
+STANDIN
+    "$venv/bin/python" - "$venv/bin/conda" "$PWD" <<'FILL'
+import pathlib, sys
+script = pathlib.Path(sys.argv[1])
+script.write_text(script.read_text().replace("PROJECT", sys.argv[2].replace('"', '\\"')))
+script.chmod(0o755)
+FILL
+}
+
+[ "$(cat "$stamp" 2>/dev/null)" = "$(pins)" ] && "$venv/bin/python" -c '' 2>/dev/null || install_packages
+write_conda_standin
