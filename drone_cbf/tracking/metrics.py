@@ -1,0 +1,80 @@
+"""Metrics and uploads off the critical path: training hands them over, one background thread stores them in batches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from mlflow.entities import Metric
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import DroneCbfError
+
+PER_CALL = 1000
+"""Largest number of metrics that one ``log_batch`` accepts."""
+
+
+class BackgroundWriter:
+    """Stores metrics about every ``interval`` seconds, and runs other uploads between, in order.
+
+    A failure in the background is raised by the next call, ``close`` at the latest, and nothing more is accepted.
+    """
+
+    def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = 1.0) -> None:
+        self._run_id = run_id
+        self._client = client or MlflowClient()
+        self._interval = interval
+        self._metrics: list[Metric] = []
+        self._jobs: list[Callable[[], None]] = []
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the figures of one step; non-finite values are stored as they are."""
+        self._raise_error()
+        now = int(time.time() * 1000)
+        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        with self._lock:
+            self._metrics += rows
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Runs ``job`` in the background, after everything handed over before."""
+        self._raise_error()
+        with self._lock:
+            self._jobs.append(job)
+
+    def close(self) -> None:
+        """Stores what is left, then ends the thread."""
+        self._stop.set()
+        self._thread.join()
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is None:
+            return
+        if isinstance(self._error, DroneCbfError):
+            raise self._error
+        reason = " ".join(str(self._error).split())
+        message = f"the run's figures could not be stored ({reason}); check the tracking store, then repeat"
+        raise DroneCbfError(message) from self._error
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.wait(self._interval):
+                self._store()
+            self._store()
+        except BaseException as error:  # kept for the thread that hands over
+            self._error = error
+
+    def _store(self) -> None:
+        with self._lock:
+            metrics, self._metrics = self._metrics, []
+            jobs, self._jobs = self._jobs, []
+        for start in range(0, len(metrics), PER_CALL):
+            self._client.log_batch(self._run_id, metrics=metrics[start : start + PER_CALL])
+        for job in jobs:
+            job()

@@ -1,0 +1,63 @@
+"""Runs an entry point of the project as a child of the active run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import ExecutionException
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.lineage import children
+from drone_cbf.tracking.runs import FAILURE_TAG, StageRun
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """A finished nested run."""
+
+    run_id: str
+    stage: str
+    status: str
+    seconds: float
+    metrics: dict[str, float]
+    """Last value of every metric."""
+
+
+class StageFailed(DroneCbfError):
+    """A nested stage ended without success."""
+
+
+def run_child(run: StageRun, project: Path, entry: str, parameters: Mapping[str, str]) -> ChildRun:
+    """Runs ``entry`` in the environment of this process, nested in ``run``.
+
+    Raises:
+        StageFailed: names the stage, its run and the reason that it recorded.
+    """
+    try:
+        submitted = mlflow.projects.run(
+            str(project),
+            entry,
+            parameters=dict(parameters),
+            experiment_id=run.experiment_id,
+            run_name=entry,
+            env_manager="local",  # not inherited: without it MLflow would prepare an environment for every child
+        )
+    except ExecutionException as error:
+        failed = _last_child(run)
+        if failed is None:
+            raise StageFailed(f"stage {entry} could not start: {error}") from error
+        reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
+        raise StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}") from error
+    child = MlflowClient().get_run(submitted.run_id)
+    seconds = (child.info.end_time - child.info.start_time) / 1000.0
+    return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
+
+
+def _last_child(run: StageRun) -> Run | None:
+    found = children(MlflowClient().get_run(run.run_id))
+    return found[-1] if found else None

@@ -1,0 +1,75 @@
+"""Recorders for training stages: one writes to MLflow, one shows progress, one passes everything on to several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from drone_cbf.tracking.checkpoints import save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.metrics import BackgroundWriter
+from drone_cbf.tracking.runs import StageRun
+
+
+class Listener(Protocol):
+    """What a training stage calls; the same protocol as ``drone_cbf.training.recorder.Recorder``."""
+
+    def begin(self, description: str, total_steps: int) -> None: ...
+    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
+    def event(self, step: int, text: str) -> None: ...
+
+
+class MlflowRecorder:
+    """Writes metrics, checkpoints and events to a run, from a background thread."""
+
+    def __init__(self, run: StageRun) -> None:
+        self._run = run
+        self._writer = BackgroundWriter(run.run_id)
+        self.events: list[tuple[int, str]] = []
+
+    def begin(self, description: str, total_steps: int) -> None:
+        """Nothing to store: the phases are visible in the metrics."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self._writer.metrics(step, values)
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        copy = unflatten(to_leaves(tree))
+        self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
+
+    def event(self, step: int, text: str) -> None:
+        self.events.append((step, text))
+        page = events_page(self.events)
+        self._writer.submit(lambda: self._run.log_text(page, "events.md"))
+
+    def close(self) -> None:
+        """Waits until everything is stored; raises what went wrong on the way."""
+        self._writer.close()
+
+
+class Together:
+    """Passes every call on to each of several recorders."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def begin(self, description: str, total_steps: int) -> None:
+        for listener in self._listeners:
+            listener.begin(description, total_steps)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        for listener in self._listeners:
+            listener.metrics(step, values)
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        for listener in self._listeners:
+            listener.checkpoint(step, tree, name)
+
+    def event(self, step: int, text: str) -> None:
+        for listener in self._listeners:
+            listener.event(step, text)
+
+
+def events_page(events: Sequence[tuple[int, str]]) -> str:
+    """The events as a Markdown list."""
+    return "\n".join(f"- step {step}: {text}" for step, text in events) + "\n"

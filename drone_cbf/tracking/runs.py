@@ -1,0 +1,206 @@
+"""One stage, one MLflow run: started or adopted, described, and ended with the truth about how it went."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import DroneCbfError
+
+EXPERIMENT = "drone_cbf"
+"""Experiment of runs that are not started by ``mlflow run`` (which chooses one itself)."""
+STAGE_TAG = "drone_cbf.stage"
+PARENT_TAG = "drone_cbf.parent_run"
+PROVIDES_TAG = "drone_cbf.provides"
+FAILURE_TAG = "drone_cbf.failure"
+NESTED_TAG = "mlflow.parentRunId"
+NOTE_TAG = "mlflow.note.content"
+CONFIG_FILE = "config.yaml"
+
+_COMMIT_TAG = "mlflow.source.git.commit"
+_VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
+_LONGEST_PARAM = 6000
+_LONGEST_TAG = 8000
+_PARAMS_PER_CALL = 100
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """The active run of a stage."""
+
+    run_id: str
+    experiment_id: str
+    stage: str
+
+    def tag(self, **tags: str) -> None:
+        """Sets tags ``drone_cbf.<name>``."""
+        _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
+
+    def describe(self, markdown: str) -> None:
+        """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
+        mlflow.log_text(markdown, "summary.md", run_id=self.run_id)
+        _set_tags(self.run_id, {NOTE_TAG: _shorten(markdown, _LONGEST_TAG)})
+
+    def log_config(self, config: Mapping[str, Any]) -> None:
+        """Stores ``config`` as ``config.yaml`` and, flattened, as params.
+
+        A param that ``mlflow run`` has logged already keeps its spelling (``1e-3`` for 0.001): MLflow refuses another.
+        """
+        mlflow.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG_FILE, run_id=self.run_id)
+        client = MlflowClient()
+        known = client.get_run(self.run_id).data.params
+        params = [
+            Param(key, _shorten(value, _LONGEST_PARAM)) for key, value in flatten(config).items() if key not in known
+        ]
+        for start in range(0, len(params), _PARAMS_PER_CALL):
+            client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+
+    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Logs a few final figures at once; per-step figures go through a recorder."""
+        now = int(time.time() * 1000)
+        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        for start in range(0, len(rows), 1000):
+            MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Uploads a file to the run's artifacts, below ``folder``."""
+        mlflow.log_artifact(str(path), folder, run_id=self.run_id)
+
+    def log_text(self, text: str, name: str) -> None:
+        """Uploads ``text`` as the artifact ``name``."""
+        mlflow.log_text(text, name, run_id=self.run_id)
+
+    def log_figure(self, figure: Any, name: str) -> None:
+        """Uploads a matplotlib or plotly figure as the artifact ``name`` (``.png``, ``.html``)."""
+        MlflowClient().log_figure(self.run_id, figure, name)
+
+    def log_table(self, columns: Mapping[str, list[Any]], name: str) -> None:
+        """Uploads columns as a table artifact (``.json``) that the MLflow UI can show and compare."""
+        mlflow.log_table(dict(columns), name, run_id=self.run_id)
+
+
+@contextmanager
+def stage_run(stage: str, project: Path) -> Iterator[StageRun]:
+    """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
+
+    A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded.
+    """
+    active = _start()
+    run = StageRun(active.info.run_id, active.info.experiment_id, stage)
+    try:
+        _set_tags(run.run_id, {STAGE_TAG: stage, **_provenance(project, active.data.tags)})
+        yield run
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        try:
+            _set_tags(run.run_id, {FAILURE_TAG: _shorten(one_line(error), _LONGEST_TAG)})
+        finally:
+            mlflow.end_run("KILLED" if interrupted else "FAILED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+def one_line(error: BaseException) -> str:
+    """The reason of a failure on one line; errors that are not ours carry their type's name."""
+    text = " ".join(str(error).split())
+    if isinstance(error, DroneCbfError):
+        return text
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{f' ({text})' if text else ''}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as dotted names and text; the groups ``parameters`` and ``system`` add no prefix of their own."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix if key in ("parameters", "system") and not prefix else f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            flat[f"{prefix}{key}"] = ",".join(map(str, value))
+        elif value is not None:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def environment() -> str:
+    """What kind of Python environment runs this: ``conda``, ``venv`` (virtual environment) or ``local`` (neither)."""
+    if (Path(sys.prefix) / "conda-meta").is_dir():
+        return "conda"
+    return "venv" if sys.prefix != sys.base_prefix else "local"
+
+
+def run_link(run_id: str, experiment_id: str) -> str:
+    """Address of a run's page: on the tracking server, or on the UI that ``make ui`` serves on this machine."""
+    uri = mlflow.get_tracking_uri()
+    base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+def _start() -> mlflow.ActiveRun:
+    try:
+        return mlflow.start_run(experiment_id=_experiment())
+    except MlflowException as error:
+        store = mlflow.get_tracking_uri()
+        raise DroneCbfError(
+            f"no run can be started in {store}: {one_line(error)}; check MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def _experiment() -> str | None:
+    """ID of our experiment, or None where the caller has chosen one."""
+    if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
+        return None
+    found = MlflowClient().get_experiment_by_name(EXPERIMENT)
+    return found.experiment_id if found else MlflowClient().create_experiment(EXPERIMENT)
+
+
+def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:
+    tags = {f"drone_cbf.version.{name}": version for name in _VERSIONS if (version := _version(name))}
+    tags["drone_cbf.version.python"] = platform.python_version()
+    tags["drone_cbf.environment"] = environment()
+    commit = _git(project, "rev-parse", "HEAD")
+    if commit:
+        tags["drone_cbf.git_dirty"] = "true" if _git(project, "status", "--porcelain") else "false"
+        if _COMMIT_TAG not in known:
+            tags[_COMMIT_TAG] = commit
+    return tags
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
+
+
+def _shorten(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

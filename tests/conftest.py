@@ -1,0 +1,44 @@
+"""Shape and type checks for every test, and a real MLflow store that tests share."""
+
+from __future__ import annotations
+
+from jaxtyping import install_import_hook
+
+import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
+
+# Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
+NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives")
+install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
+
+import itertools  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an initialised sqlite store: its first use takes a second, so all tests share it."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def experiment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """ID of a fresh experiment in the shared store, active for the test; nothing of it is left in the process."""
+    import mlflow
+
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(store_folder)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{store_folder}/mlflow.db")
+    name = f"experiment-{next(_numbers)}"
+    created = mlflow.create_experiment(name, artifact_location=(store_folder / "artifacts" / name).as_uri())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", created)
+    yield created
+    while mlflow.active_run() is not None:
+        mlflow.end_run()
+    mlflow.set_tracking_uri(before)

@@ -1,0 +1,133 @@
+"""Who may import whom, and how long things may be."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "drone_cbf"
+
+BASE = {"errors", "config", "arrays"}
+FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "config": {"errors"},
+    "arrays": {"errors", "config"},
+    "physics": BASE,
+    "perception": BASE | {"physics"},
+    "barrier": BASE | {"physics", "perception"},
+    "safety": BASE,
+    "policy": BASE | {"physics", "perception"},
+    "rollout": FLIGHT - {"rollout"},
+    "objectives": FLIGHT,
+    "training": FLIGHT | {"objectives"},
+    "evaluation": FLIGHT | {"objectives"},
+    "reporting": BASE,
+    "tracking": {"errors", "config"},
+}
+"""Unit of drone_cbf -> the units that it may import (besides itself)."""
+ONLY_IN = {"mlflow": {"tracking"}, "orbax": {"tracking"}, "matplotlib": {"reporting"}, "plotly": {"reporting"}}
+"""Third-party package -> the only units that may import it."""
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 40
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+MAINS = sorted((ROOT / "projects").glob("*.py"))
+STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of everything that a file imports, relative imports resolved."""
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    unit = unit_of(path)
+    if unit == "__init__":
+        return
+    assert unit in MAY_IMPORT, f"give {unit} a place in the table"
+    ours = {name.split(".")[1] for name in imported(path) if name.startswith("drone_cbf.")}
+    assert ours - {unit} <= MAY_IMPORT[unit]
+    assert not any(name.split(".")[0] == "projects" for name in imported(path))
+    for package, units in ONLY_IN.items():
+        assert unit in units or not any(name.split(".")[0] == package for name in imported(path)), f"imports {package}"
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *MAINS], ids=name_of)
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) < LONGEST_FILE
+    long = [
+        f"{node.name}: {node.end_lineno - node.lineno + 1}"
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef)
+        and node.end_lineno
+        and node.end_lineno - node.lineno + 1 >= LONGEST_FUNCTION
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_main_of_a_stage_is_short(stage: str) -> None:
+    assert len((ROOT / "projects" / f"{stage}.py").read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *MAINS], ids=name_of)
+def test_importing_changes_no_global_setting(path: Path) -> None:
+    """No jax.config, no environment variable is set by a statement that runs on import."""
+    for node in top_level(ast.parse(path.read_text())):
+        text = ast.unparse(node)
+        assert "jax.config" not in text and "environ" not in text, text
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements that run on import: not function bodies, imports, docstrings, nor ``if __name__ == ...``."""
+    skipped = ast.FunctionDef | ast.Import | ast.ImportFrom
+    for node in tree.body:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.ClassDef):
+            yield from (part for part in node.body if not isinstance(part, skipped))
+        elif not isinstance(node, skipped) and not (isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)):
+            yield node
+
+
+def test_every_third_party_import_is_pinned_and_every_pin_is_used() -> None:
+    files = [*SOURCES, *MAINS, *(ROOT / "tools").glob("*.py")]
+    used = {name.split(".")[0] for path in files for name in imported(path)} - set(sys.stdlib_module_names)
+    used -= {"drone_cbf", "projects", "pins"}
+    packages = {
+        "orbax": "orbax-checkpoint",
+        "yaml": "pyyaml",
+        "pydantic_core": "pydantic",
+        "annotated_types": "pydantic",
+    }
+    packages |= {"mpl_toolkits": "matplotlib"}
+    lines = [
+        line.split("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    ]
+    wanted = {packages.get(name, name.replace("_", "-")) for name in used}
+    assert wanted - {"packaging"} <= set(lines)
+    indirect = {"jaxlib"}  # JAX's compiled half, pinned with it
+    assert set(lines) - indirect <= wanted

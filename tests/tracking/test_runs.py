@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.errors import DroneCbfError, TrainingError
+from drone_cbf.tracking.runs import EXPERIMENT, FAILURE_TAG, NOTE_TAG, StageRun, environment, flatten, stage_run
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def stored(run_id: str) -> mlflow.entities.Run:
+    return MlflowClient().get_run(run_id)
+
+
+def test_a_run_started_directly_says_what_it_is_and_where_it_comes_from(experiment: str) -> None:
+    with stage_run("toy", PROJECT) as run:
+        pass
+    tags = stored(run.run_id).data.tags
+    assert stored(run.run_id).info.status == "FINISHED"
+    assert tags["drone_cbf.stage"] == "toy"
+    assert tags["drone_cbf.version.mlflow"] == mlflow.__version__
+    assert tags["drone_cbf.environment"] == environment()
+    assert len(tags["mlflow.source.git.commit"]) == 40 and tags["drone_cbf.git_dirty"] in ("true", "false")
+
+
+def test_without_a_chosen_experiment_a_direct_run_goes_to_drone_cbf(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    with stage_run("toy", PROJECT) as run:
+        pass
+    assert MlflowClient().get_experiment(run.experiment_id).name == EXPERIMENT
+
+
+def test_a_run_prepared_by_mlflow_run_is_adopted(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared = MlflowClient().create_run(experiment)
+    monkeypatch.setenv("MLFLOW_RUN_ID", prepared.info.run_id)
+    with stage_run("toy", PROJECT) as run:
+        assert run.run_id == prepared.info.run_id
+    assert stored(run.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (TrainingError("loss became nan;\n lower learning_rate"), "FAILED", "loss became nan; lower learning_rate"),
+        (RuntimeError("boom"), "FAILED", "RuntimeError: boom"),
+        (KeyboardInterrupt(), "KILLED", "interrupted"),
+    ],
+)
+def test_a_body_that_raises_ends_the_run_with_the_reason(
+    experiment: str, error: BaseException, status: str, reason: str
+) -> None:
+    with pytest.raises(type(error)), stage_run("toy", PROJECT) as run:
+        raise error
+    assert stored(run.run_id).info.status == status
+    assert stored(run.run_id).data.tags[FAILURE_TAG] == reason
+    assert mlflow.active_run() is None
+
+
+def test_a_store_that_cannot_be_used_is_one_clear_error(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(DroneCbfError, match="no run can be started in sqlite.*check MLFLOW_TRACKING_URI"):
+        with stage_run("toy", PROJECT):
+            pass
+
+
+def test_the_config_is_stored_whole_and_as_params_without_touching_those_of_mlflow_run(run: StageRun) -> None:
+    MlflowClient().log_param(run.run_id, "learning_rate", "1e-3")
+    config = {"parameters": {"learning_rate": 0.001}, "system": SystemConfig().model_dump(mode="json")}
+    run.log_config(config)
+    params = stored(run.run_id).data.params
+    assert params["learning_rate"] == "1e-3"
+    assert params["physics.lag_time"] == str(SystemConfig().physics.lag_time)
+    text = mlflow.artifacts.load_text(f"runs:/{run.run_id}/config.yaml")
+    assert SystemConfig.model_validate(yaml.safe_load(text)["system"]) == SystemConfig()
+
+
+def test_a_description_longer_than_mlflow_takes_is_shortened_and_kept_whole_as_artifact(run: StageRun) -> None:
+    text = "x" * 9000
+    run.describe(text)
+    assert len(stored(run.run_id).data.tags[NOTE_TAG]) == 8000
+    assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/summary.md") == text
+
+
+def test_more_params_than_one_call_takes_are_all_stored(run: StageRun) -> None:
+    run.log_config({f"p{i}": i for i in range(250)})
+    assert len(stored(run.run_id).data.params) == 250
+
+
+def test_flattening_joins_names_with_dots_and_lists_with_commas() -> None:
+    config = {"stage": "a", "parameters": {"x": 1, "none": None}, "system": {"physics": {"limit": [1.0, 2.0]}}}
+    assert flatten(config) == {"stage": "a", "x": "1", "physics.limit": "1.0,2.0"}
