@@ -1,0 +1,75 @@
+"""What ``--help`` of an entry point prints: every parameter with its default, meaning, unit and range, and examples."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from drone_cbf.config import Section, SystemConfig
+from projects.problems import allowed
+
+WIDTH = 110
+NAME_WIDTH = 32
+
+
+def help_text(entry: str, parameters: type[Section]) -> str:
+    """The page for ``entry``."""
+    required = [name for name, field in parameters.model_fields.items() if field.is_required()]
+    needed = "".join(f" -P {name}=<run id>" for name in required)
+    lines = [
+        textwrap.fill(f"{entry}: {parameters.__doc__}", WIDTH),
+        "",
+        "Examples:",
+        f"  mlflow run . -e {entry}{needed}",
+        f"  mlflow run . -e {entry}{needed} -P seed=1 -P physics.lag_time=0.1",
+        f"  python -m projects.{entry}{needed.replace(' -P ', ' --')} --seed=1 --physics.lag_time=0.1",
+        "",
+        "Parameters:",
+        *_fields(parameters),
+    ]
+    for group, field in SystemConfig.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type) and issubclass(kind, BaseModel)
+        lines += ["", f"{group}: {(kind.__doc__ or '').splitlines()[0]}", *_fields(kind, f"{group}.")]
+    return "\n".join([*lines, "", *textwrap.wrap(_inheritance(bool(required)), WIDTH)])
+
+
+def _inheritance(has_parent: bool) -> str:
+    if not has_parent:
+        return "Later stages take over all groups (physics to objective) from their parent run."
+    return (
+        "Groups (physics to objective) are taken over from the parent run; the defaults above hold where it has none."
+    )
+
+
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else _text(field.default)
+        notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
+        text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
+        label = f"  {prefix}{name}"
+        indents = {"initial_indent": label.ljust(NAME_WIDTH) + " ", "subsequent_indent": " " * (NAME_WIDTH + 1)}
+        yield from (line.replace("~", " ") for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents))
+
+
+def _range(field: FieldInfo) -> str:
+    choices = _choices(field.annotation)
+    return f"choices: {', '.join(choices)}" if choices else allowed(field, [""])
+
+
+def _choices(annotation: object) -> list[str]:
+    """The texts that a ``Literal``, or a list of one, allows."""
+    arguments = get_args(annotation)
+    if arguments and all(isinstance(argument, str) for argument in arguments):
+        return [str(argument) for argument in arguments]
+    return _choices(arguments[0]) if arguments and Ellipsis in arguments else []
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,65 @@
+"""Entry point ``pipeline``: the four stages as children of one run; stops at the first failure and says where."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from drone_cbf.tracking.nesting import ChildRun, run_child
+from projects.curriculum_files import load_curriculum
+from projects.parameters import PipelineParameters
+from projects.running import ROOT, EntryPoint, Outcome, Stage, run_stage
+from projects.summaries import lineage_table, report_table
+
+ENTRY = EntryPoint("pipeline", PipelineParameters, device=False)
+WORST_CELL = ("eval", "eval_unfiltered")
+"""Prefixes of the figures that evaluate gives for the worst cell: ``eval/<metric>``."""
+
+
+def work(stage: Stage) -> Outcome:
+    load_curriculum(stage.parameters.curriculum)  # a wrong name must not cost the training of two stages
+    # The stages must run in this interpreter's environment, activated or not.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done: list[ChildRun] = []
+    for entry, parameters in stage_parameters(stage).items():
+        print(f"pipeline: {entry} starts", flush=True)
+        if done:
+            parameters = {**parameters, "parent_run": done[-1].run_id}
+        done.append(run_child(stage.run, ROOT, entry, parameters))
+    worst = worst_cell(done[-1].metrics)
+    stage.run.log_metrics(worst)
+    lineage = lineage_table(done, stage.run.experiment_id)
+    headline = {name: value for name, value in sorted(worst.items()) if name.startswith("eval/")}
+    return Outcome(f"{lineage}\n\n{report_table('Worst cell of the evaluation, filter on', headline)}")
+
+
+def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
+    """Entry point -> what it is given, in the order in which they run."""
+    given = {name: str(value) for name, value in stage.parameters.model_dump().items()}
+    shared = {name: given[name] for name in ("seed", "batch", "horizon", "curriculum", "rollouts")}
+
+    def pick(*names: str) -> dict[str, str]:
+        return {name: shared[name] for name in names}
+
+    return {
+        "efficiency": {**stage.given_system, **pick("seed", "batch", "horizon"), "steps": given["efficiency_steps"]},
+        "pretrain_cbf": {**pick("seed"), "steps": given["pretrain_steps"]},
+        "safety": pick("seed", "batch", "curriculum"),
+        "evaluate": pick("rollouts", "horizon"),
+    }
+
+
+def worst_cell(metrics: dict[str, float]) -> dict[str, float]:
+    """The figures without a cell in their name."""
+    parts = {name: name.split("/") for name in metrics}
+    return {name: value for name, value in metrics.items() if len(parts[name]) == 2 and parts[name][0] in WORST_CELL}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_stage(ENTRY, work, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

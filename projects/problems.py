@@ -1,0 +1,106 @@
+"""Pydantic's list of violations as one line that names field, value, what is allowed, and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from annotated_types import Ge, Gt, Interval, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "text",
+    "tuple": "a list like 1,2,3",
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """The violations of ``error``, at most three, on one line; ``model``, where known, tells the ranges."""
+    lines = list(dict.fromkeys(_line(problem, model) for problem in error.errors()))
+    more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
+    return " | ".join([*lines[:3], *more])
+
+
+def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
+    path = problem["loc"]
+    name = ".".join(str(part) for part in path if not isinstance(part, int))
+    if problem["type"] == "value_error":
+        return " ".join(problem["msg"].removeprefix("Value error, ").split())
+    field = _field(model, path)
+    if _entries_are_wrong(problem):
+        return f"{name} has the wrong number of entries ({_wanted(field)} expected); separate them with commas"
+    if problem["type"] == "missing":
+        purpose = f" ({field.description.split('.')[0]})" if field and field.description else ""
+        return f"{name} is missing{purpose}; give it with -P {name}=<value>"
+    if problem["type"] == "extra_forbidden":
+        return f"{name} is unknown; remove it"
+    given = f"{name} = {problem['input']!s:.80}"
+    return f"{given} {_complaint(problem, field, path)}; set another value with -P {name}=<value>"
+
+
+def _entries_are_wrong(problem: ErrorDetails) -> bool:
+    """Whether a list is too short or too long."""
+    too_few = problem["type"] == "missing" and isinstance(problem["loc"][-1], int)
+    return too_few or problem["type"] in ("too_short", "too_long")
+
+
+def _wanted(field: FieldInfo | None) -> str:
+    entries = get_args(field.annotation) if field else ()
+    return str(len(entries)) if entries and entries[-1] is not Ellipsis else allowed(field, [""]) or "another number"
+
+
+def _complaint(problem: ErrorDetails, field: FieldInfo | None, path: Sequence[Any]) -> str:
+    if problem["type"] == "literal_error":
+        return f"is not one of {problem['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ')}"
+    bounds = allowed(field, path)
+    allowance = f" (allowed: {bounds})" if bounds else ""
+    kind = _KINDS.get(problem["type"].split("_")[0])
+    if kind and ("type" in problem["type"] or "parsing" in problem["type"] or "from" in problem["type"]):
+        return f"is not {kind}{allowance}"
+    if problem["type"].startswith(("greater_than", "less_than")):
+        return f"is out of range{allowance}"
+    return f"is refused: {problem['msg']}{allowance}"
+
+
+def allowed(field: FieldInfo | None, path: Sequence[Any]) -> str:
+    """The range of a field, or of one entry of a list when ``path`` ends in an index, as text; empty when unbounded."""
+    if field is None:
+        return ""
+    notes: list[Any] = list(field.metadata)
+    if isinstance(path[-1], int):
+        entries = [entry for entry in get_args(field.annotation) if entry is not Ellipsis]
+        notes = list(getattr(entries[min(path[-1], len(entries) - 1)], "__metadata__", ())) if entries else []
+    notes += [n for note in notes for n in getattr(note, "metadata", ())]
+    bounds = [_bound(part) for note in notes for part in (note if isinstance(note, Interval) else [note])]
+    return ", ".join(dict.fromkeys(filter(None, bounds)))
+
+
+def _bound(note: Any) -> str:
+    for kind, name, sign in ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<")):
+        if isinstance(note, kind):
+            limit = getattr(note, name)
+            return f"{sign} {limit if isinstance(limit, int) else format(limit, 'g')}"
+    for kind, words in ((MinLen, "at least {0.min_length} entries"), (MaxLen, "at most {0.max_length} entries")):
+        if isinstance(note, kind):
+            return words.format(note)
+    return ""
+
+
+def _field(model: type[BaseModel] | None, path: Sequence[Any]) -> FieldInfo | None:
+    """The declaration that ``path`` leads to."""
+    field: FieldInfo | None = None
+    kind: Any = model
+    for part in path:
+        if isinstance(part, int):
+            break
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)) or part not in kind.model_fields:
+            return None
+        field = kind.model_fields[part]
+        kind = field.annotation
+    return field

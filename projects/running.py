@@ -1,0 +1,204 @@
+"""What every stage's main shares: run, parameters, parent, JAX set-up, recorder, summary, exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from pydantic import ValidationError
+
+from drone_cbf.config import Section, SystemConfig
+from drone_cbf.errors import ConfigError, DroneCbfError
+from drone_cbf.tracking.lineage import Parent, resolve_parent
+from drone_cbf.tracking.progress import ProgressRecorder
+from drone_cbf.tracking.recorder import MlflowRecorder, Together, events_page
+from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
+from drone_cbf.training.recorder import ListRecorder, Recorder
+from projects.arguments import build_system, parse, wants_help
+from projects.helping import help_text
+from projects.problems import explain
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT_FROM_PARENT = ("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
+"""Settings that decide the shape or the meaning of the parent's networks."""
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """An entry point of MLproject."""
+
+    name: str
+    parameters: type[Section]
+    parents: tuple[str, ...] = ()
+    """Stages that ``parent_run`` may come from; none: the stage starts a lineage."""
+    device: bool = True
+    """Whether the stage itself computes with JAX."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All that the work of a stage is given."""
+
+    run: StageRun
+    parameters: Any
+    """An instance of the entry point's parameters."""
+    system: SystemConfig
+    given_system: dict[str, str]
+    """What the command line sets of the system, as given: dotted name -> text."""
+    parent: Parent | None
+    recorder: Recorder
+    history: ListRecorder
+    """The figures recorded so far, for curves."""
+
+    def draw(self, name: str, figure: Callable[[], Any]) -> None:
+        """Uploads what ``figure`` draws as ``figures/<name>``.
+
+        Figures that cannot be drawn (ValueError: too little data, say) are an event of the run: what was learned must
+        not be lost over them.
+        """
+        try:
+            drawn = figure()
+        except ValueError as error:
+            self.recorder.event(len(self.history.rows), f"figure {name} was left out: {error}")
+            return
+        if isinstance(drawn, str):
+            self.run.log_text(drawn, f"figures/{name}")
+        else:
+            self.run.log_figure(drawn, f"figures/{name}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage's work leaves behind."""
+
+    summary: str
+    """Markdown for the run's description."""
+    provides: tuple[str, ...] = ()
+    """Parts of the checkpoint ``final`` that later stages may use: ``policy``, ``barrier``."""
+
+
+Work = Callable[[Stage], Outcome]
+
+
+def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) -> int:
+    """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if wants_help(arguments):
+        print(help_text(entry.name, entry.parameters))
+        return 0
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
+    try:
+        with _termination_interrupts(), stage_run(entry.name, ROOT) as run:
+            _perform(entry, work, run, arguments)
+    except KeyboardInterrupt as error:
+        return _complain(entry, one_line(error), 130)
+    except DroneCbfError as error:
+        return _complain(entry, one_line(error), 1)
+    except Exception as error:  # not foreseen: its origin helps whoever repairs it
+        traceback.print_exc()
+        return _complain(entry, one_line(error), 1)
+    print(
+        f"{entry.name} finished: run {run.run_id}, see {run_link(run.run_id, run.experiment_id)} ('make ui' serves it)"
+    )
+    return 0
+
+
+def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
+    given = parse(entry.name, entry.parameters, arguments)
+    parameters = given.parameters
+    parent = resolve_parent(parameters.parent_run, entry.parents) if entry.parents else None
+    system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
+    if parent is not None:
+        run.tag(parent_run=parent.run_id)
+    run.log_config(
+        {
+            "stage": entry.name,
+            "parameters": parameters.model_dump(mode="json"),
+            "system": system.model_dump(mode="json"),
+        }
+    )
+    if entry.device:
+        configure_jax()
+        run.tag(device=device_name())
+    history = _History()
+    with recording(run, history) as recorder:
+        stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
+        outcome = _work(work, stage)
+    notes = f"\n\n### Events\n\n{events_page(history.events)}" if history.events else ""
+    run.describe(outcome.summary + notes)
+    if outcome.provides:
+        run.tag(provides=",".join(outcome.provides))
+
+
+def _work(work: Work, stage: Stage) -> Outcome:
+    try:
+        return work(stage)
+    except ValidationError as error:  # settings that the stage builds from its parameters
+        raise ConfigError(explain(error)) from error
+
+
+@contextmanager
+def recording(run: StageRun, history: ListRecorder) -> Iterator[Recorder]:
+    """A recorder that stores, shows and remembers; everything is stored when the block ends."""
+    store, shown = MlflowRecorder(run), ProgressRecorder()
+    try:
+        yield Together((store, shown, history))
+    except BaseException:
+        shown.close()
+        with suppress(DroneCbfError):  # the first failure is the one to report
+            store.close()
+        raise
+    shown.close()
+    store.close()
+
+
+class _History(ListRecorder):
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        """Not kept: it may be large, and its buffers may be donated to the next update."""
+
+
+def configure_jax() -> None:
+    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder."""
+    if jax.config.jax_compilation_cache_dir is None:
+        fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
+        folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def device_name() -> str:
+    """Kind and number of the devices that JAX uses."""
+    devices = jax.devices()
+    return f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM ends the stage as Ctrl-C does, once: a second one must not cut the closing of the run short."""
+
+    def interrupt(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt("SIGTERM")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _complain(entry: EntryPoint, reason: str, code: int) -> int:
+    print(f"{entry.name} failed: {reason}", file=sys.stderr)
+    return code

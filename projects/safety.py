@@ -1,0 +1,50 @@
+"""Entry point ``safety``: policy and barrier learn jointly, through the filter, under a curriculum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from drone_cbf.reporting.curves import calibration_figure, training_curves
+from drone_cbf.training.safety import train_safety
+from drone_cbf.training.settings import SafetySettings
+from projects.curriculum_files import load_curriculum
+from projects.parameters import SafetyParameters
+from projects.parts import load_barrier, load_policy
+from projects.running import EntryPoint, Outcome, Stage, run_stage
+from projects.summaries import report_table
+
+ENTRY = EntryPoint("safety", SafetyParameters, parents=("pretrain_cbf", "safety"))
+CURVES = {
+    "Loss": ("loss/total", "loss/goal", "loss/cbf_value", "loss/cbf_hdot"),
+    "Flights": ("train/success_rate", "train/collision_rate"),
+    "Gradient norms": ("grad_norm/policy", "grad_norm/cbf"),
+    "Filter": ("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate"),
+    "Curriculum": ("curriculum/blend", "curriculum/noise"),
+}
+
+
+def work(stage: Stage) -> Outcome:
+    curriculum = load_curriculum(stage.parameters.curriculum)
+    own = {name: getattr(stage.parameters, name) for name in SafetySettings.model_fields if name != "curriculum"}
+    settings = SafetySettings(curriculum=curriculum, **own)
+    stage.run.log_text(curriculum.model_dump_json(indent=1), "curriculum.json")
+    stage.run.tag(curriculum=curriculum.name)
+    barrier = load_barrier(stage)
+    result = train_safety(stage.system, settings, load_policy(stage), barrier.params, barrier.margin, stage.recorder)
+    figures = {**result.report, "margin": result.margin}
+    stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
+    stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
+    true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
+    stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
+    title = f"Policy behind the neural barrier, curriculum {curriculum.name}"
+    return Outcome(report_table(title, figures), provides=("policy", "barrier"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_stage(ENTRY, work, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

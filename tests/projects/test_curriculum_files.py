@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drone_cbf.errors import ConfigError
+from projects.curriculum_files import available, load_curriculum
+
+
+def test_the_shipped_curricula_are_valid_and_carry_their_file_names() -> None:
+    assert {"default", "analytic_baseline", "hybrid", "fast"} <= set(available())
+    for name in available():
+        assert load_curriculum(name).name == name
+
+
+def test_the_named_curricula_are_what_their_names_say() -> None:
+    blends = {name: [stage.blend for stage in load_curriculum(name).stages] for name in available()}
+    assert (blends["default"][0], blends["default"][-1]) == (0.0, 1.0)
+    assert set(blends["analytic_baseline"]) == {0.0} and blends["hybrid"][-1] == 0.5
+    assert [stage.noise for stage in load_curriculum("default").stages][-1] == 0.05
+
+
+def test_a_path_to_a_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nstages: [{name: a, steps: 5}]\n")
+    assert load_curriculum(str(file)).total_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read.*name one of analytic_baseline, default"),
+        ("a: [", "is not valid YAML"),
+        ("name: x\nstages: [{name: a, steps: 0}]", "stages.0.steps = 0"),
+        ("name: x\nstages: [{name: a, steps: 5, nois: 0.1}]", "stages.0.nois"),
+        ("- a", "expected a mapping"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, content: str | None, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_curriculum(str(file))
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_those_that_exist() -> None:
+    with pytest.raises(
+        ConfigError, match="curriculum 'defualt' does not exist; name one of analytic_baseline, default"
+    ):
+        load_curriculum("defualt")

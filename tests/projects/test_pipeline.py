@@ -1,0 +1,158 @@
+"""The whole way under a real ``mlflow run``: small, but every stage, file and metric is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.tracking.checkpoints import load_checkpoint
+from drone_cbf.tracking.lineage import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate")
+SMALL = {
+    "curriculum": "fast",
+    "efficiency_steps": "3",
+    "pretrain_steps": "3",
+    "batch": "3",
+    "horizon": "40",
+    "rollouts": "6",
+    "seed": "5",
+    "policy.features": "16",
+    "barrier.features": "8",
+    "physics.lag_time": "1e-1",
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The store that a pipeline left, and its runs by stage."""
+
+    runs: dict[str, Run]
+    output: str
+
+
+def mlflow_run(folder: Path, entry: str, parameters: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry, "--env-manager", "local", *given]
+    # Few flights, much compiling: optimising the compiled code less makes all of it faster.
+    changed = {"PATH": path, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    return subprocess.run(command, cwd=folder, env={**kept, **changed}, capture_output=True, text=True, timeout=900)
+
+
+def stored_runs(folder: Path) -> dict[str, Run]:
+    runs = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["0"])
+    return {run.data.tags.get("drone_cbf.stage", "none"): run for run in runs}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    folder = tmp_path_factory.mktemp("pipeline")
+    result = mlflow_run(folder, "pipeline", SMALL)
+    assert result.returncode == 0, result.stdout + result.stderr
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    yield Finished(stored_runs(folder), result.stdout + result.stderr)
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("pipeline")
+class TestPipeline:
+    def test_four_finished_stages_are_nested_in_one_run_and_form_one_lineage(self, finished: Finished) -> None:
+        runs = finished.runs
+        assert set(runs) == {*STAGES, "pipeline"}
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        for stage, before in zip(STAGES, (None, *STAGES), strict=False):
+            tags = runs[stage].data.tags
+            assert tags["mlflow.parentRunId"] == runs["pipeline"].info.run_id
+            assert tags.get("drone_cbf.parent_run") == (runs[before].info.run_id if before else None)
+
+    def test_every_stage_has_the_same_system_in_file_and_params(self, finished: Finished) -> None:
+        expected = SystemConfig.model_validate(
+            {"policy": {"features": 16}, "barrier": {"features": 8}, "physics": {"lag_time": 0.1}}
+        )
+        for stage in STAGES:
+            run = finished.runs[stage]
+            assert SystemConfig.model_validate(load_config(run.info.run_id)["system"]) == expected
+            assert float(run.data.params["physics.lag_time"]) == 0.1 and run.data.params["policy.features"] == "16"
+        assert finished.runs["efficiency"].data.params["physics.lag_time"] == "1e-1", "as given to mlflow run"
+        assert finished.runs["safety"].data.params["seed"] == "5"
+
+    def test_the_contracts_metrics_are_there(self, finished: Finished) -> None:
+        wanted = {
+            "efficiency": {"loss/total", "grad_norm/policy"},
+            "pretrain_cbf": {"loss/cbf_value", "loss/cbf_gradient", "grad_norm/cbf", "final/margin"},
+            "safety": {
+                "loss/total",
+                "grad_norm/policy",
+                "grad_norm/cbf",
+                "filter/relax_rate",
+                "filter/intervention_rate",
+            },
+            "evaluate": {
+                *(
+                    f"eval/{name}"
+                    for name in ("success_rate", "collision_rate", "collision_rate_ub99", "max_violation")
+                ),
+                *(f"eval/{name}" for name in ("violation_p999", "relax_rate", "final_distance_mean")),
+                "eval_unfiltered/collision_rate",
+                "eval/random_cloud/noise_0.02/random/success_rate",
+            },
+            "pipeline": {"eval/success_rate", "eval/collision_rate", "eval_unfiltered/collision_rate"},
+        }
+        for stage, names in wanted.items():
+            assert names <= set(finished.runs[stage].data.metrics), stage
+        for name in ("grad_norm/policy", "grad_norm/cbf"):
+            assert finished.runs["safety"].data.metrics[name] > 0.0
+
+    def test_checkpoints_load_and_hold_what_the_stage_says(self, finished: Finished) -> None:
+        for stage, provides in (("efficiency", "policy"), ("pretrain_cbf", "barrier"), ("safety", "policy,barrier")):
+            run = finished.runs[stage]
+            assert run.data.tags["drone_cbf.provides"] == provides
+            checkpoint = load_checkpoint(run.info.run_id, "final")
+            for part in provides.split(","):
+                holder = checkpoint if part in checkpoint else checkpoint["state"]
+                assert all(np.isfinite(leaf).all() for leaf in leaves(holder[part]))
+            assert ("margin" in checkpoint) is ("barrier" in provides)
+
+    def test_every_run_has_a_description_and_the_pipelines_shows_the_lineage(self, finished: Finished) -> None:
+        for run in finished.runs.values():
+            assert "|" in run.data.tags["mlflow.note.content"]
+        note = finished.runs["pipeline"].data.tags["mlflow.note.content"]
+        for stage in STAGES:
+            assert f"runs/{finished.runs[stage].info.run_id}" in note
+
+    def test_the_output_is_quiet_where_there_is_no_terminal(self, finished: Finished) -> None:
+        assert "\x1b[" not in finished.output and "Traceback" not in finished.output
+
+
+def leaves(tree: dict[str, object]) -> Iterator[np.ndarray]:
+    for value in tree.values():
+        if isinstance(value, dict):
+            yield from leaves(value)
+        else:
+            yield np.asarray(value)
+
+
+def test_a_wrong_parameter_under_mlflow_run_is_one_line_and_a_failed_run(tmp_path: Path) -> None:
+    result = mlflow_run(tmp_path, "pipeline", {"curriculum": "defualt"})
+    assert result.returncode != 0
+    message = "curriculum 'defualt' does not exist; name one of analytic_baseline, default, fast, hybrid"
+    assert f"pipeline failed: {message}" in result.stderr and "Traceback" not in result.stderr
+    run = stored_runs(tmp_path)["pipeline"]
+    assert run.info.status == "FAILED" and message in run.data.tags["drone_cbf.failure"]
