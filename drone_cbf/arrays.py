@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeVar
 
 import jax
@@ -50,6 +51,29 @@ def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
         return stopped + weight * (leaf - stopped)
 
     return jax.tree.map(scale, tree)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def limit_gradient(tree: Tree, limit: float) -> Tree:
+    """The identity forward; scales the gradient back to Euclidean norm ``limit`` (over all leaves) where it is longer.
+
+    Back-propagated through many steps of a contact-like system, a few gradients explode and drown all others; this
+    keeps each flight's voice. A NaN stays NaN.
+    """
+    return tree
+
+
+def _limit_forward(tree: Tree, limit: float) -> tuple[Tree, None]:
+    return tree, None
+
+
+def _limit_backward(limit: float, _: None, gradient: Tree) -> tuple[Tree]:
+    floats = [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]
+    factor = jnp.minimum(1.0, limit / (tree_norm(floats) + 1e-12))
+    return (jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * leaf, gradient),)
+
+
+limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 
 def tree_norm(tree: Tree) -> Scalar:

@@ -39,8 +39,10 @@ class PhysicsConfig(Section):
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; surface closer than this is a collision."""
-    gradient_decay: float = Field(0.7, ge=0.0, le=10.0)
+    gradient_decay: float = Field(2.5, ge=0.0, le=10.0)
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
+    gradient_limit: float = Field(3.0, gt=0.0)
+    """Largest norm of one flight's back-propagated gradient with respect to its state, at every step."""
 
 
 class SceneConfig(Section):
@@ -174,7 +176,7 @@ class ObjectiveConfig(Section):
     """Soft penetration depth (DiffPhysDrone's softplus)."""
     slack: float = Field(10.0, ge=0.0)
     """Slack of the filter."""
-    intervention: float = Field(0.02, ge=0.0)
+    intervention: float = Field(0.004, ge=0.0)
     """Squared difference of safe and nominal command."""
     fallback: float = Field(1.0, ge=0.0)
     """Squared nominal command where the solver fell back to braking."""

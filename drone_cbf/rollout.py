@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.barrier.blend import make_blended_barrier
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.barrier.rows import read_barrier
@@ -20,7 +20,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, model_of, predict
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
-from drone_cbf.physics.disturbances import draw_gust, next_gust
+from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.scenes import Scene
@@ -119,13 +119,6 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
     return decide
 
 
-def params_in(scene: Scene, system: SystemConfig) -> DroneParams:
-    """The configured drone in the air of ``scene``."""
-    return nominal_params(system.physics).replace(
-        wind=scene.wind, gust=scene.gust, gust_time=jnp.float32(system.scene.gust_time)
-    )
-
-
 def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, rematerialise: bool = False) -> Rollout:
     """Function that flies ``horizon`` steps of one scene.
 
@@ -137,15 +130,14 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
     model = nominal_params(physics)  # what the controller knows: the drone, not the wind
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
-        actual = params_in(scene, system)
         state = initial_state(scene.start, scene.start_velocity, physics)
         steps = jnp.arange(horizon)
         slots = scene.obstacles.radius.shape[0]
-        noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, 2 * index)))(steps)
-        gusts = jax.vmap(lambda index: draw_gust(actual, dt, jax.random.fold_in(key, 2 * index + 1)))(steps)
+        noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, index)))(steps)
+        gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
 
         def one_step(carry: tuple[DroneState, Estimate], now: tuple[Scalar, SensorNoise, Vector]):
-            state, predicted = carry
+            state, predicted = limit_gradient(carry, physics.gradient_limit)
             index, errors, gust = now
             estimate = correct(predicted, observe_motion(state, errors))
             believed = model_of(estimate, model)
@@ -153,8 +145,8 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
             surfaces = observe_surfaces(scene.obstacles.at(index * dt), motion.position, errors, system.sensor)
             graph = graph_at(motion, surfaces, scene.goal, believed, system.sensor)
             decision = controller(params, graph)
-            following = step(state, decision.command, actual, dt, physics.gradient_decay)
-            following = following.replace(gust=next_gust(state.gust, gust, actual, dt))
+            air = model.replace(wind=scene.wind + gust)
+            following = step(state, decision.command, air, dt, physics.gradient_decay)
             carry = (following, predict(estimate, decision.command, model, dt))
             return carry, (state, graph, decision)
 

@@ -64,9 +64,14 @@ class FlightMetrics:
     """Fraction of steps on which the row could not be enforced."""
 
 
-def true_graph(motion: Motion, scene: Scene, time: Scalar, system: SystemConfig) -> Graph:
-    """The graph of a drone in ``motion`` that a perfect sensor without neighbour limit would give at ``time`` [s]."""
-    everything = system.sensor.model_copy(update={"neighbours": system.scene.obstacles})
+def true_graph(
+    motion: Motion, scene: Scene, time: Scalar, system: SystemConfig, neighbours: int | None = None
+) -> Graph:
+    """The graph of a drone in ``motion`` that a perfect sensor would give at ``time`` [s].
+
+    ``neighbours`` limits its nodes; by default every obstacle finds a place.
+    """
+    everything = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
     zero = jnp.zeros(3)
     exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(scene.obstacles.centre))
     surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, exact, everything)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector
-from drone_cbf.physics.drone import DroneParams
 
 
-def draw_gust(params: DroneParams, time_step: float, key: jax.Array) -> Vector:
-    """The random part of one period's change of wind [m/s]."""
-    keep = jnp.exp(-time_step / params.gust_time)
-    return params.gust * jnp.sqrt(1.0 - keep * keep) * jax.random.normal(key, (3,), jnp.float32)
+def gust_history(
+    spread: Vector, correlation_time: float, time_step: float, steps: int, key: jax.Array
+) -> Float[Array, "t 3"]:
+    """Deviation of the wind from its mean in each of ``steps`` periods [m/s], calm at first.
 
+    Sampled from the exact transition of the process, whose stationary standard deviation is ``spread`` [m/s] and
+    whose autocorrelation falls by 1/e in ``correlation_time`` [s].
+    """
+    keep = jnp.exp(jnp.float32(-time_step / correlation_time))
+    kicks = spread * jnp.sqrt(1.0 - keep * keep) * jax.random.normal(key, (steps, 3), jnp.float32)
 
-def next_gust(gust: Vector, drawn: Vector, params: DroneParams, time_step: float) -> Vector:
-    """Gust one period later [m/s]: the exact transition, whose stationary standard deviation is ``params.gust``."""
-    return jnp.exp(-time_step / params.gust_time) * gust + drawn
+    def one_period(gust: Vector, kick: Vector) -> tuple[Vector, Vector]:
+        return keep * gust + kick, gust
+
+    return jax.lax.scan(one_period, jnp.zeros(3, jnp.float32), kicks)[1]

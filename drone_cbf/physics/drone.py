@@ -24,8 +24,6 @@ class DroneState:
     """Acceleration the rotors produce now, gravity compensated [m/s^2]; follows the delayed command with a lag."""
     queue: Float[Array, "q 3"]
     """Commands already sent, newest first [m/s^2]."""
-    gust: Vector
-    """Deviation of the wind from its mean [m/s]."""
 
 
 @struct.dataclass
@@ -43,11 +41,7 @@ class DroneParams:
     max_acceleration: Vector
     """Largest command along each axis [m/s^2]."""
     wind: Vector
-    """Mean wind [m/s]."""
-    gust: Vector
-    """Standard deviation of gusts [m/s]."""
-    gust_time: Scalar
-    """Correlation time of gusts [s]."""
+    """Wind now [m/s]."""
     bias: Vector
     """Constant acceleration beside the model [m/s^2]: zero for a real drone, an estimator's guess for a controller."""
 
@@ -65,7 +59,6 @@ def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> 
         velocity=velocity,
         thrust=zero,
         queue=jnp.zeros((queue_length(config), 3), jnp.float32),
-        gust=zero,
     )
 
 
@@ -78,7 +71,5 @@ def nominal_params(config: PhysicsConfig) -> DroneParams:
         quadratic_drag=jnp.float32(config.quadratic_drag),
         max_acceleration=jnp.asarray(config.max_acceleration, jnp.float32),
         wind=jnp.zeros(3, jnp.float32),
-        gust=jnp.zeros(3, jnp.float32),
-        gust_time=jnp.float32(1.0),
         bias=jnp.zeros(3, jnp.float32),
     )

@@ -82,17 +82,16 @@ def step(
     """State one period later. ``command`` [m/s^2] is sent now and acts after ``params.delay``.
 
     With delay = m dt + r the period sees command m+1 for r seconds and command m for the rest, counting back from
-    the newest. ``gradient_decay`` is alpha [1/s]. The gust is left to :mod:`drone_cbf.physics.disturbances`.
+    the newest. ``params.wind`` blows throughout. ``gradient_decay`` is alpha [1/s].
     """
     commands = jnp.concatenate([limit_command(command, params)[None], state.queue])
     whole = jnp.floor(params.delay / time_step + 1e-4)
     older_for = jnp.clip(params.delay - whole * time_step, 0.0, time_step)
     newest = whole.astype(jnp.int32)
-    wind = params.wind + state.gust
 
     def move(motion: Motion) -> Motion:
-        motion = advance(motion, commands[newest + 1], older_for, wind, params)
-        return advance(motion, commands[newest], time_step - older_for, wind, params)
+        motion = advance(motion, commands[newest + 1], older_for, params.wind, params)
+        return advance(motion, commands[newest], time_step - older_for, params.wind, params)
 
     motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
     if gradient_decay:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,8 @@ from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import EfficiencySettings
 
+START_AUGMENT = 0.5
+"""Disturbance of scenes and start velocities (:func:`drone_cbf.physics.scenes.perturb`): flights start in motion."""
 REPORT_FLIGHTS = 510
 """Flights behind the final figures of the stage."""
 
@@ -58,22 +59,23 @@ def make_efficiency_update(
     flight_loss = make_flight_loss(system, filtered=False)
     sample = make_batch_sampler(system, settings.scenes, settings.batch)
 
-    def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Any]]:
+    def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Scalar]]:
+        """Sum over the batch, so that ``physics.gradient_limit`` means the same for every batch size."""
         scene_key, flight_key = jax.random.split(key)
-        scenes = sample(scene_key, 0.5)
+        scenes = sample(scene_key, START_AUGMENT)
         keys = jax.random.split(flight_key, settings.batch)
-        fly = jax.vmap(rollout, in_axes=(None, 0, None, 0))
-        trajectories = fly(unfiltered(policy), scenes, jnp.float32(0.0), keys)
-        terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(trajectories, scenes))
-        figures = quick_figures(trajectories, scenes, system)
-        return sum(terms.values()), {"terms": terms, "figures": figures}
+        flights = jax.vmap(rollout, in_axes=(None, 0, None, 0))(unfiltered(policy), scenes, jnp.float32(0.0), keys)
+        terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
+        figures = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
+        total = sum(terms.values())
+        return settings.batch * total, figures | {"loss/total": total}
 
     def update(state: EfficiencyState, root: jax.Array) -> tuple[EfficiencyState, dict[str, Scalar]]:
         key = jax.random.fold_in(root, state.step)
-        (total, aux), gradient = jax.value_and_grad(loss, has_aux=True)(state.policy, key)
+        gradient, figures = jax.grad(loss, has_aux=True)(state.policy, key)
+        gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
-        figures = {f"loss/{name}": value for name, value in aux["terms"].items()} | aux["figures"]
-        figures |= {"loss/total": total, "grad_norm/policy": tree_norm(gradient)}
+        figures |= {"grad_norm/policy": tree_norm(gradient)}
         policy = optax.apply_updates(state.policy, changes)
         return EfficiencyState(policy=policy, optimiser=optimiser_state, step=state.step + 1), figures
 

@@ -81,7 +81,10 @@ SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[Safe
 
 
 def make_safety_loss(system: SystemConfig, settings: SafetySettings, horizon: int):
-    """Function (networks, conditions, margin, key) -> (loss, figures); ``networks`` = {"policy", "barrier"}."""
+    """Function (networks, conditions, margin, key) -> (batch times loss, figures); networks = {"policy", "barrier"}.
+
+    Times the batch, so that ``physics.gradient_limit`` means the same for every batch size.
+    """
     rollout = make_rollout(system, make_filtered_controller(system), horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=True)
     barrier_loss = make_sobolev_loss(system)
@@ -103,10 +106,11 @@ def make_safety_loss(system: SystemConfig, settings: SafetySettings, horizon: in
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         visited = visited_states(flights.graphs, BARRIER_BATCH, visit_key)
         states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key))
-        terms |= barrier_loss(networks["barrier"], states)
-        figures = {f"loss/{name}": value for name, value in terms.items()}
+        lessons = barrier_loss(networks["barrier"], states)
+        figures = {f"loss/{name}": value for name, value in (terms | lessons).items()}
+        figures |= {"loss/total": sum((terms | lessons).values())}
         figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
-        return sum(terms.values()), figures
+        return settings.batch * figures["loss/total"], figures
 
     return loss
 
@@ -135,7 +139,8 @@ def make_safety_update(
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
         networks = {"policy": state.policy, "barrier": state.barrier}
-        (total, figures), gradient = jax.value_and_grad(loss, has_aux=True)(networks, conditions, margin, key)
+        gradient, figures = jax.grad(loss, has_aux=True)(networks, conditions, margin, key)
+        gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
         policy_change, policy_optimiser = optimisers.policy.update(
             gradient["policy"], state.policy_optimiser, state.policy
         )
@@ -143,7 +148,6 @@ def make_safety_update(
             gradient["barrier"], state.barrier_optimiser, state.barrier
         )
         figures |= {
-            "loss/total": total,
             "grad_norm/policy": tree_norm(gradient["policy"]),
             "grad_norm/cbf": tree_norm(gradient["barrier"]),
             "curriculum/noise": conditions.noise,

@@ -1,0 +1,134 @@
+"""The scenario matrix: the same scenes with the filter on and off."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drone_cbf.config import GoalMode, SceneName, SystemConfig
+from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.evaluation.statistics import rate_upper_bound
+from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
+from drone_cbf.objectives.summaries import flight_report
+from drone_cbf.physics.scenes import Scene, make_scene_sampler
+from drone_cbf.rollout import Controller, ControllerParams, make_filtered_controller, make_rollout
+from drone_cbf.rollout import make_unfiltered_controller
+
+CHUNK = 128
+"""Flights computed at once: more would not run faster and need more memory."""
+SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
+"""Figures whose worst cell is the smallest; of all others it is the largest."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Figures of one cell of the matrix."""
+
+    scenario: SceneName
+    noise: float
+    goals: GoalMode
+    filtered: bool
+    figures: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """``<scenario>/noise_<x>/<goals>``, as in metric names."""
+        return f"{self.scenario}/noise_{self.noise:g}/{self.goals}"
+
+
+Progress = Callable[[int, Cell], None]
+"""Called after each cell with its index."""
+
+
+def cell_count(settings: EvaluationSettings, filtered: bool) -> int:
+    """Cells that :func:`evaluate_matrix` computes; with a filter each is flown twice."""
+    cells = len(settings.scenarios) * len(settings.noise) * len(settings.goals)
+    return cells * (2 if filtered else 1)
+
+
+def evaluate_matrix(
+    system: SystemConfig, settings: EvaluationSettings, controller: ControllerParams, progress: Progress
+) -> list[Cell]:
+    """Fly every cell behind the filter and, on the very same scenes and noise, without it.
+
+    Args:
+        controller: the parameters to judge; without a barrier (None) only the unfiltered policy is flown.
+        progress: called after each cell.
+    """
+    flies = {False: _make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
+    if controller.barrier is not None:
+        flies[True] = _make_flyer(system, make_filtered_controller(system), settings.horizon)
+    cells: list[Cell] = []
+    for scenario, goals in itertools.product(settings.scenarios, settings.goals):
+        scenes = sample_scenes(system, scenario, goals, settings)
+        for noise, filtered in itertools.product(settings.noise, sorted(flies, reverse=True)):
+            flights = _fly_in_chunks(flies[filtered], controller, scenes, noise, settings)
+            cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
+            progress(len(cells) - 1, cells[-1])
+    return cells
+
+
+def sample_scenes(
+    system: SystemConfig, scenario: SceneName, goals: GoalMode, settings: EvaluationSettings
+) -> Scene:
+    """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
+    key = jax.random.fold_in(jax.random.key(settings.seed), 0)
+    keys = jax.random.split(key, settings.rollouts)
+    return jax.jit(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
+
+
+def _make_flyer(system: SystemConfig, controller: Controller, horizon: int):
+    rollout = make_rollout(system, controller, horizon)
+    metrics = make_flight_metrics(system)
+
+    @jax.jit
+    def fly(params: ControllerParams, scenes: Scene, noise: jax.Array, keys: jax.Array) -> FlightMetrics:
+        return jax.vmap(lambda scene, key: metrics(rollout(params, scene, noise, key), scene))(scenes, keys)
+
+    return fly
+
+
+def _fly_in_chunks(fly, params: ControllerParams, scenes: Scene, noise: float, settings) -> FlightMetrics:
+    """All flights of a cell; the last chunk repeats flights to keep its shape, and they are dropped again."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
+    chunk = min(CHUNK, settings.rollouts)
+    parts = []
+    for first in range(0, settings.rollouts, chunk):
+        rows = jnp.minimum(jnp.arange(first, first + chunk), settings.rollouts - 1)
+        part = fly(params, jax.tree.map(lambda x: x[rows], scenes), jnp.float32(noise), keys[rows])
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[: settings.rollouts - first], part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def cell_figures(flights: FlightMetrics) -> dict[str, float]:
+    """Figures of one cell by metric name, the collision rate with its 99 % upper bound."""
+    collisions, count = int(np.sum(flights.collision)), int(flights.collision.shape[0])
+    return flight_report(flights) | {
+        "collisions": float(collisions),
+        "collision_rate_ub99": rate_upper_bound(collisions, count),
+        "rollouts": float(count),
+    }
+
+
+def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
+    """Of every figure the worst value over ``cells``; NaN (nobody reached the goal, say) is worst of all.
+
+    ``collisions`` and ``rollouts`` are totals, and ``collision_rate_total_ub99`` is the bound over all flights.
+    """
+    columns: Mapping[str, np.ndarray] = {
+        name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures
+    }
+    worst = {
+        name: float(values.min() if name in SMALLER_IS_WORSE else values.max()) for name, values in columns.items()
+    }
+    collisions, rollouts = int(columns["collisions"].sum()), int(columns["rollouts"].sum())
+    return worst | {
+        "collisions": float(collisions),
+        "rollouts": float(rollouts),
+        "collision_rate_total_ub99": rate_upper_bound(collisions, rollouts),
+    }

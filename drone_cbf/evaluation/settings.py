@@ -1,0 +1,30 @@
+"""What a user sets for an evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from drone_cbf.config import Fraction, GoalMode, SceneName, Section
+
+NoiseLevel = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class EvaluationSettings(Section):
+    """The matrix: every scenario with every noise level and every kind of goal."""
+
+    scenarios: tuple[SceneName, ...] = Field(("fixed_ring", "random_cloud", "forest"), min_length=1)
+    """Scene families."""
+    noise: tuple[NoiseLevel, ...] = Field((0.0, 0.02, 0.05), min_length=1)
+    """Observation noise [m, m/s]."""
+    goals: tuple[GoalMode, ...] = Field(("trained", "shifted", "random"), min_length=1)
+    """``trained``: each family's fixed goal; ``shifted``: displaced; ``random``: anywhere sensible."""
+    rollouts: int = Field(1024, ge=1, le=1_000_000)
+    """Flights in each cell."""
+    horizon: int = Field(180, ge=1, le=2000)
+    """Steps of a flight."""
+    seed: int = Field(1000, ge=0, le=2**31 - 1)
+    """Root of all randomness; apart from the training seeds, so that scenes are fresh."""
+    blend: Fraction = 1.0
+    """1: the neural barrier alone decides; 0: the analytic one."""

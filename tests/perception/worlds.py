@@ -1,0 +1,89 @@
+"""Small systems and hand-made worlds, seen without noise."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drone_cbf.barrier.neural import initial_barrier_params
+from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SystemConfig
+from drone_cbf.perception.graphs import Graph, build_graph
+from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
+from drone_cbf.physics.drone import nominal_params
+from drone_cbf.physics.obstacles import Obstacles
+from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.policy.goal_conditioned import initial_policy_params
+
+PLAIN = PhysicsConfig(lag_time=0.0, delay=0.0, linear_drag=0.0, quadratic_drag=0.0)
+"""A command acts at once and alone."""
+
+
+def small_system(**sections) -> SystemConfig:
+    """Networks a few features wide; other ``sections`` as given."""
+    small = {
+        "policy": PolicyConfig(features=8, node_features=8),
+        "barrier": BarrierConfig(features=8),
+    }
+    return SystemConfig(**(small | sections))
+
+
+def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:
+    """Active obstacles from anything that broadcasts to one row each, in the widest float type enabled."""
+    centre = jnp.asarray(centre, float)
+    count = centre.shape[0]
+    return Obstacles(
+        centre=centre,
+        radius=jnp.broadcast_to(jnp.asarray(radius, float), (count,)),
+        half_height=jnp.broadcast_to(jnp.asarray(half_height, float), (count,)),
+        velocity=jnp.broadcast_to(jnp.asarray(velocity, float), (count, 3)),
+        active=jnp.ones(count, bool),
+    )
+
+
+def scene_of(obstacles: Obstacles, start=(0.0, 0.0, 0.0), goal=(3.0, 0.0, 0.0)) -> Scene:
+    """A calm scene."""
+    zero = jnp.zeros(3)
+    return Scene(
+        obstacles=obstacles,
+        start=jnp.asarray(start, float),
+        start_velocity=zero,
+        goal=jnp.asarray(goal, float),
+        wind=zero,
+        gust=zero,
+    )
+
+
+def graph_seen(system: SystemConfig, obstacles: Obstacles, position, velocity, goal=(3.0, 0.0, 0.0)) -> Graph:
+    """What a perfect sensor shows a drone there [m, m/s]."""
+    position, velocity = jnp.asarray(position), jnp.asarray(velocity)
+    zero = jnp.zeros(3)
+    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
+    surfaces = observe_surfaces(obstacles, position, exact, system.sensor)
+    motion = Motion(position=position, velocity=velocity, thrust=zero)
+    return build_graph(motion, surfaces, jnp.asarray(goal), nominal_params(system.physics), system.sensor)
+
+
+def scattered(params, seed: int, size: float = 0.3):
+    """Parameters of the same shapes, all random: an untrained network has zeros that would hide mistakes."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), leaf.dtype), params)
+
+
+def random_barrier(system: SystemConfig, seed: int = 0):
+    return scattered(initial_barrier_params(system, jax.random.key(0)), seed)
+
+
+def random_policy(system: SystemConfig, seed: int = 0):
+    return scattered(initial_policy_params(system, jax.random.key(0)), seed)
+
+
+def crowd(seed: int, count: int = 30, half=(3.0, 3.0, 1.5)) -> Obstacles:
+    """Spheres and trunks in a box [m]."""
+    rng = np.random.default_rng(seed)
+    return capsules(
+        np.asarray(half) * rng.uniform(-1.0, 1.0, (count, 3)),
+        rng.uniform(0.1, 0.4, count),
+        half_height=np.where(np.arange(count) % 3 == 0, 20.0, 0.0),
+    )

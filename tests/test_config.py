@@ -1,0 +1,127 @@
+"""The configuration refuses what makes no sense, and its defaults change only on purpose."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from drone_cbf.config import BarrierConfig, OptimiserConfig, PhysicsConfig, SceneConfig, Section, SystemConfig
+
+GOLDEN = Path(__file__).parent / "golden" / "system_config.yaml"
+REGENERATE = "if the change is meant: python -m tests.test_config"
+
+
+def resolved() -> str:
+    """The resolved defaults as text."""
+    return yaml.safe_dump(SystemConfig().model_dump(mode="json"), sort_keys=False)
+
+
+def sections(config: Section):
+    yield config
+    for value in dict(config).values():
+        if isinstance(value, Section):
+            yield from sections(value)
+
+
+def test_the_defaults_are_those_of_the_golden_file():
+    assert GOLDEN.exists(), f"{GOLDEN.name} is missing; {REGENERATE}"
+    assert GOLDEN.read_text() == resolved(), f"resolved defaults differ from {GOLDEN.name}; {REGENERATE}"
+
+
+def test_the_resolved_configuration_survives_a_round_trip_through_yaml():
+    changed = SystemConfig(physics=PhysicsConfig(delay=0.075), scene=SceneConfig(cloud_radius=(0.2, 0.3)))
+    text = yaml.safe_dump(changed.model_dump(mode="json"))
+    assert SystemConfig.model_validate(yaml.safe_load(text)) == changed
+
+
+@pytest.mark.parametrize("section", list(sections(SystemConfig())), ids=lambda s: type(s).__name__)
+def test_an_unknown_key_is_refused_everywhere_and_named(section):
+    with pytest.raises(ValidationError, match="colour"):
+        type(section).model_validate({"colour": 1.0})
+
+
+@pytest.mark.parametrize("section", list(sections(SystemConfig())), ids=lambda s: type(s).__name__)
+def test_a_section_cannot_be_changed_after_it_was_built(section):
+    name = next(iter(type(section).model_fields))
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(section, name, getattr(section, name))
+    assert hash(section) == hash(type(section).model_validate(section.model_dump()))
+
+
+def bounds():
+    """Every bound of every field: (section type, field, a value just beyond it)."""
+    for section in [*sections(SystemConfig()), OptimiserConfig()]:
+        for name, field in type(section).model_fields.items():
+            for rule in field.metadata:
+                for kind, beyond in (("ge", -1), ("gt", 0), ("le", 1), ("lt", 0)):
+                    if getattr(rule, kind, None) is not None:
+                        yield pytest.param(type(section), name, getattr(rule, kind) + beyond, id=f"{name}-{kind}")
+
+
+@pytest.mark.parametrize(("section", "name", "value"), list(bounds()))
+def test_a_value_beyond_its_range_is_refused_and_the_field_named(section, name, value):
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate({name: value})
+    assert caught.value.errors()[0]["loc"][0] == name
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        (PhysicsConfig, "time_step", 0.0),
+        (PhysicsConfig, "delay", -0.01),
+        (PhysicsConfig, "max_acceleration", (9.0, 9.0, 0.0)),
+        (PhysicsConfig, "max_acceleration", (9.0, 9.0)),
+        (SceneConfig, "obstacles", 0),
+        (BarrierConfig, "kind", "distance"),
+        (BarrierConfig, "temperature", 0.0),
+        (BarrierConfig, "braking", "fast"),
+        (OptimiserConfig, "warmup", 1.5),
+    ],
+)
+def test_these_settings_are_refused(section, name, value):
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate({name: value})
+    assert caught.value.errors()[0]["loc"][0] == name
+
+
+@pytest.mark.parametrize("weakest", [0, 1, 2])
+def test_a_barrier_may_not_promise_to_brake_harder_than_the_weakest_axis(weakest):
+    limits = [20.0, 20.0, 20.0]
+    limits[weakest] = 4.0
+    physics = PhysicsConfig(max_acceleration=tuple(limits))
+    assert SystemConfig(physics=physics, barrier=BarrierConfig(braking=4.0)).barrier.braking == 4.0
+    with pytest.raises(ValidationError, match=r"braking = 4\.1 .* = 4\.0; lower barrier\.braking"):
+        SystemConfig(physics=physics, barrier=BarrierConfig(braking=4.1))
+
+
+@pytest.mark.parametrize("name", ["cloud_obstacles", "ring_obstacles"])
+def test_a_family_may_not_need_more_obstacles_than_there_are_slots(name):
+    slots = {"obstacles": 10, "cloud_obstacles": 10, "ring_obstacles": 10}
+    assert SceneConfig(**slots).obstacles == 10
+    with pytest.raises(ValidationError, match=f"{name} = 11 exceeds obstacles = 10; raise obstacles"):
+        SceneConfig(**(slots | {name: 11}))
+
+
+@pytest.mark.parametrize("name", ["cloud_radius", "forest_radius"])
+def test_a_pair_of_radii_must_be_ordered(name):
+    assert SceneConfig(**{name: (0.3, 0.3)})
+    with pytest.raises(ValidationError, match=f"{name} = .* must be ordered"):
+        SceneConfig(**{name: (0.4, 0.3)})
+
+
+def test_every_field_is_described():
+    missing = [
+        f"{type(section).__name__}.{name}"
+        for section in [*sections(SystemConfig()), OptimiserConfig()]
+        for name, field in type(section).model_fields.items()
+        if not field.description and not isinstance(field.default, Section)
+    ]
+    assert not missing
+
+
+if __name__ == "__main__":
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(resolved())
+    print(f"written: {GOLDEN}")
