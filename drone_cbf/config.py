@@ -35,7 +35,7 @@ class PhysicsConfig(Section):
     """Drag per unit of air speed [1/s]."""
     quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
     """Drag per square of air speed [1/m]."""
-    max_acceleration: tuple[Positive, Positive, Positive] = (9.0, 9.0, 7.0)
+    max_acceleration: tuple[Positive, Positive, Positive] = (12.0, 12.0, 8.0)
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; surface closer than this is a collision."""
@@ -102,9 +102,9 @@ class SensorConfig(Section):
     """Nearest is judged this long ahead at the present closing speed [s]; 0 ranks by distance alone."""
     estimator: Literal["raw", "predictor_corrector"] = "predictor_corrector"
     """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by ``gain``."""
-    gain: float = Field(0.3, gt=0.0, le=1.0)
+    gain: float = Field(0.15, gt=0.0, le=1.0)
     """Correction gain of the predictor-corrector; 1 believes each observation."""
-    bias_gain: float = Field(0.05, ge=0.0, le=0.5)
+    bias_gain: float = Field(0.006, ge=0.0, le=0.5)
     """Gain of its estimate of unexplained acceleration (wind); 0 assumes still air."""
 
 
@@ -115,13 +115,13 @@ class BarrierConfig(Section):
     """Analytic barrier: braking distance (relative degree one), or the original's soft-min distance (degree two)."""
     safety_margin: float = Field(0.10, ge=0.0, le=1.0)
     """Kept beyond the drone's radius [m]: r_safe = drone_radius + safety_margin."""
-    reaction_time: float = Field(0.15, ge=0.0, le=1.0)
+    reaction_time: float = Field(0.12, ge=0.0, le=1.0)
     """tau [s]: distance c tau is kept for lag, delay and sampling."""
-    braking: float = Field(5.0, gt=0.0, le=50.0)
+    braking: float = Field(7.0, gt=0.0, le=50.0)
     """a_brake [m/s^2]; below max_acceleration, which leaves room to act."""
     temperature: float = Field(0.03, gt=0.0, le=1.0)
     """Soft-min temperature T [m]."""
-    class_k_gain: float = Field(2.0, gt=0.0, le=20.0)
+    class_k_gain: float = Field(3.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     features: int = Field(48, ge=4, le=512)
     """Width of the neural barrier's layers."""
@@ -154,7 +154,7 @@ class PolicyConfig(Section):
 class ObjectiveConfig(Section):
     """Weights of the trajectory loss. Zero switches a term off."""
 
-    goal: float = Field(4.0, ge=0.0)
+    goal: float = Field(6.0, ge=0.0)
     """Mean distance to the goal, relative to the flight's length."""
     final: float = Field(4.0, ge=0.0)
     """Distance to the goal over the last second."""
@@ -168,9 +168,9 @@ class ObjectiveConfig(Section):
     """Squared command."""
     smoothness: float = Field(0.002, ge=0.0)
     """Squared change of command between steps."""
-    clearance: float = Field(8.0, ge=0.0)
+    clearance: float = Field(5.0, ge=0.0)
     """Approach within ``clearance_distance`` of a surface, times closing speed (DiffPhysDrone)."""
-    clearance_distance: float = Field(0.6, gt=0.0, le=5.0)
+    clearance_distance: float = Field(0.5, gt=0.0, le=5.0)
     """Surface distance beyond the drone's radius under which ``clearance`` acts [m]."""
     collision: float = Field(80.0, ge=0.0)
     """Soft penetration depth (DiffPhysDrone's softplus)."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, worst_cell
+from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.rollout import ControllerParams
 from projects.parameters import EvaluateParameters
 from projects.parts import has_barrier, load_barrier, load_policy
@@ -36,8 +36,9 @@ def work(stage: Stage) -> Outcome:
         prefix = f"{PREFIX[cell.filtered]}/{cell.name}"
         stage.recorder.metrics(index, {f"{prefix}/{name}": value for name, value in cell.figures.items()})
 
-    stage.recorder.begin("evaluate", cell_count(stage.parameters, controller.barrier is not None))
-    cells = evaluate_matrix(stage.system, stage.parameters, controller, progress)
+    flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
+    stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
+    cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress)
     worst = {}
     for filtered, prefix in PREFIX.items():
         chosen = [cell for cell in cells if cell.filtered is filtered]
@@ -46,7 +47,7 @@ def work(stage: Stage) -> Outcome:
             stage.run.log_metrics({f"{prefix}/{name}": value for name, value in worst[prefix].items()})
     rows = [cell_row(cell) for cell in cells]
     stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
-    draw_evaluation(stage, controller, cells)
+    draw_evaluation(stage, controller, flyers, cells)
     return Outcome(evaluation_summary(worst, rows))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.evaluation.matrix import Cell
+from drone_cbf.evaluation.matrix import Cell, Flyer
 from drone_cbf.evaluation.showcase import RecordedFlights, record_flights, record_slice
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.reporting.barrier_maps import barrier_heatmap
@@ -26,21 +26,23 @@ RECORDED_FLIGHTS = 16
 """Flights recorded of each scenario: among them a collision is looked for, to show what the filter prevents."""
 
 
-def draw_evaluation(stage: Stage, controller: ControllerParams, cells: Sequence[Cell]) -> None:
+def draw_evaluation(
+    stage: Stage, controller: ControllerParams, flyers: Mapping[bool, Flyer], cells: Sequence[Cell]
+) -> None:
     """Uploads the figures of an evaluation: matrix, flights, barrier slice, and the interactive viewer."""
     filtered = controller.barrier is not None
     rows = [_matrix_row(cell) for cell in cells if cell.filtered is filtered]
     stage.draw("matrix.png", lambda: success_matrix(rows))
     shown: list[Flight] = []
     for scenario in stage.parameters.scenarios:
-        flights = _record(stage, controller, scenario, filtered)
+        flights = _record(stage, controller, flyers, scenario, filtered)
         few = flights[:SHOWN_FLIGHTS]
         title = scenario.replace("_", " ")
         stage.draw(f"{scenario}_from_above.png", lambda few=few, title=title: flights_from_above(few, title))
         stage.draw(f"{scenario}_in_space.png", lambda few=few, title=title: flights_in_space(few, title))
         stage.draw(f"{scenario}_over_time.png", lambda few=few: flight_over_time(few[0]))
         if filtered:
-            _draw_pair(stage, flights, _record(stage, controller, scenario, False), scenario)
+            _draw_pair(stage, flights, _record(stage, controller, flyers, scenario, False), scenario)
         shown += few
     stage.draw("viewer.html", lambda: interactive_viewer(shown, "drone_cbf: recorded flights"))
     if filtered:
@@ -54,11 +56,20 @@ def _draw_pair(stage: Stage, on: Sequence[Flight], off: Sequence[Flight], scenar
     stage.draw(f"{scenario}_filter_on_off.png", lambda: paired_flights(on[index], off[index], title))
 
 
-def _record(stage: Stage, controller: ControllerParams, scenario: Any, filtered: bool) -> list[Flight]:
+def _record(
+    stage: Stage, controller: ControllerParams, flyers: Mapping[bool, Flyer], scenario: Any, filtered: bool
+) -> list[Flight]:
     count = min(RECORDED_FLIGHTS, stage.parameters.rollouts)
     noise = max(stage.parameters.noise)
     recorded = record_flights(
-        stage.system, stage.parameters, controller, scenario, noise=noise, filtered=filtered, flights=count
+        stage.system,
+        stage.parameters,
+        controller,
+        flyers[filtered],
+        scenario,
+        noise=noise,
+        filtered=filtered,
+        flights=count,
     )
     return flights_of(recorded, stage.system)
 

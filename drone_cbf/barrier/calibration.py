@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
@@ -83,7 +84,7 @@ def calibration_report(comparison: Comparison) -> dict[str, float]:
     }
 
 
-def braking_audit(barrier: Array, clearance: Array) -> dict[str, float]:
+def braking_audit(barrier: ArrayLike, clearance: ArrayLike) -> dict[str, float]:
     """Audit of an analytic barrier against true distance, both [m] over the same states.
 
     Reports mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two

@@ -9,15 +9,24 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
 
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
+from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.physics.scenes import Scene, make_scene_sampler
-from drone_cbf.rollout import Controller, ControllerParams, make_filtered_controller, make_rollout
-from drone_cbf.rollout import make_unfiltered_controller
+from drone_cbf.rollout import (
+    Controller,
+    ControllerParams,
+    Trajectory,
+    make_filtered_controller,
+    make_rollout,
+    make_unfiltered_controller,
+)
 
 CHUNK = 128
 """Flights computed at once: more would not run faster and need more memory."""
@@ -45,29 +54,62 @@ Progress = Callable[[int, Cell], None]
 """Called after each cell with its index."""
 
 
-def cell_count(settings: EvaluationSettings, filtered: bool) -> int:
-    """Cells that :func:`evaluate_matrix` computes; with a filter each is flown twice."""
-    cells = len(settings.scenarios) * len(settings.noise) * len(settings.goals)
-    return cells * (2 if filtered else 1)
+def cell_count(settings: EvaluationSettings, flyers: int) -> int:
+    """Cells that :func:`evaluate_matrix` computes with so many flyers."""
+    return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * flyers
+
+
+@struct.dataclass
+class Flown:
+    """A chunk of flights, in full; leading axis of flights."""
+
+    trajectories: Trajectory
+    metrics: FlightMetrics
+    clearance: Float[Array, "f t"]
+    """Least distance of the hull to any surface during each step [m]."""
+
+
+Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
+"""(controller parameters, scenes, noise [m], keys) -> flights; compiled once, for one number of flights."""
+
+
+def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
+    """A flyer without the filter and, if ``filtered``, one with it; shared by the matrix and the showcase."""
+    flyers = {False: _make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
+    if filtered:
+        flyers[True] = _make_flyer(system, make_filtered_controller(system), settings.horizon)
+    return flyers
+
+
+def _make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
+    rollout = make_rollout(system, controller, horizon)
+    metrics = make_flight_metrics(system)
+
+    @jax.jit
+    def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
+        def one(scene: Scene, key: Array) -> Flown:
+            flown = rollout(params, scene, noise, key)
+            clearance = jnp.min(swept_clearances(flown, scene, system.physics), axis=-1)
+            return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
+
+        return jax.vmap(one)(scenes, keys)
+
+    return fly
 
 
 def evaluate_matrix(
-    system: SystemConfig, settings: EvaluationSettings, controller: ControllerParams, progress: Progress
+    system: SystemConfig,
+    settings: EvaluationSettings,
+    controller: ControllerParams,
+    flyers: Mapping[bool, Flyer],
+    progress: Progress,
 ) -> list[Cell]:
-    """Fly every cell behind the filter and, on the very same scenes and noise, without it.
-
-    Args:
-        controller: the parameters to judge; without a barrier (None) only the unfiltered policy is flown.
-        progress: called after each cell.
-    """
-    flies = {False: _make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
-    if controller.barrier is not None:
-        flies[True] = _make_flyer(system, make_filtered_controller(system), settings.horizon)
+    """Fly every cell with every one of ``flyers``, on the very same scenes and noise; ``progress`` after each cell."""
     cells: list[Cell] = []
     for scenario, goals in itertools.product(settings.scenarios, settings.goals):
         scenes = sample_scenes(system, scenario, goals, settings)
-        for noise, filtered in itertools.product(settings.noise, sorted(flies, reverse=True)):
-            flights = _fly_in_chunks(flies[filtered], controller, scenes, noise, settings)
+        for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
+            flights = _fly_in_chunks(flyers[filtered], controller, scenes, noise, settings)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
             progress(len(cells) - 1, cells[-1])
     return cells
@@ -82,26 +124,23 @@ def sample_scenes(
     return jax.jit(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
 
 
-def _make_flyer(system: SystemConfig, controller: Controller, horizon: int):
-    rollout = make_rollout(system, controller, horizon)
-    metrics = make_flight_metrics(system)
-
-    @jax.jit
-    def fly(params: ControllerParams, scenes: Scene, noise: jax.Array, keys: jax.Array) -> FlightMetrics:
-        return jax.vmap(lambda scene, key: metrics(rollout(params, scene, noise, key), scene))(scenes, keys)
-
-    return fly
-
-
-def _fly_in_chunks(fly, params: ControllerParams, scenes: Scene, noise: float, settings) -> FlightMetrics:
-    """All flights of a cell; the last chunk repeats flights to keep its shape, and they are dropped again."""
+def fly_chunk(
+    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings, first: int
+) -> Flown:
+    """Up to ``CHUNK`` flights of a cell from number ``first``; the last one is repeated to keep the compiled shape."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
-    chunk = min(CHUNK, settings.rollouts)
+    rows = jnp.minimum(jnp.arange(first, first + min(CHUNK, settings.rollouts)), settings.rollouts - 1)
+    return fly(params, jax.tree.map(lambda x: x[rows], scenes), jnp.float32(noise), keys[rows])
+
+
+def _fly_in_chunks(
+    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings
+) -> FlightMetrics:
+    """Figures of all flights of a cell, without the repeated ones."""
     parts = []
-    for first in range(0, settings.rollouts, chunk):
-        rows = jnp.minimum(jnp.arange(first, first + chunk), settings.rollouts - 1)
-        part = fly(params, jax.tree.map(lambda x: x[rows], scenes), jnp.float32(noise), keys[rows])
-        parts.append(jax.tree.map(lambda x: np.asarray(x)[: settings.rollouts - first], part))
+    for first in range(0, settings.rollouts, CHUNK):
+        flown = fly_chunk(fly, params, scenes, noise, settings, first)
+        parts.append(jax.tree.map(lambda x, left=settings.rollouts - first: np.asarray(x)[:left], flown.metrics))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

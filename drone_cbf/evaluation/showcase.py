@@ -12,14 +12,12 @@ from jaxtyping import Array
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
-from drone_cbf.evaluation.matrix import sample_scenes
+from drone_cbf.evaluation.matrix import Flyer, fly_chunk, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.objectives.clearance import swept_clearances
-from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics, true_graph
+from drone_cbf.objectives.metrics import FlightMetrics, true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.rollout import ControllerParams, Trajectory, make_filtered_controller, make_rollout
-from drone_cbf.rollout import make_unfiltered_controller
+from drone_cbf.rollout import ControllerParams, Trajectory
 
 
 @dataclass(frozen=True)
@@ -40,26 +38,25 @@ def record_flights(
     system: SystemConfig,
     settings: EvaluationSettings,
     controller: ControllerParams,
+    fly: Flyer,
     scenario: SceneName,
     *,
     noise: float,
     filtered: bool,
     flights: int,
 ) -> RecordedFlights:
-    """The first ``flights`` random-goal flights of ``scenario`` in the matrix of ``settings``, in full."""
-    build = make_filtered_controller if filtered else make_unfiltered_controller
-    rollout = make_rollout(system, build(system), settings.horizon)
-    metrics = make_flight_metrics(system)
-    scenes = jax.tree.map(lambda x: x[:flights], sample_scenes(system, scenario, "random", settings))
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)[:flights]
-
-    def one(scene: Scene, key: jax.Array) -> tuple[Trajectory, FlightMetrics, Array]:
-        flown = rollout(controller, scene, jnp.float32(noise), key)
-        clearance = jnp.min(swept_clearances(flown, scene, system.physics), axis=-1)
-        return flown, metrics(flown, scene), clearance
-
-    trajectories, figures, clearance = jax.jit(jax.vmap(one))(scenes, keys)
-    return RecordedFlights(scenario, noise, filtered, scenes, trajectories, figures, clearance)
+    """The first ``flights`` (at most ``CHUNK``) random-goal flights of ``scenario`` in the matrix, in full."""
+    scenes = sample_scenes(system, scenario, "random", settings)
+    flown = jax.tree.map(lambda x: x[:flights], fly_chunk(fly, controller, scenes, noise, settings, 0))
+    return RecordedFlights(
+        scenario=scenario,
+        noise=noise,
+        filtered=filtered,
+        scenes=jax.tree.map(lambda x: x[:flights], scenes),
+        trajectories=flown.trajectories,
+        metrics=flown.metrics,
+        clearance=flown.clearance,
+    )
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,12 @@ class Approach:
     """Of approach [m/s], zero when receding."""
 
 
-def path(trajectory: Trajectory) -> Float[Array, "t+1 3"]:
+def path(trajectory: Trajectory) -> Float[Array, "points 3"]:
     """Positions of one flight, start to end [m]."""
     return jnp.concatenate([trajectory.states.position, trajectory.last.position[None]])
 
 
-def velocities(trajectory: Trajectory) -> Float[Array, "t+1 3"]:
+def velocities(trajectory: Trajectory) -> Float[Array, "points 3"]:
     """Velocities of one flight, start to end [m/s]."""
     return jnp.concatenate([trajectory.states.velocity, trajectory.last.velocity[None]])
 

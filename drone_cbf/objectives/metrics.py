@@ -108,7 +108,7 @@ def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], F
         decisions = trajectory.decisions
         horizon = decisions.slack.shape[0]
 
-        def violation_at(state: DroneState, command: Vector, index: Scalar) -> tuple[Scalar, Scalar]:
+        def violation_at(state: DroneState, command: Vector, index: Array) -> tuple[Scalar, Scalar]:
             h, rate = true_barrier_rate(barrier, state, command, scene, index * dt, system)
             return jnp.maximum(-(rate + system.barrier.class_k_gain * h), 0.0), h
 

@@ -61,10 +61,11 @@ def make_efficiency_update(
 
     def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Scalar]]:
         """Sum over the batch, so that ``physics.gradient_limit`` means the same for every batch size."""
-        scene_key, flight_key = jax.random.split(key)
+        scene_key, flight_key, noise_key = jax.random.split(key, 3)
         scenes = sample(scene_key, START_AUGMENT)
         keys = jax.random.split(flight_key, settings.batch)
-        flights = jax.vmap(rollout, in_axes=(None, 0, None, 0))(unfiltered(policy), scenes, jnp.float32(0.0), keys)
+        noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
+        flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(unfiltered(policy), scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         figures = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
         total = sum(terms.values())

@@ -19,7 +19,7 @@ from drone_cbf.barrier.samples import make_graph_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.checks import check_finite
 from drone_cbf.training.flights import make_graph_collector, report_key
@@ -31,7 +31,7 @@ from drone_cbf.training.sobolev import make_sobolev_loss, velocity_scale
 SCENES_PER_BATCH = 64
 """Random scenes among which the sampled states of one batch are spread."""
 COLLECTED_FLIGHTS = 192
-"""Flights of the parent's policy whose states are learned from; as many other ones are held out."""
+"""Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
 COLLECTED_NOISE = 0.05
 """Each collected flight draws its observation noise up to this [m]."""
 KEPT_NEAR_BOUNDARY = 16_384
@@ -133,10 +133,18 @@ def pretrain_barrier(
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     barrier = initial_barrier_params(system, report_key(root, 0))
     state = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
-    controller = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
-    alone = _collector(system, filtered=False)
-    flown = nearest_to_boundary(alone(controller, report_key(root, 1)), system, KEPT_NEAR_BOUNDARY)
-    held_out = nearest_to_boundary(alone(controller, report_key(root, 2)), system, KEPT_NEAR_BOUNDARY)
+    taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
+    fly = make_graph_collector(
+        system,
+        make_filtered_controller(system),
+        ALL_SCENES,
+        flights=COLLECTED_FLIGHTS,
+        horizon=180,
+        noise=COLLECTED_NOISE,
+        augment=1.0,
+    )
+    flown = nearest_to_boundary(fly(taught, report_key(root, 1)), system, KEPT_NEAR_BOUNDARY)
+    held_out = nearest_to_boundary(fly(taught, report_key(root, 2)), system, KEPT_NEAR_BOUNDARY)
     update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     compare = make_comparer(system)
 
@@ -150,19 +158,13 @@ def pretrain_barrier(
         recorder.metrics(step, values)
         check_finite(values, step)
 
-    closed_loop = _collector(system, filtered=True)(controller.replace(barrier=state.barrier), report_key(root, 3))
-    comparison = compare(state.barrier, nearest_to_boundary(closed_loop, system, KEPT_NEAR_BOUNDARY))
+    learned = taught.replace(barrier=state.barrier, blend=jnp.float32(1.0))
+    closed_loop = nearest_to_boundary(fly(learned, report_key(root, 3)), system, KEPT_NEAR_BOUNDARY)
+    comparison = compare(state.barrier, closed_loop)
     report = calibration_report(comparison) | audit_analytic_barrier(system, report_key(root, 4))
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
     recorder.checkpoint(settings.steps, tree, "final")
     return PretrainingResult(barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison)
-
-
-def _collector(system: SystemConfig, *, filtered: bool):
-    controller = make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
-    return make_graph_collector(
-        system, controller, ALL_SCENES, flights=COLLECTED_FLIGHTS, horizon=180, noise=COLLECTED_NOISE, augment=1.0
-    )
 
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:

@@ -13,14 +13,16 @@ ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 class EfficiencySettings(Section):
     """Back-propagation through time without a filter."""
 
-    steps: int = Field(400, ge=1, le=100_000)
+    steps: int = Field(200, ge=1, le=100_000)
     """Updates."""
-    batch: int = Field(48, ge=1, le=4096)
+    batch: int = Field(64, ge=1, le=4096)
     """Flights per update."""
     horizon: int = Field(180, ge=1, le=2000)
     """Steps of a flight."""
-    learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
+    learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
+    noise: float = Field(0.05, ge=0.0, le=1.0)
+    """Observation noise [m, m/s]; each flight draws its own level up to this one."""
     scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
     """Scene families, mixed evenly in every batch."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -30,7 +32,7 @@ class EfficiencySettings(Section):
 class PretrainingSettings(Section):
     """Sobolev regression of the neural barrier."""
 
-    steps: int = Field(3000, ge=1, le=1_000_000)
+    steps: int = Field(2000, ge=1, le=1_000_000)
     """Updates."""
     batch: int = Field(512, ge=8, le=65_536)
     """States per update."""
@@ -47,9 +49,9 @@ class SafetySettings(Section):
 
     curriculum: Curriculum
     """Stages in order."""
-    batch: int = Field(48, ge=1, le=4096)
+    batch: int = Field(64, ge=1, le=4096)
     """Flights per update."""
-    learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
+    learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
     """Peak learning rate of the policy's AdamW."""
     barrier_learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""

@@ -237,13 +237,11 @@ def flights():
                     value = np.asarray(value).reshape(2 * COARSE + 1, -1)
                     steps = [np.abs(np.diff(value[::stride], axis=0)).max() for stride in (2, 1)]
                     result[name].append((faded, *steps))
-        assert swaps > 20, swaps
-        print(swaps, result)
         assert swaps > 20, "the flights must pass many changes of the graph"
     return result
 
 
-@pytest.mark.parametrize("name", ["braking", "distance", "neural", "policy"])
+@pytest.mark.parametrize("name", ["braking", "neural", "policy"])
 def test_nothing_jumps_along_a_straight_flight_past_many_obstacles(flights, name):
     """Of a function with a bounded slope, half the step is half the largest change; of a jump it is all of it."""
     for faded, coarse, fine in flights[name]:

@@ -1,0 +1,246 @@
+"""The scan against a Python loop of its pieces, and its gradients through the filter over long flights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.arrays import tree_all_finite, tree_norm
+from drone_cbf.config import PhysicsConfig
+from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, predict
+from drone_cbf.perception.graphs import acting_motion, graph_at
+from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
+from drone_cbf.physics.disturbances import gust_history
+from drone_cbf.physics.drone import initial_state, nominal_params
+from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.scenes import make_scene_sampler
+from drone_cbf.policy.goal_conditioned import initial_policy_params
+from drone_cbf.rollout import (
+    ControllerParams,
+    braking_command,
+    make_filtered_controller,
+    make_rollout,
+    make_unfiltered_controller,
+)
+from drone_cbf.safety.records import Status
+from tests.perception.worlds import capsules, random_barrier, random_policy, scene_of, small_system
+
+SYSTEM = small_system(physics=PhysicsConfig(delay=0.075))
+STEPS, FLIGHTS = 8, 3
+ROUNDING = 1e-4
+"""[m], [m/s]: float32 differently fused, over a few steps of a controller that acts on its own rounding; commands
+follow them with a gain of up to 20 /s."""
+NOISE = jnp.float32(0.02)
+
+
+def controller_params(system=SYSTEM, policy=None):
+    # A margin of some metres: the untrained barrier is cautious, so that the filter has something to do.
+    return ControllerParams(
+        policy=policy or random_policy(system),
+        barrier=random_barrier(system),
+        margin=jnp.float32(2.0),
+        blend=jnp.float32(0.5),
+    )
+
+
+def scenes(count=FLIGHTS, family="forest", system=SYSTEM):
+    return jax.jit(jax.vmap(make_scene_sampler(family, "random", system.scene)))(jax.random.split(jax.random.key(5), count))
+
+
+def one(tree, index=0):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def allclose(ours, other, tolerance=ROUNDING):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), ours, other)
+
+
+def without_status(trajectory):
+    """Status is a verdict on a threshold, which rounding may cross."""
+    return trajectory.replace(decisions=trajectory.decisions.replace(status=jnp.int32(0)))
+
+
+ROLLOUT = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), STEPS)
+traces = []
+
+
+@jax.jit
+def fly(params, scene, noise, key):
+    traces.append(None)
+    return ROLLOUT(params, scene, noise, key)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return controller_params(), one(scenes()), jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def flown(world):
+    params, scene, key = world
+    return fly(params, scene, NOISE, key)
+
+
+def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
+    params, scene, key = world
+    physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
+    controller, correct, model = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt), nominal_params(physics)
+    gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
+
+    def noise_of(index):
+        return draw_noise(NOISE, scene.obstacles.radius.shape[0], jax.random.fold_in(key, index))
+
+    @jax.jit
+    def once(state, predicted, errors, gust, time):
+        estimate = correct(predicted, observe_motion(state, errors))
+        believed = model_of(estimate, model)
+        motion = acting_motion(estimate.drone, believed, dt)
+        surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, SYSTEM.sensor)
+        graph = graph_at(motion, surfaces, scene.goal, believed, SYSTEM.sensor)
+        decision = controller(params, graph)
+        after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)
+        return after, predict(estimate, decision.command, model, dt), graph, decision
+
+    state = initial_state(scene.start, scene.start_velocity, physics)
+    predicted = first_estimate(observe_motion(state, noise_of(0)), state)
+    rows = []
+    for index in range(STEPS):
+        before = state
+        state, predicted, graph, decision = once(state, predicted, noise_of(index), gusts[index], jnp.float32(index * dt))
+        rows.append((before, graph, decision.replace(status=jnp.int32(0))))
+    states, graphs, decisions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    ours = without_status(flown)
+    allclose(ours.states, states)
+    allclose(ours.graphs, graphs)
+    allclose(ours.last, state)
+    allclose(ours.decisions.command, decisions.command, 20 * ROUNDING)
+    allclose(ours.decisions.barrier, decisions.barrier)
+    assert np.linalg.norm(ours.last.position - scene.start) > 0.01
+
+
+def test_the_same_key_gives_the_same_flight_to_the_last_bit_without_compiling_again(world, flown):
+    params, scene, key = world
+    before = len(traces)
+    again = fly(params, scene, NOISE, key)
+    other = fly(jax.tree.map(lambda x: 1.01 * x, params), scene, jnp.float32(0.03), jax.random.key(4))
+    assert len(traces) == before == 1
+    jax.tree.map(np.testing.assert_array_equal, again, flown)
+    assert np.any(np.asarray(other.graphs.relative_position) != np.asarray(flown.graphs.relative_position))
+
+
+def test_a_batch_of_flights_is_each_flight_alone(world):
+    params, keys = world[0], jax.random.split(jax.random.key(9), FLIGHTS)
+    many = scenes()
+    together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)))(params, many, NOISE, keys)
+    for index in range(FLIGHTS):
+        alone = fly(params, one(many, index), NOISE, keys[index])
+        allclose(one(together, index).states, alone.states)
+        allclose(one(together, index).last, alone.last)
+
+
+def test_a_flight_of_one_step_works(world, flown):
+    params, scene, key = world
+    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1))(params, scene, NOISE, key)
+    allclose(short.states, jax.tree.map(lambda x: x[:1], flown.states))
+    assert short.decisions.slack.shape == (1,)
+
+
+def test_the_rows_of_a_trajectory_follow_one_another(world, flown):
+    _, scene, _ = world
+    np.testing.assert_array_equal(flown.states.position[0], scene.start)
+    np.testing.assert_array_equal(flown.states.queue[1:, 0], flown.decisions.command[:-1])
+
+
+def test_the_controller_sees_where_its_command_will_act():
+    """Without noise and wind the graph is that of the state played out through queue and lag."""
+    scene = scene_of(capsules([[3.0, 1.0, 0.0], [4.0, -1.0, 0.2]], 0.3), goal=(5.0, 0.0, 0.0))
+    rollout = jax.jit(make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), STEPS))
+    flight = rollout(controller_params(), scene, jnp.float32(0.0), jax.random.key(0))
+    state = jax.tree.map(lambda x: x[STEPS - 1], flight.states)
+    acting = acting_motion(state, nominal_params(SYSTEM.physics), SYSTEM.physics.time_step)
+    np.testing.assert_allclose(flight.graphs.goal[-1], scene.goal - acting.position, atol=ROUNDING)
+    np.testing.assert_allclose(flight.graphs.velocity[-1], acting.velocity, atol=ROUNDING)
+    assert np.linalg.norm(acting.position - state.position) > 0.001
+    assert np.all(np.asarray(flight.decisions.status) == Status.NOMINAL) and np.all(np.isnan(flight.decisions.barrier))
+
+
+def test_braking_stops_without_reversing():
+    model = nominal_params(SYSTEM.physics)
+    dt = SYSTEM.physics.time_step
+    command = braking_command(jnp.array([100.0, -0.01, 0.0]), model, dt)
+    np.testing.assert_allclose(command, [-SYSTEM.physics.max_acceleration[0], 0.01 / dt, 0.0], rtol=1e-6)
+
+
+def test_rematerialising_changes_no_gradient(world):
+    params, scene, key = world
+    loss = make_flight_loss(SYSTEM, filtered=True)
+    gradients = []
+    for rematerialise in (False, True):
+        rollout = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), STEPS, rematerialise=rematerialise)
+
+        def total(policy, rollout=rollout):
+            return sum(loss(rollout(params.replace(policy=policy), scene, NOISE, key), scene).values())
+
+        gradients.append(jax.jit(jax.grad(total))(params.policy))
+    size = float(tree_norm(gradients[0]))
+    assert size > 1e-3
+    # 1e-3: the two orders of rounding, through eight steps of a controller.
+    assert float(tree_norm(jax.tree.map(jnp.subtract, *gradients))) < 1e-3 * size
+
+
+def test_the_gradient_of_a_flight_is_that_of_central_differences():
+    """With gradient shaping off; along goal and start, in float32, so with a step far above rounding."""
+    physics = PhysicsConfig(delay=0.05, gradient_decay=0.0, gradient_limit=1e6)
+    system = small_system(physics=physics)
+    params = controller_params(system, jax.tree.map(lambda x: 0.3 * x, random_policy(system)))
+    rollout = make_rollout(system, make_unfiltered_controller(system), 10)
+    base = scene_of(capsules([[1.0, 0.6, 0.0], [2.0, -1.0, 0.2]], 0.3))
+
+    def end(goal, start):
+        flight = rollout(params, base.replace(goal=goal, start=start), jnp.float32(0.0), jax.random.key(0))
+        return flight.last.position
+
+    goal, start = jnp.array([3.0, 0.5, 0.2]), jnp.zeros(3)
+    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)))(goal, start)
+    run, width = jax.jit(end), 0.01
+    for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
+        # Truncation width^2 and rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
+        np.testing.assert_allclose(by_goal[:, axis], (run(goal + e, start) - run(goal - e, start)) / (2 * width), atol=2e-4)
+        np.testing.assert_allclose(by_start[:, axis], (run(goal, start + e) - run(goal, start - e)) / (2 * width), atol=2e-3)
+
+
+def long_gradients(horizon, seeds):
+    """Gradient of the flight's loss with respect to both networks, through the filter, for each seed."""
+    rollout = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), horizon, rematerialise=True)
+    loss = make_flight_loss(SYSTEM, filtered=True)
+    policies = [initial_policy_params(SYSTEM, jax.random.key(seed)) for seed in range(seeds)]
+    policies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
+    base = controller_params()
+
+    def total(networks, scene, key):
+        params = base.replace(policy=networks["policy"], barrier=networks["barrier"])
+        flight = rollout(params, scene, jnp.float32(0.05), key)
+        return sum(loss(flight, scene).values()), flight.decisions.status
+
+    networks = {"policy": policies, "barrier": jax.tree.map(lambda x: jnp.stack([x] * seeds), base.barrier)}
+    keys = jax.random.split(jax.random.key(1), seeds)
+    return jax.jit(jax.vmap(jax.grad(total, has_aux=True)))(networks, scenes(seeds), keys)
+
+
+def check_long(horizon, seeds):
+    gradients, status = long_gradients(horizon, seeds)
+    acted = np.isin(np.asarray(status), [Status.INTERVENED, Status.RELAXED])
+    assert acted.mean() > 0.01, "the filter must act, or its gradient is not on the way"
+    assert np.all(np.asarray(jax.vmap(tree_all_finite)(gradients)))
+    assert np.all(np.asarray(jax.vmap(tree_norm)(gradients["policy"])) > 0.0)
+
+
+def test_gradients_through_the_filter_are_finite_over_180_steps():
+    check_long(180, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [180, 400])
+def test_gradients_through_the_filter_are_finite_for_fifty_seeds(horizon):
+    check_long(horizon, 50)
