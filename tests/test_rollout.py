@@ -205,7 +205,7 @@ def test_the_gradient_of_a_flight_is_that_of_central_differences():
     by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)))(goal, start)
     run, width = jax.jit(end), 0.01
     for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
-        # Truncation width^2 and rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
+        # Truncation of the order of width^2, rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
         np.testing.assert_allclose(by_goal[:, axis], (run(goal + e, start) - run(goal - e, start)) / (2 * width), atol=2e-4)
         np.testing.assert_allclose(by_start[:, axis], (run(goal, start + e) - run(goal, start - e)) / (2 * width), atol=2e-3)
 

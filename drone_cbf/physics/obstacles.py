@@ -36,7 +36,9 @@ def _axis_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
     """Nearest point on each capsule's axis."""
     low = obstacles.centre[:, 2] - obstacles.half_height
     high = obstacles.centre[:, 2] + obstacles.half_height
-    return obstacles.centre.at[:, 2].set(jnp.clip(position[2], low, high))
+    # At the height of a sphere's centre both limits tie, and ``clip`` alone would pass a quarter of the gradient.
+    height = jnp.where(obstacles.half_height > 0.0, jnp.clip(position[2], low, high), obstacles.centre[:, 2])
+    return obstacles.centre.at[:, 2].set(height)
 
 
 def nearest_surface_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:

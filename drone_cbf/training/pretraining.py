@@ -22,7 +22,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.checks import check_finite
-from drone_cbf.training.flights import make_graph_collector, report_key
+from drone_cbf.training.flights import GraphCollector, make_graph_collector, report_key
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
@@ -134,19 +134,11 @@ def pretrain_barrier(
     barrier = initial_barrier_params(system, report_key(root, 0))
     state = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
     taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    fly = make_graph_collector(
-        system,
-        make_filtered_controller(system),
-        ALL_SCENES,
-        flights=COLLECTED_FLIGHTS,
-        horizon=180,
-        noise=COLLECTED_NOISE,
-        augment=1.0,
-    )
+    fly = _make_collector(system)
     flown = nearest_to_boundary(fly(taught, report_key(root, 1)), system, KEPT_NEAR_BOUNDARY)
     held_out = nearest_to_boundary(fly(taught, report_key(root, 2)), system, KEPT_NEAR_BOUNDARY)
-    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     compare = make_comparer(system)
+    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
 
     recorder.begin("pretrain_cbf", settings.steps)
     for step in range(settings.steps):
@@ -165,6 +157,18 @@ def pretrain_barrier(
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
     recorder.checkpoint(settings.steps, tree, "final")
     return PretrainingResult(barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison)
+
+
+def _make_collector(system: SystemConfig) -> GraphCollector:
+    return make_graph_collector(
+        system,
+        make_filtered_controller(system),
+        ALL_SCENES,
+        flights=COLLECTED_FLIGHTS,
+        horizon=180,
+        noise=COLLECTED_NOISE,
+        augment=1.0,
+    )
 
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:

@@ -165,3 +165,20 @@ def test_a_masked_obstacle_is_far_whatever_it_is(obstacles, places):
     np.testing.assert_allclose(np.linalg.norm(away, axis=-1), FAR, rtol=1e-6)
     even = odd - 1
     np.testing.assert_array_equal(np.asarray(distances(masked, here))[:, even], distances(obstacles, here)[:, even])
+
+
+@pytest.mark.parametrize("height", [0.0, 0.3])
+def test_the_jacobian_of_a_spheres_nearest_point_is_that_of_the_sphere_at_every_height(height):
+    """radius / distance times the projection off the direction; level with the centre, a clip's two limits tie."""
+    ball = Obstacles(
+        centre=jnp.zeros((1, 3)),
+        radius=jnp.array([0.3]),
+        half_height=jnp.zeros(1),
+        velocity=jnp.zeros((1, 3)),
+        active=jnp.ones(1, bool),
+    )
+    place = np.array([0.8, -0.5, height])
+    direction = place / np.linalg.norm(place)
+    expected = 0.3 / np.linalg.norm(place) * (np.eye(3) - np.outer(direction, direction))
+    ours = jax.jacobian(lambda p: nearest_surface_points(ball, p)[0])(jnp.asarray(place, jnp.float32))
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
