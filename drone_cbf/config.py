@@ -121,7 +121,7 @@ class BarrierConfig(Section):
     """a_brake [m/s^2]; below max_acceleration, which leaves room to act."""
     temperature: float = Field(0.03, gt=0.0, le=1.0)
     """Soft-min temperature T [m]."""
-    class_k_gain: float = Field(3.0, gt=0.0, le=20.0)
+    class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     features: int = Field(48, ge=4, le=512)
     """Width of the neural barrier's layers."""
@@ -162,7 +162,7 @@ class ObjectiveConfig(Section):
     """Speed over the last second."""
     speed: float = Field(0.5, ge=0.0)
     """Speed beyond ``max_speed``."""
-    max_speed: float = Field(5.0, gt=0.0, le=50.0)
+    max_speed: float = Field(5.5, gt=0.0, le=50.0)
     """Cruise speed above which ``speed`` penalises [m/s]."""
     effort: float = Field(0.002, ge=0.0)
     """Squared command."""

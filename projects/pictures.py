@@ -22,7 +22,7 @@ from projects.running import Stage
 
 SHOWN_FLIGHTS = 4
 """Flights of each scenario in the pictures."""
-RECORDED_FLIGHTS = 16
+RECORDED_FLIGHTS = 128
 """Flights recorded of each scenario: among them a collision is looked for, to show what the filter prevents."""
 
 

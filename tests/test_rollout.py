@@ -32,6 +32,8 @@ ROUNDING = 1e-4
 """[m], [m/s]: float32 differently fused, over a few steps of a controller that acts on its own rounding; commands
 follow them with a gain of up to 20 /s."""
 NOISE = jnp.float32(0.02)
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compile fast, run slowly: what runs once."""
 
 
 def controller_params(system=SYSTEM, policy=None):
@@ -132,7 +134,7 @@ def test_the_same_key_gives_the_same_flight_to_the_last_bit_without_compiling_ag
 def test_a_batch_of_flights_is_each_flight_alone(world):
     params, keys = world[0], jax.random.split(jax.random.key(9), FLIGHTS)
     many = scenes()
-    together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)))(params, many, NOISE, keys)
+    together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)), compiler_options=QUICK)(params, many, NOISE, keys)
     for index in range(FLIGHTS):
         alone = fly(params, one(many, index), NOISE, keys[index])
         allclose(one(together, index).states, alone.states)
@@ -141,7 +143,7 @@ def test_a_batch_of_flights_is_each_flight_alone(world):
 
 def test_a_flight_of_one_step_works(world, flown):
     params, scene, key = world
-    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1))(params, scene, NOISE, key)
+    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1), compiler_options=QUICK)(params, scene, NOISE, key)
     allclose(short.states, jax.tree.map(lambda x: x[:1], flown.states))
     assert short.decisions.slack.shape == (1,)
 
@@ -182,7 +184,7 @@ def test_rematerialising_changes_no_gradient(world):
         def total(policy, rollout=rollout):
             return sum(loss(rollout(params.replace(policy=policy), scene, NOISE, key), scene).values())
 
-        gradients.append(jax.jit(jax.grad(total))(params.policy))
+        gradients.append(jax.jit(jax.grad(total), compiler_options=QUICK)(params.policy))
     size = float(tree_norm(gradients[0]))
     assert size > 1e-3
     # 1e-3: the two orders of rounding, through eight steps of a controller.
@@ -202,7 +204,7 @@ def test_the_gradient_of_a_flight_is_that_of_central_differences():
         return flight.last.position
 
     goal, start = jnp.array([3.0, 0.5, 0.2]), jnp.zeros(3)
-    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)))(goal, start)
+    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)), compiler_options=QUICK)(goal, start)
     run, width = jax.jit(end), 0.01
     for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
         # Truncation of the order of width^2, rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
@@ -225,7 +227,7 @@ def long_gradients(horizon, seeds):
 
     networks = {"policy": policies, "barrier": jax.tree.map(lambda x: jnp.stack([x] * seeds), base.barrier)}
     keys = jax.random.split(jax.random.key(1), seeds)
-    return jax.jit(jax.vmap(jax.grad(total, has_aux=True)))(networks, scenes(seeds), keys)
+    return jax.jit(jax.vmap(jax.grad(total, has_aux=True)), compiler_options=QUICK)(networks, scenes(seeds), keys)
 
 
 def check_long(horizon, seeds):

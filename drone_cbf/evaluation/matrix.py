@@ -109,7 +109,9 @@ def evaluate_matrix(
     for scenario, goals in itertools.product(settings.scenarios, settings.goals):
         scenes = sample_scenes(system, scenario, goals, settings)
         for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
-            flights = _fly_in_chunks(flyers[filtered], controller, scenes, noise, settings)
+            twin = not filtered and len(flyers) > 1
+            count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
+            flights = _fly_in_chunks(flyers[filtered], controller, scenes, noise, settings, count)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
             progress(len(cells) - 1, cells[-1])
     return cells
@@ -134,13 +136,13 @@ def fly_chunk(
 
 
 def _fly_in_chunks(
-    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings
+    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings, count: int
 ) -> FlightMetrics:
-    """Figures of all flights of a cell, without the repeated ones."""
+    """Figures of the first ``count`` flights of a cell."""
     parts = []
-    for first in range(0, settings.rollouts, CHUNK):
+    for first in range(0, count, CHUNK):
         flown = fly_chunk(fly, params, scenes, noise, settings, first)
-        parts.append(jax.tree.map(lambda x, left=settings.rollouts - first: np.asarray(x)[:left], flown.metrics))
+        parts.append(jax.tree.map(lambda x, left=count - first: np.asarray(x)[:left], flown.metrics))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

@@ -22,7 +22,9 @@ class EvaluationSettings(Section):
     """``trained``: each family's fixed goal; ``shifted``: displaced; ``random``: anywhere sensible."""
     rollouts: int = Field(1024, ge=1, le=1_000_000)
     """Flights in each cell."""
-    horizon: int = Field(180, ge=1, le=2000)
+    unfiltered_rollouts: int = Field(256, ge=1, le=1_000_000)
+    """Flights in each cell once more without the filter, on the first of the same scenes; at most ``rollouts``."""
+    horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     seed: int = Field(1000, ge=0, le=2**31 - 1)
     """Root of all randomness; apart from the training seeds, so that scenes are fresh."""

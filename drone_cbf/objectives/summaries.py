@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
@@ -19,7 +20,7 @@ from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig) -> dict[str, Scalar]:
     """Success, collision rate and final distance of a training batch: cheap enough for every update."""
 
-    def one(trajectory: Trajectory, scene: Scene) -> dict[str, Scalar]:
+    def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
         distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
         speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
         last = final_steps(system, distance.shape[0] - 1)

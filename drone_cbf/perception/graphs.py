@@ -60,7 +60,8 @@ def build_graph(
     ahead = distances_ahead(offset, relative_velocity, config.lookahead)
     slots = surfaces.points.shape[0]
     count = min(config.neighbours, slots)
-    order = jax.lax.stop_gradient(jnp.argsort(ahead))
+    # With room for everything there is nothing to rank, and sorting is what building a graph costs.
+    order = jax.lax.stop_gradient(jnp.argsort(ahead)) if slots > count else jnp.arange(slots)
     chosen = order[:count]
     return Graph(
         relative_position=offset[chosen],

@@ -23,7 +23,7 @@ class Stage(Section):
     """0: analytic barrier, 1: neural barrier; the filter uses this mixture."""
     augment: Fraction = 0.0
     """Displacement of obstacles and start velocity, as a fraction of 0.5 m and 1 m/s."""
-    horizon: int = Field(180, ge=1, le=2000)
+    horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     success_threshold: Fraction = 0.0
     """Smallest success rate, measured under this stage's own conditions at its end."""

@@ -13,11 +13,11 @@ ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 class EfficiencySettings(Section):
     """Back-propagation through time without a filter."""
 
-    steps: int = Field(200, ge=1, le=100_000)
+    steps: int = Field(180, ge=1, le=100_000)
     """Updates."""
     batch: int = Field(64, ge=1, le=4096)
     """Flights per update."""
-    horizon: int = Field(180, ge=1, le=2000)
+    horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""

@@ -1,0 +1,132 @@
+"""The scenario matrix on a tiny system: same scenes with and without filter, chunks, and the worst cell."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.config import SceneConfig
+from drone_cbf.evaluation import matrix
+from drone_cbf.evaluation.matrix import (
+    SMALLER_IS_WORSE,
+    Cell,
+    cell_count,
+    cell_figures,
+    evaluate_matrix,
+    make_flyers,
+    worst_cell,
+)
+from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.evaluation.statistics import rate_upper_bound
+from drone_cbf.objectives.metrics import make_flight_metrics
+from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
+from tests.perception.worlds import random_barrier, random_policy, small_system
+
+SYSTEM = small_system(scene=SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4))
+SETTINGS = EvaluationSettings(
+    scenarios=("random_cloud",), noise=(0.0, 0.05), goals=("random", "shifted"), rollouts=5, horizon=6
+)
+PARAMS = ControllerParams(
+    policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.0), blend=jnp.float32(1.0)
+)
+ROUNDING = 1e-4
+"""Relative: batches of different size are fused differently."""
+
+
+@pytest.fixture(scope="module")
+def flyers():
+    return make_flyers(SYSTEM, SETTINGS, filtered=True)
+
+
+@pytest.fixture(scope="module")
+def twice_unfiltered(flyers):
+    """The matrix with the unfiltered flyer in both places: both halves must then agree."""
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matrix, "CHUNK", 2)  # five flights: two full chunks and a half
+        twice = {True: flyers[False], False: flyers[False]}
+        cells = evaluate_matrix(SYSTEM, SETTINGS, PARAMS, twice, lambda index, cell: seen.append((index, cell)))
+    return cells, seen
+
+
+def test_every_cell_is_flown_with_and_without_filter(twice_unfiltered):
+    cells, seen = twice_unfiltered
+    assert len(cells) == cell_count(SETTINGS, flyers=2) == 8
+    assert seen == list(enumerate(cells))
+    assert {(c.name, c.filtered) for c in cells} == {
+        (f"random_cloud/noise_{noise}/{goals}", filtered)
+        for noise in ("0", "0.05") for goals in SETTINGS.goals for filtered in (True, False)
+    }  # fmt: skip
+
+
+def test_filter_on_and_off_fly_the_same_scenes_with_the_same_noise(twice_unfiltered):
+    cells = {(c.name, c.filtered): c.figures for c in twice_unfiltered[0]}
+    for (name, filtered), figures in cells.items():
+        if filtered:
+            np.testing.assert_equal(figures, cells[name, False])
+    distances = {figures["final_distance_mean"] for figures in cells.values()}
+    assert len(distances) == 4, "noise and goals must make a difference"
+
+
+def test_chunks_change_nothing(twice_unfiltered):
+    """Against all flights of a cell in one batch, drawn and flown here."""
+    cell = next(c for c in twice_unfiltered[0] if c.noise == 0.05 and c.goals == "random")
+    scenes = matrix.sample_scenes(SYSTEM, "random_cloud", "random", SETTINGS)
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(SETTINGS.seed), 1), SETTINGS.rollouts)
+    rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), SETTINGS.horizon)
+    metrics = make_flight_metrics(SYSTEM)
+
+    def fly(scene, key):
+        return metrics(rollout(PARAMS, scene, jnp.float32(0.05), key), scene)
+
+    direct = cell_figures(jax.tree.map(np.asarray, jax.jit(jax.vmap(fly))(scenes, keys)))
+    assert direct["rollouts"] == cell.figures["rollouts"] == SETTINGS.rollouts
+    for name, value in direct.items():
+        np.testing.assert_allclose(cell.figures[name], value, rtol=ROUNDING, atol=ROUNDING, err_msg=name)
+
+
+def test_without_a_barrier_only_the_policy_is_flown():
+    assert set(make_flyers(SYSTEM, SETTINGS, filtered=False)) == {False}
+    assert cell_count(SETTINGS, flyers=1) == 4
+
+
+def test_the_real_filter_changes_what_is_flown_and_says_so(flyers):
+    settings = SETTINGS.model_copy(update={"noise": (0.0,), "goals": ("random",)})
+    # A margin of metres makes the barrier negative everywhere: the filter must act at once.
+    params = PARAMS.replace(margin=jnp.float32(12.0))
+    on, off = evaluate_matrix(SYSTEM, settings, params, flyers, lambda index, cell: None)
+    assert on.filtered and not off.filtered
+    assert off.figures["intervention_rate"] == 0.0 == off.figures["relax_rate"]
+    assert on.figures["intervention_rate"] + on.figures["no_authority_rate"] > 0.5
+    assert on.figures["effort"] != off.figures["effort"]
+
+
+def cells(**columns):
+    count = len(next(iter(columns.values())))
+    base = {"success_rate": 1.0, "collisions": 0.0, "rollouts": 100.0, "collision_rate_ub99": 0.1}
+    return [
+        Cell("forest", 0.0, "random", True, base | {name: values[i] for name, values in columns.items()})
+        for i in range(count)
+    ]
+
+
+def test_the_worst_cell_is_the_least_success_and_the_greatest_error():
+    worst = worst_cell(
+        cells(success_rate=[0.9, 0.4, 1.0], smallest_clearance=[0.3, 0.5, -0.1], final_distance_max=[0.1, 3.0, 0.2])
+    )
+    assert (worst["success_rate"], worst["smallest_clearance"], worst["final_distance_max"]) == (0.4, -0.1, 3.0)
+
+
+@pytest.mark.parametrize("name", ["success_rate", "max_violation"])
+def test_a_figure_that_is_not_a_number_is_the_worst_of_all(name):
+    assert np.isnan(worst_cell(cells(**{name: [0.5, np.nan, 0.7]}))[name])
+
+
+def test_collisions_are_counted_over_all_cells_and_bounded_together():
+    worst = worst_cell(cells(collisions=[0.0, 2.0, 1.0], rollouts=[100.0, 200.0, 300.0]))
+    assert (worst["collisions"], worst["rollouts"]) == (3.0, 600.0)
+    assert worst["collision_rate_total_ub99"] == pytest.approx(rate_upper_bound(3, 600))
+
+
+def test_figures_of_which_less_is_worse_exist(twice_unfiltered):
+    assert SMALLER_IS_WORSE <= set(twice_unfiltered[0][0].figures)

@@ -1,0 +1,43 @@
+"""Trajectories written by hand."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import empty_graph
+from drone_cbf.physics.drone import DroneState, queue_length
+from drone_cbf.rollout import Decision, Trajectory
+from drone_cbf.safety.records import Status
+
+
+def flight(system: SystemConfig, points, velocities=None, commands=None, **decisions) -> Trajectory:
+    """A flight through ``points`` (t + 1, 3); at rest at each unless ``velocities`` say otherwise."""
+    points = np.asarray(points, np.float32)
+    steps = len(points) - 1
+    velocities = np.zeros_like(points) if velocities is None else np.asarray(velocities, np.float32)
+    commands = np.zeros((steps, 3), np.float32) if commands is None else np.asarray(commands, np.float32)
+    states = DroneState(
+        position=jnp.asarray(points),
+        velocity=jnp.asarray(velocities),
+        thrust=jnp.zeros((steps + 1, 3)),
+        queue=jnp.zeros((steps + 1, queue_length(system.physics), 3)),
+    )
+    made = {
+        "command": jnp.asarray(commands),
+        "nominal": jnp.asarray(commands),
+        "barrier": jnp.ones(steps),
+        "slack": jnp.zeros(steps),
+        "status": jnp.full(steps, Status.NOMINAL, jnp.int32),
+    } | {name: jnp.asarray(value) for name, value in decisions.items()}
+
+    def part(x, stop):
+        return x[:stop]
+
+    return Trajectory(
+        states=DroneState(**{name: part(value, steps) for name, value in vars(states).items()}),
+        graphs=empty_graph(system.sensor),
+        decisions=Decision(**made),
+        last=DroneState(**{name: value[steps] for name, value in vars(states).items()}),
+    )

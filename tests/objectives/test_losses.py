@@ -1,0 +1,146 @@
+"""Loss terms against closed forms on flights written by hand; each weight moves its own term alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.config import ObjectiveConfig
+from drone_cbf.objectives.losses import COLLISION_SHARPNESS, final_steps, make_flight_loss
+from drone_cbf.safety.records import Status
+from tests.objectives.flights import flight
+from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
+
+WEIGHTS = ("goal", "final", "final_speed", "speed", "effort", "smoothness", "clearance", "collision", "slack",
+           "intervention", "fallback")  # fmt: skip
+FILTER_TERMS = ("slack", "intervention", "fallback")
+OFF = dict.fromkeys(WEIGHTS, 0.0)
+STEPS = 30
+SMOOTHING = 0.01
+"""Distances and speeds are smoothed by this [m], [m/s]."""
+
+
+def system_with(**weights):
+    return small_system(physics=PLAIN, objective=ObjectiveConfig(**(OFF | weights)))
+
+
+def eventful():
+    """A flight on which every term has something to say."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1.0, 1.0, (STEPS + 1, 3))
+    status = np.where(np.arange(STEPS) < 5, Status.FALLBACK, Status.INTERVENED).astype(np.int32)
+    flown = flight(
+        system_with(), points, 6.0 * rng.normal(size=(STEPS + 1, 3)), rng.normal(size=(STEPS, 3)),
+        nominal=rng.normal(size=(STEPS, 3)).astype(np.float32), slack=rng.uniform(size=STEPS).astype(np.float32),
+        status=status,
+    )  # fmt: skip
+    return flown, scene_of(capsules([[0.0, 0.0, 0.0], [1.0, 0.5, 0.0]], 0.4))
+
+
+def terms_of(system, flown, scene, filtered=True):
+    return {name: float(value) for name, value in make_flight_loss(system, filtered=filtered)(flown, scene).items()}
+
+
+@pytest.fixture(scope="module")
+def everything():
+    return terms_of(system_with(**dict.fromkeys(WEIGHTS, 1.0)), *eventful())
+
+
+def test_all_terms_have_a_weight_of_their_name(everything):
+    assert set(everything) == set(WEIGHTS)
+    assert all(value > 0.0 for value in everything.values())
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_weight_scales_its_own_term_and_zero_switches_the_others_off(everything, name):
+    terms = terms_of(system_with(**{name: 2.0}), *eventful())
+    for term, value in terms.items():
+        assert value == pytest.approx(2.0 * everything[term] if term == name else 0.0, rel=1e-5)
+
+
+def test_without_a_filter_there_are_no_terms_about_it():
+    terms = terms_of(system_with(), *eventful(), filtered=False)
+    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS)
+
+
+def test_every_term_is_its_formula(everything):
+    flown, scene = eventful()
+    system = system_with()
+    points = np.concatenate([flown.states.position, flown.last.position[None]]).astype(np.float64)[1:]
+    speeds = np.concatenate([flown.states.velocity, flown.last.velocity[None]]).astype(np.float64)[1:]
+    commands = np.asarray(flown.decisions.command, np.float64)
+    nominal = np.asarray(flown.decisions.nominal, np.float64)
+    distance = np.sqrt(np.sum((points - np.asarray(scene.goal)) ** 2, -1) + SMOOTHING**2)
+    speed = np.sqrt(np.sum(speeds**2, -1) + SMOOTHING**2)
+    last = final_steps(system, STEPS)
+    changes = np.diff(np.concatenate([np.zeros((1, 3)), commands]), axis=0)
+    expected = {
+        "goal": distance.mean() / (1.0 + np.linalg.norm(scene.start - scene.goal)),
+        "final": distance[-last:].mean(),
+        "final_speed": speed[-last:].mean(),
+        "speed": (np.maximum(speed - system.objective.max_speed, 0.0) ** 2).mean(),
+        "effort": (commands**2).sum(-1).mean(),
+        "smoothness": (changes**2).sum(-1).mean(),
+        "slack": np.mean(flown.decisions.slack),
+        "intervention": ((commands - nominal) ** 2).sum(-1).mean(),
+        "fallback": (nominal[:5] ** 2).sum() / STEPS,
+    }
+    for name, value in expected.items():
+        assert everything[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+def test_approaching_costs_by_nearness_and_closing_speed():
+    system = system_with(clearance=1.0, collision=1.0)
+    hull, reach = system.physics.drone_radius, system.objective.clearance_distance
+    room, speed = 0.25 * reach, 2.0
+    scene = scene_of(capsules([[hull + room + 1.0, 0.0, 0.0]], 1.0))
+    terms = terms_of(system, flight(system, np.zeros((2, 3)), [[speed, 1.0, 0.0]] * 2), scene)
+    assert terms["clearance"] == pytest.approx((0.2 + speed) * 0.75**2, rel=1e-4)
+    inside = np.log1p(np.exp(-COLLISION_SHARPNESS * room)) / COLLISION_SHARPNESS
+    assert terms["collision"] == pytest.approx((0.2 + speed) * inside, rel=1e-3)
+
+
+@pytest.mark.parametrize(("horizon", "expected"), [(1, 1), (10, 10), (10_000, None)])
+def test_the_last_second_is_at_most_the_whole_flight(horizon, expected):
+    system = system_with()
+    assert final_steps(system, horizon) == (expected or round(1.0 / system.physics.time_step))
+
+
+def test_the_gradient_at_the_goal_at_rest_is_finite_and_zero_where_the_loss_is_smallest():
+    system = system_with(**dict.fromkeys(WEIGHTS, 1.0))
+    loss = make_flight_loss(system, filtered=True)
+    goal = np.array([3.0, 0.0, 0.0])
+    flown = flight(system, np.tile(goal, (STEPS + 1, 1)))
+    scene = scene_of(capsules([[0.0, 30.0, 0.0]], 1.0), goal=goal)
+
+    def total(position, velocity):
+        moved = flown.replace(states=flown.states.replace(position=position, velocity=velocity))
+        return sum(loss(moved, scene).values())
+
+    by_position, by_velocity = jax.grad(total, argnums=(0, 1))(flown.states.position, flown.states.velocity)
+    np.testing.assert_allclose(by_position, 0.0, atol=1e-6)
+    np.testing.assert_allclose(by_velocity, 0.0, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_central_differences():
+    with jax.enable_x64(True):
+        system = system_with(**dict.fromkeys(WEIGHTS, 1.0))
+        loss = make_flight_loss(system, filtered=True)
+        flown, scene = jax.tree.map(lambda x: x.astype(float) if x.dtype == jnp.float32 else x, eventful())
+
+        @jax.jit
+        def total(position, velocity):
+            moved = flown.replace(states=flown.states.replace(position=position, velocity=velocity))
+            terms = loss(moved, scene)
+            # The urgency of an approach is a constant for the gradient: those terms are not its integral.
+            return sum(value for name, value in terms.items() if name not in ("clearance", "collision"))
+
+        at = (flown.states.position, flown.states.velocity)
+        slopes = jax.jit(jax.grad(total, argnums=(0, 1)))(*at)
+        rng = np.random.default_rng(1)
+        for _ in range(5):
+            along = [1e-5 * rng.normal(size=x.shape) for x in at]
+            ahead, behind = (total(*(x + sign * d for x, d in zip(at, along, strict=True))) for sign in (1, -1))
+            predicted = 2.0 * sum(float(jnp.sum(s * d)) for s, d in zip(slopes, along, strict=True))
+            # Truncation 1e-10 of the third derivative, rounding 1e-15 over a difference of 1e-4.
+            assert ahead - behind == pytest.approx(predicted, rel=1e-5, abs=1e-9)

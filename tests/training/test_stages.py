@@ -1,0 +1,170 @@
+"""The three stages on a tiny system: reproducible, recorded, downhill, and each network taught by its own losses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.arrays import tree_norm
+from drone_cbf.config import ObjectiveConfig, SceneConfig
+from drone_cbf.errors import TrainingError
+from drone_cbf.training import efficiency, joint_update, pretraining, safety
+from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
+from tests.perception.worlds import random_barrier, random_policy, small_system
+
+SCENES = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4)
+SYSTEM = small_system(scene=SCENES)
+FAMILIES = ("random_cloud",)
+HORIZON, BATCH = 8, 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_flights():
+    """Every count of flights and states that only makes figures precise, made small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficiency, "REPORT_FLIGHTS", 2)
+        patch.setattr(pretraining, "COLLECTED_FLIGHTS", 3)
+        patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
+        patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
+        patch.setattr(pretraining, "audit_analytic_barrier", functools.partial(pretraining.audit_analytic_barrier, count=64))
+        patch.setattr(joint_update, "BARRIER_BATCH", 8)
+        patch.setattr(safety, "STAGE_FLIGHTS", 2)
+        patch.setattr(safety, "CALIBRATION_FLIGHTS", 2)
+        patch.setattr(safety, "KEPT_NEAR_BOUNDARY", 16)
+        yield
+
+
+@pytest.fixture(scope="module")
+def efficient():
+    """One run of the first stage, twice."""
+    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4)
+    recorders = ListRecorder(), ListRecorder()
+    return [efficiency.train_efficiency(SYSTEM, settings, recorder) for recorder in recorders], recorders
+
+
+def test_the_same_seed_trains_the_same_policy_to_the_last_bit(efficient):
+    (first, again), (recorder, other) = efficient
+    jax.tree.map(np.testing.assert_array_equal, first.policy, again.policy)
+    np.testing.assert_equal(first.report, again.report)
+    np.testing.assert_equal(recorder.rows, other.rows)
+
+
+def test_the_recorder_hears_of_every_update_and_gets_all_that_a_resume_needs(efficient):
+    _, (recorder, _) = efficient
+    assert recorder.phases == [("efficiency", 3)]
+    assert [row["step"] for row in recorder.rows] == [0.0, 1.0, 2.0]
+    for row in recorder.rows:
+        parts = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
+        assert row["loss/total"] == pytest.approx(sum(parts), rel=1e-5)
+        assert row["grad_norm/policy"] > 0.0
+    assert set(recorder.checkpoints) == {"final"}
+    assert set(recorder.checkpoints["final"]) == {"policy", "optimiser", "step"}
+    assert recorder.checkpoints["final"]["step"] == 3
+
+
+def test_training_moves_the_policy(efficient):
+    (result, _), _ = efficient
+    start = efficiency.initial_policy_params(SYSTEM, efficiency.report_key(jax.random.key(4), 0))
+    assert float(tree_norm(jax.tree.map(jnp.subtract, result.policy, start))) > 1e-3
+
+
+def test_pretraining_reduces_the_loss_and_calibrates():
+    settings = PretrainingSettings(steps=60, batch=32, learning_rate=0.01)
+    recorder = ListRecorder()
+    result = pretraining.pretrain_barrier(SYSTEM, settings, random_policy(SYSTEM), recorder)
+    losses = [row["loss/total"] for row in recorder.rows]
+    assert len(losses) == 60 and np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+    assert "validation/boundary_error_mean" in recorder.rows[-1]
+    saved = recorder.checkpoints["final"]
+    assert saved["margin"] == result.margin == result.report["margin"] >= 0.0
+    jax.tree.map(np.testing.assert_array_equal, saved["barrier"], result.barrier)
+    assert result.report["audit_correlation"] > 0.9
+    assert result.comparison.neural.shape == (64,)
+
+
+def safety_settings(**changes):
+    stage = Stage(name="only", steps=2, horizon=HORIZON, **changes.pop("stage", {}))
+    settings = {"curriculum": Curriculum(name="tiny", stages=(stage,)), "batch": BATCH, "scenes": FAMILIES}
+    return SafetySettings(**(settings | changes))
+
+
+MARGIN = jnp.float32(12.0)
+"""[m]: makes the barrier negative everywhere, so that the filter acts and its gradient matters."""
+NETWORKS = {"policy": random_policy(SYSTEM), "barrier": random_barrier(SYSTEM)}
+
+
+@functools.cache
+def gradients(task_gradient, weight):
+    """Of the loss with respect to both networks, with the flight's objective at ``weight`` times its defaults."""
+    defaults = ObjectiveConfig()
+    scaled = {
+        name: weight * value for name, value in defaults.model_dump().items() if name not in ("max_speed", "clearance_distance")
+    }
+    system = small_system(scene=SCENES, objective=defaults.model_copy(update=scaled))
+    settings = safety_settings(barrier_task_gradient=task_gradient)
+    loss = joint_update.make_safety_loss(system, settings, HORIZON)
+    conditions = joint_update.conditions_of(settings.curriculum.stages[0])
+    gradient = jax.jit(jax.grad(loss, has_aux=True), compiler_options={"xla_backend_optimization_level": 0})
+    return gradient(NETWORKS, conditions, MARGIN, jax.random.key(0))
+
+
+def distance(one, other):
+    return float(tree_norm(jax.tree.map(jnp.subtract, one, other)))
+
+
+def test_both_networks_learn():
+    gradient, figures = gradients(0.0, 1.0)
+    assert float(tree_norm(gradient["policy"])) > 0.0 and float(tree_norm(gradient["barrier"])) > 0.0
+    assert figures["filter/intervention_rate"] > 0.5, "the filter must act, or the next tests show nothing"
+
+
+def test_without_task_gradient_the_flights_loss_does_not_reach_the_barrier():
+    """Ten times the objective changes the policy's gradient and leaves the barrier's as it is."""
+    (plain, _), (scaled, _) = gradients(0.0, 1.0), gradients(0.0, 10.0)
+    assert distance(scaled["policy"], plain["policy"]) > 0.1 * float(tree_norm(plain["policy"]))
+    # Rounding of a differently fused program.
+    assert distance(scaled["barrier"], plain["barrier"]) < 1e-4 * float(tree_norm(plain["barrier"]))
+
+
+def test_with_task_gradient_it_does():
+    (without, _), (with_it, _) = gradients(0.0, 1.0), gradients(1.0, 1.0)
+    assert distance(with_it["barrier"], without["barrier"]) > 1e-3 * float(tree_norm(without["barrier"]))
+    assert distance(with_it["policy"], without["policy"]) < 1e-3 * float(tree_norm(without["policy"]))
+
+
+def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
+    recorder = ListRecorder()
+    settings = safety_settings(stage={"success_threshold": 1.0})
+    result = safety.train_safety(SYSTEM, settings, *NETWORKS.values(), 12.0, recorder)
+    assert recorder.phases == [("safety", 2), ("safety", 3)]
+    updates = [row for row in recorder.rows if "loss/total" in row]
+    assert [row["step"] for row in updates] == [0.0, 1.0, 2.0]
+    assert all(row["grad_norm/policy"] > 0.0 and row["grad_norm/cbf"] > 0.0 for row in updates)
+    assert all(row["curriculum/stage"] == 0.0 and row["curriculum/blend"] == 1.0 for row in updates)
+    assert [step for step, _ in recorder.events] == [2, 3]
+    assert "stage only: success" in recorder.events[0][1] and "training 1 more steps" in recorder.events[0][1]
+    assert "still success" in recorder.events[1][1]
+    assert sum("eval/success_rate" in row for row in recorder.rows) == 2
+    assert set(recorder.checkpoints) == {"stage_1_only", "final"}
+    assert recorder.checkpoints["final"]["state"].step == 3
+    assert recorder.checkpoints["final"]["margin"] == result.margin
+    assert distance(result.policy, NETWORKS["policy"]) > 0.0 and distance(result.barrier, NETWORKS["barrier"]) > 0.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named():
+    settings = EfficiencySettings(steps=1, batch=1, horizon=1, scenes=FAMILIES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            efficiency,
+            "initial_policy_params",
+            lambda system, key: jax.tree.map(lambda x: x * jnp.nan, random_policy(system)),
+        )
+        recorder = ListRecorder()
+        with pytest.raises(TrainingError, match="loss/.* became nan at step 0"):
+            efficiency.train_efficiency(SYSTEM, settings, recorder)
+    assert len(recorder.rows) == 1, "what went wrong is recorded before training stops"
+    assert not recorder.checkpoints
