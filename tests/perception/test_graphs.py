@@ -200,6 +200,8 @@ def test_seeing_nothing_gives_finite_values_and_the_gradient_of_what_is_left(nam
         assert np.all(np.asarray(slopes[field]) == 0.0), "nodes that are not there have no influence"
 
 
+USUAL = small_system()
+"""With the default number of neighbours: the soft minimum does not know weights, and needs the near ones all."""
 COARSE = 4000
 """Samples of a straight flight of 7 m: 1.75 mm apart, and half of that."""
 
@@ -215,10 +217,10 @@ def flights():
     """Name -> largest change between two samples, for both steps, with and without fading, over a few flights."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(4)
-        named = readers(SYSTEM)
+        named = readers(USUAL)
 
         def read(obstacles, position, velocity, faded):
-            graph = graph_seen(SYSTEM, obstacles, position, velocity)
+            graph = graph_seen(USUAL, obstacles, position, velocity)
             graph = graph.replace(left_out=jnp.where(faded, graph.left_out, FAR))
             chosen = {name: reader(graph) for name, reader in named.items()}
             return chosen, jnp.sum(graph.relative_position, 0)
@@ -237,6 +239,7 @@ def flights():
                     value = np.asarray(value).reshape(2 * COARSE + 1, -1)
                     steps = [np.abs(np.diff(value[::stride], axis=0)).max() for stride in (2, 1)]
                     result[name].append((faded, *steps))
+        print({n:[tuple(float(y) for y in x[1:]) for x in v if x[0]] for n,v in result.items()})
         assert swaps > 20, "the flights must pass many changes of the graph"
     return result
 

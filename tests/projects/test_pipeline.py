@@ -70,7 +70,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     mlflow.set_tracking_uri(before)
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("pipeline")
 class TestPipeline:
     def test_four_finished_stages_are_nested_in_one_run_and_form_one_lineage(self, finished: Finished) -> None:
