@@ -61,7 +61,8 @@ def test_the_gradient_of_unit_at_zero_is_finite_and_that_of_its_smoothing():
 def test_softplus_is_the_smooth_positive_part(sharpness):
     x = np.linspace(-50.0, 50.0, 2001, dtype=np.float32)
     value = np.asarray(softplus(jnp.asarray(x), sharpness))
-    np.testing.assert_allclose(value, np.logaddexp(0.0, sharpness * x.astype(np.float64)) / sharpness, rtol=1e-5, atol=1e-30)
+    expected = np.logaddexp(0.0, sharpness * x.astype(np.float64)) / sharpness
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-30)
     over = value - np.maximum(x, 0.0)
     assert np.all(over >= -ROUNDING * np.abs(x)) and over.max() <= np.log(2.0) / sharpness * (1.0 + ROUNDING)
 

@@ -32,8 +32,6 @@ ROUNDING = 1e-4
 """[m], [m/s]: float32 differently fused, over a few steps of a controller that acts on its own rounding; commands
 follow them with a gain of up to 20 /s."""
 NOISE = jnp.float32(0.02)
-QUICK = {"xla_backend_optimization_level": 0}
-"""Compile fast, run slowly: what runs once."""
 
 
 def controller_params(system=SYSTEM, policy=None):
@@ -47,7 +45,8 @@ def controller_params(system=SYSTEM, policy=None):
 
 
 def scenes(count=FLIGHTS, family="forest", system=SYSTEM):
-    return jax.jit(jax.vmap(make_scene_sampler(family, "random", system.scene)))(jax.random.split(jax.random.key(5), count))
+    keys = jax.random.split(jax.random.key(5), count)
+    return jax.jit(jax.vmap(make_scene_sampler(family, "random", system.scene)))(keys)
 
 
 def one(tree, index=0):
@@ -87,7 +86,8 @@ def flown(world):
 def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
     params, scene, key = world
     physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
-    controller, correct, model = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt), nominal_params(physics)
+    controller, correct = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt)
+    model = nominal_params(physics)
     gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
 
     def noise_of(index):
@@ -109,7 +109,8 @@ def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
     rows = []
     for index in range(STEPS):
         before = state
-        state, predicted, graph, decision = once(state, predicted, noise_of(index), gusts[index], jnp.float32(index * dt))
+        time = jnp.float32(index * dt)
+        state, predicted, graph, decision = once(state, predicted, noise_of(index), gusts[index], time)
         rows.append((before, graph, decision.replace(status=jnp.int32(0))))
     states, graphs, decisions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     ours = without_status(flown)
@@ -134,7 +135,7 @@ def test_the_same_key_gives_the_same_flight_to_the_last_bit_without_compiling_ag
 def test_a_batch_of_flights_is_each_flight_alone(world):
     params, keys = world[0], jax.random.split(jax.random.key(9), FLIGHTS)
     many = scenes()
-    together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)), compiler_options=QUICK)(params, many, NOISE, keys)
+    together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)))(params, many, NOISE, keys)
     for index in range(FLIGHTS):
         alone = fly(params, one(many, index), NOISE, keys[index])
         allclose(one(together, index).states, alone.states)
@@ -143,7 +144,7 @@ def test_a_batch_of_flights_is_each_flight_alone(world):
 
 def test_a_flight_of_one_step_works(world, flown):
     params, scene, key = world
-    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1), compiler_options=QUICK)(params, scene, NOISE, key)
+    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1))(params, scene, NOISE, key)
     allclose(short.states, jax.tree.map(lambda x: x[:1], flown.states))
     assert short.decisions.slack.shape == (1,)
 
@@ -184,7 +185,7 @@ def test_rematerialising_changes_no_gradient(world):
         def total(policy, rollout=rollout):
             return sum(loss(rollout(params.replace(policy=policy), scene, NOISE, key), scene).values())
 
-        gradients.append(jax.jit(jax.grad(total), compiler_options=QUICK)(params.policy))
+        gradients.append(jax.jit(jax.grad(total))(params.policy))
     size = float(tree_norm(gradients[0]))
     assert size > 1e-3
     # 1e-3: the two orders of rounding, through eight steps of a controller.
@@ -204,12 +205,14 @@ def test_the_gradient_of_a_flight_is_that_of_central_differences():
         return flight.last.position
 
     goal, start = jnp.array([3.0, 0.5, 0.2]), jnp.zeros(3)
-    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)), compiler_options=QUICK)(goal, start)
+    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)))(goal, start)
     run, width = jax.jit(end), 0.01
     for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
         # Truncation of the order of width^2, rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
-        np.testing.assert_allclose(by_goal[:, axis], (run(goal + e, start) - run(goal - e, start)) / (2 * width), atol=2e-4)
-        np.testing.assert_allclose(by_start[:, axis], (run(goal, start + e) - run(goal, start - e)) / (2 * width), atol=2e-3)
+        goal_slope = (run(goal + e, start) - run(goal - e, start)) / (2 * width)
+        start_slope = (run(goal, start + e) - run(goal, start - e)) / (2 * width)
+        np.testing.assert_allclose(by_goal[:, axis], goal_slope, atol=2e-4)
+        np.testing.assert_allclose(by_start[:, axis], start_slope, atol=2e-3)
 
 
 def long_gradients(horizon, seeds):
@@ -227,7 +230,7 @@ def long_gradients(horizon, seeds):
 
     networks = {"policy": policies, "barrier": jax.tree.map(lambda x: jnp.stack([x] * seeds), base.barrier)}
     keys = jax.random.split(jax.random.key(1), seeds)
-    return jax.jit(jax.vmap(jax.grad(total, has_aux=True)), compiler_options=QUICK)(networks, scenes(seeds), keys)
+    return jax.jit(jax.vmap(jax.grad(total, has_aux=True)))(networks, scenes(seeds), keys)
 
 
 def check_long(horizon, seeds):

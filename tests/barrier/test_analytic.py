@@ -55,9 +55,9 @@ def test_the_braking_barrier_of_many_obstacles_is_the_soft_minimum_of_their_marg
     positions, velocities = random_states(np.random.default_rng(2), 200, obstacles, most=3.0)
     barrier = make_braking_barrier(system)
     ours = jax.jit(jax.vmap(lambda p, v: barrier(graph_seen(system, obstacles, p, v))))(positions, velocities)
-    truth = [reference.value(p.astype(np.float64), v, obstacles, system) for p, v in zip(positions, velocities, strict=True)]
-    outside = [reference.margins(p.astype(np.float64), 0.0 * v, obstacles, system).min() > -0.2 for p, v in
-               zip(positions, velocities, strict=True)]  # fmt: skip
+    states = list(zip(positions.astype(np.float64), velocities, strict=True))
+    truth = [reference.value(p, v, obstacles, system) for p, v in states]
+    outside = [reference.margins(p, 0.0 * v, obstacles, system).min() > -0.2 for p, v in states]
     assert np.sum(outside) > 100
     # At a distance of 0.1 m the direction to a point carries a rounding of 1e-5, times a speed of 8 m/s.
     np.testing.assert_allclose(np.asarray(ours)[outside], np.asarray(truth)[outside], atol=20 * ROUNDING)
@@ -108,7 +108,7 @@ def feasibility(kind, obstacles_of, seed):
 
 @pytest.mark.parametrize("half_height", [0.0, 30.0])
 def test_braking_is_feasible_whenever_the_barrier_is_positive(half_height):
-    """For one convex obstacle a theorem: (tau + c / a) sigmoid(c) a >= closing speed, as a_brake is within the limits."""
+    """For one convex obstacle a theorem: a_brake is within the limits, so (tau + c / a) sigmoid a >= closing speed."""
     one = capsules([[0.5, -0.5, 0.2]], 0.4, half_height=half_height)
     h, room = feasibility("braking", one, seed=0)
     assert np.sum(h > 0.0) > TRIALS / 4 and np.sum(h < 0.0) > TRIALS / 20

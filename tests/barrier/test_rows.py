@@ -54,12 +54,14 @@ def test_the_slopes_are_central_differences(kind):
     system = small_system(barrier=BarrierConfig(kind="braking" if kind == "neural" else kind, features=8))
     barrier = make_neural_barrier(system)(random_barrier(system)) if kind == "neural" else make_analytic_barrier(system)
     obstacles = crowd(0, count=system.sensor.neighbours, half=(2.0, 2.0, 2.0))
-    graphs = jax.vmap(lambda p, v: graph_seen(system, obstacles, p, v))(*map(jnp.asarray, random_states(7, obstacles)[:2]))
+    states = map(jnp.asarray, random_states(7, obstacles)[:2])
+    graphs = jax.vmap(lambda p, v: graph_seen(system, obstacles, p, v))(*states)
     ours = jax.jit(jax.vmap(lambda graph: slopes(barrier, graph)))(graphs)
 
     def moved(graph, position, velocity):
         relative_position = graph.relative_position + jnp.where(graph.mask[:, None], position, 0.0)
-        return barrier(graph.replace(relative_position=relative_position, relative_velocity=graph.relative_velocity + velocity))
+        relative_velocity = graph.relative_velocity + velocity
+        return barrier(graph.replace(relative_position=relative_position, relative_velocity=relative_velocity))
 
     value = jax.jit(jax.vmap(moved, in_axes=(0, None, None)))
     step, zero = 1e-5, jnp.zeros(3)
@@ -90,7 +92,8 @@ def crowded(request):
     system = small_system(physics=PLAIN)
     obstacles = crowd(2, count=system.sensor.neighbours, half=(2.0, 2.0, 2.0))
     if request.param != "both":
-        obstacles = obstacles.replace(half_height=jnp.full(system.sensor.neighbours, 0.0 if request.param == "spheres" else 20.0))
+        height = 0.0 if request.param == "spheres" else 20.0
+        obstacles = obstacles.replace(half_height=jnp.full(system.sensor.neighbours, height))
     states = random_states(3, obstacles)
     reading = readings(system, make_analytic_barrier(system), obstacles, *states[:2])
     truth = np.array([reference.rate(p, v, u, obstacles, system) for p, v, u in zip(*states, strict=True)])

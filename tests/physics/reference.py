@@ -22,7 +22,9 @@ class Air:
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def fly(start: np.ndarray, commands: np.ndarray, period: float, delay: float, times: np.ndarray, air: Air) -> np.ndarray:
+def fly(
+    start: np.ndarray, commands: np.ndarray, period: float, delay: float, times: np.ndarray, air: Air
+) -> np.ndarray:
     """(p, v, a) at each of ``times``, shape (t, 9).
 
     Command k is sent at ``k * period`` and acts from then on delayed; before the first one arrives, zero acts.

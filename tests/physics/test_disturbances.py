@@ -18,7 +18,8 @@ STATISTICS = 5.0 * np.sqrt(2.0 / PATHS)
 @pytest.fixture(scope="module", params=[0.05, 0.2])
 def gusts(request):
     """Period and (paths, steps, 3) from calm."""
-    walk = jax.jit(jax.vmap(lambda key: gust_history(jnp.asarray(SPREAD, jnp.float32), MEMORY, request.param, STEPS, key)))
+    spread = jnp.asarray(SPREAD, jnp.float32)
+    walk = jax.jit(jax.vmap(lambda key: gust_history(spread, MEMORY, request.param, STEPS, key)))
     return request.param, np.asarray(walk(jax.random.split(jax.random.key(0), PATHS)), np.float64)
 
 

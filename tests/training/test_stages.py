@@ -10,6 +10,7 @@ import pytest
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import ObjectiveConfig, SceneConfig
 from drone_cbf.errors import TrainingError
+from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training import efficiency, joint_update, pretraining, safety
@@ -22,6 +23,20 @@ SCENES = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4)
 SYSTEM = small_system(scene=SCENES)
 FAMILIES = ("random_cloud",)
 HORIZON, BATCH = 8, 3
+NODES = ("relative_position", "relative_velocity", "mask")
+
+
+@functools.cache
+def sampled(system):
+    return jax.jit(pretraining.make_sampled_batch(system, 64))
+
+
+def resting(system, count):
+    """As many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
+    graph = empty_graph(system.sensor)
+    neighbours = min(system.sensor.neighbours, system.scene.obstacles)
+    graph = graph.replace(**{name: getattr(graph, name)[:neighbours] for name in NODES})
+    return lambda key: jax.tree.map(lambda leaf: jnp.stack([leaf] * count), graph)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -29,11 +44,14 @@ def few_flights():
     """Every count of flights and states that only makes figures precise, made small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
-        patch.setattr(pretraining, "COLLECTED_FLIGHTS", 3)
+        patch.setattr(pretraining, "make_graph_collector", lambda system, *_, **__: lambda _, key: sampled(system)(key))
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
-        patch.setattr(pretraining, "audit_analytic_barrier", functools.partial(pretraining.audit_analytic_barrier, count=64))
+        audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
+        patch.setattr(pretraining, "audit_analytic_barrier", audit)
+        patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
+        patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(safety, "STAGE_FLIGHTS", 2)
         patch.setattr(safety, "CALIBRATION_FLIGHTS", 2)
         patch.setattr(safety, "KEPT_NEAR_BOUNDARY", 16)
