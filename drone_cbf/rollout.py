@@ -11,6 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.barrier.blend import make_blended_barrier
@@ -136,7 +137,7 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
         noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, index)))(steps)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
 
-        def one_step(carry: tuple[DroneState, Estimate], now: tuple[Scalar, SensorNoise, Vector]):
+        def one_step(carry: tuple[DroneState, Estimate], now: tuple[Array, SensorNoise, Vector]):
             state, predicted = limit_gradient(carry, physics.gradient_limit)
             index, errors, gust = now
             estimate = correct(predicted, observe_motion(state, errors))
