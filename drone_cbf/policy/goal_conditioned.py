@@ -28,8 +28,8 @@ class GoalPolicy(nn.Module):
     """Tracks a velocity towards the goal and adds what each obstacle asks for.
 
     Scalars are learned from invariants (distances, speeds, angles); directions are geometry: away from the node,
-    sideways around it towards the goal, against the motion, up. So what is learned flying north holds flying east,
-    and the approach to the goal stays a precise spring-damper.
+    sideways around it towards the goal, against the motion, up. So what is learned flying north holds flying east
+    (until an axis saturates), and the approach to the goal stays a precise spring-damper.
     """
 
     features: int

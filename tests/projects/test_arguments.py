@@ -30,11 +30,11 @@ def test_the_environment_is_no_source_of_parameters(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_dotted_flag_changes_one_field_of_the_defaults() -> None:
-    given = parse("efficiency", EfficiencyParameters, ["--physics.lag_time", "0.1", "--physics.max_acceleration=8,8,6"])
+    given = parse("efficiency", EfficiencyParameters, ["--physics.lag_time", "0.1", "--physics.max_acceleration=9,9,8"])
     system = build_system(None, given.system)
-    assert system.physics.lag_time == 0.1 and system.physics.max_acceleration == (8.0, 8.0, 6.0)
+    assert system.physics.lag_time == 0.1 and system.physics.max_acceleration == (9.0, 9.0, 8.0)
     assert system.physics.delay == SystemConfig().physics.delay and system.scene == SystemConfig().scene
-    assert given.system_text == {"physics.lag_time": "0.1", "physics.max_acceleration": "8,8,6"}
+    assert given.system_text == {"physics.lag_time": "0.1", "physics.max_acceleration": "9,9,8"}
 
 
 def test_given_flags_change_the_parents_system_and_nothing_else() -> None:
@@ -110,6 +110,7 @@ def test_help_names_every_parameter_with_its_default_and_an_example() -> None:
     for name in names(EfficiencyParameters):
         assert f"\n  {name} " in text
     text = " ".join(text.split())
-    assert "[default 0.003; > 0, <= 1]" in text and "choices: braking, distance_hocbf" in text
+    rate = EfficiencyParameters.model_fields["learning_rate"].default
+    assert f"[default {rate:g}; > 0, <= 1]" in text and "choices: braking, distance_hocbf" in text
     assert "mlflow run . -e efficiency -P" in text
     assert "curriculum" in help_text("pipeline", PipelineParameters)
