@@ -58,6 +58,40 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str]) -> Ar
     return Arguments(check(parameters, given), system, {name: text for name, text in pairs.items() if "." in name})
 
 
+def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
+    """ID of the interrupted run that the command line asks to go on with; empty where it asks for a new one."""
+    if "resume_run" not in parameters.model_fields:
+        return ""
+    try:
+        return _pairs(arguments).get("resume_run", "")
+    except ConfigError:
+        return ""  # the parse reports it, in a run that can be marked as failed
+
+
+def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, Any]) -> Arguments:
+    """The settings of an interrupted run from its ``config``, in place of what the command line leaves out.
+
+    Raises:
+        ConfigError: the command line sets something else than the run was started with.
+    """
+    recorded = check(parameters, config["parameters"])
+    for name, field in parameters.model_fields.items():
+        value, before = getattr(given.parameters, name), getattr(recorded, name)
+        # A value equal to the default cannot be told from one that was left out: 'mlflow run' passes all of them.
+        if name != "resume_run" and value not in (field.default, before):
+            raise ConfigError(_keeps(name, value, before))
+    for name, text in given.system_text.items():
+        group, field_name = name.split(".")
+        before = config["system"][group][field_name]
+        if check(SystemConfig, given.system).model_dump(mode="json")[group][field_name] != before:
+            raise ConfigError(_keeps(name, text, before))
+    return Arguments(recorded, config["system"], {})
+
+
+def _keeps(name: str, value: object, before: object) -> str:
+    return f"{name} = {value} differs from the {before} that the run was started with; leave it out, or start a new run"
+
+
 def build_system(inherited: dict[str, Any] | None, overrides: dict[str, Any], keep: Sequence[str] = ()) -> SystemConfig:
     """The parent's system (or the defaults) with the overrides applied, checked as a whole.
 

@@ -18,7 +18,7 @@ NAME_WIDTH = 32
 
 def help_text(entry: str, parameters: type[Section]) -> str:
     """The page for ``entry``."""
-    required = [name for name, field in parameters.model_fields.items() if field.is_required()]
+    required = [name for name, field in parameters.model_fields.items() if _is_required(name, field)]
     needed = "".join(f" -P {name}=<run id>" for name in required)
     lines = [
         textwrap.fill(f"{entry}: {parameters.__doc__}", WIDTH),
@@ -48,12 +48,17 @@ def _inheritance(has_parent: bool) -> str:
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else _text(field.default)
+        default = "required" if _is_required(name, field) else _text(field.default)
         notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
         label = f"  {prefix}{name}"
         indents = {"initial_indent": label.ljust(NAME_WIDTH) + " ", "subsequent_indent": " " * (NAME_WIDTH + 1)}
         yield from (line.replace("~", " ") for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents))
+
+
+def _is_required(name: str, field: FieldInfo) -> bool:
+    """A parent has an empty default only so that an interrupted run can be gone on with without naming it again."""
+    return field.is_required() or name == "parent_run"
 
 
 def _range(field: FieldInfo) -> str:
@@ -72,4 +77,4 @@ def _choices(annotation: object) -> list[str]:
 def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"

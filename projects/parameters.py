@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from drone_cbf.config import Section
 from drone_cbf.evaluation.settings import EvaluationSettings
@@ -17,25 +17,46 @@ from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings,
 RunId = Annotated[str, Field(min_length=1, max_length=250)]
 
 
+class Resumable(Section):
+    """What a training stage takes beside its settings."""
+
+    resume_run: str = Field("", max_length=250)
+    """ID of an interrupted run of this stage to go on with, in that run and with its settings; leave the others out."""
+
+
+class Following(Resumable):
+    """A training stage that builds on another."""
+
+    parent_run: str = Field("", max_length=250)
+    """ID of the finished run to build on."""
+
+    @model_validator(mode="after")
+    def _has_a_parent(self) -> Following:
+        if not self.parent_run and not self.resume_run:
+            purpose = (type(self).model_fields["parent_run"].description or "").rstrip(".")
+            raise ValueError(f"parent_run is missing ({purpose}); give it with -P parent_run=<value>")
+        return self
+
+
 def _default(settings: type[Section], name: str) -> object:
     return settings.model_fields[name].default
 
 
-class EfficiencyParameters(EfficiencySettings):
+class EfficiencyParameters(EfficiencySettings, Resumable):
     """Trains a policy that flies, by back-propagation through the physics, without a safety filter."""
 
 
-class PretrainParameters(PretrainingSettings):
+class PretrainParameters(PretrainingSettings, Following):
     """Trains the neural barrier against the analytic one, on sampled states and on states of the parent's policy."""
 
-    parent_run: RunId
+    parent_run: str = Field("", max_length=250)
     """ID of a finished efficiency run, whose policy visits the states."""
 
 
-class SafetyParameters(SafetySettings):
+class SafetyParameters(SafetySettings, Following):
     """Trains policy and neural barrier jointly, through the safety filter, under a curriculum."""
 
-    parent_run: RunId
+    parent_run: str = Field("", max_length=250)
     """ID of a finished pretrain_cbf run (its ancestry holds the policy), or of a safety run to go on from."""
     curriculum: str = Field("default", min_length=1, max_length=1000)
     """Name of a file in projects/curricula, or a path to a YAML file."""

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.tracking.lineage import Parent, resolve_parent
+from drone_cbf.tracking.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.progress import ProgressRecorder
 from drone_cbf.tracking.recorder import MlflowRecorder, Together, events_page
+from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
-from projects.arguments import build_system, parse, wants_help
+from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
 from projects.helping import help_text
 from projects.problems import explain
 
@@ -96,7 +97,8 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
         return 0
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
-        with _termination_interrupts(), stage_run(entry.name, ROOT) as run:
+        resume = resume_request(entry.parameters, arguments)
+        with _termination_interrupts(), stage_run(entry.name, ROOT, resume) as run:
             _perform(entry, work, run, arguments)
     except KeyboardInterrupt as error:
         return _complain(entry, one_line(error), 130)
@@ -113,6 +115,8 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
 
 def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
     given = parse(entry.name, entry.parameters, arguments)
+    if getattr(given.parameters, "resume_run", ""):
+        given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
     parent = resolve_parent(parameters.parent_run, entry.parents) if entry.parents else None
     system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
@@ -128,14 +132,16 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     if entry.device:
         configure_jax()
         run.tag(device=device_name())
-    history = _History()
+    history = _History(run.stored)
     with recording(run, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
         outcome = _work(work, stage)
-    notes = f"\n\n### Events\n\n{events_page(history.events)}" if history.events else ""
+    events = list(dict.fromkeys(history.events))  # without those that a resumed run met again
+    notes = f"\n\n### Events\n\n{events_page(events)}" if events else ""
     run.describe(outcome.summary + notes)
     if outcome.provides:
         run.tag(provides=",".join(outcome.provides))
+    delete_progress(run.run_id)
 
 
 def _work(work: Work, stage: Stage) -> Outcome:
@@ -161,16 +167,42 @@ def recording(run: StageRun, history: ListRecorder) -> Iterator[Recorder]:
 
 
 class _History(ListRecorder):
+    """Begins with what an interrupted run has stored."""
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(rows=list(stored.rows), events=list(stored.events))
+        self.known = stored.rows[-1]["step"] if stored.rows else -1.0
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Steps that a resumed run repeats are there already."""
+        if step > self.known:
+            super().metrics(step, values)
+
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         """Not kept: it may be large, and its buffers may be donated to the next update."""
 
+    def progress(self, step: int, tree: Any) -> None:
+        """Not kept, for the same reasons."""
+
 
 def configure_jax() -> None:
-    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder."""
+    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder.
+
+    A CPU is used as several devices, one per core, among which a batch of flights is shared out: XLA spreads single
+    operations over the cores, and those of one flight are too small for that.
+    """
+    with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
+        jax.config.update("jax_num_cpu_devices", cpu_devices())
     if jax.config.jax_compilation_cache_dir is None:
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def cpu_devices() -> int:
+    """The largest power of two that is at most the number of cores: it divides the usual batches."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 << (cores.bit_length() - 1)
 
 
 def device_name() -> str:

@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "config", "arrays"}
+BASE = {"errors", "config", "arrays", "devices"}
 FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "arrays": {"errors", "config"},
+    "devices": set(),
     "physics": BASE,
     "perception": BASE | {"physics"},
     "barrier": BASE | {"physics", "perception"},
@@ -25,8 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policy": BASE | {"physics", "perception"},
     "rollout": FLIGHT - {"rollout"},
     "objectives": FLIGHT,
-    "training": FLIGHT | {"objectives"},
-    "evaluation": FLIGHT | {"objectives"},
+    "flights": FLIGHT | {"objectives"},
+    "training": FLIGHT | {"objectives", "flights"},
+    "evaluation": FLIGHT | {"objectives", "flights"},
     "reporting": BASE,
     "tracking": {"errors", "config"},
 }

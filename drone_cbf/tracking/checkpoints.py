@@ -18,6 +18,7 @@ import mlflow
 import numpy as np
 import orbax.checkpoint as ocp
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import CheckpointError
@@ -30,8 +31,12 @@ Tree = TypeVar("Tree")
 
 
 def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
-    """Uploads ``tree`` (any pytree of arrays and numbers) to ``checkpoints/<name>/`` of the run."""
+    """Uploads ``tree`` (any pytree of arrays and numbers) to ``checkpoints/<name>/`` of the run.
+
+    What an interrupted upload may have left there is removed first.
+    """
     leaves = to_leaves(tree)
+    delete_checkpoint(run_id, name)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         files = Path(folder) / name
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -74,6 +79,22 @@ def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
         )
     os.rename(files, destination)
     return destination
+
+
+def is_complete(run_id: str, name: str) -> bool:
+    """Whether the checkpoint has its manifest, which is uploaded last."""
+    return any(file.path.endswith(f"/{MANIFEST}") for file in MlflowClient().list_artifacts(run_id, f"checkpoints/{name}"))
+
+
+def delete_checkpoint(run_id: str, name: str) -> None:
+    """Removes the checkpoint, the manifest first: what is left of an interrupted removal is incomplete."""
+    repository = get_artifact_repository(MlflowClient().get_run(run_id).info.artifact_uri)
+    path = f"checkpoints/{name}"
+    files = [file.path for file in repository.list_artifacts(path)]
+    for file in sorted(files, key=lambda file: not file.endswith(MANIFEST)):
+        repository.delete_artifacts(file)
+    if files:
+        repository.delete_artifacts(path)
 
 
 def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:

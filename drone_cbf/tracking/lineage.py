@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.runs import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.lineage import children
-from drone_cbf.tracking.runs import FAILURE_TAG, StageRun
+from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.tags import FAILURE_TAG
 
 
 @dataclass(frozen=True)

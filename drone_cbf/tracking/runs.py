@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
+from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NOTE_TAG, PROCESS_TAG, STAGE_TAG
 
 EXPERIMENT = "drone_cbf"
 """Experiment of runs that are not started by ``mlflow run`` (which chooses one itself)."""
-STAGE_TAG = "drone_cbf.stage"
-PARENT_TAG = "drone_cbf.parent_run"
-PROVIDES_TAG = "drone_cbf.provides"
-FAILURE_TAG = "drone_cbf.failure"
-NESTED_TAG = "mlflow.parentRunId"
-NOTE_TAG = "mlflow.note.content"
-CONFIG_FILE = "config.yaml"
 
 _COMMIT_TAG = "mlflow.source.git.commit"
 _VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
@@ -46,6 +41,8 @@ class StageRun:
     run_id: str
     experiment_id: str
     stage: str
+    stored: Stored = field(default_factory=Stored)
+    """What an interrupted run that is gone on with held already; empty for a new one."""
 
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
@@ -73,7 +70,7 @@ class StageRun:
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs a few final figures at once; per-step figures go through a recorder."""
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        rows = [Metric(key, float(value), now, step) for key, value in self.stored.beyond(step, values).items()]
         for start in range(0, len(rows), 1000):
             MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
 
@@ -95,16 +92,22 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, project: Path) -> Iterator[StageRun]:
+def stage_run(stage: str, project: Path, resume: str = "") -> Iterator[StageRun]:
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded.
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
+    an interrupted run to go on with in place of the prepared one, which is deleted.
     """
     active = _start()
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
     try:
-        _set_tags(run.run_id, {STAGE_TAG: stage, **_provenance(project, active.data.tags)})
+        if resume:
+            check_resumable(resume, stage)
+            active = _exchange(run, resume)
+            run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
+        tags = {STAGE_TAG: stage, PROCESS_TAG: process_name(), **_provenance(project, active.data.tags)}
+        _set_tags(run.run_id, tags)
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -161,6 +164,13 @@ def _start() -> mlflow.ActiveRun:
         raise DroneCbfError(
             f"no run can be started in {store}: {one_line(error)}; check MLFLOW_TRACKING_URI"
         ) from error
+
+
+def _exchange(prepared: StageRun, resume: str) -> mlflow.ActiveRun:
+    """The interrupted run in place of the one that was prepared, of which nothing is left in the table."""
+    mlflow.end_run("FINISHED")
+    MlflowClient().delete_run(prepared.run_id)
+    return reopen(resume)
 
 
 def _experiment() -> str | None:

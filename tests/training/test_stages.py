@@ -44,7 +44,7 @@ def few_flights():
     """Every count of flights and states that only makes figures precise, made small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
-        patch.setattr(pretraining, "make_graph_collector", lambda system, *_, **__: lambda _, key: sampled(system)(key))
+        patch.setattr(pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key))
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
