@@ -28,11 +28,14 @@ STAGE_TAG = "drone_cbf.stage"
 PARENT_TAG = "drone_cbf.parent_run"
 PROVIDES_TAG = "drone_cbf.provides"
 FAILURE_TAG = "drone_cbf.failure"
+DEVICE_TAG = "drone_cbf.device"
+VERSION_PREFIX = "drone_cbf.version."
+COMMIT_TAG = "mlflow.source.git.commit"
+DIRTY_TAG = "drone_cbf.git_dirty"
 NESTED_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 CONFIG_FILE = "config.yaml"
 
-_COMMIT_TAG = "mlflow.source.git.commit"
 _VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
@@ -172,14 +175,14 @@ def _experiment() -> str | None:
 
 
 def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:
-    tags = {f"drone_cbf.version.{name}": version for name in _VERSIONS if (version := _version(name))}
-    tags["drone_cbf.version.python"] = platform.python_version()
+    tags = {f"{VERSION_PREFIX}{name}": version for name in _VERSIONS if (version := _version(name))}
+    tags[f"{VERSION_PREFIX}python"] = platform.python_version()
     tags["drone_cbf.environment"] = environment()
     commit = _git(project, "rev-parse", "HEAD")
     if commit:
-        tags["drone_cbf.git_dirty"] = "true" if _git(project, "status", "--porcelain") else "false"
-        if _COMMIT_TAG not in known:
-            tags[_COMMIT_TAG] = commit
+        tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
+        if COMMIT_TAG not in known:
+            tags[COMMIT_TAG] = commit
     return tags
 
 
