@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "objectives": FLIGHT,
     "training": FLIGHT | {"objectives"},
     "evaluation": FLIGHT | {"objectives"},
+    "serving": FLIGHT,
     "reporting": BASE,
     "tracking": {"errors", "config"},
 }
@@ -38,7 +39,7 @@ LONGEST_FUNCTION = 40
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
-STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline")
+STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
 
 
 def name_of(path: Path) -> str:
