@@ -25,7 +25,7 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     own = getattr(parameters, "examples", ())
     examples = own or dict.fromkeys((needed, needed + changed))
     lines = [
-        "\n\n".join(textwrap.fill(part.strip(), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")),
+        "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")),
         "",
         "Examples:",
         *(f"  mlflow run . -e {entry}{example}" for example in examples),
@@ -75,6 +75,8 @@ def _choices(annotation: object) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if value in ("", ()):
+        return "none"
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

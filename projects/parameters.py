@@ -74,12 +74,12 @@ class RegisterParameters(Section):
 
     examples: ClassVar[tuple[str, ...]] = (
         " -P run=<safety, evaluate or pipeline run>",
-        " -P best_of=\"tags.`drone_cbf.curriculum` = 'default'\"",
+        " -P best_of=\"tags.drone_cbf.curriculum = 'default'\"",
     )
     run: str = Field("", max_length=250)
     """ID of an evaluated safety run, or of a run that leads to one: evaluate, pipeline. Give run or best_of."""
     best_of: str = Field("", max_length=5000)
-    """Filter of MLflow's search_runs, as in "tags.`drone_cbf.curriculum` = 'default'". Of the finished evaluations found
+    """Filter of MLflow's search_runs, as in "tags.drone_cbf.curriculum = 'default'". Of the finished evaluations found
     (or led to), the best is registered: fewest collisions, then smallest violation, then highest success, then smallest
     final distance."""
     model: ModelName = MODEL

@@ -175,7 +175,7 @@ def test_best_of_ranks_collisions_before_violation_before_success_and_nan_last(
     ]
     evaluations = [evaluated(experiment, figures)[1] for figures in reversed(ranked)][::-1]
     for worst in range(len(ranked)):
-        registered(experiment, "quick", f"--best_of=tags.`drone_cbf.curriculum` = 'default' and {mine(experiment)}")
+        registered(experiment, "quick", f"--best_of=tags.drone_cbf.curriculum = 'default' and {mine(experiment)}")
         assert Registered.evidence.tags["drone_cbf.evaluation_run"] == evaluations[worst]
         MlflowClient().delete_run(evaluations[worst])
 
