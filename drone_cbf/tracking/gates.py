@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import mlflow
 from mlflow.models import MetricThreshold
-from mlflow.models.evaluation import EvaluationResult
-from mlflow.models.evaluation.validation import ModelValidationFailedException
+from mlflow.models.evaluation import EvaluationResult, validation
 from pydantic import Field, field_validator, model_validator
 
 from drone_cbf.config import Section
@@ -100,6 +100,7 @@ def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapp
 
     ``champion`` holds the metrics of the champion under the same conditions; None: only absolute thresholds hold.
     """
+    logging.getLogger(validation.__name__).setLevel(logging.WARNING)  # a line for every check is no news
     checks = [_check(gate, "absolute", gate.limit, candidate) for gate in settings.gates]
     if champion is None:
         return checks
@@ -129,7 +130,7 @@ def _complaint(gate: Gate, kind: str, limit: float, candidate: Mapping[str, floa
     result = EvaluationResult(metrics=dict(candidate), artifacts={})
     try:
         mlflow.validate_evaluation_results(validation_thresholds={gate.metric: threshold}, candidate_result=result)
-    except ModelValidationFailedException:
+    except validation.ModelValidationFailedException:
         if gate.metric not in candidate:
             return f"{gate.metric} is missing"
         if math.isnan(limit):
