@@ -16,21 +16,26 @@ WIDTH = 110
 NAME_WIDTH = 32
 
 
-def help_text(entry: str, parameters: type[Section]) -> str:
-    """The page for ``entry``."""
+def help_text(entry: str, parameters: type[Section], system: bool = True) -> str:
+    """The page for ``entry``; without ``system`` it takes no fields of the system."""
     required = [name for name, field in parameters.model_fields.items() if _is_required(name, field)]
     needed = "".join(f" -P {name}=<run id>" for name in required)
+    seeded = " -P seed=1" if "seed" in parameters.model_fields else ""
+    changed = f"{seeded} -P physics.lag_time=0.1" if system else ""
+    own = getattr(parameters, "examples", ())
+    examples = own or dict.fromkeys((needed, needed + changed))
     lines = [
-        textwrap.fill(f"{entry}: {parameters.__doc__}", WIDTH),
+        "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")),
         "",
         "Examples:",
-        f"  mlflow run . -e {entry}{needed}",
-        f"  mlflow run . -e {entry}{needed} -P seed=1 -P physics.lag_time=0.1",
-        f"  python -m projects.{entry}{needed.replace(' -P ', ' --')} --seed=1 --physics.lag_time=0.1",
+        *(f"  mlflow run . -e {entry}{example}" for example in examples),
+        f"  python -m projects.{entry}{(own[-1] if own else needed + changed).replace(' -P ', ' --')}",
         "",
         "Parameters:",
         *_fields(parameters),
     ]
+    if not system:
+        return "\n".join(lines)
     for group, field in SystemConfig.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type) and issubclass(kind, BaseModel)
@@ -75,6 +80,8 @@ def _choices(annotation: object) -> list[str]:
 
 
 def _text(value: object) -> str:
+    if value in ("", ()):
+        return "none"
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -42,6 +42,8 @@ class EntryPoint:
     """Stages that ``parent_run`` may come from; none: the stage starts a lineage."""
     device: bool = True
     """Whether the stage itself computes with JAX."""
+    system: bool = True
+    """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Stage:
     parameters: Any
     """An instance of the entry point's parameters."""
     system: SystemConfig
+    """The defaults where the entry point has no system of its own."""
     given_system: dict[str, str]
     """What the command line sets of the system, as given: dotted name -> text."""
     parent: Parent | None
@@ -93,7 +96,7 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
     """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if wants_help(arguments):
-        print(help_text(entry.name, entry.parameters))
+        print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
@@ -114,7 +117,7 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
 
 
 def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
-    given = parse(entry.name, entry.parameters, arguments)
+    given = parse(entry.name, entry.parameters, arguments, entry.system)
     if getattr(given.parameters, "resume_run", ""):
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
@@ -122,13 +125,8 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
-    run.log_config(
-        {
-            "stage": entry.name,
-            "parameters": parameters.model_dump(mode="json"),
-            "system": system.model_dump(mode="json"),
-        }
-    )
+    config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
+    run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
     if entry.device:
         configure_jax()
         run.tag(device=device_name())
@@ -183,6 +181,11 @@ class _History(ListRecorder):
 
     def progress(self, step: int, tree: Any) -> None:
         """Not kept, for the same reasons."""
+
+
+def own_interpreter_first() -> None:
+    """Puts this interpreter's folder first on PATH: children must run in its environment, activated or not."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def configure_jax() -> None:

@@ -7,7 +7,7 @@ from jaxtyping import install_import_hook
 import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
-NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives")
+NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "flights": FLIGHT | {"objectives"},
     "training": FLIGHT | {"objectives", "flights"},
     "evaluation": FLIGHT | {"objectives", "flights"},
+    "serving": FLIGHT,
     "reporting": BASE,
     "tracking": {"errors", "config"},
 }
@@ -40,7 +41,7 @@ LONGEST_FUNCTION = 40
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
-STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline")
+STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
 
 
 def name_of(path: Path) -> str:

@@ -43,7 +43,7 @@ def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
             checkpointer.save(files.resolve(), args=ocp.args.PyTreeSave(unflatten(leaves)))
         mlflow.log_artifacts(str(files), f"checkpoints/{name}", run_id=run_id)
         manifest = Path(folder) / MANIFEST
-        manifest.write_text(json.dumps({"format": 1, "leaves": _describe(leaves), "files": _digests(files)}, indent=1))
+        manifest.write_text(json.dumps({"format": 1, "leaves": _describe(leaves), "files": digests(files)}, indent=1))
         mlflow.log_artifact(str(manifest), f"checkpoints/{name}", run_id=run_id)
 
 
@@ -70,7 +70,7 @@ def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{path} of run {run_id} could not be downloaded ({error}); try again") from error
     (files / MANIFEST).unlink()
-    found, expected = _digests(files), manifest["files"]
+    found, expected = digests(files), manifest["files"]
     wrong = sorted(file for file in found.keys() | expected.keys() if found.get(file) != expected.get(file))
     if wrong:
         raise CheckpointError(
@@ -172,7 +172,7 @@ def _describe(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, str]:
     return {"/".join(names): f"{leaf.dtype}{list(leaf.shape)}" for names, leaf in leaves.items()}
 
 
-def _digests(folder: Path) -> dict[str, dict[str, Any]]:
+def digests(folder: Path) -> dict[str, dict[str, Any]]:
     """SHA-256 and size of every file below ``folder``, by relative path."""
     return {
         file.relative_to(folder).as_posix(): {

@@ -22,12 +22,20 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
-from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NOTE_TAG, PROCESS_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import (
+    COMMIT_TAG,
+    CONFIG_FILE,
+    DIRTY_TAG,
+    FAILURE_TAG,
+    NOTE_TAG,
+    PROCESS_TAG,
+    STAGE_TAG,
+    VERSION_PREFIX,
+)
 
 EXPERIMENT = "drone_cbf"
 """Experiment of runs that are not started by ``mlflow run`` (which chooses one itself)."""
 
-_COMMIT_TAG = "mlflow.source.git.commit"
 _VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
@@ -182,14 +190,14 @@ def _experiment() -> str | None:
 
 
 def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:
-    tags = {f"drone_cbf.version.{name}": version for name in _VERSIONS if (version := _version(name))}
-    tags["drone_cbf.version.python"] = platform.python_version()
+    tags = {f"{VERSION_PREFIX}{name}": version for name in _VERSIONS if (version := _version(name))}
+    tags[f"{VERSION_PREFIX}python"] = platform.python_version()
     tags["drone_cbf.environment"] = environment()
     commit = _git(project, "rev-parse", "HEAD")
     if commit:
-        tags["drone_cbf.git_dirty"] = "true" if _git(project, "status", "--porcelain") else "false"
-        if _COMMIT_TAG not in known:
-            tags[_COMMIT_TAG] = commit
+        tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
+        if COMMIT_TAG not in known:
+            tags[COMMIT_TAG] = commit
     return tags
 
 
