@@ -1,0 +1,38 @@
+"""Scenes as MLflow datasets: not files, but a generator, what it is given, and a digest of both.
+
+Two runs with the same digest saw scenes of the same distribution, drawn from the same seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.dataset import Dataset
+from mlflow.data.meta_dataset import MetaDataset
+
+GENERATOR = "drone_cbf.physics.scenes.make_scene_sampler"
+_DIGEST_LENGTH = 16
+
+
+def scene_dataset(scene: Mapping[str, Any], families: Sequence[str], seed: int, **further: Any) -> Dataset:
+    """The scenes that a run sees.
+
+    Args:
+        scene: the section ``scene`` of the run's system, as plain values.
+        families: names of scene families, in the order in which the generator draws them.
+        seed: root of the generator's randomness.
+        further: what else decides which scenes are drawn: kinds of goals, number of scenes ...
+    """
+    settings = {"families": list(families), "seed": seed, **further, "scene": dict(scene)}
+    source = CodeDatasetSource({"generator": GENERATOR, **settings})
+    return MetaDataset(source, name="+".join(families), digest=settings_digest(settings))
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A short fingerprint of plain settings; the order of keys does not matter, that of lists does."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{GENERATOR}\n{text}".encode()).hexdigest()[:_DIGEST_LENGTH]
