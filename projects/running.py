@@ -25,6 +25,7 @@ from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
 from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
 from projects.helping import help_text
+from projects.presenting import run_name, scene_datasets
 from projects.problems import explain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,7 +102,7 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
         resume = resume_request(entry.parameters, arguments)
-        with _termination_interrupts(), stage_run(entry.name, ROOT, resume) as run:
+        with _termination_interrupts(), stage_run(entry.name, ROOT, resume, system_metrics=entry.device) as run:
             _perform(entry, work, run, arguments)
     except KeyboardInterrupt as error:
         return _complain(entry, one_line(error), 130)
@@ -127,6 +128,9 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
         run.tag(parent_run=parent.run_id)
     config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
     run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
+    run.name(run_name(entry.name, parameters, parent))
+    for dataset, context in scene_datasets(parameters, system):
+        run.log_dataset(dataset, context)
     if entry.device:
         configure_jax()
         run.tag(device=device_name())

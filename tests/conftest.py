@@ -14,7 +14,12 @@ import itertools  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from typing import TYPE_CHECKING  # noqa: E402
+
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.projects.small_pipeline import SmallPipeline
 
 _numbers = itertools.count()
 
@@ -23,6 +28,17 @@ _numbers = itertools.count()
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an initialised sqlite store: its first use takes a second, so all tests share it."""
     return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def small_pipeline(tmp_path_factory: pytest.TempPathFactory) -> SmallPipeline:
+    """A whole small pipeline, run once: tests that use it belong to the xdist group ``pipeline``."""
+    from tests.projects.small_pipeline import SMALL, SmallPipeline, mlflow_run
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    result = mlflow_run(folder, "pipeline", SMALL)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return SmallPipeline(folder, result.stdout + result.stderr)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ install_packages() {
         "$python" -m venv --clear "$venv"
     fi
     echo "Installing the pinned packages into $venv (the first time takes a few minutes)" >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev,server]' --constraint constraints.txt
     pins > "$stamp"
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,7 @@ def _named(name: str) -> str:
     """A hint where somebody gave a run's name in place of its ID."""
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    if not name.replace("-", "").isalnum():
+    if not re.fullmatch(r"[\w.-]+", name):
         return ""
     found = client.search_runs(experiments, f"attributes.run_name = '{name}'", max_results=1)
     return f" (a run of that name has the ID {found[0].info.run_id})" if found else ""

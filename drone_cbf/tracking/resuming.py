@@ -67,14 +67,14 @@ def check_resumable(run_id: str, stage: str) -> None:
         raise LineageError(f"resume_run {run_id} was interrupted before it stored {CONFIG_FILE}; start a new run")
 
 
-def reopen(run_id: str) -> mlflow.ActiveRun:
+def reopen(run_id: str, system_metrics: bool | None) -> mlflow.ActiveRun:
     """Makes the interrupted run the active one; it no longer says that it failed."""
     client = MlflowClient()
     tags = client.get_run(run_id).data.tags
     if FAILURE_TAG in tags:
         client.delete_tag(run_id, FAILURE_TAG)
     client.set_tag(run_id, RESUMED_TAG, str(int(tags.get(RESUMED_TAG, "0")) + 1))
-    return mlflow.start_run(run_id=run_id)
+    return mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics)
 
 
 def process_name() -> str:

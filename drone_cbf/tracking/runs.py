@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +18,16 @@ from typing import Any
 
 import mlflow
 import yaml
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.data.dataset import Dataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.presentation import name_run, present_experiment
 from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
+from drone_cbf.tracking.store import get_or_create_experiment, prepare_store
 from drone_cbf.tracking.tags import (
     COMMIT_TAG,
     CONFIG_FILE,
@@ -55,6 +61,10 @@ class StageRun:
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
+
+    def name(self, name: str) -> None:
+        """Names the run in the UI, unless whoever started it gave a name of their own."""
+        name_run(MlflowClient(), self.run_id, name, replaceable=self.stage)
 
     def describe(self, markdown: str) -> None:
         """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
@@ -98,22 +108,45 @@ class StageRun:
         """Uploads columns as a table artifact (``.json``) that the MLflow UI can show and compare."""
         mlflow.log_table(dict(columns), name, run_id=self.run_id)
 
+    def log_image(self, image: Any, key: str, step: int) -> None:
+        """Stores one picture of a series that the MLflow UI shows over steps, as one chart per ``key``.
+
+        Args:
+            image: an array (height, width, 3 or 4; uint8, or floats in 0 to 1), or a matplotlib figure.
+            key: name of the series: letters, digits, ``_ - . /`` and spaces.
+            step: update at which the picture was taken.
+        """
+        with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+            if hasattr(image, "savefig"):
+                drawn = Path(folder) / "figure.png"
+                image.savefig(drawn)
+                image = mlflow.Image(str(drawn))
+            MlflowClient().log_image(self.run_id, image, key=key, step=step, synchronous=True)
+
+    def log_dataset(self, dataset: Dataset, context: str) -> None:
+        """Says which data the run used, and for what: ``training``, ``evaluation``."""
+        used = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+        MlflowClient().log_inputs(self.run_id, [used])
+
 
 @contextmanager
-def stage_run(stage: str, project: Path, resume: str = "") -> Iterator[StageRun]:
+def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool = False) -> Iterator[StageRun]:
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
     ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
-    an interrupted run to go on with in place of the prepared one, which is deleted.
+    an interrupted run to go on with in place of the prepared one, which is deleted. With ``system_metrics``, processor
+    and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
-    active = _start()
+    active = _start(system_metrics)
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
     try:
         if resume:
             check_resumable(resume, stage)
-            active = _exchange(run, resume)
+            active = _exchange(run, resume, system_metrics)
             run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
+        run.name(stage)
+        present_experiment(MlflowClient(), run.experiment_id)
         tags = {STAGE_TAG: stage, PROCESS_TAG: process_name(), **_provenance(project, active.data.tags)}
         _set_tags(run.run_id, tags)
         yield run
@@ -164,9 +197,12 @@ def run_link(run_id: str, experiment_id: str) -> str:
     return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
 
 
-def _start() -> mlflow.ActiveRun:
+def _start(system_metrics: bool) -> mlflow.ActiveRun:
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # its beginning and end are no news
+    wanted = None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics
     try:
-        return mlflow.start_run(experiment_id=_experiment())
+        prepare_store()
+        return mlflow.start_run(experiment_id=_experiment(), log_system_metrics=wanted)
     except MlflowException as error:
         store = mlflow.get_tracking_uri()
         raise DroneCbfError(
@@ -174,19 +210,18 @@ def _start() -> mlflow.ActiveRun:
         ) from error
 
 
-def _exchange(prepared: StageRun, resume: str) -> mlflow.ActiveRun:
+def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:
     """The interrupted run in place of the one that was prepared, of which nothing is left in the table."""
     mlflow.end_run("FINISHED")
     MlflowClient().delete_run(prepared.run_id)
-    return reopen(resume)
+    return reopen(resume, None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics)
 
 
 def _experiment() -> str | None:
     """ID of our experiment, or None where the caller has chosen one."""
     if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
         return None
-    found = MlflowClient().get_experiment_by_name(EXPERIMENT)
-    return found.experiment_id if found else MlflowClient().create_experiment(EXPERIMENT)
+    return get_or_create_experiment(EXPERIMENT)
 
 
 def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def test_the_fingerprint_in_conda_yaml_is_that_of_the_pins() -> None:
 
 def test_every_direct_pin_is_exact_and_repeated_by_the_constraints() -> None:
     constraints = {r.name.lower(): str(r.specifier) for r in pins.requirements(ROOT / "constraints.txt")}
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-server.txt"):
         for requirement in pins.requirements(ROOT / name):
             assert str(requirement.specifier).startswith("==")
             assert constraints[requirement.name.lower()] == str(requirement.specifier), "run 'make pins'"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +15,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints import load_checkpoint
 from drone_cbf.tracking.lineage import load_config
-
-ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate")
-SMALL = {
-    "curriculum": "fast",
-    "efficiency_steps": "3",
-    "pretrain_steps": "3",
-    "batch": "3",
-    "horizon": "40",
-    "rollouts": "6",
-    "seed": "5",
-    "policy.features": "16",
-    "barrier.features": "8",
-    "physics.lag_time": "1e-1",
-}
+from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 
 
 @dataclass(frozen=True)
@@ -43,30 +26,11 @@ class Finished:
     output: str
 
 
-def mlflow_run(folder: Path, entry: str, parameters: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie."""
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry, "--env-manager", "local", *given]
-    # Few flights, much compiling: optimising the compiled code less makes all of it faster.
-    changed = {"PATH": path, "XLA_FLAGS": "--xla_backend_optimization_level=1"}
-    return subprocess.run(command, cwd=folder, env={**kept, **changed}, capture_output=True, text=True, timeout=900)
-
-
-def stored_runs(folder: Path) -> dict[str, Run]:
-    runs = MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["0"])
-    return {run.data.tags.get("drone_cbf.stage", "none"): run for run in runs}
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    folder = tmp_path_factory.mktemp("pipeline")
-    result = mlflow_run(folder, "pipeline", SMALL)
-    assert result.returncode == 0, result.stdout + result.stderr
+def finished(small_pipeline: SmallPipeline) -> Iterator[Finished]:
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield Finished(stored_runs(folder), result.stdout + result.stderr)
+    mlflow.set_tracking_uri(f"sqlite:///{small_pipeline.folder}/mlflow.db")
+    yield Finished(stored_runs(small_pipeline.folder), small_pipeline.output)
     mlflow.set_tracking_uri(before)
 
 

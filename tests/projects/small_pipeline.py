@@ -1,0 +1,57 @@
+"""The whole way, small, under a real ``mlflow run``: several tests look at the store that it leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate")
+SMALL = {
+    "curriculum": "fast",
+    "efficiency_steps": "3",
+    "pretrain_steps": "3",
+    "batch": "3",
+    "horizon": "40",
+    "rollouts": "6",
+    "seed": "5",
+    "policy.features": "16",
+    "barrier.features": "8",
+    "physics.lag_time": "1e-1",
+}
+
+
+@dataclass(frozen=True)
+class SmallPipeline:
+    """A finished pipeline."""
+
+    folder: Path
+    """Where its store lies: ``mlflow.db`` and ``mlruns/``."""
+    output: str
+
+
+def mlflow_run(
+    folder: Path, entry: str, parameters: Mapping[str, str], settings: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name one."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]
+    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry, "--env-manager", "local", *given]
+    # Few flights, much compiling: optimising the compiled code less makes all of it faster.
+    changed = {"PATH": path, "XLA_FLAGS": "--xla_backend_optimization_level=1", **(settings or {})}
+    return subprocess.run(command, cwd=folder, env={**kept, **changed}, capture_output=True, text=True, timeout=900)
+
+
+def stored_runs(store: Path | str) -> dict[str, Run]:
+    """The runs of a folder's store, or of the store at an address, by stage."""
+    uri = store if isinstance(store, str) else f"sqlite:///{store}/mlflow.db"
+    runs = MlflowClient(uri).search_runs(["0"])
+    return {run.data.tags.get("drone_cbf.stage", "none"): run for run in runs}
