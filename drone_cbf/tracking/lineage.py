@@ -32,7 +32,7 @@ def resolve_parent(run_id: str, stages: Sequence[str]) -> Parent:
     Raises:
         LineageError: there is no such run, or it is deleted, unfinished, failed, of another stage, or without config.
     """
-    run = _get_run(run_id)
+    run = get_run(run_id)
     wanted = f"a finished {' or '.join(stages)} run"
     if run.info.lifecycle_stage != "active":
         raise LineageError(
@@ -76,7 +76,7 @@ def ancestry(run_id: str) -> Iterator[Run]:
         if following in seen:
             raise LineageError(f"run {following} is its own ancestor; its tag {PARENT_TAG} was altered, correct it")
         seen.add(following)
-        run = _get_run(following)
+        run = get_run(following)
         yield run
         following = run.data.tags.get(PARENT_TAG)
 
@@ -105,14 +105,17 @@ def _holds(run: Run, part: str) -> bool:
     return part in run.data.tags.get(PROVIDES_TAG, "").split(",")
 
 
-def _get_run(run_id: str) -> Run:
+def get_run(run_id: str, called: str = "parent_run") -> Run:
+    """The run ``run_id``; ``called`` is how the message names it where there is none.
+
+    Raises:
+        LineageError: there is none.
+    """
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as error:
         store = mlflow.get_tracking_uri()
-        raise LineageError(
-            f"parent_run '{run_id}' was not found in {store}{_named(run_id)}; check the run ID"
-        ) from error
+        raise LineageError(f"{called} '{run_id}' was not found in {store}{_named(run_id)}; check the run ID") from error
 
 
 def _named(name: str) -> str:
