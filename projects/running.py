@@ -24,6 +24,7 @@ from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
 from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
+from projects.digests import config_digest
 from projects.helping import help_text
 from projects.problems import explain
 
@@ -42,6 +43,8 @@ class EntryPoint:
     """Stages that ``parent_run`` may come from; none: the stage starts a lineage."""
     device: bool = True
     """Whether the stage itself computes with JAX."""
+    system: bool = True
+    """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
     """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if wants_help(arguments):
-        print(help_text(entry.name, entry.parameters))
+        print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
@@ -114,21 +117,19 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
 
 
 def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
-    given = parse(entry.name, entry.parameters, arguments)
+    given = parse(entry.name, entry.parameters, arguments, entry.system)
     if getattr(given.parameters, "resume_run", ""):
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
-    parent = resolve_parent(parameters.parent_run, entry.parents) if entry.parents else None
+    named = entry.parents and parameters.parent_run  # a suite may do without
+    parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
     system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
-    run.log_config(
-        {
-            "stage": entry.name,
-            "parameters": parameters.model_dump(mode="json"),
-            "system": system.model_dump(mode="json"),
-        }
-    )
+    digest = config_digest(entry.name, parameters, system if entry.system else None)
+    config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
+    run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
+    run.tag(config_digest=digest)
     if entry.device:
         configure_jax()
         run.tag(device=device_name())
@@ -183,6 +184,11 @@ class _History(ListRecorder):
 
     def progress(self, step: int, tree: Any) -> None:
         """Not kept, for the same reasons."""
+
+
+def own_interpreter_first() -> None:
+    """Puts this interpreter's folder first on PATH: children must run in its environment, activated or not."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
 def configure_jax() -> None:

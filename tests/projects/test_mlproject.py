@@ -20,6 +20,9 @@ MODELS: dict[str, type[Section]] = {
     "evaluate": parameters.EvaluateParameters,
     "pipeline": parameters.PipelineParameters,
     "main": parameters.PipelineParameters,
+    "suite": parameters.SuiteParameters,
+    "compare": parameters.CompareParameters,
+    "report": parameters.ReportParameters,
 }
 TYPES = {int: "int", float: "float", str: "string"}
 
