@@ -187,7 +187,7 @@ class CompareParameters(Selection):
 
     examples: ClassVar[tuple[str, ...]] = (
         " -P runs=<suite run>,<safety run>",
-        ' -P experiment=Default -P filter="tags.`drone_cbf.curriculum` = \'default\'"',
+        " -P experiment=Default -P filter=\"tags.drone_cbf.curriculum = 'default'\"",
         " -P experiment=Default",
     )
 

@@ -108,7 +108,7 @@ def search(experiments: Sequence[str], query: str = "") -> list[Record]:
         )
     except MlflowException as error:
         reason = " ".join(str(error.message).split())
-        example = "tags.`drone_cbf.stage` = 'safety' and metrics.`eval/success_rate` > 0.9"
+        example = "tags.drone_cbf.curriculum = 'default'"
         raise ConfigError(f"filter = {query} is refused by MLflow ({reason}); an example: {example}") from error
     return [_record(run) for run in runs]
 
