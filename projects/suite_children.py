@@ -13,12 +13,14 @@ from drone_cbf.tracking.nesting import StageFailed, run_child
 from drone_cbf.tracking.runs import StageRun
 from drone_cbf.tracking.selection import MEMBERS_FILE
 from projects.running import ROOT, Stage
-from projects.suite_tasks import Member, Task, finished_run
+from projects.suite_tasks import Member, Task, plan
 
 STATES = {
     "planned": "to be trained",
+    "interrupted": "to be resumed",
     "reused": "taken over",
     "trained": "done",
+    "resumed": "resumed and done",
     "failed": "FAILED",
     "left out": "left out",
 }
@@ -36,21 +38,30 @@ class Children:
         self.started = time.monotonic()
 
     def run(self, task: Task, parent_run: str | None) -> Member:
-        """Takes a task over from a finished run, or trains it; a failure is a member of its own, not an error."""
-        done = finished_run(task, parent_run) if self.stage.parameters.reuse else None
-        if done is not None:
-            self._say(f"{task.title} is taken over from run {done.run_id}")
-            return self._keep(Member(task, "reused", done))
-        self._say(f"{task.title} starts{self._remaining()}")
+        """Takes a task over, goes on with it, or trains it; a failure is a member of its own, not an error."""
+        planned = plan(task, parent_run, self.stage.parameters.reuse)
+        if planned.state == "reused":
+            self._say(f"{task.title} is taken over from run {planned.run and planned.run.run_id}")
+            return self._keep(planned)
+        interrupted = planned.run and planned.run.run_id
+        self._say(f"{task.title} {f'goes on in run {interrupted}' if interrupted else 'starts'}{self._remaining()}")
         parameters = {**task.parameters, **({"parent_run": parent_run} if parent_run else {})}
+        if interrupted:  # its settings are its own
+            parameters = {"resume_run": interrupted}
         try:
             child = run_child(self.stage.run, ROOT, task.entry.name, parameters, task.title)
         except StageFailed as error:
-            self._say(f"{task.title} FAILED: {error.reason}")
-            return self._keep(Member(task, "failed", read(error.run_id) if error.run_id else None, error.reason))
+            return self._keep(self._failed(task, interrupted or error.run_id, error.reason))
+        run_id = interrupted or child.run_id
         if task.curriculum:  # an evaluation does not know by itself what it measures; filters and tables want to
-            StageRun(child.run_id, self.stage.run.experiment_id, task.entry.name).tag(curriculum=task.curriculum)
-        return self._keep(Member(task, "trained", read(child.run_id)))
+            StageRun(run_id, self.stage.run.experiment_id, task.entry.name).tag(curriculum=task.curriculum)
+        return self._keep(Member(task, "resumed" if interrupted else "trained", read(run_id)))
+
+    def _failed(self, task: Task, run_id: str | None, reason: str) -> Member:
+        run = read(run_id) if run_id else None
+        told = (run and run.failure) or reason
+        self._say(f"{task.title} FAILED: {told}")
+        return Member(task, "failed", run, told)
 
     def _keep(self, member: Member) -> Member:
         """Remembers it, and shows in the run's description how far the suite is."""
@@ -65,7 +76,7 @@ class Children:
 
     def _remaining(self) -> str:
         """About how long it takes yet, once something was trained."""
-        trained = [member for member in self.members if member.state == "trained"]
+        trained = [member for member in self.members if member.state in ("trained", "resumed")]
         if not trained:
             return ""
         left = (self.total - len(self.members)) * (time.monotonic() - self.started) / len(trained)
@@ -75,7 +86,7 @@ class Children:
 def plan_text(members: Sequence[Member]) -> str:
     """The plan for the terminal: one line per task, and how many are there already."""
     taken = sum(member.state == "reused" for member in members)
-    lines = [f"suite: {len(members)} children, {taken} taken over, {len(members) - taken} to be trained"]
+    lines = [f"suite: {len(members)} children, {taken} taken over, {len(members) - taken} to be trained or resumed"]
     width = max(len(member.task.title) for member in members)
     for member in members:
         source = f" from run {member.run.run_id}" if member.run else ""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.histories import Record, same_settings, settings
+from drone_cbf.tracking.selection import can_go_on
 from projects import efficiency, evaluate, pretrain_cbf, safety
 from projects.arguments import build_system, parse
 from projects.curriculum_files import load_curriculum
@@ -16,7 +17,7 @@ from projects.digests import config_digest
 from projects.parameters import SuiteParameters
 from projects.running import KEPT_FROM_PARENT, EntryPoint
 
-State = Literal["planned", "reused", "trained", "failed", "left out"]
+State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
 UNKNOWN = "not-yet-trained"
 """Stands for the parent of a task while that is not trained: the rest of its parameters can be checked all the same."""
 
@@ -93,23 +94,31 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
         elif before is None:
             member = child(task, start)
         else:
-            member = child(task, before.run.run_id if before.run else None)
+            done = before.run if before.state in ("reused", "trained", "resumed") else None
+            member = child(task, done and done.run_id)
         members.append(member)
     return members
 
 
 def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
-    """What would become of a task: taken over from a finished run, or trained.
+    """What would become of a task: taken over from a finished run, an interrupted one gone on with, or trained.
 
     Raises:
         ConfigError: a value is refused by the task's own entry point.
     """
-    found = finished_run(task, parent_run)
-    return Member(task, "reused", found) if found and reuse else Member(task, "planned")
+    found = earlier_runs(task, parent_run)
+    if not reuse:
+        return Member(task, "planned")
+    finished = [run for run in found if run.status == "FINISHED"]
+    if finished:
+        return Member(task, "reused", finished[-1])
+    resumable = "resume_run" in task.entry.parameters.model_fields
+    interrupted = [run for run in found if resumable and can_go_on(run)]
+    return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
 
 
-def finished_run(task: Task, parent_run: str | None) -> Record | None:
-    """The newest finished run, in any experiment, that was given what the task would be given now."""
+def earlier_runs(task: Task, parent_run: str | None) -> list[Record]:
+    """Runs in any experiment, the newest last, that were given what the task would be given now."""
     needs_parent = bool(task.entry.parents)
     named = {"parent_run": parent_run or UNKNOWN} if needs_parent else {}
     words = [f"--{name}={text}" for name, text in {**task.parameters, **named}.items()]
@@ -117,10 +126,9 @@ def finished_run(task: Task, parent_run: str | None) -> Record | None:
     inherited: Any = settings(parent_run).get("system") if parent_run and needs_parent else None
     system = build_system(inherited, given.system, KEPT_FROM_PARENT)
     if needs_parent and parent_run is None:
-        return None
+        return []
     digest = config_digest(task.entry.name, given.parameters, system)
-    found = [run for run in same_settings(digest) if run.status == "FINISHED" and run.stage == task.entry.name]
-    return found[-1] if found else None
+    return [run for run in same_settings(digest) if run.stage == task.entry.name]
 
 
 def _curricula(places: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.histories import Record, artifact, evaluations, experiment_id, nested, read, search
+from drone_cbf.tracking.resuming import check_resumable, latest_progress
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
 GROUPS = ("pipeline", "suite")
@@ -75,6 +76,17 @@ def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
         last = records[-1]
         raise LineageError(f"none of the {len(records)} runs has a finished evaluation; {_first(last)}")
     return list(pairs.values())
+
+
+def can_go_on(record: Record) -> bool:
+    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be resumed."""
+    if record.status == "FINISHED" or (record.status == "FAILED" and record.failure):
+        return False
+    try:
+        check_resumable(record.run_id, record.stage)
+    except LineageError:
+        return False
+    return latest_progress(record.run_id) is not None
 
 
 def _pair(record: Record) -> Evaluated | None:
