@@ -18,7 +18,7 @@ NAME_WIDTH = 32
 
 def help_text(entry: str, parameters: type[Section], system: bool = True) -> str:
     """The page for ``entry``; without ``system`` it takes no fields of the system."""
-    required = [name for name, field in parameters.model_fields.items() if _is_required(name, field)]
+    required = [name for name, field in parameters.model_fields.items() if _is_required(parameters, name)]
     needed = "".join(f" -P {name}=<run id>" for name in required)
     seeded = " -P seed=1" if "seed" in parameters.model_fields else ""
     changed = f"{seeded} -P physics.lag_time=0.1" if system else ""
@@ -53,7 +53,7 @@ def _inheritance(has_parent: bool) -> str:
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
-        default = "required" if _is_required(name, field) else _text(field.default)
+        default = "required" if _is_required(model, name) else _text(field.default)
         notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
         label = f"  {prefix}{name}"
@@ -61,9 +61,10 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield from (line.replace("~", " ") for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents))
 
 
-def _is_required(name: str, field: FieldInfo) -> bool:
-    """A parent has an empty default only so that an interrupted run can be gone on with without naming it again."""
-    return field.is_required() or name == "parent_run"
+def _is_required(model: type[BaseModel], name: str) -> bool:
+    """A stage's parent has an empty default only so that an interrupted run can be gone on with without naming it."""
+    fields = model.model_fields
+    return fields[name].is_required() or (name == "parent_run" and "resume_run" in fields)
 
 
 def _range(field: FieldInfo) -> str:

@@ -6,12 +6,13 @@ curriculum's name, and what the pipeline hands to its stages.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from drone_cbf.config import Section
-from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.config import Fraction, GoalMode, SceneName, Section
+from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel
 from drone_cbf.tracking.registry import MODEL
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 
@@ -154,3 +155,114 @@ class ReproduceParameters(Section):
     """Where exactness is not demanded: accepted difference as a fraction of the value."""
     absolute_tolerance: float = Field(0.01, ge=0.0)
     """Where exactness is not demanded: accepted difference beside that fraction, in the unit of the metric."""
+
+
+def _without_blanks(value: Any) -> Any:
+    """An empty text is an empty list."""
+    return tuple(part for part in value if part != "") if isinstance(value, (list, tuple)) else value
+
+
+RunIds = Annotated[tuple[RunId, ...], BeforeValidator(_without_blanks)]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+def refuse_repeats(name: str, values: Sequence[object]) -> None:
+    """ValueError where an entry of the list ``name`` occurs twice."""
+    repeated = next((value for value in values if values.count(value) > 1), None)
+    if repeated is not None:
+        text = ",".join(map(str, values))
+        raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
+
+
+class SuiteParameters(Section):
+    """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
+
+    What a finished run with the same settings and parent has done already is taken over, so that a suite which was
+    stopped, or in which something failed, goes on where it was when it is started again. Where parent_run is left out,
+    efficiency and pretrain_cbf are trained first, once for all.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P curricula=analytic_baseline,default -P seeds=0,1,2 -P dry_run=true",
+        " -P parent_run=<pretrain_cbf run> -P curricula=analytic_baseline,default -P seeds=0,1,2",
+    )
+    parent_run: str = Field("", max_length=250)
+    """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: such a run is trained first."""
+    curricula: tuple[CurriculumName, ...] = Field(("analytic_baseline", "hybrid", "default"), min_length=1)
+    """Names in projects/curricula, or paths to YAML files."""
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    """Seeds of the safety stage; every evaluation flies the same scenes."""
+    batch: int = Field(_default(SafetySettings, "batch"), ge=1, le=4096)
+    """Flights per update of the training stages."""
+    barrier_task_gradient: Fraction = _default(SafetySettings, "barrier_task_gradient")
+    """Weight of the task gradient that reaches the barrier through the filter, in the safety stage."""
+    horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
+    """Steps of a flight in efficiency and evaluate; a curriculum sets the safety stage's."""
+    scenarios: tuple[SceneName, ...] = Field(_default(EvaluationSettings, "scenarios"), min_length=1)
+    """Scene families of the evaluations."""
+    noise: tuple[NoiseLevel, ...] = Field(_default(EvaluationSettings, "noise"), min_length=1)
+    """Observation noise of the evaluations [m, m/s]."""
+    goals: tuple[GoalMode, ...] = Field(_default(EvaluationSettings, "goals"), min_length=1)
+    """Kinds of goals of the evaluations."""
+    rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
+    """Flights per cell of the evaluations."""
+    efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
+    """Updates of the shared efficiency stage; nothing where parent_run is given."""
+    pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
+    """Updates of the shared pretrain_cbf stage; nothing where parent_run is given."""
+    shared_seed: Seed = 0
+    """Seed of the two shared stages; nothing where parent_run is given."""
+    dry_run: bool = False
+    """true: print what would be trained and what is there already, and train nothing."""
+    reuse: bool = True
+    """false: train everything anew, whatever is there."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> SuiteParameters:
+        refuse_repeats("curricula", self.curricula)
+        refuse_repeats("seeds", self.seeds)
+        return self
+
+
+class Selection(Section):
+    """Which runs of the store are meant: either a list, or an experiment."""
+
+    runs: RunIds = ()
+    """IDs of finished runs: suite, pipeline, safety or evaluate, in any mixture."""
+    experiment: str = Field("", max_length=500)
+    """Name of an experiment, in place of runs: all that was finished in it."""
+    filter: str = Field("", max_length=6000)
+    """Only runs of the experiment that match this, in the language of MLflow's search."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> Selection:
+        refuse_repeats("runs", self.runs)
+        if bool(self.runs) == bool(self.experiment):
+            state = "are both given" if self.runs else "are both missing"
+            raise ValueError(f"runs and experiment {state}; give one: -P runs=<id>,<id> or -P experiment=<name>")
+        if self.filter and not self.experiment:
+            raise ValueError("filter goes with experiment; leave it out, or give -P experiment=<name> in place of runs")
+        return self
+
+
+class CompareParameters(Selection):
+    """Compares trained policies over their seeds: tables, figures, and a link to MLflow's own comparison of the runs.
+
+    Policies that were trained with the same settings but for the seed form one group; every group has its mean and the
+    Student-t interval over its seeds.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P runs=<suite run>,<safety run>",
+        " -P experiment=Default -P filter=\"tags.drone_cbf.curriculum = 'default'\"",
+        " -P experiment=Default",
+    )
+
+
+class ReportParameters(Selection):
+    """Writes one HTML page and one PDF on runs: figures, evaluation, comparison, flights, versions, run IDs."""
+
+    examples: ClassVar[tuple[str, ...]] = (" -P runs=<pipeline or suite run>", " -P experiment=Default")
+    title: str = Field("drone_cbf: training report", min_length=1, max_length=120)
+    """Heading of the report."""

@@ -24,6 +24,7 @@ from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
 from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
+from projects.digests import config_digest
 from projects.helping import help_text
 from projects.presenting import run_name, scene_datasets
 from projects.problems import explain
@@ -122,12 +123,14 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     if getattr(given.parameters, "resume_run", ""):
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
-    parent = resolve_parent(parameters.parent_run, entry.parents) if entry.parents else None
+    named = entry.parents and parameters.parent_run  # a suite may do without
+    parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
     system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
     config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
     run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
+    run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
     run.name(run_name(entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)

@@ -34,7 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {"errors", "config"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
-ONLY_IN = {"mlflow": {"tracking"}, "orbax": {"tracking"}, "matplotlib": {"reporting"}, "plotly": {"reporting"}}
+ONLY_IN = {
+    **dict.fromkeys(("mlflow", "orbax"), {"tracking"}),
+    **dict.fromkeys(("matplotlib", "plotly", "jinja2", "reportlab"), {"reporting"}),
+}
 """Third-party package -> the only units that may import it."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
@@ -42,6 +45,7 @@ LONGEST_FUNCTION = 40
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
+STAGES += ("suite", "compare", "report")
 
 
 def name_of(path: Path) -> str:

@@ -191,10 +191,15 @@ def environment() -> str:
 
 
 def run_link(run_id: str, experiment_id: str) -> str:
-    """Address of a run's page: on the tracking server, or on the UI that ``make ui`` serves on this machine."""
+    """Address of a run's page."""
+    return ui_address(f"#/experiments/{experiment_id}/runs/{run_id}")
+
+
+def ui_address(page: str) -> str:
+    """Address of a page (``#/...``): on the tracking server, or on the UI that ``make ui`` serves on this machine."""
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{base}/{page}"
 
 
 def _start(system_metrics: bool) -> mlflow.ActiveRun:

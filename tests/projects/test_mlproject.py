@@ -23,6 +23,9 @@ MODELS: dict[str, type[Section]] = {
     "gate": parameters.GateParameters,
     "reproduce": parameters.ReproduceParameters,
     "main": parameters.PipelineParameters,
+    "suite": parameters.SuiteParameters,
+    "compare": parameters.CompareParameters,
+    "report": parameters.ReportParameters,
 }
 TYPES = {int: "int", float: "float", str: "string"}
 
