@@ -12,8 +12,10 @@ from mlflow import MlflowClient
 
 from drone_cbf.tracking.resuming import progress_names
 from projects.running import run_stage
-from tests.projects.test_pipeline import ROOT, SMALL, mlflow_run
+from tests.projects.small_pipeline import SMALL, mlflow_run
 from tests.projects.toy_stage import TOY, work
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def last_run(experiment: str) -> str:
