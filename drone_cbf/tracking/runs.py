@@ -25,7 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking.presentation import NOTE_TAG, name_run, present_experiment
+from drone_cbf.tracking.presentation import MODE, NOTE_TAG, name_run, present_experiment
 from drone_cbf.tracking.store import get_or_create_experiment, prepare_store
 
 EXPERIMENT = "drone_cbf"
@@ -183,7 +183,7 @@ def run_link(run_id: str, experiment_id: str) -> str:
     """Address of a run's page: on the tracking server, or on the UI that ``make ui`` serves on this machine."""
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}{MODE}"
 
 
 def _start(system_metrics: bool) -> mlflow.ActiveRun:
