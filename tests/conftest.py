@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("browser", "tests of the MLflow UI (tests/browser)")
+    group.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that the browser test takes here")
+    group.addoption("--store", metavar="URI", help="look at the runs of this store, in place of a small pipeline's")
+
+
 @pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an initialised sqlite store: its first use takes a second, so all tests share it."""
