@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.agreement import Comparison, Tolerance
 from drone_cbf.tracking.tags import COMMIT_TAG, DIRTY_TAG
 
@@ -69,4 +70,4 @@ def _order(row: Comparison) -> tuple[float, ...]:
 
 
 def _link(run: Any) -> str:
-    return f"[{run.info.run_id}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+    return f"[{run.info.run_id}]({run_page(run.info.run_id, run.info.experiment_id)})"

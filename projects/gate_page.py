@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.gates import PASSING_RUNS, Check
 from drone_cbf.tracking.judging import Judged
 
@@ -27,7 +28,7 @@ def gate_page(judged: Judged, checks: Sequence[Check], query: str) -> str:
     return "\n\n".join(
         [
             f"### Gate: {verdict}",
-            f"Judged: run [{judged.run_id}](#/experiments/{judged.experiment_id}/runs/{judged.run_id}). Champion: {champion}.",
+            f"Judged: run [{judged.run_id}]({run_page(judged.run_id, judged.experiment_id)}). Champion: {champion}.",
             markdown_table(rows),
             "Filters of the MLflow UI's search box and of `search_runs`:",
             f"- every run that has passed: ``{PASSING_RUNS}``\n- every evaluation that meets the thresholds: ``{query}``",

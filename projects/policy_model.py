@@ -6,11 +6,19 @@ The version carries the package ``drone_cbf`` of its day, so this repository nee
 
 from __future__ import annotations
 
-from drone_cbf.config import SystemConfig
-from drone_cbf.serving.service import PolicyService, controller_shapes
-from drone_cbf.tracking.checkpoints import match
-from drone_cbf.tracking.packages import Package
-from drone_cbf.tracking.served import serve
+import sys
+
+# Where this project is installed, starting MLflow has imported its store plugin from there, and with it the name of the
+# package. The code stored with the version must win, unless the caller is at work with the installed one.
+if "drone_cbf.config" not in sys.modules:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "drone_cbf"]:
+        del sys.modules[name]
+
+from drone_cbf.config import SystemConfig  # noqa: E402
+from drone_cbf.serving.service import PolicyService, controller_shapes  # noqa: E402
+from drone_cbf.tracking.checkpoints import match  # noqa: E402
+from drone_cbf.tracking.packages import Package  # noqa: E402
+from drone_cbf.tracking.served import serve  # noqa: E402
 
 
 def build(package: Package) -> PolicyService:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.nesting import ChildRun
 
 
@@ -19,7 +20,7 @@ def lineage_table(runs: Sequence[ChildRun], experiment_id: str) -> str:
     rows = [
         {
             "stage": run.stage,
-            "run": f"[{run.run_id}](#/experiments/{experiment_id}/runs/{run.run_id})",
+            "run": f"[{run.run_id}]({run_page(run.run_id, experiment_id)})",
             "status": run.status,
             "seconds": round(run.seconds, 1),
         }

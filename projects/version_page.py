@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.evidence import Finding
 
 ANSWERS = """\
@@ -17,7 +18,7 @@ def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, st
     """What is known about a version: evidence, origin, and how to ask it."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
-    links = [{"stage": stage, "run": f"[{run}](#/experiments/{experiment}/runs/{run})"} for stage, run in runs.items()]
+    links = [{"stage": stage, "run": f"[{run}]({run_page(run, experiment)})"} for stage, run in runs.items()]
     origin = [{"tag": name, "value": text} for name, text in tags.items()]
     inputs = [{"input": name, "needed": name not in OPTIONAL, "meaning": text} for name, text in MEANING.items()]
     parts = [

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _numbers = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("browser", "tests of the MLflow UI (tests/browser)")
+    group.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that the browser test takes here")
+    group.addoption("--store", metavar="URI", help="look at the runs of this store, in place of a small pipeline's")
+
+
 @pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an initialised sqlite store: its first use takes a second, so all tests share it."""
@@ -31,14 +37,22 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_pipeline(tmp_path_factory: pytest.TempPathFactory) -> SmallPipeline:
-    """A whole small pipeline, run once: tests that use it belong to the xdist group ``pipeline``."""
+def small_pipeline(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmallPipeline:
+    """A whole small pipeline, run once for all processes that run tests: the first runs it, the others wait."""
+    from filelock import FileLock
+
     from tests.projects.small_pipeline import SMALL, SmallPipeline, mlflow_run
 
-    folder = tmp_path_factory.mktemp("pipeline")
-    result = mlflow_run(folder, "pipeline", SMALL)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return SmallPipeline(folder, result.stdout + result.stderr)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "small_pipeline"
+    output = folder / "output.txt"
+    with FileLock(f"{folder}.lock"):
+        if not output.is_file():
+            folder.mkdir(exist_ok=True)
+            result = mlflow_run(folder, "pipeline", SMALL)
+            assert result.returncode == 0, result.stdout + result.stderr
+            output.write_text(result.stdout + result.stderr)
+    return SmallPipeline(folder, output.read_text())
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
 from drone_cbf.tracking.tags import NOTE_TAG
 
-_KIND_TAG = "mlflow.experimentKind"
-_KIND = "custom_model_development"  # the UI then opens on runs and charts, not on traces of language models
 _RANDOM_NAME = re.compile(r"^([a-z]+)-([a-z]+)-\d+$")
 
 EXPERIMENT_NOTE = """\
@@ -37,17 +35,15 @@ or falls back to braking (`fallback_rate`) |
 | `eval`, `eval_unfiltered` | the worst cell; below it, each cell: scene / noise / goals |
 | `system` | processor, memory, network |
 
-Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. Runs that \
-pass no collision: ``metrics.`eval/collision_rate` = 0``.
+Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. Evaluations \
+without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
 """
 
 
 def present_experiment(client: MlflowClient, experiment_id: str) -> None:
-    """Describes the experiment in the UI, once: what a person has written or chosen since is kept."""
-    tags = client.get_experiment(experiment_id).tags
-    for key, text in ((NOTE_TAG, EXPERIMENT_NOTE), (_KIND_TAG, _KIND)):
-        if key not in tags:
-            client.set_experiment_tag(experiment_id, key, text)
+    """Describes the experiment in the UI, once: what a person has written since is kept."""
+    if NOTE_TAG not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, NOTE_TAG, EXPERIMENT_NOTE)
 
 
 def name_run(client: MlflowClient, run_id: str, name: str, replaceable: str = "") -> None:

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.presentation import name_run, present_experiment
 from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
 from drone_cbf.tracking.store import get_or_create_experiment, prepare_store
@@ -192,7 +193,7 @@ def environment() -> str:
 
 def run_link(run_id: str, experiment_id: str) -> str:
     """Address of a run's page."""
-    return ui_address(f"#/experiments/{experiment_id}/runs/{run_id}")
+    return ui_address(run_page(run_id, experiment_id))
 
 
 def ui_address(page: str) -> str:

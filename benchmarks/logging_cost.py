@@ -1,0 +1,224 @@
+"""What logging to MLflow costs, as a share of training time.
+
+    python -m benchmarks.logging_cost                        sqlite, and a team server started on this machine
+    python -m benchmarks.logging_cost --stores sqlite        one of them
+    python -m benchmarks.logging_cost --stores http://...    a server that runs already
+
+One real training loop; blocks of updates alternate between a recorder that forgets and the one that every stage uses. A
+logged block counts until all its figures are stored. The ratio of each logged block to the forgotten one beside it gives
+the mean and its 95 % interval (Student's t on the logarithms). What a run costs once (start, settings, datasets, checkpoint,
+end) is measured apart, and set against the stage's default length. Progress goes to stderr, the Markdown table to stdout.
+
+The server that is started here shares the processor with the training; a real one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import mlflow
+import numpy as np
+from scipy import stats
+
+from drone_cbf.barrier.neural import initial_barrier_params
+from drone_cbf.config import Section, SystemConfig
+from drone_cbf.policy.goal_conditioned import initial_policy_params
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.checkpoints import save_checkpoint
+from drone_cbf.tracking.recorder import MlflowRecorder
+from drone_cbf.tracking.runs import StageRun, stage_run
+from drone_cbf.training.efficiency import train_efficiency
+from drone_cbf.training.pretraining import pretrain_barrier
+from drone_cbf.training.recorder import Recorder
+from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings
+from projects.presenting import scene_datasets
+from projects.running import ROOT, configure_jax
+from tools.team_server import team_server
+
+LIMITS = {"sqlite": 0.02, "server": 0.05}
+"""Share of training time that logging may cost."""
+STARTS = 5
+"""How often the cost of starting and ending a run is measured; the median counts."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A stage to be measured."""
+
+    stage: str
+    settings: type[Section]
+    block: int
+    """Updates in a block: some seconds; for pretrain_cbf with one validation in each."""
+    train: Callable[[SystemConfig, Any, Recorder], object]
+
+
+def _pretrain(system: SystemConfig, settings: Any, recorder: Recorder) -> object:
+    return pretrain_barrier(system, settings, initial_policy_params(system, jax.random.key(0)), recorder)
+
+
+TRAININGS = (
+    Training("efficiency", EfficiencySettings, 8, train_efficiency),
+    Training("pretrain_cbf", PretrainingSettings, 250, _pretrain),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was measured of one stage with one store."""
+
+    training: Training
+    store: str
+    rate: float
+    """Updates per second without logging."""
+    figures: int
+    """Figures stored per update."""
+    ratios: np.ndarray
+    """(pairs,) Time of a logged block over that of the forgotten one beside it."""
+    once: float
+    """What each run costs once [s]."""
+
+    def row(self) -> dict[str, object]:
+        logs = np.log(self.ratios)
+        half = stats.t.ppf(0.975, len(logs) - 1) * np.std(logs, ddof=1) / math.sqrt(len(logs))
+        mean, low, high = (math.expm1(np.mean(logs) + side * half) for side in (0.0, -1.0, 1.0))
+        once = self.once * self.rate / self.training.settings.model_fields["steps"].default
+        return {
+            "store": self.store,
+            "stage": self.training.stage,
+            "updates/s": f"{self.rate:.2f}",
+            "figures/update": self.figures,
+            "loop": f"{mean:+.2%} ({low:+.2%} to {high:+.2%}, n = {len(logs)})",
+            "once per run": f"{self.once:.2f} s",
+            "whole default run": f"{mean + once:+.2%}",
+            "allowed": f"{LIMITS.get(self.store, LIMITS['server']):.0%}",
+        }
+
+
+class Finished(Exception):
+    """All blocks are measured: ends the training."""
+
+
+class Alternating:
+    """A recorder that forgets and logs in turns, and times its blocks; the first block warms up and is not counted."""
+
+    def __init__(self, run: StageRun, block: int, pairs: int) -> None:
+        self._run, self._block, self._pairs = run, block, pairs
+        self._logged: MlflowRecorder | None = None
+        self._started = 0.0
+        self.times: dict[bool, list[float]] = {False: [], True: []}
+        """Logged or not -> seconds of each block."""
+        self.figures = 0
+        self._turns = 0
+
+    def begin(self, description: str, total_steps: int) -> None:
+        """Progress is shown by blocks."""
+
+    def event(self, step: int, text: str) -> None:
+        """Of no interest here."""
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        """Measured apart."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.figures = len(values) if step == 0 else self.figures
+        if self._logged is not None:
+            self._logged.metrics(step, values)
+        if (step + 1) % self._block == 0:
+            self._turn()
+
+    def _turn(self) -> None:
+        """A block has ended, the next one begins."""
+        logged = self._logged is not None
+        if self._logged is not None:
+            self._logged.close()
+        if self._turns:
+            self.times[logged].append(time.perf_counter() - self._started)
+            print(f"  block {self._turns}/{2 * self._pairs}: {self.times[logged][-1]:.2f} s", file=sys.stderr)
+        if self._turns == 2 * self._pairs:
+            raise Finished
+        self._turns += 1
+        # Off, on, on, off: a drift of the machine's speed falls on both alike.
+        self._logged = MlflowRecorder(self._run) if self._turns % 4 in (2, 3) else None
+        self._started = time.perf_counter()
+
+
+def measure(training: Training, store: str, pairs: int) -> Cost:
+    """Trains in the active store."""
+    system = SystemConfig()
+    settings = training.settings(steps=training.block * (2 * pairs + 1))
+    print(f"{training.stage} with {store}: compiling", file=sys.stderr)
+    with stage_run(training.stage, ROOT, system_metrics=True) as run:
+        recorder = Alternating(run, training.block, pairs)
+        with suppress(Finished):
+            training.train(system, settings, recorder)
+    once = statistics.median(measure_once(training, system, settings) for _ in range(STARTS))
+    off, on = (np.array(recorder.times[logged]) for logged in (False, True))
+    rate = training.block / float(np.median(off))
+    return Cost(training, store, rate, recorder.figures, on / off, once)
+
+
+def measure_once(training: Training, system: SystemConfig, settings: Section) -> float:
+    """Seconds that a run of the stage costs whatever its length."""
+    initialise = initial_policy_params if training.stage == "efficiency" else initial_barrier_params
+    params = initialise(system, jax.random.key(0))
+    start = time.perf_counter()
+    with stage_run(training.stage, ROOT) as run:
+        parts = {"parameters": settings.model_dump(mode="json"), "system": system.model_dump(mode="json")}
+        run.log_config({"stage": training.stage, **parts})
+        for dataset, context in scene_datasets(settings, system):
+            run.log_dataset(dataset, context)
+        # AdamW keeps two numbers beside each parameter.
+        save_checkpoint(run.run_id, "final", {"params": params, "optimiser": {"mean": params, "square": params}})
+        run.describe("### Nothing learned")
+    return time.perf_counter() - start
+
+
+@contextmanager
+def active_store(store: str) -> Iterator[None]:
+    """The named store, fresh where it is not one that runs already."""
+    with tempfile.TemporaryDirectory(prefix="logging-cost-") as folder:
+        with team_server() if store == "server" else nullcontext() as server:
+            if server is not None:
+                os.environ.update(server.environment())
+            uri = server.uri if server is not None else f"sqlite:///{folder}/mlflow.db" if store == "sqlite" else store
+            mlflow.set_tracking_uri(uri)
+            before = os.getcwd()
+            os.chdir(folder)  # artifacts of a sqlite store come to lie here
+            try:
+                yield
+            finally:
+                os.chdir(before)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stores", default="sqlite,server", help="sqlite, server, or addresses (default: %(default)s)")
+    parser.add_argument("--stages", default="efficiency,pretrain_cbf", help="which to train (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=10, help="pairs of blocks per figure (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.pairs < 2:
+        parser.error("--pairs must be at least 2: one pair has no interval")
+    chosen = [training for training in TRAININGS if training.stage in arguments.stages.split(",")]
+    if len(chosen) != len(arguments.stages.split(",")):
+        parser.error(f"--stages are of {', '.join(training.stage for training in TRAININGS)}")
+    configure_jax()
+    costs = []
+    for store in arguments.stores.split(","):
+        with active_store(store):
+            costs += [measure(training, store, arguments.pairs) for training in chosen]
+    print(markdown_table([cost.row() for cost in costs]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What a person sees of a pipeline in the MLflow UI.
+
+The pictures of the README: pytest tests/browser --store sqlite:///$PWD/mlflow.db --screenshots docs/images
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from tests.browser.conftest import Ui
+from tests.projects.small_pipeline import STAGES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SECTIONS = {
+    "efficiency": ("grad_norm", "loss", "train"),
+    "safety": ("curriculum", "filter", "grad_norm", "loss", "train"),
+}
+Picture = Callable[[str], None]
+
+
+def visit(page: Page, address: str) -> None:
+    """Opens a page, without the assistant beside it."""
+    page.goto(address)
+    assistant = page.locator("button[aria-label='Close']")
+    page.get_by_text("Model training").wait_for()
+    if assistant.count():
+        assistant.first.click()
+
+
+def test_the_experiment_is_described_and_the_stages_lie_under_their_pipeline(
+    ui: Ui, page: Page, picture: Picture
+) -> None:
+    experiment = ui.runs["pipeline"].info.experiment_id
+    visit(page, f"{ui.address}/#/experiments/{experiment}/runs?workflowType=machine_learning")
+    page.get_by_text("kept safe by a neural control barrier function").wait_for()
+    names = {stage: run.info.run_name for stage, run in ui.runs.items()}
+    pipeline = page.get_by_role("link", name=names["pipeline"])
+    pipeline.wait_for()
+    assert page.get_by_role("link", name=names["safety"], exact=True).count() == 0, "folded"
+    page.get_by_role("row").filter(has=pipeline).get_by_role("button").first.click()
+    for stage in STAGES:
+        page.get_by_role("link", name=names[stage], exact=True).wait_for()
+    picture("runs")
+
+
+def test_the_pipelines_description_shows_the_lineage_and_leads_to_each_stage(
+    ui: Ui, page: Page, picture: Picture
+) -> None:
+    visit(page, ui.page_of("pipeline"))
+    page.get_by_label("Expand description").click()
+    for stage in STAGES:
+        page.get_by_role("link", name=ui.runs[stage].info.run_id).wait_for()
+    heading = page.get_by_role("heading", name="Lineage")
+    heading.scroll_into_view_if_needed()
+    picture("lineage")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=ui.runs["safety"].info.run_id).click()
+    opened.value.get_by_role("heading", name=ui.runs["safety"].info.run_name).wait_for()
+    opened.value.close()
+
+
+@pytest.mark.parametrize("stage", SECTIONS)
+def test_the_charts_of_a_training_stage_are_grouped_and_drawn(
+    ui: Ui, page: Page, picture: Picture, stage: str
+) -> None:
+    visit(page, ui.page_of(stage, "/model-metrics"))
+    for section in SECTIONS[stage]:
+        page.get_by_text(section, exact=True).first.wait_for()
+    page.locator(".js-plotly-plot .xtick").first.wait_for(state="attached")
+    loss = page.get_by_text("loss", exact=True).first
+    loss.scroll_into_view_if_needed()
+    picture(f"charts_{stage}")
+
+
+def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifacts(
+    ui: Ui, page: Page, picture: Picture
+) -> None:
+    visit(page, ui.page_of("evaluate", "/artifacts/figures/random_cloud_from_above.png"))
+    image = page.locator("img[src*='random_cloud_from_above'], .image-outer-container img, img[src^='blob:']").first
+    image.wait_for()
+    page.wait_for_function("image => image.naturalWidth > 100", arg=image.element_handle())
+    picture("artifacts")
+    visit(page, ui.page_of("evaluate", "/artifacts/figures/viewer.html"))
+    page.locator("iframe").first.wait_for()
+    frame = page.frame_locator("iframe").first
+    frame.locator("body").wait_for()
+
+
+def test_a_stage_names_the_scenes_that_it_used(ui: Ui, page: Page) -> None:
+    visit(page, ui.page_of("evaluate"))
+    (used,) = ui.runs["evaluate"].inputs.dataset_inputs
+    page.get_by_text(used.dataset.name).first.wait_for()
+    page.get_by_text(used.dataset.digest).first.wait_for()
+
+
+def test_two_runs_are_compared_side_by_side(ui: Ui, page: Page, picture: Picture) -> None:
+    chosen = [ui.runs[stage].info for stage in ("efficiency", "safety")]
+    ids, experiments = json.dumps([run.run_id for run in chosen]), json.dumps([chosen[0].experiment_id])
+    visit(
+        page,
+        f"{ui.address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}"
+        "&workflowType=machine_learning",
+    )
+    page.get_by_role("heading", name="Comparing 2 Runs").wait_for()
+    for run in chosen:
+        page.get_by_text(run.run_name, exact=True).first.wait_for()
+    page.locator(".js-plotly-plot .parcoords").first.wait_for(state="attached")
+    picture("compare")
