@@ -1,7 +1,7 @@
 # Needs git, make and Python >= 3.11. 'make' alone prints what can be done.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all ui pins clean
+.PHONY: help install install-dev run test test-all ui pins clean
 
 VENV := $(CURDIR)/.venv
 PORT ?= 5000
@@ -18,20 +18,23 @@ help: ## Show this list
 install: ## Create .venv and install the pinned packages (does nothing when they are there)
 	@bash tools/setup.sh
 
+install-dev:
+	@bash tools/setup.sh dev
+
 run: install ## Train and evaluate: 'mlflow run . -e pipeline', then say where to look
 	mlflow run . -e $(ENTRY) $(ARGS)
 	@python tools/ui.py $(PORT)
 
-test: install ## Run the quick tests
+test: install-dev ## Run the quick tests
 	python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
 
-test-all: install ## Run every test
+test-all: install-dev ## Run every test
 	python -m pytest -n auto --dist loadfile $(ARGS)
 
 ui: install ## Open the light MLflow UI on this machine (PORT=5000)
 	@python tools/ui.py --serve $(PORT)
 
-pins: install ## Record the installed versions after a change of requirements*.txt
+pins: install-dev ## Record the installed versions after a change of requirements*.txt
 	python tools/pins.py write
 
 clean: ## Remove the environment and caches; runs (mlflow.db, mlruns/) stay

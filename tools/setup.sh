@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Creates .venv and installs the pinned packages; does nothing when they are already there. 'make install' calls it.
+# Creates .venv and installs the pinned packages; does nothing when they are already there. 'make install' calls it;
+# 'setup.sh dev', for the tests, adds theirs.
 # Where no conda is found, it also writes the stand-in that lets a plain 'mlflow run .' use this environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 stamp=$venv/.pins
+extras=${1:+"[$1,server]"}
 
 pins() {
     cat requirements*.txt constraints.txt pyproject.toml tools/setup.sh | git hash-object --stdin
@@ -18,8 +20,8 @@ install_packages() {
         "$python" -m venv --clear "$venv"
     fi
     echo "Installing the pinned packages into $venv (the first time takes a few minutes)" >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[dev,server]' --constraint constraints.txt
-    pins > "$stamp"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras" --constraint constraints.txt
+    echo "$(pins) $extras" > "$stamp"
 }
 
 real_conda() {
@@ -50,5 +52,11 @@ script.chmod(0o755)
 FILL
 }
 
-[ "$(cat "$stamp" 2>/dev/null)" = "$(pins)" ] && "$venv/bin/python" -c '' 2>/dev/null || install_packages
+installed() {
+    local known
+    known=$(cat "$stamp" 2>/dev/null) && "$venv/bin/python" -c '' 2>/dev/null || return 1
+    [ "${known%% *}" = "$(pins)" ] && [[ "${known#* }" == *"$extras" ]]  # with more than is asked for, it is there too
+}
+
+installed || install_packages
 write_conda_standin
