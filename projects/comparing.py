@@ -25,7 +25,7 @@ from drone_cbf.reporting.trials import (
     summary_rows,
     trial_rows,
 )
-from drone_cbf.tracking.histories import Record, artifact, history, read, settings
+from drone_cbf.tracking.histories import Record, artifact, history, settings
 from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.links import compare_page, run_page
 from drone_cbf.tracking.runs import flatten, ui_address
@@ -72,7 +72,9 @@ def compare(stage: Stage, pairs: Sequence[Evaluated], strict: bool) -> str:
     if blends:
         stage.draw("loss_over_blend.png", lambda: loss_over_blend(trials))
     stage.run.log_metrics(mean_metrics(trials))
-    print(f"compare: MLflow's comparison of the evaluations: {ui_address(links(comparison)['evaluations'])}", flush=True)
+    print(
+        f"compare: MLflow's comparison of the evaluations: {ui_address(links(comparison)['evaluations'])}", flush=True
+    )
     return page
 
 
@@ -85,13 +87,14 @@ def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
         key = (names[pair.trained.run_id], pair.trained.seed)
         if key in kept:
             what = f"{key[0]}, seed {key[1]}"
-            older = kept[key].evaluation.run_id
+            older, newer = sorted((kept[key], pair), key=lambda one: one.evaluation.started)
             if strict:
                 raise ConfigError(
-                    f"evaluations {older} and {pair.evaluation.run_id} are both of {what}; an interval over seeds "
-                    "would count one experiment twice: leave one of the two out"
+                    f"evaluations {older.evaluation.run_id} and {newer.evaluation.run_id} are both of {what}; an "
+                    "interval over seeds would count one experiment twice: leave one of the two out"
                 )
-            notes.append(f"Of two evaluations of {what} the newer one counts, not {older}.")
+            notes.append(f"Of two evaluations of {what} the newer one counts, not {older.evaluation.run_id}.")
+            pair = newer
         kept[key] = pair
     chosen = list(kept.values())
     notes += evaluation_notes(chosen)
@@ -163,7 +166,9 @@ def _told(record: Record) -> dict[str, str]:
     for run in ancestry(record.run_id):
         config = settings(run.info.run_id)
         own = run.info.run_id == record.run_id
-        part = flatten({"parameters": config.get("parameters", {}), **({"system": config.get("system")} if own else {})})
+        part = flatten(
+            {"parameters": config.get("parameters", {}), **({"system": config.get("system")} if own else {})}
+        )
         prefix = "" if own else f"{config.get('stage')}."
         found |= {f"{prefix}{key}": text for key, text in part.items() if key not in NOT_COMPARED}
     return found
@@ -176,7 +181,9 @@ def evaluation_notes(pairs: Sequence[Evaluated]) -> list[str]:
     for key in sorted({key for one in told for key in one} - {"parent_run", "resume_run"}):
         values = list(dict.fromkeys(one.get(key, "none") for one in told))
         if len(values) > 1:
-            notes.append(f"The evaluations differ in {key}: {'; '.join(values)}. Their figures are of different flights.")
+            notes.append(
+                f"The evaluations differ in {key}: {'; '.join(values)}. Their figures are of different flights."
+            )
     return notes
 
 
@@ -209,7 +216,8 @@ def comparison_page(comparison: Comparison) -> str:
     ]
     return (
         f"### Comparison\n\n{markdown_table(summary_rows(trials))}\n\n{reading}{notes}\n\n"
-        f"In MLflow: [compare the evaluations]({pages['evaluations']}), [compare the policies]({pages['policies']}).\n\n"
+        f"In MLflow: [compare the evaluations]({pages['evaluations']}), "
+        f"[compare the policies]({pages['policies']}).\n\n"
         f"### Compared runs\n\n{markdown_table(rows)}"
     )
 

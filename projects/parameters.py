@@ -188,7 +188,7 @@ class SuiteParameters(Section):
         " -P parent_run=<pretrain_cbf run> -P curricula=analytic_baseline,default -P seeds=0,1,2",
     )
     parent_run: str = Field("", max_length=250)
-    """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: such a run is trained first."""
+    """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: one is trained first."""
     curricula: tuple[CurriculumName, ...] = Field(("analytic_baseline", "hybrid", "default"), min_length=1)
     """Names in projects/curricula, or paths to YAML files."""
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)

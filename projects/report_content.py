@@ -39,8 +39,8 @@ def report_document(title: str, runs: ReportRuns, comparison: Comparison | None,
             sections.append(comparison_section(comparison))
         sections += [evaluation_section(comparison), flights_section(comparison)]
     else:
-        wanted = runs.records[-1].run_id
-        command = f"mlflow run . -e evaluate -P parent_run={wanted}"
+        last = runs.last_finished()
+        command = f"mlflow run . -e evaluate -P parent_run={last.run_id if last else '<safety run>'}"
         sections.append(Section("Evaluation", [Text("None of these runs has been evaluated."), Code(command)]))
     sections += [training_section(runs, comparison), settings_section(runs), environment_section(runs)]
     sections.append(again_section(runs))
@@ -57,7 +57,7 @@ def facts(runs: ReportRuns, comparison: Comparison | None) -> list[Fact]:
     policies = f"worst cell of {len(figures)} policies" if len(figures) > 1 else "worst cell, filter on"
     collisions, flights = (int(sum(one.get(name, 0.0) for one in figures)) for name in ("collisions", "rollouts"))
     bounds = [one["collision_rate_total_ub99"] for one in figures if "collision_rate_total_ub99" in one]
-    bound = f"of {flights:,} flights; rate below {max(bounds):.1e} (99 %)" if bounds else f"of {flights:,} flights"
+    bound = f"of {flights:,} flights; rate below {max(bounds):.2g} (99 %)" if bounds else f"of {flights:,} flights"
     return [
         Fact("Success rate", percent(min(one["success_rate"] for one in figures)), policies),
         Fact("Collisions", f"{collisions:,}", bound),
@@ -119,9 +119,9 @@ def _curves(records: Sequence[Record], curves: Mapping[str, Sequence[str]], grou
 
 def settings_section(runs: ReportRuns) -> Section:
     """Parameters of each stage, what differs from the defaults of the system, and the whole of it."""
-    last = runs.records[-1]
+    last = runs.last_finished()
     configs = {record.run_id: settings(record.run_id) for record in runs.records if record.status == "FINISHED"}
-    if last.run_id not in configs:
+    if last is None:
         return Section("Settings", [Text("No finished run holds its settings.")])
     defaults = flatten({"system": SystemConfig().model_dump(mode="json")})
     used = flatten({"system": configs[last.run_id].get("system", {})})
@@ -157,7 +157,9 @@ def environment_section(runs: ReportRuns) -> Section:
     kinds = list(dict.fromkeys(tuple(sorted(one.items())) for one in told.values()))
     keys = list(dict.fromkeys(key for kind in kinds for key, _ in kind))
     heads = ["all runs"] if len(kinds) == 1 else [_stages_of(runs, told, dict(kind)) for kind in kinds]
-    rows = [{"what": key, **{head: dict(kind).get(key) for head, kind in zip(heads, kinds, strict=True)}} for key in keys]
+    rows = [
+        {"what": key, **{head: dict(kind).get(key) for head, kind in zip(heads, kinds, strict=True)}} for key in keys
+    ]
     return Section("Environment", [Table(rows)])
 
 

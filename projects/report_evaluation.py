@@ -20,7 +20,7 @@ FIGURES = {
 }
 """Ending of a figure that an evaluation leaves -> its caption."""
 FEW = 2
-"""Up to so many policies are shown with all their flights; of more, one of each group with the filter's effect alone."""
+"""Up to so many policies are shown with all their flights; of more, one of each group with the filter's effect."""
 WORST = {
     "success_rate": "success rate",
     "collisions": "collisions, all cells",
@@ -43,8 +43,8 @@ def comparison_section(comparison: Comparison) -> Section:
     """Groups side by side over their seeds."""
     trials = comparison.trials
     reading = (
-        f"Worst cell of each evaluation, filter on. Mean ± half width of the {CONFIDENCE:.0%} Student-t interval over n "
-        "seeds; with n = 1 there is no interval. Groups differ in the settings that their names say; runs of a group "
+        f"Worst cell of each evaluation, filter on. Mean ± half width of the {CONFIDENCE:.0%} Student-t interval over "
+        "n seeds; with n = 1 there is no interval. Groups differ in the settings that their names say; runs of a group "
         "differ in the seed alone."
     ).replace("%", " %")
     blocks: list[Block] = [Table(summary_rows(trials), reading)]

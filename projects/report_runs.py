@@ -22,6 +22,11 @@ class ReportRuns:
     pairs: list[Evaluated]
     """Finished policies with their evaluations; empty where nothing was evaluated."""
 
+    def last_finished(self) -> Record | None:
+        """Of the stages that ended well the latest in the lineage."""
+        done = [record for record in self.records if record.status == "FINISHED"]
+        return done[-1] if done else None
+
     def finished(self, stage: str) -> list[Record]:
         """The runs of one stage that ended well."""
         return [record for record in self.records if record.stage == stage and record.status == "FINISHED"]

@@ -35,7 +35,7 @@ from drone_cbf.reporting.document import Block, Code, Document, Fact, Heading, L
 MARGIN = 17 * mm
 WIDTH = A4[0] - 2 * MARGIN
 """Of the text [pt]."""
-TALLEST, TALLEST_OF_TWO = 205 * mm, 112 * mm
+TALLEST, TALLEST_OF_TWO = 205 * mm, 108 * mm
 """Height of a picture [pt]: alone on a page, or (where it may share the width) one of two on a page."""
 LONGEST_LINE = 112
 """Characters of a line of code; longer ones go on below."""
@@ -104,7 +104,13 @@ class _Pages(BaseDocTemplate):
 def _section(section: Section) -> list[Flowable]:
     parts: list[Flowable] = [Paragraph(escape(section.title), _SECTION)]
     for block in section.blocks:
-        parts += _block(block)
+        made = _block(block)
+        if isinstance(block, Picture):  # what heads a picture must not stay behind on the page before
+            heads: list[Flowable] = []
+            while parts and getattr(getattr(parts[-1], "style", None), "keepWithNext", 0):
+                heads.insert(0, parts.pop())
+            made = [KeepTogether([*heads, *made])]
+        parts += made
     return parts
 
 
@@ -117,7 +123,7 @@ def _block(block: Block) -> list[Flowable]:
         title = [Paragraph(escape(block.title), _HEADING)] if block.title else []
         return [*title, *(XPreformatted(escape(part), _CODE) for part in _portions(block.text)), Spacer(0, 5)]
     if isinstance(block, Picture):
-        return [KeepTogether([_image(block), Paragraph(escape(block.caption), _NOTE)])]
+        return [_image(block), Paragraph(escape(block.caption), _NOTE)]
     note = [Paragraph(escape(block.note), _NOTE)] if block.note else [Spacer(0, 7)]
     return [_table(block), *note]
 
@@ -145,8 +151,10 @@ def _image(picture: Picture) -> Image:
 def _facts(facts: Sequence[Fact]) -> Iterator[Flowable]:
     for start in range(0, len(facts), FACTS_PER_ROW):
         row = facts[start : start + FACTS_PER_ROW]
-        cells = [[Paragraph(escape(f.label), _NOTE), Paragraph(escape(f.value), _FACT), Paragraph(escape(f.note), _NOTE)]
-                 for f in row]  # fmt: skip
+        cells = [
+            [Paragraph(escape(text), look) for text, look in ((f.label, _NOTE), (f.value, _FACT), (f.note, _NOTE))]
+            for f in row
+        ]
         look = [("BACKGROUND", (0, 0), (-1, -1), HexColor("#F5F7F9")), ("VALIGN", (0, 0), (-1, -1), "TOP"),
                 ("LINEAFTER", (0, 0), (-2, -1), 5, HexColor(style.PAPER))]  # fmt: skip
         yield PdfTable([cells], [WIDTH / FACTS_PER_ROW] * len(row), style=look, hAlign="LEFT")

@@ -38,7 +38,12 @@ def test_every_curriculum_is_trained_and_evaluated_with_every_seed_after_two_sha
     assert [task.title for task in tasks] == [
         "efficiency seed 0",
         "pretrain_cbf seed 0",
-        *(f"{stage} {name} seed {seed}" for seed in (0, 1) for name in ("fast", "hybrid") for stage in ("safety", "evaluate")),
+        *(
+            f"{stage} {name} seed {seed}"
+            for seed in (0, 1)
+            for name in ("fast", "hybrid")
+            for stage in ("safety", "evaluate")
+        ),
     ]
     assert [task.after for task in tasks] == [None, 0, 1, 2, 1, 4, 1, 6, 1, 8]
     assert tasks[0].parameters["physics.lag_time"] == "0.1" and "physics.lag_time" not in tasks[2].parameters

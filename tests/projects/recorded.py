@@ -1,0 +1,74 @@
+"""Recorded runs, written straight into a store: policies with their evaluations, without training anything."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import yaml
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.reporting.style import new_figure
+
+BOTH = {"collision_rate": 0.0, "rollouts": 64.0}
+CELLS = [
+    {"scene": scene, "noise": noise, "goals": "random", "filtered": filtered, "success_rate": rate} | BOTH
+    for scene in ("fixed_ring", "forest")
+    for noise in (0.0, 0.05)
+    for filtered, rate in ((True, 0.98), (False, 0.75))
+]  # fmt: skip
+
+
+def record(experiment: str, stage: str, parameters: dict[str, object], parent: str | None = None, **more: str) -> str:
+    """A run of ``stage``, still RUNNING, with its settings; ``more`` are tags ``drone_cbf.<name>``."""
+    client = MlflowClient()
+    tags = {"stage": stage, "version.jax": "0.10.2", "device": "1 x cpu (cpu)", "environment": "venv", **more}
+    tags |= {"parent_run": parent} if parent else {}
+    run_id = client.create_run(
+        experiment, tags={f"drone_cbf.{k}": v for k, v in tags.items()}, run_name=stage
+    ).info.run_id
+    client.set_tag(run_id, "mlflow.source.git.commit", "0123456789abcdef")
+    config = {"stage": stage, "parameters": {**parameters, **({"parent_run": parent} if parent else {})}}
+    client.log_text(run_id, yaml.safe_dump({**config, "system": SystemConfig().model_dump(mode="json")}), "config.yaml")
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
+    return run_id
+
+
+def policy(
+    experiment: str, curriculum: str, seed: int, *, lag: float = 0.0, loss: str = "loss/cbf_value", **given: object
+) -> str:
+    """A finished safety run whose loss falls while the blend rises from 0 to 1."""
+    client = MlflowClient()
+    run_id = record(experiment, "safety", {"seed": seed, "batch": 64, **given}, curriculum=curriculum)
+    client.log_text(run_id, json.dumps({"name": curriculum, "lag": lag}), "curriculum.json")
+    rows = []
+    for step in range(20):
+        blend = 0.0 if step < 10 else 1.0
+        values = {loss: 2.0 - blend + 0.1 * seed, "curriculum/blend": blend, "loss/total": 5.0 / (step + 1)}
+        rows += [Metric(name, value, step, step) for name, value in values.items()]
+    client.log_batch(run_id, metrics=rows)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def evaluation(experiment: str, parent: str, success: float, rollouts: int = 64) -> str:
+    """A finished evaluation with a table of cells and a picture of flights."""
+    client = MlflowClient()
+    run_id = record(experiment, "evaluate", {"rollouts": rollouts, "seed": 1000}, parent)
+    figures = {"success_rate": success, "collision_rate": 0.0, "relax_rate": 1e-4, "max_violation": 2.0 - success}
+    figures |= {"violation_p999": 0.1, "final_distance_p95": 0.05, "collisions": 0.0, "rollouts": 256.0}
+    figures |= {"collision_rate_total_ub99": 0.017}
+    rows = [Metric(f"eval/{name}", value, 0, 0) for name, value in figures.items()]
+    rows += [
+        Metric("eval_unfiltered/success_rate", 0.75, 0, 0),
+        Metric("eval/forest/noise_0/random/success_rate", 1.0, 0, 0),
+    ]
+    client.log_batch(run_id, metrics=rows)
+    client.log_table(run_id, {key: [cell[key] for cell in CELLS] for key in CELLS[0]}, "tables/cells.json")
+    figure = new_figure(4.0, 3.0, "flights")
+    figure.subplots().plot(np.arange(5))
+    client.log_figure(run_id, figure, "figures/forest_filter_on_off.png")
+    client.set_terminated(run_id)
+    return run_id

@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+
+from drone_cbf.reporting.curves_together import curves_together
+from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
+from drone_cbf.reporting.trials import Loss, Trial, blend_levels, csv_text, interval, summary_rows
+
+FIGURES = {"success_rate": 0.99, "relax_rate": 0.0, "max_violation": 1.5, "extra": 3.0}
+
+
+def trial(group="default", seed=0, loss=None, **changes):
+    return Trial(group, seed, f"run-{group}-{seed}", f"eval-{group}-{seed}", FIGURES | changes, loss)
+
+
+def loss(values=(4.0, 2.0, 3.0, 1.0), blend=(0.0, 0.0, 1.0, 1.0)):
+    return Loss("loss/cbf_hdot", np.arange(len(values)), np.array(blend), np.array(values))
+
+
+def test_the_interval_covers_the_true_mean_of_normal_seeds_as_often_as_it_says():
+    draws = np.random.default_rng(0).normal(3.0, 2.0, (4000, 3))
+    found = [interval(row) for row in draws]
+    covered = np.mean([abs(one.mean - 3.0) <= one.half_width for one in found])
+    assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000)), "within four standard errors"
+
+
+def test_one_value_has_no_interval_and_none_no_mean():
+    one, none = interval([2.0]), interval([])
+    assert (one.mean, one.count) == (2.0, 1) and math.isnan(one.half_width) and one.text() == "2"
+    assert math.isnan(none.mean) and none.text() == "–"
+    assert math.isnan(interval([1.0, math.nan]).mean), "a seed that has no figure is not passed over"
+
+
+def test_a_group_is_summed_up_with_its_seeds_and_only_common_measures_are_shown():
+    rows = summary_rows([trial(seed=1, success_rate=0.9), trial(seed=0, success_rate=1.0), trial("other")])
+    assert [(row["trained as"], row["n"], row["seeds"]) for row in rows] == [("default", 2, "0, 1"), ("other", 1, "0")]
+    assert rows[0]["success rate"] == "0.95 ± 0.64" and "collision rate" not in rows[0]
+
+
+def test_the_loss_is_averaged_at_each_blend_without_what_is_not_finite():
+    assert blend_levels(loss()) == {0.0: 3.0, 1.0: 2.0}
+    assert blend_levels(loss((np.nan, 2.0, np.inf, 1.0))) == {0.0: 2.0, 1.0: 1.0}
+
+
+def test_the_comparison_shows_every_seed_at_its_value_and_the_mean_with_its_interval():
+    figure = comparison_figure([trial(seed=0, success_rate=0.9), trial(seed=1, success_rate=1.0), trial("other")])
+    axes = figure.axes[0]
+    seeds = [dots.get_offsets()[:, 0].tolist() for dots in axes.collections if dots.get_gid() == "seeds"]
+    assert seeds == [[0.9, 1.0], [0.99]]
+    mean, _, (bar,) = axes.containers[0]
+    assert mean.get_xdata().tolist() == [0.95]
+    (low, _), (high, _) = bar.get_segments()[0]
+    assert (high - low) / 2 == pytest.approx(interval([0.9, 1.0]).half_width)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["default", "other"]
+
+
+def test_the_loss_over_the_blend_is_drawn_at_the_blends_that_were_visited():
+    figure = loss_over_blend([trial(loss=loss()), trial("none recorded")])
+    line = figure.axes[1].containers[0][0]
+    assert np.allclose(line.get_xdata(), [0.0, 1.0]) and line.get_ydata().tolist() == [3.0, 2.0]
+    with pytest.raises(ValueError, match="no trial recorded the loss"):
+        loss_over_blend([trial()])
+    with pytest.raises(ValueError, match="at least one trial"):
+        comparison_figure([])
+
+
+def test_curves_of_several_runs_share_a_panel_and_a_metric_that_nobody_has_is_left_out():
+    history = [{"step": float(k), "loss/total": 1.0 / (k + 1)} for k in range(5)]
+    figure = curves_together({"a": [history, history], "b": [history]}, ["loss/total", "absent"])
+    assert len(figure.axes) == 1 and len([line for line in figure.axes[0].lines if line.get_gid() == "run"]) == 3
+    with pytest.raises(ValueError, match="no run recorded any of absent"):
+        curves_together({"a": [history]}, ["absent"])
+
+
+def test_a_csv_reads_back_with_every_digit():
+    lines = csv_text([{"a": 0.1 + 0.2, "b": "x,y"}, {"a": 1.0, "c": 2}]).splitlines()
+    assert lines == ["a,b,c", '0.30000000000000004,"x,y",', "1.0,,2"]
