@@ -100,12 +100,25 @@ class SensorConfig(Section):
     """Nodes of the graph: the nearest surface points kept."""
     lookahead: float = Field(0.6, ge=0.0, le=5.0)
     """Nearest is judged this long ahead at the present closing speed [s]; 0 ranks by distance alone."""
-    estimator: Literal["raw", "predictor_corrector"] = "predictor_corrector"
-    """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by ``gain``."""
+    estimator: Literal["raw", "predictor_corrector", "kalman"] = "kalman"
+    """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by the constant ``gain``;
+    ``kalman`` by the gain that the sensor's noise and ``bias_drift`` call for."""
     gain: float = Field(0.15, gt=0.0, le=1.0)
     """Correction gain of the predictor-corrector; 1 believes each observation."""
     bias_gain: float = Field(0.006, ge=0.0, le=0.5)
-    """Gain of its estimate of unexplained acceleration (wind); 0 assumes still air."""
+    """Gain of the predictor-corrector's estimate of unexplained acceleration (wind); 0 assumes still air."""
+    bias_spread: float = Field(0.3, ge=0.0, le=10.0)
+    """Standard deviation of the unexplained acceleration that ``kalman`` expects at take-off [m/s^2]."""
+    bias_drift: float = Field(0.03, ge=0.0, le=10.0)
+    """How fast that acceleration wanders [m/s^2 per square root of a second]."""
+    surfaces: Literal["raw", "tracked"] = "tracked"
+    """``raw`` believes each reading of a surface point; ``tracked`` fits surfaces over time (perception/surface_map.py)."""
+    surface_radius: float = Field(0.25, gt=0.0, le=10.0)
+    """Radius of curvature expected of a surface seen for the first time [m]."""
+    surface_radius_spread: float = Field(0.1, gt=0.0, le=10.0)
+    """Standard deviation of that expectation [m]."""
+    surface_drift: float = Field(0.01, ge=0.0, le=1.0)
+    """How fast a surface may wander from its fit [m per square root of a second]; 0 averages all readings evenly."""
 
 
 class BarrierConfig(Section):
@@ -123,6 +136,10 @@ class BarrierConfig(Section):
     """Soft-min temperature T [m]."""
     class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
+    speed_tightening: float = Field(0.4, ge=0.0, le=5.0)
+    """The filter asks for dh/dt >= -alpha h + this times speed [m/s per m/s]: room for the barrier's own error."""
+    noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
+    """Standard deviations of the row, as far as the surfaces are not known exactly, that the filter adds to it."""
     features: int = Field(48, ge=4, le=512)
     """Width of the neural barrier's layers."""
 

@@ -19,3 +19,15 @@ class CheckpointError(DroneCbfError):
 
 class TrainingError(DroneCbfError):
     """Training cannot go on: a non-finite loss, a curriculum stage that cannot be met."""
+
+
+class ObservationError(DroneCbfError):
+    """An observation handed to a served policy lacks a field, has another shape or type, or is not finite."""
+
+
+class GateError(DroneCbfError):
+    """An evaluation does not pass the gate."""
+
+
+class ReproductionError(DroneCbfError):
+    """A run that was repeated gave other figures than the recorded one."""

@@ -18,9 +18,16 @@ from drone_cbf.barrier.blend import make_blended_barrier
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.barrier.rows import read_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, model_of, predict
+from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, model_of, position_spread, predict
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
+from drone_cbf.perception.surface_map import (
+    SurfaceMap,
+    believed_as_read,
+    believed_surfaces,
+    empty_map,
+    make_surface_update,
+)
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -110,7 +117,7 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
     def decide(params: ControllerParams, graph: Graph) -> Decision:
         nominal = policy(params.policy, graph)
         barrier = blended(params.barrier, params.margin, params.blend)
-        reading = read_barrier(barrier, graph, system.barrier.class_k_gain)
+        reading = read_barrier(barrier, graph, system.barrier)
         fallback = braking_command(graph.velocity, model, system.physics.time_step)
         safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
         return Decision(
@@ -120,15 +127,51 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
     return decide
 
 
+@struct.dataclass
+class Belief:
+    """What the controller carries from step to step."""
+
+    motion: Estimate
+    """Of itself, predicted for the next observation."""
+    surfaces: SurfaceMap
+
+
+Perception = Callable[[Belief, DroneState, Scene, Scalar, SensorNoise, Scalar], tuple[Belief, Graph]]
+"""(belief, true state, scene, time [s], errors, their standard deviation [m]) -> (corrected belief, graph)."""
+
+
+def make_perception(system: SystemConfig) -> Perception:
+    """Sensor, estimate over time and graph of one step: the graph is that of where a command sent now will act."""
+    dt, sensor = system.physics.time_step, system.sensor
+    correct, track = make_correction(sensor, dt), make_surface_update(sensor, dt)
+    tracked = sensor.surfaces == "tracked"
+    model = nominal_params(system.physics)  # what the controller knows: the drone, not the wind
+
+    def perceive(belief: Belief, state: DroneState, scene: Scene, time: Scalar, errors: SensorNoise, noise: Scalar):
+        estimate, surface_map = correct(belief.motion, observe_motion(state, errors), noise), belief.surfaces
+        believed = model_of(estimate, model)
+        motion = acting_motion(estimate.drone, believed, dt)
+        surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, sensor)
+        own_spread = position_spread(estimate, model.delay + model.lag_time)
+        if tracked:
+            surface_map = track(surface_map, surfaces, motion.position, noise)
+            surfaces = believed_surfaces(surface_map, surfaces, motion.position, own_spread)
+        else:
+            surfaces = believed_as_read(surfaces, noise, own_spread)
+        graph = graph_at(motion, surfaces, scene.goal, believed, sensor)
+        return Belief(motion=estimate, surfaces=surface_map), graph
+
+    return perceive
+
+
 def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, rematerialise: bool = False) -> Rollout:
     """Function that flies ``horizon`` steps of one scene.
 
     ``rematerialise`` recomputes each step in the backward pass: less memory and, on CPU, less time when training.
     """
-    physics = system.physics
-    dt = physics.time_step
-    correct = make_correction(system.sensor, dt)
-    model = nominal_params(physics)  # what the controller knows: the drone, not the wind
+    physics, sensor = system.physics, system.sensor
+    dt, model = physics.time_step, nominal_params(physics)
+    perceive = make_perception(system)
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
         state = initial_state(scene.start, scene.start_velocity, physics)
@@ -137,24 +180,21 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
         noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, index)))(steps)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
 
-        def one_step(carry: tuple[DroneState, Estimate], now: tuple[Array, SensorNoise, Vector]):
-            state, predicted = limit_gradient(carry, physics.gradient_limit)
+        def one_step(carry: tuple[DroneState, Belief], now: tuple[Array, SensorNoise, Vector]):
+            state, belief = carry
+            state, motion = limit_gradient((state, belief.motion), physics.gradient_limit)
             index, errors, gust = now
-            estimate = correct(predicted, observe_motion(state, errors))
-            believed = model_of(estimate, model)
-            motion = acting_motion(estimate.drone, believed, dt)
-            surfaces = observe_surfaces(scene.obstacles.at(index * dt), motion.position, errors, system.sensor)
-            graph = graph_at(motion, surfaces, scene.goal, believed, system.sensor)
+            belief, graph = perceive(belief.replace(motion=motion), state, scene, index * dt, errors, noise)
             decision = controller(params, graph)
             air = model.replace(wind=scene.wind + gust)
             following = step(state, decision.command, air, dt, physics.gradient_decay)
-            carry = (following, predict(estimate, decision.command, model, dt))
-            return carry, (state, graph, decision)
+            predicted = predict(belief.motion, decision.command, model, dt, sensor.bias_drift)
+            return (following, belief.replace(motion=predicted)), (state, graph, decision)
 
         body = jax.checkpoint(one_step) if rematerialise else one_step
         first = observe_motion(state, jax.tree.map(lambda errors: errors[0], noises))
-        start = (state, first_estimate(first, state))
-        (last, _), (states, graphs, decisions) = jax.lax.scan(body, start, (steps, noises, gusts))
+        belief = Belief(motion=first_estimate(first, state, noise, sensor), surfaces=empty_map(slots))
+        (last, _), (states, graphs, decisions) = jax.lax.scan(body, (state, belief), (steps, noises, gusts))
         return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last)
 
     return rollout

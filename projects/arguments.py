@@ -39,23 +39,57 @@ class Arguments:
     """The same as given: dotted name -> text."""
 
 
-def parse(entry: str, parameters: type[Section], arguments: Sequence[str]) -> Arguments:
-    """The arguments of the entry point.
+def parse(entry: str, parameters: type[Section], arguments: Sequence[str], system: bool = True) -> Arguments:
+    """The arguments of the entry point; without ``system`` it takes no fields of the system.
 
     Raises:
         ConfigError: an unknown name, a value of the wrong type or out of its range; the message says what is allowed.
     """
     pairs = _pairs(arguments)
-    known = names(parameters)
+    known = names(parameters, system)
     for name in pairs:
         if name not in known:
             raise ConfigError(_unknown(name, known))
     try:
-        given = _source(parameters, [f"--{name}={value}" for name, value in pairs.items()])()
+        given = _source(parameters, [f"--{name}={value}" for name, value in pairs.items()], system)()
     except SettingsError as error:
         raise ConfigError(f"{error}; list the parameters with: python -m projects.{entry} --help") from error
-    system = {group: given.pop(group) for group in GROUPS if group in given}
-    return Arguments(check(parameters, given), system, {name: text for name, text in pairs.items() if "." in name})
+    groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
+    return Arguments(check(parameters, given), groups, {name: text for name, text in pairs.items() if "." in name})
+
+
+def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
+    """ID of the interrupted run that the command line asks to go on with; empty where it asks for a new one."""
+    if "resume_run" not in parameters.model_fields:
+        return ""
+    try:
+        return _pairs(arguments).get("resume_run", "")
+    except ConfigError:
+        return ""  # the parse reports it, in a run that can be marked as failed
+
+
+def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, Any]) -> Arguments:
+    """The settings of an interrupted run from its ``config``, in place of what the command line leaves out.
+
+    Raises:
+        ConfigError: the command line sets something else than the run was started with.
+    """
+    recorded = check(parameters, config["parameters"])
+    for name, field in parameters.model_fields.items():
+        value, before = getattr(given.parameters, name), getattr(recorded, name)
+        # A value equal to the default cannot be told from one that was left out: 'mlflow run' passes all of them.
+        if name != "resume_run" and value not in (field.default, before):
+            raise ConfigError(_keeps(name, value, before))
+    for name, text in given.system_text.items():
+        group, field_name = name.split(".")
+        before = config["system"][group][field_name]
+        if check(SystemConfig, given.system).model_dump(mode="json")[group][field_name] != before:
+            raise ConfigError(_keeps(name, text, before))
+    return Arguments(recorded, config["system"], {})
+
+
+def _keeps(name: str, value: object, before: object) -> str:
+    return f"{name} = {value} differs from the {before} that the run was started with; leave it out, or start a new run"
 
 
 def build_system(inherited: dict[str, Any] | None, overrides: dict[str, Any], keep: Sequence[str] = ()) -> SystemConfig:
@@ -86,23 +120,23 @@ def check(model: type[Model], values: dict[str, Any]) -> Model:
         raise ConfigError(explain(error, model)) from error
 
 
-def names(parameters: type[Section]) -> list[str]:
+def names(parameters: type[Section], system: bool = True) -> list[str]:
     """All names that the command line takes: the flat parameters, then the fields of each group, dotted."""
-    groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()}
+    groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()} if system else {}
     return [
         *parameters.model_fields,
         *(f"{group}.{field}" for group, kind in groups.items() for field in kind.model_fields),
     ]
 
 
-def _source(parameters: type[Section], arguments: list[str]) -> CliSettingsSource:
+def _source(parameters: type[Section], arguments: list[str], system: bool) -> CliSettingsSource:
     settings = SettingsConfigDict(
         extra="forbid",
         cli_exit_on_error=False,
         cli_kebab_case=False,
     )
     body = {"model_config": settings, "__module__": __name__}
-    model = type("CommandLine", (parameters, SystemConfig, BaseSettings), body)
+    model = type("CommandLine", (parameters, *([SystemConfig] if system else []), BaseSettings), body)
     return CliSettingsSource(model, cli_parse_args=arguments)
 
 
@@ -125,7 +159,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    if name in GROUPS:
+    if name in GROUPS and any(k.startswith(f"{name}.") for k in known):
         fields = ", ".join(k for k in known if k.startswith(f"{name}."))
         return f"'{name}' is a group of parameters; set one of {fields}"
     last = name.rpartition(".")[2]

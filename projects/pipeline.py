@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from drone_cbf.tracking.nesting import ChildRun, run_child
 from projects.curriculum_files import load_curriculum
 from projects.parameters import PipelineParameters
-from projects.running import ROOT, EntryPoint, Outcome, Stage, run_stage
+from projects.running import ROOT, EntryPoint, Outcome, Stage, own_interpreter_first, run_stage
 from projects.summaries import lineage_table, report_table
 
 ENTRY = EntryPoint("pipeline", PipelineParameters, device=False)
@@ -20,8 +17,7 @@ WORST_CELL = ("eval", "eval_unfiltered")
 
 def work(stage: Stage) -> Outcome:
     load_curriculum(stage.parameters.curriculum)  # a wrong name must not cost the training of two stages
-    # The stages must run in this interpreter's environment, activated or not.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    own_interpreter_first()
     done: list[ChildRun] = []
     for entry, parameters in stage_parameters(stage).items():
         print(f"pipeline: {entry} starts", flush=True)

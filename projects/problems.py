@@ -77,6 +77,8 @@ def allowed(field: FieldInfo | None, path: Sequence[Any]) -> str:
         entries = [entry for entry in get_args(field.annotation) if entry is not Ellipsis]
         notes = list(getattr(entries[min(path[-1], len(entries) - 1)], "__metadata__", ())) if entries else []
     notes += [n for note in notes for n in getattr(note, "metadata", ())]
+    if field.annotation is str:
+        return ""  # lengths of texts only guard the store
     bounds = [_bound(part) for note in notes for part in (note if isinstance(note, Interval) else [note])]
     return ", ".join(dict.fromkeys(filter(None, bounds)))
 

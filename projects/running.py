@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,14 @@ from pydantic import ValidationError
 
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.tracking.lineage import Parent, resolve_parent
+from drone_cbf.tracking.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.progress import ProgressRecorder
 from drone_cbf.tracking.recorder import MlflowRecorder, Together, events_page
+from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
-from projects.arguments import build_system, parse, wants_help
+from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
+from projects.digests import config_digest
 from projects.helping import help_text
 from projects.presenting import run_name, scene_datasets
 from projects.problems import explain
@@ -42,6 +44,8 @@ class EntryPoint:
     """Stages that ``parent_run`` may come from; none: the stage starts a lineage."""
     device: bool = True
     """Whether the stage itself computes with JAX."""
+    system: bool = True
+    """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Stage:
     parameters: Any
     """An instance of the entry point's parameters."""
     system: SystemConfig
+    """The defaults where the entry point has no system of its own."""
     given_system: dict[str, str]
     """What the command line sets of the system, as given: dotted name -> text."""
     parent: Parent | None
@@ -93,11 +98,12 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
     """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if wants_help(arguments):
-        print(help_text(entry.name, entry.parameters))
+        print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
-        with _termination_interrupts(), stage_run(entry.name, ROOT, system_metrics=entry.device) as run:
+        resume = resume_request(entry.parameters, arguments)
+        with _termination_interrupts(), stage_run(entry.name, ROOT, resume, system_metrics=entry.device) as run:
             _perform(entry, work, run, arguments)
     except KeyboardInterrupt as error:
         return _complain(entry, one_line(error), 130)
@@ -113,33 +119,34 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
 
 
 def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
-    given = parse(entry.name, entry.parameters, arguments)
+    given = parse(entry.name, entry.parameters, arguments, entry.system)
+    if getattr(given.parameters, "resume_run", ""):
+        given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
-    parent = resolve_parent(parameters.parent_run, entry.parents) if entry.parents else None
+    named = entry.parents and parameters.parent_run  # a suite may do without
+    parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
     system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
-    run.log_config(
-        {
-            "stage": entry.name,
-            "parameters": parameters.model_dump(mode="json"),
-            "system": system.model_dump(mode="json"),
-        }
-    )
+    config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
+    run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
+    run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
     run.name(run_name(entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)
     if entry.device:
         configure_jax()
         run.tag(device=device_name())
-    history = _History()
+    history = _History(run.stored)
     with recording(run, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
         outcome = _work(work, stage)
-    notes = f"\n\n### Events\n\n{events_page(history.events)}" if history.events else ""
+    events = list(dict.fromkeys(history.events))  # without those that a resumed run met again
+    notes = f"\n\n### Events\n\n{events_page(events)}" if events else ""
     run.describe(outcome.summary + notes)
     if outcome.provides:
         run.tag(provides=",".join(outcome.provides))
+    delete_progress(run.run_id)
 
 
 def _work(work: Work, stage: Stage) -> Outcome:
@@ -165,16 +172,47 @@ def recording(run: StageRun, history: ListRecorder) -> Iterator[Recorder]:
 
 
 class _History(ListRecorder):
+    """Begins with what an interrupted run has stored."""
+
+    def __init__(self, stored: Stored) -> None:
+        super().__init__(rows=list(stored.rows), events=list(stored.events))
+        self.known = stored.rows[-1]["step"] if stored.rows else -1.0
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Steps that a resumed run repeats are there already."""
+        if step > self.known:
+            super().metrics(step, values)
+
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         """Not kept: it may be large, and its buffers may be donated to the next update."""
 
+    def progress(self, step: int, tree: Any) -> None:
+        """Not kept, for the same reasons."""
+
+
+def own_interpreter_first() -> None:
+    """Puts this interpreter's folder first on PATH: children must run in its environment, activated or not."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
 
 def configure_jax() -> None:
-    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder."""
+    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder.
+
+    A CPU is used as several devices, one per core, among which a batch of flights is shared out: XLA spreads single
+    operations over the cores, and those of one flight are too small for that.
+    """
+    with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
+        jax.config.update("jax_num_cpu_devices", cpu_devices())
     if jax.config.jax_compilation_cache_dir is None:
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def cpu_devices() -> int:
+    """The largest power of two that is at most the number of cores: it divides the usual batches."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 << (cores.bit_length() - 1)
 
 
 def device_name() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.nesting import ChildRun
-from drone_cbf.tracking.presentation import MODE
 
 
 def report_table(title: str, report: Mapping[str, float]) -> str:
@@ -20,7 +20,7 @@ def lineage_table(runs: Sequence[ChildRun], experiment_id: str) -> str:
     rows = [
         {
             "stage": run.stage,
-            "run": f"[{run.run_id}](#/experiments/{experiment_id}/runs/{run.run_id}{MODE})",
+            "run": f"[{run.run_id}]({run_page(run.run_id, experiment_id)})",
             "status": run.status,
             "seconds": round(run.seconds, 1),
         }

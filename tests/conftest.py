@@ -7,7 +7,7 @@ from jaxtyping import install_import_hook
 import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
-NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives")
+NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402
@@ -37,14 +37,22 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_pipeline(tmp_path_factory: pytest.TempPathFactory) -> SmallPipeline:
-    """A whole small pipeline, run once: tests that use it belong to the xdist group ``pipeline``."""
+def small_pipeline(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> SmallPipeline:
+    """A whole small pipeline, run once for all processes that run tests: the first runs it, the others wait."""
+    from filelock import FileLock
+
     from tests.projects.small_pipeline import SMALL, SmallPipeline, mlflow_run
 
-    folder = tmp_path_factory.mktemp("pipeline")
-    result = mlflow_run(folder, "pipeline", SMALL)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return SmallPipeline(folder, result.stdout + result.stderr)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "small_pipeline"
+    output = folder / "output.txt"
+    with FileLock(f"{folder}.lock"):
+        if not output.is_file():
+            folder.mkdir(exist_ok=True)
+            result = mlflow_run(folder, "pipeline", SMALL)
+            assert result.returncode == 0, result.stdout + result.stderr
+            output.write_text(result.stdout + result.stderr)
+    return SmallPipeline(folder, output.read_text())
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import pytest
 from drone_cbf.arrays import tree_all_finite, tree_norm
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.objectives.losses import make_flight_loss
-from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, predict
+from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
+from drone_cbf.perception.surface_map import believed_surfaces, empty_map, make_surface_update
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -87,30 +88,36 @@ def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
     params, scene, key = world
     physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
     controller, correct = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt)
-    model = nominal_params(physics)
+    model, track = nominal_params(physics), make_surface_update(SYSTEM.sensor, dt)
     gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
 
     def noise_of(index):
         return draw_noise(NOISE, scene.obstacles.radius.shape[0], jax.random.fold_in(key, index))
 
     @jax.jit
-    def once(state, predicted, errors, gust, time):
-        estimate = correct(predicted, observe_motion(state, errors))
+    def once(state, predicted, seen, errors, gust, time):
+        estimate = correct(predicted, observe_motion(state, errors), NOISE)
         believed = model_of(estimate, model)
         motion = acting_motion(estimate.drone, believed, dt)
         surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, SYSTEM.sensor)
+        seen = track(seen, surfaces, motion.position, NOISE)
+        surfaces = believed_surfaces(
+            seen, surfaces, motion.position, position_spread(estimate, model.delay + model.lag_time)
+        )
         graph = graph_at(motion, surfaces, scene.goal, believed, SYSTEM.sensor)
         decision = controller(params, graph)
         after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)
-        return after, predict(estimate, decision.command, model, dt), graph, decision
+        predicted = predict(estimate, decision.command, model, dt, SYSTEM.sensor.bias_drift)
+        return after, predicted, seen, graph, decision
 
     state = initial_state(scene.start, scene.start_velocity, physics)
-    predicted = first_estimate(observe_motion(state, noise_of(0)), state)
+    predicted = first_estimate(observe_motion(state, noise_of(0)), state, NOISE, SYSTEM.sensor)
+    seen = empty_map(scene.obstacles.radius.shape[0])
     rows = []
     for index in range(STEPS):
         before = state
         time = jnp.float32(index * dt)
-        state, predicted, graph, decision = once(state, predicted, noise_of(index), gusts[index], time)
+        state, predicted, seen, graph, decision = once(state, predicted, seen, noise_of(index), gusts[index], time)
         rows.append((before, graph, decision.replace(status=jnp.int32(0))))
     states, graphs, decisions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     ours = without_status(flown)

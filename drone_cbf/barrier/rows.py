@@ -7,9 +7,13 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, unit
+from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
+
+NEAREST = 0.1
+"""Distance to a node below which a turn of its direction is not reckoned larger [m]: a drone that near has collided."""
 
 
 @struct.dataclass
@@ -24,6 +28,8 @@ class Slopes:
     """dh/dv [s]."""
     drift: Scalar
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], surfaces taken as flat (:func:`slopes`)."""
+    by_node: Float[Array, "k"]
+    """|dh/dr_i|: how much each node counts. For one node at rest, one."""
 
 
 def slopes(barrier: Barrier, graph: Graph) -> Slopes:
@@ -47,6 +53,7 @@ def slopes(barrier: Barrier, graph: Graph) -> Slopes:
         by_position=jnp.sum(by_position, 0),
         by_velocity=jnp.sum(by_velocity, 0),
         drift=jnp.sum(by_position * normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)),
+        by_node=safe_norm(by_position),
     )
 
 
@@ -59,14 +66,44 @@ class BarrierReading:
     normal: Vector
     """dh/dv [s]."""
     offset: Scalar
-    """-alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag [m/s]."""
+    """-alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag, tightened [m/s]."""
 
 
-def read_barrier(barrier: Barrier, graph: Graph, class_k_gain: float) -> BarrierReading:
+def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
+    """Standard deviation of the row, to first order and at no command, for the spread of the nodes [m/s].
+
+    A node out of place by sigma changes h by sigma, and turns the direction to it by sigma / s: of the speed w_t past
+    the node so much is taken for closing speed, in dh/dt and, through dh/dv, in h. Nodes are added up as if their errors
+    conspired: sum_i |dh/dr_i| sigma_i (alpha + (1 + alpha |dh/dv|) w_t / s_i).
+    """
+    normal = unit(graph.relative_position)
+    closing = jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
+    passing = safe_norm(graph.relative_velocity - closing * normal)
+    turned = (1.0 + class_k_gain * safe_norm(at.by_velocity)) * passing / safe_norm(graph.relative_position, NEAREST)
+    return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
+
+
+def tightening(at: Slopes, graph: Graph, config: BarrierConfig) -> Scalar:
+    """By how much the row asks for more than the CBF condition [m/s]: for the barrier's own error and for noise.
+
+    The row of a learned barrier is wrong in proportion to speed: dh/dv is wrong, and it multiplies accelerations that
+    only a fast drone needs. ``config.speed_tightening`` covers that; at rest, and so at the goal, it asks nothing.
+    ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover what is not known of the surfaces.
+    A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken. The distance
+    barrier, kept as the original flew it, is not tightened.
+    """
+    if config.kind != "braking":
+        return jnp.float32(0.0)
+    doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
+    return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)
+
+
+def read_barrier(barrier: Barrier, graph: Graph, config: BarrierConfig) -> BarrierReading:
     """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
-    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``.
+    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``. The
+    right-hand side is raised by :func:`tightening`.
     """
     at = slopes(barrier, graph)
-    offset = -class_k_gain * at.value - at.drift - jnp.dot(at.by_velocity, graph.drag)
-    return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset)
+    offset = -config.class_k_gain * at.value - at.drift - jnp.dot(at.by_velocity, graph.drag)
+    return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset + tightening(at, graph, config))

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from jaxtyping import Array, Float
 
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.objectives.clearance import swept_clearances
-from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
+from drone_cbf.flights import Flown, Flyer, Kept, fly_all, make_flyer
+from drone_cbf.objectives.metrics import FlightMetrics
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.physics.scenes import Scene, make_scene_sampler
-from drone_cbf.rollout import (
-    Controller,
-    ControllerParams,
-    Trajectory,
-    make_filtered_controller,
-    make_rollout,
-    make_unfiltered_controller,
-)
+from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 
-CHUNK = 128
-"""Flights computed at once: more would not run faster and need more memory."""
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
 """Figures whose worst cell is the smallest; of all others it is the largest."""
 
@@ -61,42 +48,12 @@ def cell_count(settings: EvaluationSettings, flyers: int) -> int:
     return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * flyers
 
 
-@struct.dataclass
-class Flown:
-    """A chunk of flights, in full; leading axis of flights."""
-
-    trajectories: Trajectory
-    metrics: FlightMetrics
-    clearance: Float[Array, "f t"]
-    """Least distance of the hull to any surface during each step [m]."""
-
-
-Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
-"""(controller parameters, scenes, noise [m], keys) -> flights; compiled once, for one number of flights."""
-
-
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
     """A flyer without the filter and, if ``filtered``, one with it; shared by the matrix and the showcase."""
-    flyers = {False: _make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
+    flyers = {False: make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
     if filtered:
-        flyers[True] = _make_flyer(system, make_filtered_controller(system), settings.horizon)
+        flyers[True] = make_flyer(system, make_filtered_controller(system), settings.horizon)
     return flyers
-
-
-def _make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
-    rollout = make_rollout(system, controller, horizon)
-    metrics = make_flight_metrics(system)
-
-    @jax.jit
-    def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
-        def one(scene: Scene, key: Array) -> Flown:
-            flown = rollout(params, scene, noise, key)
-            clearance = jnp.min(swept_clearances(flown, scene, system.physics), axis=-1)
-            return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
-
-        return jax.vmap(one)(scenes, keys)
-
-    return fly
 
 
 def evaluate_matrix(
@@ -113,7 +70,7 @@ def evaluate_matrix(
         for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
             twin = not filtered and len(flyers) > 1
             count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
-            flights = _fly_in_chunks(flyers[filtered], controller, scenes, noise, settings, count)
+            flights = fly_first(flyers[filtered], controller, scenes, noise, settings, count, lambda flown: flown.metrics)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
             progress(len(cells) - 1, cells[-1])
     return cells
@@ -128,28 +85,19 @@ def sample_scenes(
     return jax.jit(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
 
 
-def fly_chunk(
-    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings, first: int
-) -> Flown:
-    """Up to ``CHUNK`` flights of a cell from number ``first``; the last one is repeated to keep the compiled shape."""
+def fly_first(
+    fly: Flyer,
+    params: ControllerParams,
+    scenes: Scene,
+    noise: float,
+    settings: EvaluationSettings,
+    count: int,
+    keep: Callable[[Flown], Kept],
+) -> Kept:
+    """What ``keep`` takes from the first ``count`` flights of a cell with these ``scenes``."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
-    rows = jnp.minimum(jnp.arange(first, first + min(CHUNK, settings.rollouts)), settings.rollouts - 1)
-    return fly(params, jax.tree.map(lambda x: x[rows], scenes), jnp.float32(noise), keys[rows])
-
-
-def _fly_in_chunks(
-    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, settings: EvaluationSettings, count: int
-) -> FlightMetrics:
-    """Figures of the first ``count`` flights of a cell, a chunk per processor at a time."""
-
-    def part(first: int) -> FlightMetrics:
-        flown = fly_chunk(fly, params, scenes, noise, settings, first)
-        return jax.tree.map(lambda x: np.asarray(x)[: count - first], flown.metrics)
-
-    # One chunk keeps one core busy: its arrays are too small for XLA to share out.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        parts = list(pool.map(part, range(0, count, CHUNK)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    first = jax.tree.map(lambda x: x[:count], scenes)
+    return fly_all(fly, params, first, jnp.full(count, noise, jnp.float32), keys[:count], keep)
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:

@@ -12,8 +12,9 @@ from jaxtyping import Array
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
-from drone_cbf.evaluation.matrix import Flyer, fly_chunk, sample_scenes
+from drone_cbf.evaluation.matrix import fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.flights import Flyer, chunk_size
 from drone_cbf.objectives.metrics import FlightMetrics, true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -45,9 +46,11 @@ def record_flights(
     filtered: bool,
     flights: int,
 ) -> RecordedFlights:
-    """The first ``flights`` (at most ``CHUNK``) random-goal flights of ``scenario`` in the matrix, in full."""
+    """The first ``flights`` random-goal flights of ``scenario`` in the matrix, in full."""
     scenes = sample_scenes(system, scenario, "random", settings)
-    flown = jax.tree.map(lambda x: x[:flights], fly_chunk(fly, controller, scenes, noise, settings, 0))
+    chunk = min(settings.rollouts, max(flights, chunk_size()))  # the size that is compiled already
+    flown = fly_first(fly, controller, scenes, noise, settings, chunk, lambda flown: flown)
+    flown = jax.tree.map(lambda x: x[:flights], flown)
     return RecordedFlights(
         scenario=scenario,
         noise=noise,

@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Vector
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.sensors import OwnMotion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.point_mass import step
+
+SMALLEST_NOISE = 1e-3
+"""A sensor is never believed beyond this [m, m/s]: the gain stays finite without noise."""
+UNWEIGHED = 100.0
+"""Variance of the belief at take-off in units of the sensor's: so large that the first correction counts alone."""
 
 
 @struct.dataclass
@@ -21,16 +27,31 @@ class Estimate:
     drone: DroneState
     bias: Vector
     """Acceleration that the model does not explain, mostly wind [m/s^2]."""
+    covariance: Float[Array, "3 3"]
+    """Of the errors in position, velocity and bias along any one axis (the axes are alike) [m, m/s, m/s^2]; only
+    ``kalman`` keeps it."""
 
 
-Correction = Callable[[Estimate, OwnMotion], Estimate]
-"""(predicted estimate, observation) -> estimate."""
+Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
+"""(predicted estimate, observation, its standard deviation [m, m/s]) -> estimate."""
 
 
-def first_estimate(observation: OwnMotion, drone: DroneState) -> Estimate:
-    """Belief at take-off: the first observation, with the rotors and the command queue of ``drone``, in still air."""
+def first_estimate(observation: OwnMotion, drone: DroneState, noise: Scalar, config: SensorConfig) -> Estimate:
+    """Belief at take-off: the first observation, with the rotors and the command queue of ``drone``, in still air.
+
+    The first correction weighs that same observation; the covariance here is nearly that of knowing nothing, or one
+    reading would count as two.
+    """
     believed = drone.replace(position=observation.position, velocity=observation.velocity)
-    return Estimate(drone=believed, bias=jnp.zeros(3, jnp.float32))
+    variance = UNWEIGHED * jnp.maximum(noise, SMALLEST_NOISE) ** 2
+    covariance = jnp.diag(jnp.stack([variance, variance, jnp.float32(config.bias_spread**2)]))
+    return Estimate(drone=believed, bias=jnp.zeros(3, jnp.float32), covariance=covariance)
+
+
+def position_spread(estimate: Estimate, ahead: Scalar) -> Scalar:
+    """Standard deviation along any axis of the position ``ahead`` [s] from now [m]; zero without ``kalman``."""
+    reach = jnp.stack([jnp.ones_like(ahead), ahead, 0.5 * ahead**2])
+    return jnp.sqrt(jnp.maximum(reach @ estimate.covariance @ reach, 0.0))
 
 
 def model_of(estimate: Estimate, params: DroneParams) -> DroneParams:
@@ -38,30 +59,56 @@ def model_of(estimate: Estimate, params: DroneParams) -> DroneParams:
     return params.replace(bias=estimate.bias)
 
 
-def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step: float) -> Estimate:
-    """Belief one period later, after ``command`` [m/s^2] was sent."""
-    return estimate.replace(drone=step(estimate.drone, command, model_of(estimate, params), time_step))
+def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step: float, drift: float) -> Estimate:
+    """Belief one period later, after ``command`` [m/s^2] was sent.
+
+    ``drift`` is ``SensorConfig.bias_drift``. The covariance grows by the kinematics alone: drag is left out of it.
+    """
+    move = jnp.array([[1.0, time_step, 0.5 * time_step**2], [0.0, 1.0, time_step], [0.0, 0.0, 1.0]], jnp.float32)
+    grown = (move @ estimate.covariance @ move.T).at[2, 2].add(drift**2 * time_step)
+    following = step(estimate.drone, command, model_of(estimate, params), time_step)
+    return estimate.replace(drone=following, covariance=grown)
 
 
 def make_correction(config: SensorConfig, time_step: float) -> Correction:
     """Function that corrects a predicted estimate by an observation.
 
-    ``predictor_corrector`` moves position and velocity by ``config.gain`` towards the observation (an alpha filter:
-    the noise variance shrinks by about gain / (2 - gain)) and the bias by ``config.bias_gain`` of the acceleration
-    that would explain the surprise in velocity. ``raw`` takes the motion as observed and knows no bias.
+    ``kalman`` weighs prediction and observation by their variances, so the gain falls from the first observation on to
+    what ``bias_drift`` still asks for (Kalman 1960). ``predictor_corrector`` moves position and velocity by ``config.gain``
+    towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and the bias by
+    ``config.bias_gain`` of the acceleration that would explain the surprise in velocity. ``raw`` takes the motion as
+    observed and knows no bias.
     """
+    if config.estimator == "kalman":
+        return kalman_correction
     raw = config.estimator == "raw"
     gain, bias_gain = (1.0, 0.0) if raw else (config.gain, config.bias_gain)
+    gains = jnp.array([[gain, 0.0], [0.0, gain], [0.0, bias_gain / time_step]], jnp.float32)
 
-    def correct(predicted: Estimate, observation: OwnMotion) -> Estimate:
-        drone = predicted.drone
-        surprise = observation.velocity - drone.velocity
-        return Estimate(
-            drone=drone.replace(
-                position=drone.position + gain * (observation.position - drone.position),
-                velocity=drone.velocity + gain * surprise,
-            ),
-            bias=predicted.bias + bias_gain * surprise / time_step,
-        )
+    def correct(predicted: Estimate, observation: OwnMotion, noise: Scalar) -> Estimate:
+        return _moved(predicted, observation, gains)
 
     return correct
+
+
+def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar) -> Estimate:
+    """Kalman's update of motion, bias and their covariance by one observation with standard deviation ``noise``."""
+    covariance = predicted.covariance
+    variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
+    position, velocity, both = covariance[0, 0] + variance, covariance[1, 1] + variance, covariance[0, 1]
+    inverse = jnp.array([[velocity, -both], [-both, position]]) / (position * velocity - both**2)
+    gains = covariance[:, :2] @ inverse
+    corrected = _moved(predicted, observation, gains)
+    left = covariance - gains @ covariance[:2, :]
+    return corrected.replace(covariance=0.5 * (left + left.T))
+
+
+def _moved(predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"]) -> Estimate:
+    """The estimate moved by ``gains`` times the surprises in position and velocity."""
+    drone = predicted.drone
+    surprise = jnp.stack([observation.position - drone.position, observation.velocity - drone.velocity])
+    change = gains @ surprise
+    return predicted.replace(
+        drone=drone.replace(position=drone.position + change[0], velocity=drone.velocity + change[1]),
+        bias=predicted.bias + change[2],
+    )

@@ -33,6 +33,8 @@ class Graph:
     """Of the drone relative to the node [m/s]."""
     mask: Bool[Array, "k"]
     """False for unused nodes."""
+    spread: Float[Array, "k"]
+    """Standard deviation of each relative position along any axis [m]; no network reads it, the row's tightening does."""
     range: Scalar
     """Sensing radius, at which a node's influence vanishes [m]."""
     left_out: Scalar
@@ -63,10 +65,12 @@ def build_graph(
     # With room for everything there is nothing to rank, and sorting is what building a graph costs.
     order = jax.lax.stop_gradient(jnp.argsort(ahead)) if slots > count else jnp.arange(slots)
     chosen = order[:count]
+    spread = jnp.zeros(count) if surfaces.spread is None else surfaces.spread[chosen]
     return Graph(
         relative_position=offset[chosen],
         relative_velocity=relative_velocity[chosen],
         mask=surfaces.visible[chosen],
+        spread=jnp.where(surfaces.visible[chosen], spread, 0.0),
         range=jnp.float32(config.range),
         left_out=jax.lax.stop_gradient(ahead[order[count]]) if slots > count else jnp.float32(FAR),
         lookahead=jnp.float32(config.lookahead),
@@ -130,6 +134,7 @@ def empty_graph(config: SensorConfig) -> Graph:
         relative_position=jnp.full((k, 3), FAR),
         relative_velocity=jnp.zeros((k, 3)),
         mask=jnp.zeros(k, bool),
+        spread=jnp.zeros(k),
         range=jnp.float32(config.range),
         left_out=jnp.float32(FAR),
         lookahead=jnp.float32(config.lookahead),

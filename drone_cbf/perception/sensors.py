@@ -33,6 +33,8 @@ class Surfaces:
     """Velocity of those points [m/s]."""
     visible: Bool[Array, "m"]
     """True for surfaces within the sensing radius; nothing else may be used."""
+    spread: Float[Array, "m"] | None = None
+    """Standard deviation of each point relative to the drone, along any axis [m]; None: taken as exact."""
 
 
 @struct.dataclass

@@ -28,8 +28,8 @@ def markdown_table(
     if unknown:
         raise ValueError(f"markdown_table: no row holds {', '.join(unknown)}; the rows hold {', '.join(rows[0])}")
     formats = floatfmt if isinstance(floatfmt, Mapping) else dict.fromkeys(columns, floatfmt)
-    cells = [[_cell(row.get(name), formats.get(name, ".4g")) for name in columns] for row in rows]
-    sides = ["right" if _numeric(rows, name) else "left" for name in columns]
+    cells = [[_escape(cell_text(row.get(name), formats.get(name, ".4g"))) for name in columns] for row in rows]
+    sides = ["right" if is_numeric(rows, name) else "left" for name in columns]
     heads = [_escape(name) for name in columns]
     # Formatted here, so that tabulate must not guess numbers in text: it would turn the name "1e3" into 1000.
     return tabulate(cells, headers=heads, tablefmt="pipe", disable_numparse=True, colalign=sides if rows else None)
@@ -43,7 +43,8 @@ def percent(fraction: float) -> str:
     return f"{hundredths / 100:.2f} %"
 
 
-def _cell(value: object, floatfmt: str) -> str:
+def cell_text(value: object, floatfmt: str = ".4g") -> str:
+    """One value as a table shows it."""
     if value is None or value != value:  # NaN is the one value unequal to itself
         return ABSENT
     if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
@@ -52,14 +53,14 @@ def _cell(value: object, floatfmt: str) -> str:
         return str(int(value))
     if isinstance(value, float) or hasattr(value, "dtype"):
         return format(float(value), floatfmt)
-    return _escape(str(value))
+    return str(value)
 
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+def is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
     """Whether the column holds nothing but numbers and gaps."""
     present = [row[name] for row in rows if row.get(name) is not None]
     return bool(present) and not any(isinstance(value, str | bool) for value in present)

@@ -18,6 +18,7 @@ import mlflow
 import numpy as np
 import orbax.checkpoint as ocp
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import CheckpointError
@@ -30,15 +31,19 @@ Tree = TypeVar("Tree")
 
 
 def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
-    """Uploads ``tree`` (any pytree of arrays and numbers) to ``checkpoints/<name>/`` of the run."""
+    """Uploads ``tree`` (any pytree of arrays and numbers) to ``checkpoints/<name>/`` of the run.
+
+    What an interrupted upload may have left there is removed first.
+    """
     leaves = to_leaves(tree)
+    delete_checkpoint(run_id, name)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         files = Path(folder) / name
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             checkpointer.save(files.resolve(), args=ocp.args.PyTreeSave(unflatten(leaves)))
         mlflow.log_artifacts(str(files), f"checkpoints/{name}", run_id=run_id)
         manifest = Path(folder) / MANIFEST
-        manifest.write_text(json.dumps({"format": 1, "leaves": _describe(leaves), "files": _digests(files)}, indent=1))
+        manifest.write_text(json.dumps({"format": 1, "leaves": _describe(leaves), "files": digests(files)}, indent=1))
         mlflow.log_artifact(str(manifest), f"checkpoints/{name}", run_id=run_id)
 
 
@@ -65,7 +70,7 @@ def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
     except (MlflowException, OSError) as error:
         raise CheckpointError(f"{path} of run {run_id} could not be downloaded ({error}); try again") from error
     (files / MANIFEST).unlink()
-    found, expected = _digests(files), manifest["files"]
+    found, expected = digests(files), manifest["files"]
     wrong = sorted(file for file in found.keys() | expected.keys() if found.get(file) != expected.get(file))
     if wrong:
         raise CheckpointError(
@@ -74,6 +79,22 @@ def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
         )
     os.rename(files, destination)
     return destination
+
+
+def is_complete(run_id: str, name: str) -> bool:
+    """Whether the checkpoint has its manifest, which is uploaded last."""
+    return any(file.path.endswith(f"/{MANIFEST}") for file in MlflowClient().list_artifacts(run_id, f"checkpoints/{name}"))
+
+
+def delete_checkpoint(run_id: str, name: str) -> None:
+    """Removes the checkpoint, the manifest first: what is left of an interrupted removal is incomplete."""
+    repository = get_artifact_repository(MlflowClient().get_run(run_id).info.artifact_uri)
+    path = f"checkpoints/{name}"
+    files = [file.path for file in repository.list_artifacts(path)]
+    for file in sorted(files, key=lambda file: not file.endswith(MANIFEST)):
+        repository.delete_artifacts(file)
+    if files:
+        repository.delete_artifacts(path)
 
 
 def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:
@@ -151,7 +172,7 @@ def _describe(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, str]:
     return {"/".join(names): f"{leaf.dtype}{list(leaf.shape)}" for names, leaf in leaves.items()}
 
 
-def _digests(folder: Path) -> dict[str, dict[str, Any]]:
+def digests(folder: Path) -> dict[str, dict[str, Any]]:
     """SHA-256 and size of every file below ``folder``, by relative path."""
     return {
         file.relative_to(folder).as_posix(): {

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.runs import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
 
 
 @dataclass(frozen=True)
@@ -27,26 +27,26 @@ class Parent:
     """Its ``config.yaml``."""
 
 
-def resolve_parent(run_id: str, stages: Sequence[str]) -> Parent:
-    """The finished run ``run_id`` of one of ``stages``.
+def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run") -> Parent:
+    """The finished run ``run_id`` of one of ``stages``; ``called`` is the parameter that names it.
 
     Raises:
         LineageError: there is no such run, or it is deleted, unfinished, failed, of another stage, or without config.
     """
-    run = _get_run(run_id)
+    run = get_run(run_id, called)
     wanted = f"a finished {' or '.join(stages)} run"
     if run.info.lifecycle_stage != "active":
         raise LineageError(
-            f"parent_run {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name {wanted}"
+            f"{called} {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name {wanted}"
         )
     stage = run.data.tags.get(STAGE_TAG)
     if stage not in stages:
-        raise LineageError(f"parent_run {run_id} is {_called(stage)}, expected {wanted}{_hint(run, stages)}")
+        raise LineageError(f"{called} {run_id} is {_called(stage)}, expected {wanted}{_hint(run, stages, called)}")
     if run.info.status != "FINISHED":
         reason = run.data.tags.get(FAILURE_TAG)
         detail = f" ({reason})" if reason else ""
         remedy = "wait until it has finished" if run.info.status in ("RUNNING", "SCHEDULED") else "repeat it"
-        raise LineageError(f"parent_run {run_id} ({stage}) is {run.info.status}{detail}; {remedy}, or name {wanted}")
+        raise LineageError(f"{called} {run_id} ({stage}) is {run.info.status}{detail}; {remedy}, or name {wanted}")
     return Parent(run_id=run_id, stage=stage, config=load_config(run_id))
 
 
@@ -77,7 +77,7 @@ def ancestry(run_id: str) -> Iterator[Run]:
         if following in seen:
             raise LineageError(f"run {following} is its own ancestor; its tag {PARENT_TAG} was altered, correct it")
         seen.add(following)
-        run = _get_run(following)
+        run = get_run(following)
         yield run
         following = run.data.tags.get(PARENT_TAG)
 
@@ -96,6 +96,18 @@ def load_config(run_id: str) -> dict[str, Any]:
     return config
 
 
+def load_artifact(run_id: str, name: str) -> str:
+    """The text of an artifact of a run.
+
+    Raises:
+        LineageError: it has none of that name.
+    """
+    try:
+        return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
+    except (MlflowException, OSError) as error:
+        raise LineageError(f"run {run_id} has no readable {name}; name another run, or repeat that one") from error
+
+
 def children(run: Run) -> list[Run]:
     """The runs nested in ``run``, oldest first."""
     query = f"tags.`{NESTED_TAG}` = '{run.info.run_id}'"
@@ -106,14 +118,17 @@ def _holds(run: Run, part: str) -> bool:
     return part in run.data.tags.get(PROVIDES_TAG, "").split(",")
 
 
-def _get_run(run_id: str) -> Run:
+def get_run(run_id: str, called: str = "parent_run") -> Run:
+    """The run ``run_id``; ``called`` is how the message names it where there is none.
+
+    Raises:
+        LineageError: there is none.
+    """
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as error:
         store = mlflow.get_tracking_uri()
-        raise LineageError(
-            f"parent_run '{run_id}' was not found in {store}{_named(run_id)}; check the run ID"
-        ) from error
+        raise LineageError(f"{called} '{run_id}' was not found in {store}{_named(run_id)}; check the run ID") from error
 
 
 def _named(name: str) -> str:
@@ -130,7 +145,7 @@ def _called(stage: str | None) -> str:
     return f"a run of stage {stage}" if stage else "no run of this project"
 
 
-def _hint(run: Run, stages: Sequence[str]) -> str:
+def _hint(run: Run, stages: Sequence[str], called: str) -> str:
     """Which run was probably meant: a stage of the pipeline that was named, or the parent of an evaluation."""
     nested = {child.data.tags.get(STAGE_TAG): child.info.run_id for child in children(run)}
     for stage in stages:
@@ -139,4 +154,4 @@ def _hint(run: Run, stages: Sequence[str]) -> str:
     above = run.data.tags.get(PARENT_TAG)
     if above and MlflowClient().get_run(above).data.tags.get(STAGE_TAG) in stages:
         return f"; its own parent {above} is one"
-    return "; name one with -P parent_run=<run id>"
+    return f"; name one with -P {called}=<run id>"

@@ -13,7 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.lineage import children
-from drone_cbf.tracking.runs import FAILURE_TAG, StageRun
+from drone_cbf.tracking.runs import StageRun, one_line
+from drone_cbf.tracking.tags import FAILURE_TAG
 
 
 @dataclass(frozen=True)
@@ -31,33 +32,44 @@ class ChildRun:
 class StageFailed(DroneCbfError):
     """A nested stage ended without success."""
 
+    def __init__(self, message: str, reason: str, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """As the stage recorded it."""
+        self.run_id = run_id
+        """Its run; None where it could not start."""
 
-def run_child(run: StageRun, project: Path, entry: str, parameters: Mapping[str, str]) -> ChildRun:
-    """Runs ``entry`` in the environment of this process, nested in ``run``.
+
+def run_child(
+    run: StageRun, project: Path, entry: str, parameters: Mapping[str, str], name: str | None = None
+) -> ChildRun:
+    """Runs ``entry`` in the environment of this process, nested in ``run``; ``name``: its run's, else the entry's.
 
     Raises:
         StageFailed: names the stage, its run and the reason that it recorded.
     """
+    before = {child.info.run_id for child in _children(run)}
     try:
         submitted = mlflow.projects.run(
             str(project),
             entry,
             parameters=dict(parameters),
             experiment_id=run.experiment_id,
-            run_name=entry,
+            run_name=name or entry,
             env_manager="local",  # not inherited: without it MLflow would prepare an environment for every child
         )
     except ExecutionException as error:
-        failed = _last_child(run)
-        if failed is None:
-            raise StageFailed(f"stage {entry} could not start: {error}") from error
+        started = [child for child in _children(run) if child.info.run_id not in before]
+        if not started:
+            raise StageFailed(f"stage {entry} could not start: {error}", one_line(error)) from error
+        failed = started[-1]
         reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
-        raise StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}") from error
+        message = f"stage {entry} failed (run {failed.info.run_id}): {reason}"
+        raise StageFailed(message, reason, failed.info.run_id) from error
     child = MlflowClient().get_run(submitted.run_id)
     seconds = (child.info.end_time - child.info.start_time) / 1000.0
     return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
 
 
-def _last_child(run: StageRun) -> Run | None:
-    found = children(MlflowClient().get_run(run.run_id))
-    return found[-1] if found else None
+def _children(run: StageRun) -> list[Run]:
+    return children(MlflowClient().get_run(run.run_id))

@@ -7,9 +7,8 @@ import re
 from mlflow.tracking import MlflowClient
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
-NOTE_TAG = "mlflow.note.content"
-MODE = "?workflowType=machine_learning"
-"""Ends every address of the UI that is handed to a person: without it, MLflow opens its pages for language models."""
+from drone_cbf.tracking.tags import NOTE_TAG
+
 _RANDOM_NAME = re.compile(r"^([a-z]+)-([a-z]+)-\d+$")
 
 EXPERIMENT_NOTE = """\

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Tree = TypeVar("Tree")
 
 SHOWN = {
     "loss/total": "loss",
@@ -53,15 +55,16 @@ class ProgressRecorder:
         self._total = 0
         self._done = 0
         self._reported = 0
+        self._before = 0
         self._last_step: int | None = None
         self._started = time.monotonic()
         self._figures: dict[str, _Mean] = {}
 
-    def begin(self, description: str, total_steps: int) -> None:
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         if description == self._description:
             self._extend(total_steps)
         else:
-            self._start(description, total_steps)
+            self._start(description, total_steps, done)
 
     def _extend(self, total_steps: int) -> None:
         """The phase under way has become longer or shorter."""
@@ -70,17 +73,20 @@ class ProgressRecorder:
         if self._bar is not None:
             self._bar.update(self._task, total=total_steps)
 
-    def _start(self, description: str, total_steps: int) -> None:
+    def _start(self, description: str, total_steps: int, done: int) -> None:
         self._stop()
-        self._description, self._total, self._done, self._reported = description, total_steps, 0, 0
+        self._description, self._total, self._done = description, total_steps, done
+        self._reported, self._before = done * 10 // max(total_steps, 1), done
         self._started = time.monotonic()
         self._last_step, self._figures = None, {}
         if self._console.is_terminal:
             self._bar = self._new_bar()
-            self._task = self._bar.add_task(description, total=total_steps, figures="")
+            self._task = self._bar.add_task(description, total=total_steps, completed=done, figures="")
             self._bar.start()
         else:
-            self._console.print(f"{description}: {total_steps} steps", highlight=False, markup=False, soft_wrap=True)
+            resumed = f", {done} of them done before" if done else ""
+            text = f"{description}: {total_steps} steps{resumed}"
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         advance = int(step != self._last_step)  # a step may report in several parts
@@ -103,6 +109,12 @@ class ProgressRecorder:
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         """Nothing to show."""
 
+    def progress(self, step: int, tree: Any) -> None:
+        """Nothing to show."""
+
+    def restore(self, tree: Tree) -> Tree:
+        return tree
+
     def event(self, step: int, text: str) -> None:
         self._console.print(f"step {step}: {text}", highlight=False, markup=False, soft_wrap=True)
 
@@ -122,7 +134,7 @@ class ProgressRecorder:
         return Progress(*columns, console=self._console, refresh_per_second=4)
 
     def _text(self) -> str:
-        rate = self._done / max(time.monotonic() - self._started, 1e-9)
+        rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
         figures = [f"{label} {mean.value:.3g}" for label, mean in self._figures.items()]
         return "  ".join([*figures, f"{rate:.2g} steps/s"])
 

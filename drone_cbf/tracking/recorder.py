@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from drone_cbf.tracking.checkpoints import save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.checkpoints import load_checkpoint, match, save_checkpoint, to_leaves, unflatten
 from drone_cbf.tracking.metrics import BackgroundWriter
+from drone_cbf.tracking.resuming import PROGRESS, delete_progress, latest_progress
 from drone_cbf.tracking.runs import StageRun
+
+Tree = TypeVar("Tree")
 
 
 class Listener(Protocol):
     """What a training stage calls; the same protocol as ``drone_cbf.training.recorder.Recorder``."""
 
-    def begin(self, description: str, total_steps: int) -> None: ...
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None: ...
     def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
     def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
+    def progress(self, step: int, tree: Any) -> None: ...
+    def restore(self, tree: Tree) -> Tree: ...
     def event(self, step: int, text: str) -> None: ...
 
 
 class MlflowRecorder:
-    """Writes metrics, checkpoints and events to a run, from a background thread."""
+    """Writes metrics, checkpoints and events to a run, from a background thread: what the run does not hold already."""
 
     def __init__(self, run: StageRun) -> None:
         self._run = run
         self._writer = BackgroundWriter(run.run_id)
-        self.events: list[tuple[int, str]] = []
+        self.events: list[tuple[int, str]] = list(run.stored.events)
 
-    def begin(self, description: str, total_steps: int) -> None:
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         """Nothing to store: the phases are visible in the metrics."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._writer.metrics(step, values)
+        self._writer.metrics(step, self._run.stored.beyond(step, values))
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         copy = unflatten(to_leaves(tree))
         self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
 
+    def progress(self, step: int, tree: Any) -> None:
+        copy, name = unflatten(to_leaves(tree)), f"{PROGRESS}{step}"
+        self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
+        self._writer.submit(lambda: delete_progress(self._run.run_id, keep=name))
+
+    def restore(self, tree: Tree) -> Tree:
+        name = latest_progress(self._run.run_id)
+        if name is None:
+            return tree
+        return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
+
     def event(self, step: int, text: str) -> None:
+        if (step, text) in self.events:  # a repeated step of a resumed run
+            return
         self.events.append((step, text))
         page = events_page(self.events)
         self._writer.submit(lambda: self._run.log_text(page, "events.md"))
@@ -53,9 +71,9 @@ class Together:
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = tuple(listeners)
 
-    def begin(self, description: str, total_steps: int) -> None:
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         for listener in self._listeners:
-            listener.begin(description, total_steps)
+            listener.begin(description, total_steps, done)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         for listener in self._listeners:
@@ -64,6 +82,15 @@ class Together:
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         for listener in self._listeners:
             listener.checkpoint(step, tree, name)
+
+    def progress(self, step: int, tree: Any) -> None:
+        for listener in self._listeners:
+            listener.progress(step, tree)
+
+    def restore(self, tree: Tree) -> Tree:
+        for listener in self._listeners:
+            tree = listener.restore(tree)
+        return tree
 
     def event(self, step: int, text: str) -> None:
         for listener in self._listeners:

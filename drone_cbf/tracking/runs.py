@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,24 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking.presentation import MODE, NOTE_TAG, name_run, present_experiment
+from drone_cbf.tracking.links import run_page
+from drone_cbf.tracking.presentation import name_run, present_experiment
+from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
 from drone_cbf.tracking.store import get_or_create_experiment, prepare_store
+from drone_cbf.tracking.tags import (
+    COMMIT_TAG,
+    CONFIG_FILE,
+    DIRTY_TAG,
+    FAILURE_TAG,
+    NOTE_TAG,
+    PROCESS_TAG,
+    STAGE_TAG,
+    VERSION_PREFIX,
+)
 
 EXPERIMENT = "drone_cbf"
 """Experiment of runs that are not started by ``mlflow run`` (which chooses one itself)."""
-STAGE_TAG = "drone_cbf.stage"
-PARENT_TAG = "drone_cbf.parent_run"
-PROVIDES_TAG = "drone_cbf.provides"
-FAILURE_TAG = "drone_cbf.failure"
-NESTED_TAG = "mlflow.parentRunId"
-CONFIG_FILE = "config.yaml"
 
-_COMMIT_TAG = "mlflow.source.git.commit"
 _VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
@@ -51,6 +56,8 @@ class StageRun:
     run_id: str
     experiment_id: str
     stage: str
+    stored: Stored = field(default_factory=Stored)
+    """What an interrupted run that is gone on with held already; empty for a new one."""
 
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
@@ -82,7 +89,7 @@ class StageRun:
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Logs a few final figures at once; per-step figures go through a recorder."""
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
+        rows = [Metric(key, float(value), now, step) for key, value in self.stored.beyond(step, values).items()]
         for start in range(0, len(rows), 1000):
             MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
 
@@ -124,20 +131,25 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, project: Path, system_metrics: bool = False) -> Iterator[StageRun]:
+def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool = False) -> Iterator[StageRun]:
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. With
-    ``system_metrics``, processor and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false``
-    prevents it).
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
+    an interrupted run to go on with in place of the prepared one, which is deleted. With ``system_metrics``, processor
+    and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
     active = _start(system_metrics)
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
     try:
+        if resume:
+            check_resumable(resume, stage)
+            active = _exchange(run, resume, system_metrics)
+            run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
         run.name(stage)
         present_experiment(MlflowClient(), run.experiment_id)
-        _set_tags(run.run_id, {STAGE_TAG: stage, **_provenance(project, active.data.tags)})
+        tags = {STAGE_TAG: stage, PROCESS_TAG: process_name(), **_provenance(project, active.data.tags)}
+        _set_tags(run.run_id, tags)
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -180,10 +192,15 @@ def environment() -> str:
 
 
 def run_link(run_id: str, experiment_id: str) -> str:
-    """Address of a run's page: on the tracking server, or on the UI that ``make ui`` serves on this machine."""
+    """Address of a run's page."""
+    return ui_address(run_page(run_id, experiment_id))
+
+
+def ui_address(page: str) -> str:
+    """Address of a page (``#/...``): on the tracking server, or on the UI that ``make ui`` serves on this machine."""
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}{MODE}"
+    return f"{base}/{page}"
 
 
 def _start(system_metrics: bool) -> mlflow.ActiveRun:
@@ -199,6 +216,13 @@ def _start(system_metrics: bool) -> mlflow.ActiveRun:
         ) from error
 
 
+def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:
+    """The interrupted run in place of the one that was prepared, of which nothing is left in the table."""
+    mlflow.end_run("FINISHED")
+    MlflowClient().delete_run(prepared.run_id)
+    return reopen(resume, None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics)
+
+
 def _experiment() -> str | None:
     """ID of our experiment, or None where the caller has chosen one."""
     if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
@@ -207,14 +231,14 @@ def _experiment() -> str | None:
 
 
 def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:
-    tags = {f"drone_cbf.version.{name}": version for name in _VERSIONS if (version := _version(name))}
-    tags["drone_cbf.version.python"] = platform.python_version()
+    tags = {f"{VERSION_PREFIX}{name}": version for name in _VERSIONS if (version := _version(name))}
+    tags[f"{VERSION_PREFIX}python"] = platform.python_version()
     tags["drone_cbf.environment"] = environment()
     commit = _git(project, "rev-parse", "HEAD")
     if commit:
-        tags["drone_cbf.git_dirty"] = "true" if _git(project, "status", "--porcelain") else "false"
-        if _COMMIT_TAG not in known:
-            tags[_COMMIT_TAG] = commit
+        tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
+        if COMMIT_TAG not in known:
+            tags[COMMIT_TAG] = commit
     return tags
 
 

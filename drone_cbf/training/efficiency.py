@@ -12,6 +12,8 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar, tree_norm
 from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.devices import everywhere, place_everywhere, spread
+from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import flight_report, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
@@ -25,7 +27,7 @@ from drone_cbf.training.settings import EfficiencySettings
 
 START_AUGMENT = 0.5
 """Disturbance of scenes and start velocities (:func:`drone_cbf.physics.scenes.perturb`): flights start in motion."""
-REPORT_FLIGHTS = 510
+REPORT_FLIGHTS = 512
 """Flights behind the final figures of the stage."""
 
 
@@ -62,7 +64,7 @@ def make_efficiency_update(
     def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Scalar]]:
         """Sum over the batch, so that ``physics.gradient_limit`` means the same for every batch size."""
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
-        scenes = sample(scene_key, START_AUGMENT)
+        scenes = spread(sample(scene_key, START_AUGMENT))
         keys = jax.random.split(flight_key, settings.batch)
         noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(unfiltered(policy), scenes, noise, keys)
@@ -78,7 +80,7 @@ def make_efficiency_update(
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
         figures |= {"grad_norm/policy": tree_norm(gradient)}
         policy = optax.apply_updates(state.policy, changes)
-        return EfficiencyState(policy=policy, optimiser=optimiser_state, step=state.step + 1), figures
+        return everywhere(EfficiencyState(policy=policy, optimiser=optimiser_state, step=state.step + 1)), figures
 
     return update
 
@@ -92,14 +94,18 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     policy = initial_policy_params(system, report_key(root, 0))
-    state = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0))
+    fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0))
+    state = place_everywhere(recorder.restore(fresh))
     update = jax.jit(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
-    recorder.begin("efficiency", settings.steps)
-    for step in range(settings.steps):
+    first = int(state.step)
+    recorder.begin("efficiency", settings.steps, first)
+    for step in range(first, settings.steps):
         state, figures = update(state, root)
         values = {name: float(value) for name, value in figures.items()}
         recorder.metrics(step, values)
         check_finite(values, step)
+        if (step + 1) % settings.checkpoint_every == 0:
+            recorder.progress(step + 1, state)
     report = measure_policy(system, settings, state.policy, root)
     tree = {"policy": state.policy, "optimiser": state.optimiser, "step": state.step}
     recorder.checkpoint(settings.steps, tree, "final")
@@ -110,6 +116,6 @@ def measure_policy(
     system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
 ) -> dict[str, float]:
     """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
-    controller = make_unfiltered_controller(system)
-    measure = make_flight_measure(system, controller, settings.scenes, REPORT_FLIGHTS, settings.horizon)
-    return flight_report(measure(unfiltered(policy), jnp.float32(0.0), jnp.float32(0.0), report_key(root, 1)))
+    fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
+    measure = make_flight_measure(system, fly, settings.scenes, REPORT_FLIGHTS)
+    return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)))

@@ -14,6 +14,7 @@ from flax import struct
 from drone_cbf.arrays import Scalar, scale_gradient, tree_norm
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
+from drone_cbf.devices import everywhere, spread
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import filter_figures, quick_figures
 from drone_cbf.perception.graphs import Graph
@@ -74,7 +75,7 @@ def make_safety_loss(
         networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array
     ) -> tuple[Scalar, dict[str, Scalar]]:
         scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
-        scenes = sample_scenes(scene_key, conditions.augment)
+        scenes = spread(sample_scenes(scene_key, conditions.augment))
         keys = jax.random.split(flight_key, settings.batch)
         noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
         controller = ControllerParams(
@@ -86,7 +87,7 @@ def make_safety_loss(
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         visited = visited_states(flights.graphs, BARRIER_BATCH, visit_key)
-        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key))
+        states = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key)))
         lessons = barrier_loss(networks["barrier"], states)
         figures = {f"loss/{name}": value for name, value in (terms | lessons).items()}
         figures |= {"loss/total": sum((terms | lessons).values())}
@@ -142,7 +143,7 @@ def make_safety_update(
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
         )
-        return following, figures
+        return everywhere(following), figures
 
     return update
 

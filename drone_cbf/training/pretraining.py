@@ -17,12 +17,14 @@ from drone_cbf.barrier.calibration import Comparison, braking_audit, calibration
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.samples import make_graph_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.devices import everywhere, place_everywhere, spread
+from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.checks import check_finite
-from drone_cbf.training.flights import GraphCollector, make_graph_collector, report_key
+from drone_cbf.training.flights import make_graph_collector, report_key
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
@@ -30,10 +32,12 @@ from drone_cbf.training.sobolev import make_sobolev_loss, velocity_scale
 
 SCENES_PER_BATCH = 64
 """Random scenes among which the sampled states of one batch are spread."""
-COLLECTED_FLIGHTS = 192
+COLLECTED_FLIGHTS = 256
 """Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
 COLLECTED_NOISE = 0.05
 """Each collected flight draws its observation noise up to this [m]."""
+COLLECTED_HORIZON = 200
+"""Steps of these flights; that of the other stages, which spares them a compilation."""
 KEPT_NEAR_BOUNDARY = 16_384
 """Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
 VALIDATE_EVERY = 250
@@ -83,13 +87,13 @@ def make_pretraining_update(
     def update(state: PretrainingState, flown: Graph, root: jax.Array) -> tuple[PretrainingState, dict[str, Scalar]]:
         sample_key, pick_key = jax.random.split(jax.random.fold_in(root, state.step))
         picked = jax.random.randint(pick_key, (flown_count,), 0, flown.mask.shape[0])
-        graphs = jax.tree.map(lambda a, b: jnp.concatenate([a, b[picked]]), sample(sample_key), flown)
+        graphs = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b[picked]]), sample(sample_key), flown))
         (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         figures = {f"loss/{name}": value for name, value in terms.items()}
         figures |= {"loss/total": total, "grad_norm/cbf": tree_norm(gradient)}
         barrier = optax.apply_updates(state.barrier, changes)
-        return PretrainingState(barrier=barrier, optimiser=optimiser_state, step=state.step + 1), figures
+        return everywhere(PretrainingState(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)), figures
 
     return update
 
@@ -132,16 +136,16 @@ def pretrain_barrier(
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     barrier = initial_barrier_params(system, report_key(root, 0))
-    state = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
+    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
+    state = place_everywhere(recorder.restore(fresh))
     taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    fly = _make_collector(system)
-    flown = nearest_to_boundary(fly(taught, report_key(root, 1)), system, KEPT_NEAR_BOUNDARY)
-    held_out = nearest_to_boundary(fly(taught, report_key(root, 2)), system, KEPT_NEAR_BOUNDARY)
-    compare = make_comparer(system)
+    collect, compare = _make_collector(system, root), make_comparer(system)
+    flown, held_out = collect(taught, 1), collect(taught, 2)
     update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
 
-    recorder.begin("pretrain_cbf", settings.steps)
-    for step in range(settings.steps):
+    first = int(state.step)
+    recorder.begin("pretrain_cbf", settings.steps, first)
+    for step in range(first, settings.steps):
         state, figures = update(state, flown, root)
         values = {name: float(value) for name, value in figures.items()}
         if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
@@ -149,26 +153,27 @@ def pretrain_barrier(
             values |= {f"validation/{name}": value for name, value in report.items()}
         recorder.metrics(step, values)
         check_finite(values, step)
+        if (step + 1) % settings.checkpoint_every == 0:
+            recorder.progress(step + 1, state)
 
     learned = taught.replace(barrier=state.barrier, blend=jnp.float32(1.0))
-    closed_loop = nearest_to_boundary(fly(learned, report_key(root, 3)), system, KEPT_NEAR_BOUNDARY)
-    comparison = compare(state.barrier, closed_loop)
+    comparison = compare(state.barrier, collect(learned, 3))
     report = calibration_report(comparison) | audit_analytic_barrier(system, report_key(root, 4))
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
     recorder.checkpoint(settings.steps, tree, "final")
     return PretrainingResult(barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison)
 
 
-def _make_collector(system: SystemConfig) -> GraphCollector:
-    return make_graph_collector(
-        system,
-        make_filtered_controller(system),
-        ALL_SCENES,
-        flights=COLLECTED_FLIGHTS,
-        horizon=180,
-        noise=COLLECTED_NOISE,
-        augment=1.0,
-    )
+def _make_collector(system: SystemConfig, root: jax.Array) -> Callable[[ControllerParams, int], Graph]:
+    """Function (controller parameters, purpose) -> states near the boundary, from flights drawn for that purpose."""
+    fly = make_flyer(system, make_filtered_controller(system), COLLECTED_HORIZON)
+    collect = make_graph_collector(system, fly, ALL_SCENES, COLLECTED_FLIGHTS)
+
+    def near_boundary(params: ControllerParams, purpose: int) -> Graph:
+        graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
+        return nearest_to_boundary(graphs, system, KEPT_NEAR_BOUNDARY)
+
+    return near_boundary
 
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import jax
+
+Tree = TypeVar("Tree")
 
 
 class Recorder(Protocol):
     """Receives the progress of a training stage. Implementations must not block on slow storage for long."""
 
-    def begin(self, description: str, total_steps: int) -> None:
-        """A phase of ``total_steps`` updates starts (or its total changes); shown as a progress bar."""
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
+        """A phase of ``total_steps`` updates, ``done`` of them earlier, starts (or its total changes): a progress bar."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Figures of one update, by metric name (DESIGN 6), already on the host."""
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         """A complete, resumable state: a dictionary of pytrees; ``name`` is its folder below ``checkpoints/``."""
+
+    def progress(self, step: int, tree: Any) -> None:
+        """The state after ``step`` updates, complete: what an interrupted run goes on from. Only the latest is kept."""
+
+    def restore(self, tree: Tree) -> Tree:
+        """The latest state given to ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree`` itself."""
 
     def event(self, step: int, text: str) -> None:
         """Something a reader of the run should know: a stage boundary, an unmet threshold."""
@@ -31,8 +41,12 @@ class ListRecorder:
     rows: list[dict[str, float]] = field(default_factory=list)
     checkpoints: dict[str, Any] = field(default_factory=dict)
     events: list[tuple[int, str]] = field(default_factory=list)
+    states: dict[int, Any] = field(default_factory=dict)
+    """What ``progress`` was given, by step."""
+    saved: Any = None
+    """What ``restore`` returns, if anything: the state of an interrupted run."""
 
-    def begin(self, description: str, total_steps: int) -> None:
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         self.phases.append((description, total_steps))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -40,6 +54,12 @@ class ListRecorder:
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         self.checkpoints[name] = tree
+
+    def progress(self, step: int, tree: Any) -> None:
+        self.states[step] = jax.device_get(tree)
+
+    def restore(self, tree: Tree) -> Tree:
+        return tree if self.saved is None else self.saved
 
     def event(self, step: int, text: str) -> None:
         self.events.append((step, text))

@@ -21,6 +21,8 @@ class EfficiencySettings(Section):
     """Steps of a flight."""
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
+    checkpoint_every: int = Field(20, ge=1, le=100_000)
+    """Updates between two stored states from which an interrupted run can go on."""
     noise: float = Field(0.05, ge=0.0, le=1.0)
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
     scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
@@ -38,6 +40,8 @@ class PretrainingSettings(Section):
     """States per update."""
     learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
+    checkpoint_every: int = Field(250, ge=1, le=100_000)
+    """Updates between two stored states from which an interrupted run can go on."""
     policy_states: Fraction = 0.5
     """Fraction of every batch taken from flights of the parent's policy; the rest is sampled."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
@@ -55,6 +59,8 @@ class SafetySettings(Section):
     """Peak learning rate of the policy's AdamW."""
     barrier_learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""
+    checkpoint_every: int = Field(10, ge=1, le=100_000)
+    """Updates between two stored states from which an interrupted run can go on."""
     barrier_task_gradient: Fraction = 0.0
     """Weight of the task gradient that reaches the barrier through the filter; above 0 it learns to open."""
     scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)

@@ -7,7 +7,7 @@ import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
-from drone_cbf.barrier.rows import read_barrier, slopes
+from drone_cbf.barrier.rows import NEAREST, read_barrier, row_doubt, slopes, tightening
 from drone_cbf.config import BarrierConfig, PhysicsConfig
 from drone_cbf.objectives.metrics import true_barrier_rate
 from drone_cbf.physics.drone import initial_state
@@ -38,8 +38,10 @@ def random_states(seed, obstacles, count=STATES):
 
 
 def readings(system, barrier, obstacles, positions, velocities):
+    untightened = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
+
     def one(position, velocity):
-        return read_barrier(barrier, graph_seen(system, obstacles, position, velocity), system.barrier.class_k_gain)
+        return read_barrier(barrier, graph_seen(system, obstacles, position, velocity), untightened)
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(positions, velocities))
 
@@ -148,3 +150,76 @@ def test_the_distance_barriers_row_is_the_second_order_condition_head_on_at_a_wa
     np.testing.assert_allclose(reading.normal[0], [-1.0, 0.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(reading.offset[0], 2.0 * alpha * speed - alpha**2 * d, rtol=1e-6)
     np.testing.assert_allclose(reading.value[0], -speed + alpha * d, rtol=1e-6)
+
+
+def head_on_at_a_wall(speed, passing=0.0, spread=0.0, system=None):
+    """Graph of a drone 2 m before a flat wall, with the wall's node known to ``spread`` [m]."""
+    system = system or small_system(physics=PLAIN)
+    wall = capsules([[1e6 + 2.0, 0.0, 0.0]], 1e6)
+    graph = graph_seen(system, wall, [0.0, 0.0, 0.0], [speed, passing, 0.0])
+    return graph.replace(spread=jnp.where(graph.mask, spread, 0.0))
+
+
+@pytest.mark.parametrize(("speed", "passing"), [(0.0, 0.0), (2.0, 0.0), (1.0, 3.0)])
+def test_the_tightening_is_the_closed_form(speed, passing):
+    config = BarrierConfig(speed_tightening=0.4, noise_tightening=2.0)
+    graph = head_on_at_a_wall(speed, passing, spread=0.03)
+    barrier = make_analytic_barrier(small_system(physics=PLAIN))
+    gain = float(np.linalg.norm(slopes(barrier, graph).by_velocity))
+    by_node = np.hypot(1.0, gain * passing / 2.0)  # along the normal, and across it through the closing speed
+    doubt = by_node * 0.03 * (config.class_k_gain + (1.0 + config.class_k_gain * gain) * passing / np.hypot(2.0, NEAREST))
+    expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
+    # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
+    assert tightening(slopes(barrier, graph), graph, config) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
+    """Over random directions of one standard deviation, against the rate of the displaced wall in float64."""
+    system, rng = small_system(physics=PLAIN), np.random.default_rng(0)
+    spread, distance, velocity = 0.01, 1.0, np.array([1.0, 2.5, -1.0])
+    ball = [[distance + 1e3, 0.0, 0.0]]
+    graph = graph_seen(system, capsules(ball, 1e3), np.zeros(3), velocity)
+    graph = graph.replace(spread=jnp.where(graph.mask, spread, 0.0))
+    barrier, alpha = make_analytic_barrier(system), system.barrier.class_k_gain
+    doubt = float(row_doubt(slopes(barrier, graph), graph, alpha))
+
+    def row(shift):
+        moved = graph.replace(relative_position=graph.relative_position.at[0].add(jnp.asarray(shift)))
+        at = slopes(barrier, moved)
+        return float(at.drift + alpha * at.value)
+
+    changes = [row(spread * rng.normal(size=3)) - row(np.zeros(3)) for _ in range(60)]
+    assert np.std(changes) <= doubt <= 4.0 * np.std(changes)
+
+
+def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradient():
+    system = small_system(physics=PLAIN)
+    loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
+    graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
+    tight, plain = read_barrier(barrier, graph, system.barrier), read_barrier(barrier, graph, loose)
+    assert tight.offset - plain.offset == pytest.approx(float(tightening(slopes(barrier, graph), graph, system.barrier)))
+    assert tight.offset > plain.offset + 1.0
+    np.testing.assert_array_equal(tight.normal, plain.normal)
+    assert tight.value == plain.value
+
+    def offset(velocity, config):
+        return read_barrier(barrier, graph.replace(relative_velocity=graph.relative_velocity + velocity), config).offset
+
+    gradients = [jax.grad(offset)(jnp.zeros(3), config) for config in (system.barrier, loose)]
+    np.testing.assert_allclose(*gradients, atol=1e-12)
+
+
+def test_the_distance_barrier_is_flown_as_the_original_was_without_tightening():
+    system = small_system(physics=PLAIN, barrier=BarrierConfig(kind="distance_hocbf"))
+    graph = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system)
+    assert tightening(slopes(make_analytic_barrier(system), graph), graph, system.barrier) == 0.0
+
+
+def test_a_row_of_a_batch_is_the_row_alone():
+    system, barrier = small_system(physics=PLAIN), make_analytic_barrier(small_system(physics=PLAIN))
+    graphs = [head_on_at_a_wall(speed, 1.0, spread=0.02, system=system) for speed in (0.0, 1.0, 4.0)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
+    together = jax.jit(jax.vmap(lambda graph: read_barrier(barrier, graph, system.barrier)))(stacked)
+    for index, graph in enumerate(graphs):
+        alone = read_barrier(barrier, graph, system.barrier)
+        jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(x[i], y, atol=1e-6), together, alone)

@@ -18,7 +18,6 @@ from tests.projects.small_pipeline import STAGES
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.xdist_group("pipeline")
 SECTIONS = {
     "efficiency": ("grad_norm", "loss", "train"),
     "safety": ("curriculum", "filter", "grad_norm", "loss", "train"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import SceneConfig
+from drone_cbf import flights
 from drone_cbf.evaluation import matrix
 from drone_cbf.evaluation.matrix import (
     SMALLER_IS_WORSE,
@@ -43,7 +44,7 @@ def twice_unfiltered(flyers):
     """The matrix with the unfiltered flyer in both places: both halves must then agree."""
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matrix, "CHUNK", 2)  # five flights: two full chunks and a half
+        patch.setattr(flights, "CHUNK", 2)  # five flights: two full chunks and a half
         twice = {True: flyers[False], False: flyers[False]}
         cells = evaluate_matrix(SYSTEM, SETTINGS, PARAMS, twice, lambda index, cell: seen.append((index, cell)))
     return cells, seen

@@ -34,7 +34,6 @@ def finished(small_pipeline: SmallPipeline) -> Iterator[Finished]:
     mlflow.set_tracking_uri(before)
 
 
-@pytest.mark.xdist_group("pipeline")
 class TestPipeline:
     def test_four_finished_stages_are_nested_in_one_run_and_form_one_lineage(self, finished: Finished) -> None:
         runs = finished.runs

@@ -19,7 +19,9 @@ class ToyParameters(Section):
     steps: int = Field(3, ge=1, le=10)
     """Updates."""
     failure: str = ""
-    """How to fail: user, crash, interrupt."""
+    """How to fail: user, crash, interrupt, or once: in the middle, unless the run is gone on with."""
+    resume_run: str = ""
+    """ID of an interrupted run."""
 
 
 class ToyFollowerParameters(ToyParameters):
@@ -34,9 +36,14 @@ FOLLOWER = EntryPoint("follower", ToyFollowerParameters, parents=("toy", "follow
 
 
 def work(stage: Stage) -> Outcome:
-    stage.recorder.begin("toy", stage.parameters.steps)
-    for step in range(stage.parameters.steps):
+    first = int(stage.recorder.restore({"step": 0})["step"])
+    stage.recorder.begin("toy", stage.parameters.steps, first)
+    for step in range(first, stage.parameters.steps):
         stage.recorder.metrics(step, {"loss/total": 1.0 / (step + 1)})
+        if step % 2:
+            stage.recorder.progress(step + 1, {"step": step + 1})
+        if stage.parameters.failure == "once" and step == 4 and not first:
+            raise TrainingError("loss/total became nan at step 4; lower learning_rate")
     if stage.parameters.failure == "user":
         raise TrainingError("loss/total became nan at step 3; lower learning_rate")
     if stage.parameters.failure == "crash":

@@ -24,7 +24,6 @@ USER, PASSWORD = "ada", "a colleague's password"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
-    pytest.mark.xdist_group("server"),
 ]
 
 

@@ -44,7 +44,7 @@ def few_flights():
     """Every count of flights and states that only makes figures precise, made small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
-        patch.setattr(pretraining, "make_graph_collector", lambda system, *_, **__: lambda _, key: sampled(system)(key))
+        patch.setattr(pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key))
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
@@ -61,7 +61,7 @@ def few_flights():
 @pytest.fixture(scope="module")
 def efficient():
     """One run of the first stage, twice."""
-    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4)
+    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4, checkpoint_every=1)
     recorders = ListRecorder(), ListRecorder()
     return [efficiency.train_efficiency(SYSTEM, settings, recorder) for recorder in recorders], recorders
 
@@ -84,6 +84,15 @@ def test_the_recorder_hears_of_every_update_and_gets_all_that_a_resume_needs(eff
     assert set(recorder.checkpoints) == {"final"}
     assert set(recorder.checkpoints["final"]) == {"policy", "optimiser", "step"}
     assert recorder.checkpoints["final"]["step"] == 3
+
+
+def test_an_interrupted_run_goes_on_to_the_same_policy_to_the_last_bit(efficient):
+    (whole, _), (recorder, _) = efficient
+    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4)
+    rest = ListRecorder(saved=recorder.states[1])
+    resumed = efficiency.train_efficiency(SYSTEM, settings, rest)
+    jax.tree.map(np.testing.assert_array_equal, resumed.policy, whole.policy)
+    np.testing.assert_equal(rest.rows, recorder.rows[1:])
 
 
 def test_training_moves_the_policy(efficient):
@@ -191,6 +200,24 @@ def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
     assert recorder.checkpoints["final"]["state"].step == 3
     assert recorder.checkpoints["final"]["margin"] == result.margin
     assert distance(result.policy, NETWORKS["policy"]) > 0.0 and distance(result.barrier, NETWORKS["barrier"]) > 0.0
+
+
+@pytest.mark.usefixtures("simply_controlled")
+def test_joint_training_goes_on_from_any_update_of_a_curriculum_to_the_same_networks():
+    stages = [Stage(name=name, steps=2, horizon=HORIZON, success_threshold=1.0) for name in ("one", "two")]
+    settings = safety_settings(curriculum=Curriculum(name="two", stages=stages), checkpoint_every=1)
+    recorder = ListRecorder()
+    whole = safety.train_safety(SYSTEM, settings, *NETWORKS.values(), 12.0, recorder)
+    assert set(recorder.states) == {1, 2, 3, 4, 5, 6}, "each stage is extended by one update"
+    for step in (2, 3, 5):
+        rest = ListRecorder(saved=recorder.states[step])
+        resumed = safety.train_safety(SYSTEM, settings, *NETWORKS.values(), 12.0, rest)
+        jax.tree.map(np.testing.assert_array_equal, resumed.barrier, whole.barrier)
+        jax.tree.map(np.testing.assert_array_equal, resumed.policy, whole.policy)
+        np.testing.assert_equal(resumed.report, whole.report)
+        later = [row for row in recorder.rows if "loss/total" in row and row["step"] >= step]
+        np.testing.assert_equal([row for row in rest.rows if "loss/total" in row], later)
+        assert set(rest.events) <= set(recorder.events)
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named():

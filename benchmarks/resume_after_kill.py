@@ -1,0 +1,144 @@
+"""Kills a safety run at random moments with SIGKILL, resumes it each time, and compares it with an uninterrupted one.
+
+    python benchmarks/resume_after_kill.py --parent_run=<pretrain_cbf run> --curriculum=default --kills=10
+
+Runs in the store of the current folder. Exits with 1 unless every parameter of both final checkpoints and every metric at
+every step is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint, to_leaves  # noqa: E402
+from drone_cbf.tracking.tags import RESUMED_TAG, STAGE_TAG  # noqa: E402
+
+WATCHED = "loss/total"
+"""Metric whose last step tells how far a run is."""
+
+
+def main() -> int:
+    options = parse()
+    plain = start(options, [])
+    if plain.wait() != 0:
+        raise SystemExit("the uninterrupted run failed: see its output")
+    whole = newest()
+    total = len(MlflowClient().get_metric_history(whole, WATCHED))
+    draw = random.Random(options.seed)
+    targets = sorted(draw.randrange(total) for _ in range(options.kills))
+    resumed, killed_at = kill_and_resume(options, targets, draw)
+    differing = differences(whole, resumed)
+    print(f"\nuninterrupted {whole}, killed {resumed} (resumed {len(killed_at)} times)")
+    print(f"| kills | at update | of | parameters | metrics | verdict |\n|---|---|---|---|---|---|")
+    leaves, metrics = len(to_leaves(load_checkpoint(whole, FINAL))), len(histories(whole))
+    verdict = "identical" if not differing else f"{len(differing)} differ: {', '.join(differing[:5])}"
+    print(f"| {len(killed_at)} | {', '.join(map(str, killed_at))} | {total} | {leaves} arrays | {metrics} | {verdict} |")
+    return 1 if differing else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--parent_run", required=True, help="ID of a finished pretrain_cbf run")
+    parser.add_argument("--curriculum", default="default", help="name or path, as for the entry point safety")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
+    parser.add_argument("--given", action="append", default=[], help="further parameters of safety, as --given=batch=4")
+    return parser.parse_args()
+
+
+def start(options: argparse.Namespace, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """A safety run in a process group of its own; with ``arguments`` in place of the settings."""
+    settings = [f"--parent_run={options.parent_run}", f"--curriculum={options.curriculum}"]
+    settings += [f"--{name}" for name in options.given]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.Popen(
+        [sys.executable, "-m", "projects.safety", *(arguments or settings)],
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )
+
+
+def newest() -> str:
+    """ID of the safety run that was started last."""
+    client = MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = f"tags.`{STAGE_TAG}` = 'safety'"
+    found = client.search_runs(experiments, query, order_by=["attributes.start_time DESC"], max_results=1)
+    return found[0].info.run_id if found else ""
+
+
+def kill_and_resume(options: argparse.Namespace, targets: list[int], draw: random.Random) -> tuple[str, list[int]]:
+    """Runs once more, killed when the store has passed each of ``targets`` and a moment; where it really was."""
+    before, killed_at = newest(), []
+    process = start(options, [])
+    run_id = wait_for_new(before)
+    for target in targets:
+        while last_step(run_id) < target and process.poll() is None:
+            time.sleep(0.1)
+        time.sleep(draw.random())
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        killed_at.append(last_step(run_id))
+        process = start(options, [f"--resume_run={run_id}"])
+        wait_until_reopened(run_id, len(killed_at), process)
+    if process.wait() != 0:
+        raise SystemExit(f"run {run_id} could not be resumed: see its output")
+    return run_id, killed_at
+
+
+def wait_for_new(before: str) -> str:
+    """The run that has just begun and has stored its settings: earlier there is nothing to resume."""
+    while True:
+        found = newest()
+        if found != before and any(file.path == "config.yaml" for file in MlflowClient().list_artifacts(found)):
+            return found
+        time.sleep(0.2)
+
+
+def wait_until_reopened(run_id: str, times: int, process: subprocess.Popen[bytes]) -> None:
+    """Another kill counts only once the run goes on."""
+    while process.poll() is None and MlflowClient().get_run(run_id).data.tags.get(RESUMED_TAG) != str(times):
+        time.sleep(0.1)
+
+
+def last_step(run_id: str) -> int:
+    history = MlflowClient().get_metric_history(run_id, WATCHED)
+    return history[-1].step if history else -1
+
+
+def histories(run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """Every metric of the run, step by step in the order of storing."""
+    client = MlflowClient()
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith("system/")]
+    return {name: [(metric.step, metric.value) for metric in client.get_metric_history(run_id, name)] for name in names}
+
+
+def differences(one: str, other: str) -> list[str]:
+    """Names of parameters and metrics that are not the same to the last bit; gaps and duplicates count."""
+    first, second = (to_leaves(load_checkpoint(run_id, FINAL)) for run_id in (one, other))
+    wrong = ["/".join(name) for name in first.keys() | second.keys() if not same(first.get(name), second.get(name))]
+    ours, theirs = histories(one), histories(other)
+    return wrong + [name for name in ours.keys() | theirs.keys() if repr(ours.get(name)) != repr(theirs.get(name))]
+
+
+def same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    return one is not None and other is not None and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

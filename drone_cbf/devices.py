@@ -1,0 +1,42 @@
+"""The flights of a batch spread over all devices: each core of a CPU, or each accelerator, flies its share.
+
+How many devices there are is decided where JAX is configured. What is computed is the same on any number, but sums over a
+batch are rounded in another order: figures are repeated bit for bit on the same number of devices only.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Tree = TypeVar("Tree")
+
+
+def spread(tree: Tree) -> Tree:
+    """Inside a compiled function: shares the leading axis of every leaf out to the devices.
+
+    A leading axis that the devices do not divide evenly is left as it is: each device then computes all of it.
+    """
+    devices = jax.device_count()
+    return jax.tree.map(lambda leaf: _constrained(leaf, "flights") if leaf.shape[0] % devices == 0 else leaf, tree)
+
+
+def everywhere(tree: Tree) -> Tree:
+    """Inside a compiled function: every device holds all of ``tree``, as the next update will want it."""
+    return jax.tree.map(_constrained, tree)
+
+
+def place_everywhere(tree: Tree) -> Tree:
+    """Copies ``tree`` to every device: what :func:`everywhere` leaves, so that a first update compiles no second time."""
+    return jax.device_put(tree, _sharding()) if jax.device_count() > 1 else tree
+
+
+def _constrained(leaf: jax.Array, *axes: str) -> jax.Array:
+    return jax.lax.with_sharding_constraint(leaf, _sharding(*axes)) if jax.device_count() > 1 else leaf
+
+
+def _sharding(*axes: str) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.devices()), ("flights",)), PartitionSpec(*axes))

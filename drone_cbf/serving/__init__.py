@@ -1,0 +1,1 @@
+"""The controller for callers outside: raw observations in batches, checked; safe commands out."""

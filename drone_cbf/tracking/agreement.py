@@ -1,0 +1,110 @@
+"""Whether two runs agree: every metric, at every step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.tracking.tags import DEVICE_TAG, VERSION_PREFIX
+
+LEFT_OUT = ("system/",)
+"""Metrics that measure the machine, not the run."""
+Series = dict[int, list[float]]
+"""Step -> the values logged at it, in order."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Values agree where they differ by at most ``absolute + relative * the greater of both``."""
+
+    relative: float = 0.0
+    absolute: float = 0.0
+
+    def accepts(self, left: float, right: float) -> bool:
+        """NaN agrees with NaN, and infinity with itself."""
+        if left == right or (math.isnan(left) and math.isnan(right)):
+            return True
+        if not (math.isfinite(left) and math.isfinite(right)):
+            return False
+        return abs(left - right) <= self.absolute + self.relative * max(abs(left), abs(right))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two runs."""
+
+    metric: str
+    steps: int
+    """Steps at which either run logged it."""
+    disagreeing: int
+    """Steps at which they do not agree, or at which one of them logged nothing."""
+    first: int | None
+    """The first of these."""
+    largest_difference: float
+    """Over the steps of both; NaN where one value is NaN and the other is not."""
+    recorded: float
+    """Last value of the recorded run; NaN where it has none."""
+    repeated: float
+    """Last value of the repeated run, likewise."""
+
+
+def compare_runs(recorded: Run, repeated: Run, tolerance: Tolerance, progress: Callable[[int], None]) -> list[Comparison]:
+    """Every metric of either run, by name; ``progress`` is told the number of metrics done."""
+    found = []
+    for number, name in enumerate(metric_names(recorded, repeated)):
+        found.append(compare_series(name, _series(recorded, name), _series(repeated, name), tolerance))
+        progress(number)
+    return found
+
+
+def metric_names(*runs: Run) -> list[str]:
+    """The metrics that any of the runs has, without those that measure the machine."""
+    return sorted(name for name in {name for run in runs for name in run.data.metrics} if not name.startswith(LEFT_OUT))
+
+
+def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: Tolerance) -> Comparison:
+    """One metric, step by step."""
+    steps = sorted(recorded.keys() | repeated.keys())
+    wrong = [step for step in steps if not _agree(recorded.get(step, []), repeated.get(step, []), tolerance)]
+    differences = [
+        0.0 if left == right or (math.isnan(left) and math.isnan(right)) else abs(left - right)
+        for step in recorded.keys() & repeated.keys()
+        for left, right in zip(recorded[step], repeated[step])
+    ]
+    undefined = any(map(math.isnan, differences))
+    return Comparison(
+        metric=metric,
+        steps=len(steps),
+        disagreeing=len(wrong),
+        first=wrong[0] if wrong else None,
+        largest_difference=math.nan if undefined else max(differences, default=0.0),
+        recorded=_last(recorded),
+        repeated=_last(repeated),
+    )
+
+
+def environment_differences(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Versions and device in which the tags of two runs differ: name -> both values."""
+    names = {name for tags in (recorded, repeated) for name in tags if name.startswith(VERSION_PREFIX)} | {DEVICE_TAG}
+    both = {name: (recorded.get(name, "unknown"), repeated.get(name, "unknown")) for name in sorted(names)}
+    return {name.removeprefix("drone_cbf."): pair for name, pair in both.items() if pair[0] != pair[1]}
+
+
+def _agree(left: list[float], right: list[float], tolerance: Tolerance) -> bool:
+    return len(left) == len(right) and all(map(tolerance.accepts, left, right))
+
+
+def _series(run: Run, metric: str) -> Series:
+    series: Series = {}
+    if metric in run.data.metrics:
+        for point in MlflowClient().get_metric_history(run.info.run_id, metric):
+            series.setdefault(point.step, []).append(point.value)
+    return series
+
+
+def _last(series: Series) -> float:
+    return series[max(series)][-1] if series else math.nan

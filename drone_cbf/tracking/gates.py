@@ -1,0 +1,141 @@
+"""The gate: thresholds that an evaluation must meet, checked one by one by MLflow's own validation."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import mlflow
+from mlflow.models import MetricThreshold
+from mlflow.models.evaluation import EvaluationResult, validation
+from pydantic import Field, field_validator, model_validator
+
+from drone_cbf.config import Section
+from drone_cbf.tracking.tags import STAGE_TAG
+
+GATE_TAG = "drone_cbf.gate"
+PASSED, FAILED = "passed", "failed"
+PASSING_RUNS = f"tags.`{GATE_TAG}` = '{PASSED}'"
+"""Filter of ``search_runs`` that finds every run that has passed."""
+
+
+class Gate(Section):
+    """What one metric must meet. A missing or NaN metric fails."""
+
+    metric: str = Field(min_length=1, max_length=250, pattern=r"^[\w./: -]+$")
+    """Name of a metric of the evaluate run."""
+    at_least: float | None = None
+    """Smallest value that passes."""
+    at_most: float | None = None
+    """Largest value that passes."""
+    worse_by: float | None = Field(None, ge=0.0)
+    """How much worse than the champion still passes; left out: the champion does not matter."""
+
+    @field_validator("at_least", "at_most", "worse_by")
+    @classmethod
+    def _is_finite(cls, value: float | None) -> float | None:
+        if value is not None and not math.isfinite(value):
+            raise ValueError("must be a finite number: nothing is greater or less than NaN")
+        return value
+
+    @model_validator(mode="after")
+    def _has_one_direction(self) -> Gate:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"{self.metric} needs one of at_least (greater is better) and at_most (less is better)")
+        return self
+
+    @property
+    def greater_is_better(self) -> bool:
+        return self.at_least is not None
+
+    @property
+    def limit(self) -> float:
+        """``at_least`` or ``at_most``."""
+        limit = self.at_least if self.at_least is not None else self.at_most
+        assert limit is not None
+        return limit
+
+
+class GateSettings(Section):
+    """All gates."""
+
+    gates: tuple[Gate, ...] = Field(min_length=1)
+    """At least one; every metric once."""
+
+    @model_validator(mode="after")
+    def _metrics_are_distinct(self) -> GateSettings:
+        names = [gate.metric for gate in self.gates]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
+        return self
+
+    def query(self) -> str:
+        """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds."""
+        rows = [f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in self.gates]
+        return " and ".join([f"tags.`{STAGE_TAG}` = 'evaluate'", "attributes.status = 'FINISHED'", *rows])
+
+
+@dataclass(frozen=True)
+class Check:
+    """One threshold against one metric."""
+
+    metric: str
+    kind: str
+    """``absolute``, or ``champion`` for the comparison with it."""
+    value: float | None
+    """Of the judged evaluation; None where it has no such metric."""
+    threshold: float | None
+    """None where the champion has no such metric."""
+    greater_is_better: bool
+    passed: bool
+    reason: str
+    """Empty where passed."""
+
+
+def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> list[Check]:
+    """Every threshold of ``settings`` against the metrics of an evaluation.
+
+    ``champion`` holds the metrics of the champion under the same conditions; None: only absolute thresholds hold.
+    """
+    logging.getLogger(validation.__name__).setLevel(logging.WARNING)  # a line for every check is no news
+    checks = [_check(gate, "absolute", gate.limit, candidate) for gate in settings.gates]
+    if champion is None:
+        return checks
+    for gate in settings.gates:
+        if gate.worse_by is not None:
+            known = champion.get(gate.metric, math.nan)
+            limit = known - gate.worse_by if gate.greater_is_better else known + gate.worse_by
+            checks.append(_check(gate, "champion", limit, candidate))
+    return checks
+
+
+def to_rows(checks: Sequence[Check]) -> list[dict[str, object]]:
+    """The checks as plain values: what gate.json and the tables show."""
+    return [asdict(check) for check in checks]
+
+
+def _check(gate: Gate, kind: str, limit: float, candidate: Mapping[str, float]) -> Check:
+    value = candidate.get(gate.metric)
+    threshold = None if math.isnan(limit) else limit
+    reason = _complaint(gate, kind, limit, candidate)
+    return Check(gate.metric, kind, value, threshold, gate.greater_is_better, not reason, reason)
+
+
+def _complaint(gate: Gate, kind: str, limit: float, candidate: Mapping[str, float]) -> str:
+    """Why MLflow refuses the metric; empty where it does not."""
+    threshold = MetricThreshold(threshold=limit, greater_is_better=gate.greater_is_better)
+    result = EvaluationResult(metrics=dict(candidate), artifacts={})
+    try:
+        mlflow.validate_evaluation_results(validation_thresholds={gate.metric: threshold}, candidate_result=result)
+    except validation.ModelValidationFailedException:
+        if gate.metric not in candidate:
+            return f"{gate.metric} is missing"
+        if math.isnan(limit):
+            return f"{gate.metric} is missing on the champion's evaluation"
+        wanted = f"{'at least' if gate.greater_is_better else 'at most'} {limit:g}"
+        source = "" if kind == "absolute" else f" (champion, and worse by {gate.worse_by:g})"
+        return f"{gate.metric} = {candidate[gate.metric]:g}, wanted {wanted}{source}"
+    return ""

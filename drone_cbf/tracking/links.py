@@ -1,0 +1,24 @@
+"""Addresses of pages in MLflow's UI, from ``#/`` on: what descriptions link to, whichever server shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from urllib.parse import quote
+
+MODE = "workflowType=machine_learning"
+"""Ends every address of the UI that is handed to a person: without it, MLflow opens its pages for language models."""
+
+
+def run_page(run_id: str, experiment_id: str) -> str:
+    """A run's own page."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{MODE}"
+
+
+def compare_page(run_ids: Sequence[str], experiment_ids: Sequence[str]) -> str:
+    """MLflow's own comparison of exactly these runs: parallel coordinates, scatter and box plots, tables."""
+    return f"#/compare-runs?runs={_list(run_ids)}&experiments={_list(sorted(set(experiment_ids)))}&{MODE}"
+
+
+def _list(names: Sequence[str]) -> str:
+    return quote(json.dumps(list(names), separators=(",", ":")), safe="")

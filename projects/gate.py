@@ -1,0 +1,80 @@
+"""Entry point ``gate``: judges an evaluation by thresholds and by the champion; only what passes is promoted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drone_cbf.errors import GateError
+from drone_cbf.tracking.gates import FAILED, PASSED, PASSING_RUNS, Check, judge, to_rows
+from drone_cbf.tracking.judging import Judged, champion_metrics, find_judged, mark, promote_judged
+from projects.gate_files import load_gates
+from projects.gate_page import gate_page
+from projects.parameters import GateParameters
+from projects.running import EntryPoint, Outcome, Stage, run_stage
+
+ENTRY = EntryPoint("gate", GateParameters, device=False, system=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one evaluation."""
+
+    checks: list[Check]
+    query: str
+    """Filter that finds the evaluations which meet the absolute thresholds."""
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """What does not pass, on one line; empty where all does."""
+        return "; ".join(check.reason for check in self.checks if check.reason)
+
+
+def work(stage: Stage) -> Outcome:
+    wanted = stage.parameters
+    gates = load_gates(wanted.gates)
+    judged = find_judged(wanted.model, wanted.run, wanted.promote)
+    verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates.query())
+    report(stage, judged, verdict)
+    if not verdict.passed:
+        raise GateError(f"run {judged.run_id} does not pass: {verdict.reason}")
+    note = ""
+    if wanted.promote:
+        version = promote_judged(judged)
+        stage.run.tag(promoted_version=version)
+        note = f"Version {version} of {wanted.model} is `@champion` now.\n\n"
+        print(f"gate: version {version} of {wanted.model} is @champion now; serve it with:")
+        print(f"  mlflow models serve -m models:/{wanted.model}@champion --env-manager local -p 5001", flush=True)
+    return Outcome(note + gate_page(judged, verdict.checks, verdict.query))
+
+
+def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
+    """Leaves the verdict on this run, and as tags on the judged one and its versions, passed or not."""
+    outcome = PASSED if verdict.passed else FAILED
+    content = {
+        "verdict": outcome,
+        "run": judged.run_id,
+        "champion_run": judged.champion_run,
+        "checks": to_rows(verdict.checks),
+        "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.query},
+    }
+    stage.run.log_text(json.dumps(content, indent=1), "gate.json")
+    stage.run.tag(judged_run=judged.run_id, verdict=outcome)
+    stage.run.describe(gate_page(judged, verdict.checks, verdict.query))
+    mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id)
+    for check in verdict.checks:
+        state = "ok" if check.passed else "FAILS"
+        print(f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run_stage(ENTRY, work, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""The real server of MLflow, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import mlflow
+import pytest
+
+from drone_cbf.serving.observations import example_observations
+from projects import register
+from tests.projects.trained import evaluated
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "registry.md"
+PATIENCE = 120.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def address(experiment: str, tmp_path: Path) -> Iterator[str]:
+    """Address of ``mlflow models serve``, started in an empty folder as a user would."""
+    _, evaluation = evaluated(experiment)
+    assert register.main([f"--run={evaluation}", "--model=served"]) == 0
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@challenger"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PATH": path}
+    log = (tmp_path / "server.log").open("w")
+    server = subprocess.Popen(
+        [*command, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)],
+        cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/ping", server, tmp_path / "server.log")
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait(timeout=30)
+        log.close()
+
+
+def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.3)
+    raise AssertionError(log.read_text())
+
+
+def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:
+    text = body if isinstance(body, str) else json.dumps(body)
+    request = Request(address, text.encode(), {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read(), parse_constant=not_json)
+    except HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def not_json(constant: str) -> float:
+    raise AssertionError(f"{constant} is not valid JSON")
+
+
+def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong(address: str) -> None:
+    example = {name: values.tolist() for name, values in example_observations().items()}
+    status, answer = post(address, {"inputs": example})
+    assert status == 200 and set(answer["predictions"]) == {"command", "nominal_command", "h", "status"}
+    assert len(answer["predictions"]["command"][0]) == 3
+    whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]]}
+    assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == answer["predictions"]["h"]
+    row = {name: values[0] for name, values in example.items()}
+    for body in ({"instances": [row, row]}, {"dataframe_records": [row, row]}):
+        status, two = post(address, body)
+        assert status == 200 and len(two["predictions"]["status"]) == 2, two
+        assert two["predictions"]["command"][1] == pytest.approx(answer["predictions"]["command"][0], abs=1e-3)
+    status, blind = post(address, {"inputs": {**example, "points": [[]], "mask": [[]]}})
+    assert status == 200 and blind["predictions"]["status"] == ["no_points"]
+    assert blind["predictions"]["command"][0][0] == -12.0, "as fast as the drone's limits allow"
+    for changed, message in (
+        ({"goal": [[1.0, 2.0]]}, "goal has shape (1, 2), expected (1, 3)"),
+        ({"position": [[0.0, float("nan"), 0.0]]}, "position[0, 1] = nan is not finite"),
+        ({"mask": [[1, 1]]}, "expected true or false"),
+        ({"goal": [["x", "y", "z"]]}, "goal holds text"),
+    ):
+        status, error = post(address, {"inputs": {**example, **changed}})
+        assert status == 400 and message in error["message"], error
+    (documented,) = re.findall(r"^curl .*-d '(.*)'$", GUIDE.read_text(), re.MULTILINE)
+    assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], "the example, as documented"
+    status, error = post(address, {"inputs": {name: value for name, value in example.items() if name != "mask"}})
+    assert status == 400 and "mask" in error["message"]

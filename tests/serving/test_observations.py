@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drone_cbf.errors import ObservationError
+from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, check_observations, example_observations
+
+QUEUE = 2
+
+
+def batch(**changed: Any) -> dict[str, Any]:
+    """Three observations with four points each; ``changed`` replaces fields, None removes them."""
+    rng = np.random.default_rng(0)
+    fields: dict[str, Any] = {name: rng.normal(size=(3, 3)) for name in ("position", "velocity", "goal")}
+    fields |= {"points": rng.normal(size=(3, 4, 3)), "mask": rng.random((3, 4)) < 0.5}
+    return {name: value for name, value in {**fields, **changed}.items() if value is not None}
+
+
+def changed(name: str, place: tuple[int, ...], value: float) -> dict[str, Any]:
+    fields = batch(point_velocities=np.zeros((3, 4, 3)), mask=np.ones((3, 4), bool))
+    fields[name] = fields[name].copy()
+    fields[name][place] = value
+    return fields
+
+
+def test_lists_and_arrays_of_any_number_type_become_the_same_float32_arrays() -> None:
+    whole = {"position": np.array([[1, 2, 3]]), "velocity": np.zeros((1, 3), int), "goal": np.ones((1, 3), np.float64)}
+    arrays = {**whole, "points": np.ones((1, 2, 3), np.float16), "mask": np.array([[True, False]])}
+    lists = {name: value.tolist() for name, value in arrays.items()}
+    for name in REQUIRED:
+        left, right = (getattr(check_observations(given, QUEUE), name) for given in (arrays, lists))
+        assert left.dtype == (bool if name == "mask" else np.float32)
+        np.testing.assert_array_equal(left, right)
+
+
+def test_what_is_left_out_is_a_hovering_drone_with_an_empty_queue_among_points_at_rest() -> None:
+    checked = check_observations(batch(), QUEUE)
+    assert checked.thrust.shape == (3, 3) and checked.queue.shape == (3, QUEUE, 3)
+    assert checked.point_velocities.shape == (3, 4, 3)
+    assert not any(np.any(getattr(checked, name)) for name in OPTIONAL)
+    given = np.arange(9.0).reshape(3, 3)
+    np.testing.assert_array_equal(check_observations(batch(thrust=given), QUEUE).thrust, given)
+
+
+def test_masked_out_points_may_hold_anything() -> None:
+    mask = np.array([[True, True, False, False]] * 3)
+    points = np.ones((3, 4, 3))
+    points[:, 2], points[:, 3] = np.nan, np.inf
+    checked = check_observations(batch(points=points, mask=mask, point_velocities=points), QUEUE)
+    assert np.all(checked.points[mask] == 1.0) and not np.any(checked.points[~mask])
+    assert not np.any(checked.point_velocities[~mask])
+
+
+def test_an_empty_cloud_needs_no_third_axis() -> None:
+    checked = check_observations(batch(points=[[], [], []], mask=[[], [], []]), QUEUE)
+    assert checked.points.shape == (3, 0, 3) and checked.mask.shape == (3, 0)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    (batch(goal=None), r"goal is missing \(where to fly, world frame \[m\]: 3 numbers\); send position, velocity, goal"),
+    (batch(position=np.zeros(3)), r"position has shape \(3\), expected \(batch, 3\).*one observation is a batch of one"),
+    (batch(position=np.zeros((0, 3))), "the batch is empty"),
+    (batch(velocity=np.zeros((2, 3))), r"velocity has shape \(2, 3\), expected \(3, 3\)"),
+    (batch(velocity=np.zeros((3, 2))), r"velocity has shape \(3, 2\), expected \(3, 3\)"),
+    (batch(points=np.zeros((3, 5, 3))), r"points has shape \(3, 5, 3\), expected \(3, 4, 3\)"),
+    (batch(points=np.zeros((3, 4, 2))), r"points has shape \(3, 4, 2\), expected \(3, 4, 3\)"),
+    (batch(mask=np.ones(4, bool)), r"mask has shape \(4\), expected \(3, n\)"),
+    (batch(mask=np.ones((3, 4))), "mask holds values of type float64, expected true or false"),
+    (batch(thrust=np.zeros((3, 1))), r"thrust has shape \(3, 1\), expected \(3, 3\)"),
+    (batch(queue=np.zeros((3, 5, 3))), r"queue has shape \(3, 5, 3\), expected \(3, 2, 3\)"),
+    (batch(goal=[["a", "b", "c"]] * 3), "goal holds text, expected numbers"),
+    (batch(goal=[[None, 0.0, 0.0]] * 3), "goal holds mixed values or none, expected numbers"),
+    (batch(goal=np.ones((3, 3), bool)), "goal holds true or false, expected numbers"),
+    (batch(points=[[[0.0] * 3] * 4, [[0.0] * 3] * 3, []]), "points is ragged.*fill up with points that are masked out"),
+    (changed("position", (1, 2), np.nan), r"position\[1, 2\] = nan is not finite in float32; send a finite number"),
+    (changed("goal", (0, 0), 1e39), r"goal\[0, 0\] = inf is not finite in float32"),
+    (changed("points", (2, 3, 0), np.inf), r"points\[2, 3, 0\] = inf .*mask out points that are not seen"),
+    (changed("point_velocities", (0, 1, 1), np.nan), r"point_velocities\[0, 1, 1\] = nan"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_a_bad_batch_is_refused_with_field_place_and_remedy(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ObservationError, match=message) as caught:
+        check_observations(fields, QUEUE)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_example_is_valid_and_every_field_is_explained() -> None:
+    assert check_observations(example_observations(), QUEUE).position.shape == (1, 3)
+    assert set(MEANING) == {*REQUIRED, *OPTIONAL}

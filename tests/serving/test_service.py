@@ -1,0 +1,153 @@
+"""The served controller decides as the controller of the rollout does, whatever the batch looks like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.perception.estimation import first_estimate
+from drone_cbf.perception.graphs import acting_motion, graph_at
+from drone_cbf.perception.sensors import OwnMotion, SensorNoise, observe_surfaces
+from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
+from drone_cbf.physics.obstacles import Obstacles
+from drone_cbf.rollout import ControllerParams, Decision, make_filtered_controller
+from drone_cbf.safety.records import Status
+from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.service import NO_POINTS, STATUS_NAMES, PolicyService
+from tests.perception.worlds import capsules, random_barrier, random_policy, small_system
+
+SYSTEM = small_system()
+ANALYTIC = ControllerParams(
+    policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.05), blend=jnp.float32(0.0)
+)
+NEURAL = ANALYTIC.replace(blend=jnp.float32(1.0))
+LIMIT = np.array(SYSTEM.physics.max_acceleration, np.float32)
+# Two ways through float32 (batched and not) differ by rounding, which the filter's division by its row may enlarge.
+ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def service() -> PolicyService:
+    return PolicyService(SYSTEM, NEURAL)
+
+
+def world(seed: int) -> tuple[Obstacles, DroneState, jax.Array]:
+    """Twelve spheres around a flying drone whose rotors and queue are busy."""
+    rng = np.random.default_rng(seed)
+    obstacles = capsules(rng.uniform(-4.0, 4.0, (12, 3)), 0.2, velocity=rng.normal(size=(12, 3)))
+    zero = jnp.zeros(3, jnp.float32)
+    drone = initial_state(zero, jnp.asarray(2.0 * rng.normal(size=3), jnp.float32), SYSTEM.physics)
+    queue = jnp.asarray(rng.normal(size=drone.queue.shape), jnp.float32)
+    drone = drone.replace(thrust=jnp.asarray(rng.normal(size=3), jnp.float32), queue=queue)
+    return obstacles, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
+
+
+@jax.jit
+def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneState, goal: jax.Array):
+    """What the controller decides inside a flight without noise, and the points that it looked at."""
+    zero = jnp.zeros(3)
+    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
+    model = nominal_params(SYSTEM.physics)
+    believed = first_estimate(OwnMotion(position=drone.position, velocity=drone.velocity), drone).drone
+    motion = acting_motion(believed, model, SYSTEM.physics.time_step)
+    surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor)
+    graph = graph_at(motion, surfaces, goal, model, SYSTEM.sensor)
+    return make_filtered_controller(SYSTEM)(params, graph), surfaces
+
+
+def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:
+    """What the controller decides in those worlds, and the worlds as one batch of raw observations."""
+    decisions, rows = [], []
+    for seed in seeds:
+        obstacles, drone, goal = world(seed)
+        decision, surfaces = own_decision(NEURAL, obstacles, drone, goal)
+        decisions.append(decision)
+        own = {name: getattr(drone, name) for name in ("position", "velocity", "thrust", "queue")}
+        seen = {"points": surfaces.points, "mask": surfaces.visible, "point_velocities": surfaces.velocity}
+        rows.append({**own, **seen, "goal": goal})
+    return decisions, {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
+def test_the_answer_is_the_controllers_own_decision(service: PolicyService) -> None:
+    decisions, batch = observed(range(6))
+    answer = service(batch)
+    for name, field in (("command", "command"), ("nominal_command", "nominal"), ("h", "barrier")):
+        np.testing.assert_allclose(answer[name], [np.asarray(getattr(d, field)) for d in decisions], **ROUNDING)
+    assert list(answer["status"]) == [Status(int(d.status)).name.lower() for d in decisions]
+    assert len(set(answer["status"])) > 1, "the worlds make the filter act in some and not in others"
+
+
+def test_a_batch_is_answered_row_by_row_and_the_order_of_points_does_not_matter(service: PolicyService) -> None:
+    _, batch = observed(range(5))
+    together = service(batch)
+    for row in range(5):
+        alone = {name: values[row : row + 1] for name, values in batch.items()}
+        alone |= {name: alone[name][:, ::-1] for name in ("points", "mask", "point_velocities")}
+        np.testing.assert_allclose(service(alone)["command"][0], together["command"][row], **ROUNDING)
+
+
+def test_points_out_of_range_or_masked_out_change_nothing(service: PolicyService) -> None:
+    _, batch = observed(range(2))
+    before = service(batch)["command"]
+    far, junk = np.full((2, 3, 3), 1e4), np.full((2, 2, 3), np.nan)
+    more = {**batch, "points": np.concatenate([batch["points"], far, junk], 1)}
+    more["mask"] = np.concatenate([batch["mask"], np.ones((2, 3), bool), np.zeros((2, 2), bool)], 1)
+    more["point_velocities"] = np.concatenate([batch["point_velocities"], 0.0 * far, junk], 1)
+    np.testing.assert_allclose(service(more)["command"], before, **ROUNDING)
+
+
+@pytest.mark.parametrize("points", [0, 5])
+def test_without_any_point_the_drone_brakes_and_says_so(service: PolicyService, points: int) -> None:
+    velocity = np.array([[3.0, -1.0, 0.0], [0.0, 0.0, 0.0], [0.05, 0.0, -0.02]])
+    three = np.zeros((3, 3))
+    cloud = {"points": np.zeros((3, points, 3)), "mask": np.zeros((3, points), bool)}
+    answer = service({"position": three, "velocity": velocity, "goal": three + 5.0, **cloud})
+    assert list(answer["status"]) == [NO_POINTS] * 3 and not answer["h"].any()
+    assert np.all(answer["command"] * velocity <= 0.0) and np.all(np.abs(answer["command"]) <= LIMIT)
+    np.testing.assert_array_equal(answer["command"][0], [-LIMIT[0], LIMIT[1], 0.0])
+    np.testing.assert_array_equal(answer["command"][1], np.zeros(3))
+
+
+def test_towards_a_wall_the_analytic_barrier_brakes_whatever_the_policy_wants() -> None:
+    answer = PolicyService(SYSTEM, ANALYTIC)(example_observations())
+    assert answer["status"][0] in ("intervened", "relaxed")
+    assert answer["command"][0, 0] < -1.0 and answer["h"][0] < 0.6
+
+
+def test_a_network_that_is_not_finite_makes_the_drone_brake_and_no_answer_is_nan() -> None:
+    broken = NEURAL.replace(barrier=jax.tree.map(lambda leaf: leaf * jnp.nan, NEURAL.barrier))
+    answer = PolicyService(SYSTEM, broken)(example_observations())
+    assert answer["status"][0] == "fallback" and answer["command"][0, 0] == -LIMIT[0]
+    assert all(np.isfinite(answer[name]).all() for name in ("command", "nominal_command", "h"))
+
+
+def test_batches_of_many_sizes_share_a_few_compiled_programs() -> None:
+    service = PolicyService(SYSTEM, NEURAL)
+    example: dict[str, Any] = example_observations()
+    for count in range(1, 9):
+        for points in (2, 7, 8):
+            batch = {name: np.repeat(values, count, axis=0) for name, values in example.items()}
+            batch["points"] = np.resize(batch["points"], (count, points, 3))
+            batch["mask"] = np.ones((count, points), bool)
+            assert service(batch)["command"].shape == (count, 3)
+    assert service._decide._cache_size() == 4, "batches of 1, 2, 4, 8; points of 8"
+
+
+def test_a_batch_beyond_the_largest_is_computed_in_parts(
+    service: PolicyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, batch = observed(range(5))
+    whole = service(batch)
+    monkeypatch.setattr("drone_cbf.serving.service.LARGEST_BATCH", 2)
+    parts = service(batch)
+    np.testing.assert_allclose(parts["command"], whole["command"], **ROUNDING)
+    assert list(parts["status"]) == list(whole["status"])
+
+
+def test_every_status_of_the_filter_has_a_word() -> None:
+    assert [STATUS_NAMES[status] for status in Status] == [status.name.lower() for status in Status]
+    assert queue_length(SYSTEM.physics) == 2
