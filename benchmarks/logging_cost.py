@@ -38,6 +38,7 @@ from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.checkpoints import save_checkpoint
 from drone_cbf.tracking.recorder import MlflowRecorder
 from drone_cbf.tracking.runs import StageRun, stage_run
+from drone_cbf.training.recorder import SilentRecorder
 from drone_cbf.training.efficiency import train_efficiency
 from drone_cbf.training.pretraining import pretrain_barrier
 from drone_cbf.training.recorder import Recorder
@@ -109,7 +110,7 @@ class Finished(Exception):
     """All blocks are measured: ends the training."""
 
 
-class Alternating:
+class Alternating(SilentRecorder):
     """A recorder that forgets and logs in turns, and times its blocks; the first block warms up and is not counted."""
 
     def __init__(self, run: StageRun, block: int, pairs: int) -> None:
@@ -120,15 +121,6 @@ class Alternating:
         """Logged or not -> seconds of each block."""
         self.figures = 0
         self._turns = 0
-
-    def begin(self, description: str, total_steps: int) -> None:
-        """Progress is shown by blocks."""
-
-    def event(self, step: int, text: str) -> None:
-        """Of no interest here."""
-
-    def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        """Measured apart."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self.figures = len(values) if step == 0 else self.figures

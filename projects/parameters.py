@@ -87,8 +87,8 @@ class PipelineParameters(Section):
     """Flights per update of the efficiency and safety stages."""
     horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
     """Steps of a flight in the efficiency and evaluate stages; the curriculum sets the safety stage's."""
-    rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
-    """Flights per cell of the evaluate stage."""
+    rollouts: int = Field(512, ge=1, le=100_000)
+    """Flights per cell of the evaluate stage, so 1,536 of every scene family at every noise level."""
 
 
 class RegisterParameters(Section):

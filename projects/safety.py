@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from drone_cbf.reporting.curves import calibration_figure, training_curves
+from drone_cbf.tracking.recorder import Together
 from drone_cbf.training.safety import train_safety
 from drone_cbf.training.settings import SafetySettings
 from projects.curriculum_files import load_curriculum
+from projects.flight_pictures import FlightPictures
 from projects.parameters import SafetyParameters
 from projects.parts import load_barrier, load_policy
 from projects.running import EntryPoint, Outcome, Stage, run_stage
@@ -32,7 +34,8 @@ def work(stage: Stage) -> Outcome:
     stage.run.log_text(curriculum.model_dump_json(indent=1), "curriculum.json")
     stage.run.tag(curriculum=curriculum.name)
     barrier = load_barrier(stage)
-    result = train_safety(stage.system, settings, load_policy(stage), barrier.params, barrier.margin, stage.recorder)
+    recorder = Together((stage.recorder, FlightPictures(stage.run, stage.system)))
+    result = train_safety(stage.system, settings, load_policy(stage), barrier.params, barrier.margin, recorder)
     figures = {**result.report, "margin": result.margin}
     stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))

@@ -25,7 +25,8 @@ from drone_cbf.rollout import ControllerParams, Trajectory
 class RecordedFlights:
     """Flights with a leading axis."""
 
-    scenario: SceneName
+    scenario: str
+    """What the flights are called in pictures."""
     noise: float
     filtered: bool
     scenes: Scene

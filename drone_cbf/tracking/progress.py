@@ -115,6 +115,9 @@ class ProgressRecorder:
     def restore(self, tree: Tree) -> Tree:
         return tree
 
+    def flights(self, step: int, measured: Any, noise: float) -> None:
+        """Nothing to show."""
+
     def event(self, step: int, text: str) -> None:
         self._console.print(f"step {step}: {text}", highlight=False, markup=False, soft_wrap=True)
 

@@ -21,6 +21,7 @@ class Listener(Protocol):
     def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
     def progress(self, step: int, tree: Any) -> None: ...
     def restore(self, tree: Tree) -> Tree: ...
+    def flights(self, step: int, measured: Any, noise: float) -> None: ...
     def event(self, step: int, text: str) -> None: ...
 
 
@@ -52,6 +53,9 @@ class MlflowRecorder:
         if name is None:
             return tree
         return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
+
+    def flights(self, step: int, measured: Any, noise: float) -> None:
+        """Nothing to store: drawing is not for this package."""
 
     def event(self, step: int, text: str) -> None:
         if (step, text) in self.events:  # a repeated step of a resumed run
@@ -91,6 +95,10 @@ class Together:
         for listener in self._listeners:
             tree = listener.restore(tree)
         return tree
+
+    def flights(self, step: int, measured: Any, noise: float) -> None:
+        for listener in self._listeners:
+            listener.flights(step, measured, noise)
 
     def event(self, step: int, text: str) -> None:
         for listener in self._listeners:

@@ -20,7 +20,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_param
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.checks import check_finite
-from drone_cbf.training.flights import make_flight_measure, report_key
+from drone_cbf.training.flights import make_flight_measure, report_key, sees_plainly
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import EfficiencySettings
@@ -57,7 +57,8 @@ def make_efficiency_update(
     system: SystemConfig, settings: EfficiencySettings, optimiser: optax.GradientTransformation
 ) -> Callable[[EfficiencyState, jax.Array], tuple[EfficiencyState, dict[str, Scalar]]]:
     """Function (state, root key) -> (state, figures): one update on a fresh batch of scenes."""
-    rollout = make_rollout(system, make_unfiltered_controller(system), settings.horizon, rematerialise=True)
+    controller = make_unfiltered_controller(system)
+    rollout = make_rollout(sees_plainly(system), controller, settings.horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=False)
     sample = make_batch_sampler(system, settings.scenes, settings.batch)
 
@@ -118,4 +119,4 @@ def measure_policy(
     """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
     fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
     measure = make_flight_measure(system, fly, settings.scenes, REPORT_FLIGHTS)
-    return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)))
+    return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

@@ -22,6 +22,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.curriculum import Stage
+from drone_cbf.training.flights import sees_plainly
 from drone_cbf.training.pretraining import make_sampled_batch
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.sobolev import make_sobolev_loss
@@ -65,7 +66,8 @@ def make_safety_loss(
 
     Times the batch, so that ``physics.gradient_limit`` means the same for every batch size.
     """
-    rollout = make_rollout(system, make_filtered_controller(system), horizon, rematerialise=True)
+    flown = sees_plainly(system)
+    rollout = make_rollout(flown, make_filtered_controller(flown), horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=True)
     barrier_loss = make_sobolev_loss(system)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)

@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 
+from drone_cbf.training.flights import Measured
+
 Tree = TypeVar("Tree")
 
 
@@ -29,12 +31,29 @@ class Recorder(Protocol):
     def restore(self, tree: Tree) -> Tree:
         """The latest state given to ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree`` itself."""
 
+    def flights(self, step: int, measured: Measured, noise: float) -> None:
+        """A few of the filtered flights with observation noise ``noise`` [m] that a measurement flew, for pictures."""
+
     def event(self, step: int, text: str) -> None:
         """Something a reader of the run should know: a stage boundary, an unmet threshold."""
 
 
+class SilentRecorder:
+    """Hears everything and keeps nothing: to build on."""
+
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None: ...
+    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
+    def progress(self, step: int, tree: Any) -> None: ...
+    def flights(self, step: int, measured: Measured, noise: float) -> None: ...
+    def event(self, step: int, text: str) -> None: ...
+
+    def restore(self, tree: Tree) -> Tree:
+        return tree
+
+
 @dataclass
-class ListRecorder:
+class ListRecorder(SilentRecorder):
     """Keeps everything in memory: for tests and notebooks."""
 
     phases: list[tuple[str, int]] = field(default_factory=list)

@@ -33,6 +33,8 @@ from drone_cbf.training.settings import SafetySettings
 
 STAGE_FLIGHTS = 256
 """Flights that measure a stage at its end."""
+SHOWN_FLIGHTS = 3
+"""Of these, the ones that a picture shows: one of each family, where there are three."""
 CALIBRATION_FLIGHTS = 256
 """Held-out flights behind the final margin."""
 
@@ -183,8 +185,9 @@ class _Trainer:
         if stage.horizon not in self.measures:
             fly = self.flyer(stage.horizon)
             self.measures[stage.horizon] = make_flight_measure(self.system, fly, self.settings.scenes, STAGE_FLIGHTS)
-        flights = self.measures[stage.horizon](controller, stage.noise, stage.augment, report_key(self.root, 10 + index))
-        self.report = report = flight_report(flights)
+        measured = self.measures[stage.horizon](controller, stage.noise, stage.augment, report_key(self.root, 10 + index))
+        self.report = report = flight_report(measured.flown.metrics)
+        self.recorder.flights(int(state.step) - 1, measured.some(SHOWN_FLIGHTS), stage.noise)
         self.recorder.metrics(int(state.step) - 1, {f"eval/{name}": value for name, value in report.items()})
         missed = []
         if report["success_rate"] < stage.success_threshold:

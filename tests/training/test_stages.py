@@ -23,7 +23,7 @@ SCENES = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4)
 SYSTEM = small_system(scene=SCENES)
 FAMILIES = ("random_cloud",)
 HORIZON, BATCH = 8, 3
-NODES = ("relative_position", "relative_velocity", "mask")
+NODES = ("relative_position", "relative_velocity", "mask", "spread")
 
 
 @functools.cache
