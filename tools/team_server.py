@@ -12,6 +12,7 @@ import os
 import pwd
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,13 @@ from tools.servers import free_port, mlflow_server, running
 ADMIN = "admin"
 DATABASES = ("mlflow", "mlflow_auth")
 """Runs and models; users and permissions."""
+AUTH_INI = f"""\
+[mlflow]
+default_permission = EDIT
+database_uri = {{database}}
+admin_username = {ADMIN}
+auth_cache_ttl_seconds = 60
+"""
 SYSTEM_USER = "postgres"
 """Who runs PostgreSQL where this script is run by root."""
 
@@ -113,7 +121,7 @@ def _mlflow(folder: Path, database: str, port: int) -> Iterator[TeamServer]:
     folder.mkdir(mode=0o700)
     runs, users = (f"{database}/{name}" for name in DATABASES)
     settings = folder / "auth.ini"
-    settings.write_text(f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = {users}\nadmin_username = {ADMIN}\n")
+    settings.write_text(AUTH_INI.format(database=users))
     password = secrets.token_urlsafe(16)
     environment = {
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
@@ -136,6 +144,7 @@ def _call(command: Sequence[str], settings: Mapping[str, str] | None = None) -> 
 
 def main(arguments: Sequence[str]) -> None:
     port = int(arguments[0]) if arguments else None
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the servers are ended then, too
     print("Starting PostgreSQL and the MLflow server", file=sys.stderr)
     with team_server(port) as server:
         print("\n".join(f"export {name}={text}" for name, text in server.environment().items()))

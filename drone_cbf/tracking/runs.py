@@ -210,10 +210,16 @@ def _start(system_metrics: bool) -> mlflow.ActiveRun:
         prepare_store()
         return mlflow.start_run(experiment_id=_experiment(), log_system_metrics=wanted)
     except MlflowException as error:
-        store = mlflow.get_tracking_uri()
         raise DroneCbfError(
-            f"no run can be started in {store}: {one_line(error)}; check MLFLOW_TRACKING_URI"
+            f"no run can be started in {mlflow.get_tracking_uri()}: {_refusal(error)}"
         ) from error
+
+
+def _refusal(error: MlflowException) -> str:
+    """Why the store refuses, and what to check."""
+    if error.get_http_status_code() == 401 or "error code 401" in str(error):
+        return "user name or password is wrong or missing; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return f"{one_line(error)}; check MLFLOW_TRACKING_URI"
 
 
 def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:

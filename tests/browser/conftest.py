@@ -22,8 +22,8 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-SIZE = {"width": 1280, "height": 800}
-PATIENCE = 20_000.0
+SIZE = {"width": 1200, "height": 720}
+PATIENCE = 60_000.0
 """Longest wait for anything to appear [ms]."""
 
 

@@ -87,10 +87,9 @@ def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifact
     image.wait_for()
     page.wait_for_function("image => image.naturalWidth > 100", arg=image.element_handle())
     picture("artifacts")
-    visit(page, ui.page_of("evaluate", "/artifacts/figures/viewer.html"))
-    page.locator("iframe").first.wait_for()
-    frame = page.frame_locator("iframe").first
-    frame.locator("body").wait_for()
+    page.get_by_text("viewer.html").click()
+    page.frame_locator("iframe").first.locator("canvas, svg").first.wait_for(state="attached")
+    picture("viewer")
 
 
 def test_a_stage_names_the_scenes_that_it_used(ui: Ui, page: Page) -> None:

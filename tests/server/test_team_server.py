@@ -75,6 +75,27 @@ def test_artifacts_go_through_the_server(folder: Path, server: TeamServer) -> No
     assert "figures" in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
 
 
+LENIENT = "gates:\n  - {metric: eval/collision_rate, at_most: 1.0}\n"
+"""A policy that has seen three batches passes no real gate."""
+
+
+def test_the_evaluated_policy_is_registered_promoted_through_the_gate_and_loaded_from_the_server(
+    folder: Path, server: TeamServer, colleague: dict[str, str], tmp_path: Path
+) -> None:
+    trained = stored_runs(server.uri)["safety"].info.run_id
+    registered = mlflow_run(tmp_path, "register", {"run": trained}, colleague)
+    assert registered.returncode == 0, registered.stdout + registered.stderr
+    refused = mlflow_run(tmp_path, "gate", {"run": trained, "promote": "true"}, colleague)
+    assert refused.returncode != 0 and "does not pass" in refused.stderr
+    gates = tmp_path / "lenient.yaml"
+    gates.write_text(LENIENT)
+    passed = mlflow_run(tmp_path, "gate", {"run": trained, "promote": "true", "gates": str(gates)}, colleague)
+    assert passed.returncode == 0, passed.stdout + passed.stderr
+    assert MlflowClient().get_model_version_by_alias("drone-policy", "champion").tags["drone_cbf.training_run"] == trained
+    files = mlflow.artifacts.download_artifacts("models:/drone-policy@champion", dst_path=str(tmp_path / "model"))
+    assert (Path(files) / "MLmodel").is_file()
+
+
 @pytest.mark.parametrize("password", ["wrong", ""])
 def test_a_wrong_password_is_one_clear_line_before_any_work(
     tmp_path: Path, server: TeamServer, password: str
