@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.arrays import tree_all_finite, tree_norm
-from drone_cbf.config import PhysicsConfig
+from drone_cbf.config import PhysicsConfig, SensorConfig
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
@@ -199,13 +199,23 @@ def test_rematerialising_changes_no_gradient(world):
     assert float(tree_norm(jax.tree.map(jnp.subtract, *gradients))) < 1e-3 * size
 
 
-def test_the_gradient_of_a_flight_is_that_of_central_differences():
-    """With gradient shaping off; along goal and start, in float32, so with a step far above rounding."""
+EXPECTED_RADIUS = SensorConfig().surface_radius
+
+
+@pytest.mark.parametrize(
+    ("surfaces", "radius", "heights"), [("raw", 0.3, (0.0, 0.2)), ("tracked", EXPECTED_RADIUS, (0.5, -0.4))]
+)
+def test_the_gradient_of_a_flight_is_that_of_central_differences(surfaces, radius, heights):
+    """With gradient shaping off; along goal and start, in float32, so with a step far above rounding.
+
+    Fitted surfaces are constants to differentiation. Nothing is missing where the fit is right from the first reading:
+    of the expected radius, and away from the drone's height, where a ball cannot be told from an upright cylinder.
+    """
     physics = PhysicsConfig(delay=0.05, gradient_decay=0.0, gradient_limit=1e6)
-    system = small_system(physics=physics)
+    system = small_system(physics=physics, sensor=SensorConfig(surfaces=surfaces))
     params = controller_params(system, jax.tree.map(lambda x: 0.3 * x, random_policy(system)))
     rollout = make_rollout(system, make_unfiltered_controller(system), 10)
-    base = scene_of(capsules([[1.0, 0.6, 0.0], [2.0, -1.0, 0.2]], 0.3))
+    base = scene_of(capsules([[1.0, 0.6, heights[0]], [2.0, -1.0, heights[1]]], radius))
 
     def end(goal, start):
         flight = rollout(params, base.replace(goal=goal, start=start), jnp.float32(0.0), jax.random.key(0))
