@@ -28,8 +28,7 @@ class Estimate:
     bias: Vector
     """Acceleration that the model does not explain, mostly wind [m/s^2]."""
     covariance: Float[Array, "3 3"]
-    """Of the errors in position, velocity and bias along any one axis (the axes are alike) [m, m/s, m/s^2]; only
-    ``kalman`` keeps it."""
+    """Of the errors in position, velocity and bias along any one axis (the axes are alike) [m, m/s, m/s^2]."""
 
 
 Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
@@ -49,7 +48,7 @@ def first_estimate(observation: OwnMotion, drone: DroneState, noise: Scalar, con
 
 
 def position_spread(estimate: Estimate, ahead: Scalar) -> Scalar:
-    """Standard deviation along any axis of the position ``ahead`` [s] from now [m]; zero without ``kalman``."""
+    """Standard deviation along any axis of the position ``ahead`` [s] from now [m]."""
     reach = jnp.stack([jnp.ones_like(ahead), ahead, 0.5 * ahead**2])
     return jnp.sqrt(jnp.maximum(reach @ estimate.covariance @ reach, 0.0))
 
@@ -86,7 +85,7 @@ def make_correction(config: SensorConfig, time_step: float) -> Correction:
     gains = jnp.array([[gain, 0.0], [0.0, gain], [0.0, bias_gain / time_step]], jnp.float32)
 
     def correct(predicted: Estimate, observation: OwnMotion, noise: Scalar) -> Estimate:
-        return _moved(predicted, observation, gains)
+        return _corrected(predicted, observation, gains, noise)
 
     return correct
 
@@ -97,18 +96,23 @@ def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar
     variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
     position, velocity, both = covariance[0, 0] + variance, covariance[1, 1] + variance, covariance[0, 1]
     inverse = jnp.array([[velocity, -both], [-both, position]]) / (position * velocity - both**2)
-    gains = covariance[:, :2] @ inverse
-    corrected = _moved(predicted, observation, gains)
-    left = covariance - gains @ covariance[:2, :]
-    return corrected.replace(covariance=0.5 * (left + left.T))
+    return _corrected(predicted, observation, covariance[:, :2] @ inverse, noise)
 
 
-def _moved(predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"]) -> Estimate:
-    """The estimate moved by ``gains`` times the surprises in position and velocity."""
+def _corrected(
+    predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"], noise: Scalar
+) -> Estimate:
+    """The estimate moved by ``gains`` times the surprises in position and velocity.
+
+    The covariance is right for every gain, Kalman's or not (Joseph's form), and stays positive in float32.
+    """
     drone = predicted.drone
     surprise = jnp.stack([observation.position - drone.position, observation.velocity - drone.velocity])
     change = gains @ surprise
-    return predicted.replace(
+    kept = jnp.eye(3).at[:, :2].add(-gains)
+    variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
+    return Estimate(
         drone=drone.replace(position=drone.position + change[0], velocity=drone.velocity + change[1]),
         bias=predicted.bias + change[2],
+        covariance=kept @ predicted.covariance @ kept.T + variance * gains @ gains.T,
     )

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import solve_discrete_are, solve_discrete_lyapunov
 
 from drone_cbf.config import PhysicsConfig, SensorConfig
-from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, predict
+from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
 from drone_cbf.perception.sensors import OwnMotion, draw_noise, observe_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -193,3 +193,21 @@ def test_a_kalman_update_is_linear_in_the_observation_and_one_drone_of_a_batch_i
 def test_the_first_reading_counts_once():
     _, estimates = flown(STILL, KALMAN, (0.0, 0.0, 0.0), jnp.float32(LEVEL), 1)
     np.testing.assert_allclose(jnp.diag(estimates.covariance[0, 0])[:2], LEVEL**2, rtol=0.02)
+
+
+@pytest.mark.parametrize(("estimator", "gain", "bias_gain"), [("raw", 1.0, 0.0), ("predictor_corrector", 0.3, 0.05)])
+def test_an_estimator_with_a_constant_gain_knows_its_own_errors_and_they_do_not_grow(estimator, gain, bias_gain):
+    """They widen the filter's row: a covariance that only ever grew would ground every drone."""
+    sensor = SensorConfig(estimator=estimator, gain=gain, bias_gain=bias_gain, bias_spread=0.0, bias_drift=0.0)
+    _, estimates = flown(STILL, sensor, (0.0, 0.0, 0.0), jnp.float32(LEVEL), STEPS)
+    expected = stationary_covariance(gain, bias_gain)
+    size = expected.shape[0]
+    np.testing.assert_allclose(estimates.covariance[0, -1, :size, :size], expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["raw", "predictor_corrector", "kalman"])
+def test_the_position_is_known_better_than_the_sensor_or_as_well_at_the_end_of_a_flight(estimator):
+    _, estimates = flown(STILL, SensorConfig(estimator=estimator), (0.0, 0.0, 0.0), jnp.float32(LEVEL), STEPS)
+    last = jax.tree.map(lambda leaf: leaf[0, -1], estimates)
+    assert 0.0 < position_spread(last, jnp.float32(0.0)) <= LEVEL * (1.0 + 1e-3)
+    assert position_spread(last, jnp.float32(0.13)) < 1.1 * LEVEL
