@@ -52,7 +52,8 @@ def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneSta
     zero = jnp.zeros(3)
     exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
     model = nominal_params(SYSTEM.physics)
-    believed = first_estimate(OwnMotion(position=drone.position, velocity=drone.velocity), drone).drone
+    observation = OwnMotion(position=drone.position, velocity=drone.velocity)
+    believed = first_estimate(observation, drone, jnp.float32(0.0), SYSTEM.sensor).drone
     motion = acting_motion(believed, model, SYSTEM.physics.time_step)
     surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor)
     graph = graph_at(motion, surfaces, goal, model, SYSTEM.sensor)
