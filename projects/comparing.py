@@ -30,6 +30,7 @@ from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.links import compare_page, run_page
 from drone_cbf.tracking.runs import flatten, ui_address
 from drone_cbf.tracking.selection import Evaluated
+from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.digests import NOT_COUNTED
 from projects.running import Stage
 
@@ -152,7 +153,7 @@ def _told_apart(records: Sequence[Record], names: Mapping[str, str]) -> dict[str
     contents: dict[str, set[str]] = {}
     digests = {}
     for record in records:
-        content = artifact(record.run_id, "curriculum.json") if record.curriculum else None
+        content = artifact(record.run_id, CURRICULUM_FILE) if record.curriculum else None
         digests[record.run_id] = hashlib.sha256(content).hexdigest()[:6] if content else ""
         contents.setdefault(names[record.run_id], set()).add(digests[record.run_id])
     return {

@@ -11,6 +11,7 @@ from typing import Any
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.lineage import load_artifact, resolve_parent
+from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.arguments import build_system, parse
 from projects.curriculum_files import load_curriculum
 from projects.parameters import EfficiencyParameters, EvaluateParameters, PretrainParameters, SafetyParameters
@@ -24,7 +25,6 @@ PARAMETERS: dict[str, type[Section]] = {
 }
 NOT_REPEATED = ("resume_run",)
 """Parameters that say how a run came about, not what it computes."""
-CURRICULUM_FILE = "curriculum.json"
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def run_stage(entry: EntryPoint, work: Work, argv: Sequence[str] | None = None) 
 
 def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
     given = parse(entry.name, entry.parameters, arguments, entry.system)
-    if getattr(given.parameters, "resume_run", ""):
+    resumed = bool(getattr(given.parameters, "resume_run", ""))
+    if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
     parameters = given.parameters
     named = entry.parents and parameters.parent_run  # a suite may do without
@@ -130,7 +131,8 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
         run.tag(parent_run=parent.run_id)
     config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
     run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
-    run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
+    if not resumed:  # it has its digest, with the curriculum of its beginning
+        run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
     run.name(run_name(entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from drone_cbf.reporting.curves import calibration_figure, training_curves
+from drone_cbf.tracking.histories import artifact
 from drone_cbf.tracking.recorder import Together
+from drone_cbf.tracking.tags import CURRICULUM_FILE
+from drone_cbf.training.curriculum import Curriculum, parse_curriculum
 from drone_cbf.training.safety import train_safety
 from drone_cbf.training.settings import SafetySettings
 from projects.curriculum_files import load_curriculum
@@ -27,11 +31,19 @@ CURVES = {
 }
 
 
+def curriculum_of(stage: Stage) -> Curriculum:
+    """The curriculum that the run has stored, if it is gone on with: its file may have changed since."""
+    stored = artifact(stage.run.run_id, CURRICULUM_FILE)
+    if stored is None:
+        return load_curriculum(stage.parameters.curriculum)
+    return parse_curriculum(json.loads(stored), f"{CURRICULUM_FILE} of run {stage.run.run_id}")
+
+
 def work(stage: Stage) -> Outcome:
-    curriculum = load_curriculum(stage.parameters.curriculum)
+    curriculum = curriculum_of(stage)
     own = {name: getattr(stage.parameters, name) for name in SafetySettings.model_fields if name != "curriculum"}
     settings = SafetySettings(curriculum=curriculum, **own)
-    stage.run.log_text(curriculum.model_dump_json(indent=1), "curriculum.json")
+    stage.run.log_text(curriculum.model_dump_json(indent=1), CURRICULUM_FILE)
     stage.run.tag(curriculum=curriculum.name)
     barrier = load_barrier(stage)
     recorder = Together((stage.recorder, FlightPictures(stage.run, stage.system)))

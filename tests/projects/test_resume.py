@@ -5,12 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 
 from drone_cbf.tracking.resuming import progress_names
+from drone_cbf.tracking.runs import stage_run
+from drone_cbf.tracking.tags import CURRICULUM_FILE
+from projects import safety
 from projects.running import run_stage
 from tests.projects.small_pipeline import SMALL, mlflow_run
 from tests.projects.toy_stage import TOY, work
@@ -68,3 +72,14 @@ def test_a_safety_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path: Pat
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "| identical |" in result.stdout
+
+
+def test_an_interrupted_safety_run_keeps_the_curriculum_of_its_beginning(experiment: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: today\nstages: [{name: only, steps: 9}]\n")
+    with stage_run("safety", ROOT) as run:
+        stage = SimpleNamespace(run=run, parameters=SimpleNamespace(curriculum=str(file)))
+        assert safety.curriculum_of(stage).name == "today", "a new run stores nothing before"
+        run.log_text('{"name": "then", "stages": [{"name": "only", "steps": 2}]}', CURRICULUM_FILE)
+        kept = safety.curriculum_of(stage)
+    assert (kept.name, kept.total_steps) == ("then", 2)
