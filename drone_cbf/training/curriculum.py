@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from drone_cbf.config import Fraction, Section
 from drone_cbf.errors import ConfigError
+from drone_cbf.training.mechanisms import Learning, LossName, Monitor, Weight
 
 
 class Stage(Section):
@@ -29,6 +30,8 @@ class Stage(Section):
     """Smallest success rate, measured under this stage's own conditions at its end."""
     violation_threshold: float = Field(1e6, ge=0.0)
     """Largest 99.9 % quantile of the CBF violation [m/s], likewise."""
+    weights: dict[LossName, Weight] = {}
+    """Weights of the losses in this stage, where they differ from the curriculum's."""
 
 
 class Curriculum(Section):
@@ -38,6 +41,12 @@ class Curriculum(Section):
     """What runs are compared by."""
     description: str = ""
     """One line for the reader of a run."""
+    system: dict[str, bool | int | float | str] = {}
+    """Settings of the system that this curriculum is about, by dotted name: ``barrier.kind: distance_hocbf``."""
+    learning: Learning = Learning()
+    """How the networks learn."""
+    monitor: Monitor = Monitor()
+    """How training is watched."""
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
     """At least one."""
 
