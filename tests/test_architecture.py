@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "config", "arrays", "devices"}
+BASE = {"errors", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "arrays": {"errors", "config"},
+    "draws": set(),
     "devices": set(),
     "physics": BASE,
     "perception": BASE | {"physics"},
