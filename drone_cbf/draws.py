@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-HALF_STEP = 2.0**-25
-"""Half the smallest difference of two uniform draws in [0.5, 1): keeps the normal quantile finite at zero."""
+LARGEST = 1.0 - 2.0**-24
+"""The float32 before one: keeps the normal quantile finite at both ends."""
 
 
 def uniform_draws(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, Array]:
@@ -36,7 +36,7 @@ def between(draw: Float[Array, "*shape"], low: float | Array, high: float | Arra
 
 def standard_normal(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Standard normal from uniform in [0, 1), by the quantile function; at most 5.4 in magnitude."""
-    return math.sqrt(2.0) * jax.scipy.special.erfinv(2.0 * jnp.minimum(draw + HALF_STEP, 1.0 - HALF_STEP) - 1.0)
+    return math.sqrt(2.0) * jax.scipy.special.erfinv(jnp.clip(2.0 * draw - 1.0, -LARGEST, LARGEST))
 
 
 def standard_exponential(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
