@@ -71,10 +71,10 @@ def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Arra
 
 
 def _ring(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
-    slot = jnp.arange(config.obstacles)
+    slot = jnp.arange(config.obstacles, dtype=jnp.float32)
     angle = 2.0 * jnp.pi * slot / config.ring_obstacles
     centre = config.ring_radius * jnp.stack([jnp.cos(angle), jnp.sin(angle), 0.0 * angle], -1)
-    radius = jnp.full(config.obstacles, config.ring_sphere_radius)
+    radius = jnp.full(config.obstacles, config.ring_sphere_radius, jnp.float32)
     draw = uniform_draws(key, starts=(CANDIDATES, 3), goals=(CANDIDATES, 3))
     return _box_flight(draw, goals, config, _spheres(centre, radius, slot < config.ring_obstacles))
 
@@ -127,7 +127,7 @@ def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
     obstacles = Obstacles(
         centre=jnp.concatenate([centre, jnp.zeros((config.obstacles, 1))], -1),
         radius=between(draw["radius"], *config.forest_radius),
-        half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT),
+        half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT, jnp.float32),
         velocity=jnp.zeros((config.obstacles, 3)),
         active=slot < rows * columns,
     )
