@@ -1,7 +1,7 @@
 """Drones that differ from the one a controller knows: mass, drag and lag drawn at random, in stronger wind.
 
-What a policy meets when it leaves the simulator it was trained in (domain randomisation, Tobin et al. 2017), here to measure
-how much of that it bears. The ranges are those of a payload, a changed airframe and worn rotors.
+What a policy meets when it leaves the simulator it was trained in (domain randomisation, Tobin et al. 2017), here to
+measure how much of that it bears. The ranges are those of a payload, a changed airframe and worn rotors.
 """
 
 from __future__ import annotations
@@ -34,15 +34,12 @@ def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:
     )
 
 
-def with_random_drones(scenes: Scene, config: PhysicsConfig, key: jax.Array) -> Scene:
-    """``scenes`` (leading axis), each with a drone of its own and stronger wind."""
-    keys = jax.random.split(key, scenes.start.shape[0])
-    drones = jax.vmap(random_drone, in_axes=(None, 0))(nominal_params(config), keys)
-    return scenes.replace(drone=drones, wind=WIND * scenes.wind, gust=WIND * scenes.gust)
+def with_random_drone(scene: Scene, config: PhysicsConfig, key: jax.Array) -> Scene:
+    """The scene with a drone drawn around the configured one, and stronger wind."""
+    drone = random_drone(nominal_params(config), key)
+    return scene.replace(drone=drone, wind=WIND * scene.wind, gust=WIND * scene.gust)
 
 
-def with_nominal_drones(scenes: Scene, config: PhysicsConfig) -> Scene:
-    """``scenes`` (leading axis) with the configured drone spelt out: the same shapes as with random ones."""
-    count = scenes.start.shape[0]
-    drones = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), nominal_params(config))
-    return scenes.replace(drone=drones)
+def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
+    """The scene with the configured drone spelt out: the same shapes as with a random one."""
+    return scene.replace(drone=nominal_params(config))

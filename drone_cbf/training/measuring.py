@@ -7,7 +7,7 @@ import jax
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown, Flyer, make_flyer
 from drone_cbf.objectives.summaries import flight_report
-from drone_cbf.physics.randomisation import with_nominal_drones
+from drone_cbf.physics.randomisation import with_nominal_drone
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams
 from drone_cbf.training.curriculum import Stage
@@ -49,7 +49,9 @@ class StageMeasures:
         key = report_key(self._root, FIRST_STAGE + index)
         return self._measures[kind](controller, stage.noise, stage.augment, key)
 
-    def reports(self, controller: ControllerParams, index: int, stage: Stage) -> tuple[dict[str, float], dict[str, float]]:
+    def reports(
+        self, controller: ControllerParams, index: int, stage: Stage
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """What the monitor measures, and the same with random drones: none where no such flights are wanted."""
         monitor = self._settings.curriculum.monitor
         report = flight_report(self.fly(controller, index, stage, monitor.flights).flown.metrics)
@@ -64,10 +66,10 @@ class StageMeasures:
 
 def naming_drones(fly: Flyer, system: SystemConfig) -> Flyer:
     """The flyer for scenes with or without a drone of their own, in one compiled program."""
+    name = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))
 
     def flown(params: ControllerParams, scenes: Scene, noise: jax.Array, keys: jax.Array) -> Flown:
-        named = with_nominal_drones(scenes, system.physics) if scenes.drone is None else scenes
-        return fly(params, named, noise, keys)
+        return fly(params, scenes if scenes.drone is not None else name(scenes), noise, keys)
 
     return flown
 

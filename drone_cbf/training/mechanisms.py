@@ -70,7 +70,7 @@ class Monitor(Section):
     patience: int = Field(2, ge=0, le=1000)
     """Failed measurements in a row that are borne; one more rolls back to the best state."""
     blend_backoff: float = Field(0.5, ge=0.0, le=1.0)
-    """Factor on the blend at each roll-back, towards the analytic barrier; each measurement that passes takes one back."""
+    """Factor on the blend at each roll-back, towards the analytic barrier; each pass takes one back."""
     penalty_boost: float = Field(2.0, ge=1.0, le=100.0)
     """Factor on the weights of slack, collision and fallback at each roll-back, taken back likewise."""
     penalty_limit: float = Field(16.0, ge=1.0, le=1e6)

@@ -1,9 +1,9 @@
 """What follows from regular measurements during training: failures are counted, the best state is kept, a run that has
 gone wrong returns to it, more cautiously.
 
-Two counts say how cautious training is. ``backoffs`` rises with every roll-back and falls with every measurement that passes:
-the blend leans towards the analytic barrier and the penalties grow, until both are at the stage's own again. ``rollbacks`` only
-rises: a learning rate that has led astray once would do so again.
+Two counts say how cautious training is. ``backoffs`` rises with every roll-back and falls with every measurement that
+passes: the blend leans towards the analytic barrier and the penalties grow, until both are at the stage's own again.
+``rollbacks`` only rises: a learning rate that has led astray once would do so again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Best:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Larger is better: meets the thresholds, nearer to the stage's own conditions, more success, less violation."""
+        """Larger is better: meets the thresholds, nearer to the stage's conditions, more success, less violation."""
         return (self.passed, -self.backoffs, self.success, -self.violation)
 
 
@@ -59,7 +59,7 @@ def start_watch(state: SafetyState) -> Watch:
 
 
 def scales_of(watch: Watch, config: Monitor) -> Scales:
-    """Factors in force: ``blend_backoff^backoffs``, ``penalty_boost^backoffs`` up to its limit, ``rate_backoff^rollbacks``."""
+    """Factors in force: powers of ``blend_backoff`` and ``penalty_boost`` (limited), and of ``rate_backoff``."""
     return Scales(
         blend=config.blend_backoff**watch.backoffs,
         penalty=min(config.penalty_boost**watch.backoffs, config.penalty_limit),

@@ -91,8 +91,8 @@ def train_safety(
 ) -> SafetyResult:
     """Train both networks through the curriculum, then calibrate the barrier anew.
 
-    A stage that misses its thresholds at its end goes on from its best state, if that met them; else it is trained half its
-    steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
+    A stage that misses its thresholds at its end goes on from its best state, if that met them; else it is trained half
+    its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
 
     Raises:
         TrainingError: a loss or a gradient became non-finite and no monitor rolls back, the monitor gave up, or a stage
@@ -149,7 +149,7 @@ class _Trainer:
         return self.settings.curriculum.total_steps + course.added
 
     def advance(self, progress: Progress) -> Progress:
-        """One update with what the monitor makes of it, or at the end of a stage its measurement and the step to the next."""
+        """One update and what the monitor makes of it, or at the end of a stage its gate."""
         course, watch = progress.course, progress.watch
         stage = self.settings.curriculum.stages[course.stage]
         if watch and watch.stage != course.stage:
@@ -193,7 +193,7 @@ class _Trainer:
         return state, watch
 
     def _end_stage(self, progress: Progress, stage: Stage) -> Progress:
-        """The stage's gate: measured under its own conditions, whatever was backed off; then on, longer, or no further."""
+        """Through the gate to the next stage, or longer, or no further."""
         course, watch = progress.course, progress.watch
         state, missed = self._gate(progress, stage)
         if missed and course.extensions < self.monitor.extensions:
@@ -209,7 +209,10 @@ class _Trainer:
         return Progress(state, Course(stage=course.stage + 1, added=course.added), watch)
 
     def _gate(self, progress: Progress, stage: Stage) -> tuple[SafetyState, str]:
-        """The state that leaves the stage, and what it misses: the last one, or a better one that misses nothing."""
+        """The state that leaves the stage, and what it misses: the last one, or the best if that misses nothing.
+
+        Measured under the stage's own conditions, whatever was backed off.
+        """
         state, index = progress.state, progress.course.stage
         measured = self._fly(state, index, stage)
         missed = missed_thresholds(flight_report(measured.flown.metrics), stage)

@@ -17,7 +17,16 @@ from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.joint_update import SafetyState
 from drone_cbf.training.measuring import StageMeasures, prefixed
 from drone_cbf.training.mechanisms import Monitor
-from drone_cbf.training.monitor import Best, Watch, entered, measured, missed_thresholds, observed, rolled_back, scales_of
+from drone_cbf.training.monitor import (
+    Best,
+    Watch,
+    entered,
+    measured,
+    missed_thresholds,
+    observed,
+    rolled_back,
+    scales_of,
+)
 from drone_cbf.training.recorder import Recorder
 
 ControllerOf = Callable[[SafetyState, float], ControllerParams]
@@ -71,8 +80,8 @@ class Watcher:
         step, best = int(state.step), watch.best
         if watch.rollbacks >= self._config.rollbacks:
             raise TrainingError(
-                f"stage {stage.name} at step {step}: {reason}, after {watch.rollbacks} roll-backs; lower the learning rate, "
-                "ask less of the stage (success_threshold, violation_threshold), or raise monitor.rollbacks"
+                f"stage {stage.name} at step {step}: {reason}, after {watch.rollbacks} roll-backs; lower the learning "
+                "rate, ask less of the stage (success_threshold, violation_threshold), or raise monitor.rollbacks"
             )
         watch = rolled_back(watch)
         scales = self.scales(watch)
