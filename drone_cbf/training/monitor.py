@@ -95,8 +95,12 @@ def entered(watch: Watch, first: Best, stage: int) -> Watch:
 
 
 def observed(watch: Watch, found: Best) -> Watch:
-    """After a measurement: failures are counted, a pass takes back one back-off, the better state is kept."""
-    best = found if found.rank > watch.best.rank else watch.best
+    """After a measurement: failures are counted, a pass takes back one back-off, the better state is kept.
+
+    Of two that are equal the later has learned more if it passes; if not, it may be what has gone wrong.
+    """
+    better = found.rank > watch.best.rank or (found.passed and found.rank == watch.best.rank)
+    best = found if better else watch.best
     if found.passed:
         return watch.replace(best=best, failures=0, backoffs=max(watch.backoffs - 1, 0))
     return watch.replace(best=best, failures=watch.failures + 1)

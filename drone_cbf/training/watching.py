@@ -55,7 +55,9 @@ class Watcher:
         report, _ = self._reports(state, watch, index, stage)
         shown = {"entry_success": report["success_rate"], "entry_violation": report["violation_p999"]}
         self._recorder.metrics(int(state.step), prefixed("monitor", shown))
-        return entered(watch, measured(state, report, stage, watch.backoffs), index)
+        first = measured(state, report, stage, watch.backoffs)
+        self._keep(first, index)
+        return entered(watch, first, index)
 
     def look(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> tuple[SafetyState, Watch]:
         """Measure in the midst of a stage; beyond patience, roll back."""

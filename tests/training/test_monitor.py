@@ -122,7 +122,9 @@ def test_the_best_state_is_kept_and_the_entry_state_is_one():
     assert watch.best.state == "entry"
     watch = observed(watch, found(0.95, state="good"))
     watch = observed(watch, found(0.95, state="as good"))
-    assert watch.best.state == "good", "the earlier of two equals"
+    assert watch.best.state == "as good", "it has learned more"
+    hopeless = watch_of(found(0.0, math.nan, state="entry"))
+    assert observed(hopeless, found(0.0, math.nan, state="broken")).best.state == "entry"
     assert observed(watch, found(0.96, state="better")).best.state == "better"
     later = entered(watch, found(0.1, state="next"), 1)
     assert (later.best.state, later.stage, later.failures) == ("next", 1, 0)
