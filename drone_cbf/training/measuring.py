@@ -49,15 +49,13 @@ class StageMeasures:
         key = report_key(self._root, FIRST_STAGE + index)
         return self._measures[kind](controller, stage.noise, stage.augment, key)
 
-    def reports(
-        self, controller: ControllerParams, index: int, stage: Stage
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        """What the monitor measures, and the same with random drones: none where no such flights are wanted."""
-        monitor = self._settings.curriculum.monitor
-        report = flight_report(self.fly(controller, index, stage, monitor.flights).flown.metrics)
-        return report, self.robust_report(controller, index, stage)
+    def report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
+        """Figures of the monitor's flights."""
+        flights = self._settings.curriculum.monitor.flights
+        return flight_report(self.fly(controller, index, stage, flights).flown.metrics)
 
     def robust_report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
+        """The same with drones drawn at random; empty where the monitor wants none."""
         flights = self._settings.curriculum.monitor.robust_flights
         if not flights:
             return {}

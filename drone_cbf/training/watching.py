@@ -52,7 +52,7 @@ class Watcher:
 
     def enter(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> Watch:
         """A stage begins: how good is the state under its conditions? That is what later states have to beat."""
-        report, _ = self._reports(state, watch, index, stage)
+        report = self._measures.report(self._flown(state, watch, stage), index, stage)
         shown = {"entry_success": report["success_rate"], "entry_violation": report["violation_p999"]}
         self._recorder.metrics(int(state.step), prefixed("monitor", shown))
         first = measured(state, report, stage, watch.backoffs)
@@ -61,7 +61,9 @@ class Watcher:
 
     def look(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> tuple[SafetyState, Watch]:
         """Measure in the midst of a stage; beyond patience, roll back."""
-        report, robust = self._reports(state, watch, index, stage)
+        flown = self._flown(state, watch, stage)
+        report = self._measures.report(flown, index, stage)
+        robust = self._measures.robust_report(flown, index, stage)
         found = measured(state, report, stage, watch.backoffs)
         following = observed(watch, found)
         values = prefixed("eval", report) | prefixed("robust", robust)
@@ -103,11 +105,9 @@ class Watcher:
             factors = f"blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}"
             self._recorder.event(step, f"training ends backed off, and has not recovered: {factors}")
 
-    def _reports(
-        self, state: SafetyState, watch: Watch, index: int, stage: Stage
-    ) -> tuple[dict[str, float], dict[str, float]]:
-        blend = self.scales(watch).blend * stage.blend
-        return self._measures.reports(self._controller(state, blend), index, stage)
+    def _flown(self, state: SafetyState, watch: Watch, stage: Stage) -> ControllerParams:
+        """What is measured: the state under the blend in force."""
+        return self._controller(state, self.scales(watch).blend * stage.blend)
 
     def _keep(self, best: Best, index: int) -> None:
         tree = {"state": best.state, "margin": self._margin, "stage": jnp.int32(index)}

@@ -52,9 +52,8 @@ class ScriptedMeasures:
         report = {"success_rate": success, "violation_p999": violation}
         return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
 
-    def reports(self, controller, index, stage):
-        report = self.fly(controller, index, stage, self.monitor.flights).flown.metrics
-        return report, self.robust_report(controller, index, stage)
+    def report(self, controller, index, stage):
+        return self.fly(controller, index, stage, self.monitor.flights).flown.metrics
 
     def robust_report(self, controller, index, stage):
         return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
