@@ -24,9 +24,9 @@ from tests.perception.worlds import random_barrier, small_system
 from tests.training.test_stages import resting
 
 SYSTEM = small_system(
-    physics=PhysicsConfig(time_step=0.2),
+    physics=PhysicsConfig(time_step=0.2, gradient_decay=0.0),
     scene=SceneConfig(obstacles=1, cloud_obstacles=1, ring_obstacles=1, forest_wind=0.0),
-    sensor=SensorConfig(surfaces="raw", neighbours=1),
+    sensor=SensorConfig(surfaces="raw", estimator="raw", neighbours=1),
 )
 FLIGHTS = 12
 POLICY, BARRIER = {"gains": jnp.zeros(2)}, random_barrier(SYSTEM)
