@@ -30,7 +30,7 @@ SYSTEM = small_system(
 )
 FLIGHTS = 12
 POLICY, BARRIER = {"gains": jnp.zeros(2)}, random_barrier(SYSTEM)
-STAGE = Stage(name="only", steps=16, horizon=20, success_threshold=0.7)
+STAGE = Stage(name="only", steps=10, horizon=20, success_threshold=0.7)
 MONITOR = Monitor(every=2, flights=FLIGHTS, robust_flights=FLIGHTS, patience=1, rate_backoff=0.1)
 
 
@@ -95,8 +95,31 @@ def poisoned():
     return recorder, state
 
 
+def column(recorder, name):
+    return {int(row["step"]): row[name] for row in recorder.rows if name in row}
+
+
 def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back(poisoned):
+    recorder, state = poisoned
+    entry = column(recorder, "monitor/entry_success")[0]
+    success, rollbacks = column(recorder, "eval/success_rate"), column(recorder, "monitor/rollbacks")
+    assert entry >= STAGE.success_threshold > max(success[1], success[3]), "the first four updates ruin the policy"
+    assert rollbacks == {3: 1.0}, "patience 1 is exceeded at the second measurement, and once is enough"
+    (step, text), *others = recorder.events
+    assert step == 4 and not others
+    assert "failed 2 measurements in a row" in text and "below 0.7; rolled back to step 0" in text
+    rates = column(recorder, "adaptive/learning_rate_scale")
+    assert [rates[index] for index in (3, 4, 5)] == [1.0, MONITOR.rate_backoff, MONITOR.rate_backoff]
+    assert all(success[index] >= STAGE.success_threshold for index in success if index > 3), "it never falls again"
+    assert int(state.step) == STAGE.steps and jnp.all(jnp.isfinite(state.policy["gains"]))
+    assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
+
+
+def test_the_terms_of_a_loss_add_up_whatever_the_penalties(poisoned):
+    """The terms of every update add up, those of the one after the roll-back too."""
     recorder, _ = poisoned
-    for row in recorder.rows: print({k: round(v,3) for k,v in row.items() if k in ("step","eval/success_rate","robust/success_rate","monitor/entry_success","monitor/failures","monitor/rollbacks","adaptive/learning_rate_scale","loss/total","train/success_rate")})
-    print(recorder.events)
-    assert 0
+    assert column(recorder, "adaptive/penalty_scale")[4] == MONITOR.penalty_boost
+    for row in recorder.rows:
+        terms = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
+        if terms:
+            assert row["loss/total"] == pytest.approx(sum(terms), rel=1e-5)
