@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drone_cbf.reporting.curves import calibration_figure, training_curves
+from drone_cbf.reporting.monitor_curves import WatchedStage, monitor_curves
 from drone_cbf.tracking.histories import artifact
 from drone_cbf.tracking.recorder import Together
 from drone_cbf.tracking.tags import CURRICULUM_FILE
@@ -51,6 +52,8 @@ def work(stage: Stage) -> Outcome:
     figures = {**result.report, "margin": result.margin}
     stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
+    asked = [WatchedStage(part.name, part.success_threshold, part.violation_threshold) for part in curriculum.stages]
+    stage.draw("monitor.png", lambda: monitor_curves(stage.history.rows, asked))
     true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
     stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
     title = f"Policy behind the neural barrier, curriculum {curriculum.name}"

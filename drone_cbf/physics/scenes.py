@@ -11,8 +11,9 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector
-from drone_cbf.config import GoalMode, SceneConfig, SceneName
+from drone_cbf.config import GoalMode, PhysicsConfig, SceneConfig, SceneName
 from drone_cbf.draws import between, standard_normal, uniform_draws
+from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 
 CANDIDATES = 24
@@ -40,9 +41,16 @@ class Scene:
     """Mean wind [m/s]."""
     gust: Vector
     """Standard deviation of gusts [m/s]."""
+    drone: DroneParams | None = None
+    """The drone that flies here; None: the configured one, which is also all that a controller ever knows."""
 
 
 SceneSampler = Callable[[jax.Array], Scene]
+
+
+def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
+    """The drone that flies ``scene``, in still air."""
+    return nominal_params(config) if scene.drone is None else scene.drone
 
 
 def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:

@@ -20,6 +20,7 @@ from drone_cbf.objectives.summaries import filter_figures, quick_figures
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout
+from drone_cbf.training.adaptation import Scales, penalised, slowed
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import sees_plainly
@@ -42,6 +43,10 @@ class Conditions:
     """Largest observation noise [m, m/s]."""
     blend: Scalar
     augment: Scalar
+    penalty: Scalar | None = None
+    """Factor on the weights of slack, collision and fallback; None: no monitor sets one, and none is built."""
+    learning_rate: Scalar | None = None
+    """Factor on the changes of both networks, likewise."""
 
 
 @struct.dataclass
@@ -88,6 +93,7 @@ def make_safety_loss(
         )
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
+        terms = penalised(terms, conditions.penalty)
         visited = visited_states(flights.graphs, BARRIER_BATCH, visit_key)
         states = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key)))
         lessons = barrier_loss(networks["barrier"], states)
@@ -138,9 +144,10 @@ def make_safety_update(
             "curriculum/blend": conditions.blend,
             "curriculum/augment": conditions.augment,
         }
+        rate = conditions.learning_rate
         following = SafetyState(
-            policy=optax.apply_updates(state.policy, policy_change),
-            barrier=optax.apply_updates(state.barrier, barrier_change),
+            policy=optax.apply_updates(state.policy, slowed(policy_change, rate)),
+            barrier=optax.apply_updates(state.barrier, slowed(barrier_change, rate)),
             policy_optimiser=policy_optimiser,
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
@@ -150,8 +157,13 @@ def make_safety_update(
     return update
 
 
-def conditions_of(stage: Stage) -> Conditions:
-    """The stage's settings as arrays."""
+def conditions_of(stage: Stage, scales: Scales | None = None) -> Conditions:
+    """The stage's settings as arrays, made as cautious as ``scales`` say; None: nothing ever scales them."""
+    blend = stage.blend if scales is None else scales.blend * stage.blend
     return Conditions(
-        noise=jnp.float32(stage.noise), blend=jnp.float32(stage.blend), augment=jnp.float32(stage.augment)
+        noise=jnp.float32(stage.noise),
+        blend=jnp.float32(blend),
+        augment=jnp.float32(stage.augment),
+        penalty=None if scales is None else jnp.float32(scales.penalty),
+        learning_rate=None if scales is None else jnp.float32(scales.learning_rate),
     )

@@ -56,21 +56,30 @@ class Learning(Section):
 
 
 class Monitor(Section):
-    """Regular measurement during training, under the conditions of the stage under way, and what follows from it."""
+    """Regular measurement during training, under the conditions of the stage under way, and what follows from it.
+
+    A measurement fails where it misses a threshold of its stage.
+    """
 
     every: int = Field(0, ge=0, le=100_000)
     """Updates between two measurements; 0: only at the end of each stage."""
-    flights: int = Field(96, ge=1, le=100_000)
-    """Flights of one measurement."""
-    robust_flights: int = Field(96, ge=0, le=100_000)
-    """Flights with a drone drawn at random (mass, drag, lag) and stronger wind, beside them: ``robust/*``; 0: none."""
+    flights: int = Field(256, ge=1, le=100_000)
+    """Flights of one measurement; 256 share the compiled program of the measurement at a stage's end."""
+    robust_flights: int = Field(256, ge=0, le=100_000)
+    """Flights with a drone drawn at random (physics/randomisation.py) beside them: ``robust/*``; 0: none."""
     patience: int = Field(2, ge=0, le=1000)
     """Failed measurements in a row that are borne; one more rolls back to the best state."""
     blend_backoff: float = Field(0.5, ge=0.0, le=1.0)
-    """Factor on the blend after a roll-back, towards the analytic barrier; it recovers as measurements succeed."""
+    """Factor on the blend at each roll-back, towards the analytic barrier; each pass takes one back."""
     penalty_boost: float = Field(2.0, ge=1.0, le=100.0)
-    """Factor on the weights of slack, collision and fallback after a roll-back; it decays as measurements succeed."""
+    """Factor on the weights of slack, collision and fallback at each roll-back, taken back likewise."""
     penalty_limit: float = Field(16.0, ge=1.0, le=1e6)
     """Largest such factor."""
+    rate_backoff: float = Field(0.3, gt=0.0, le=1.0)
+    """Factor on both learning rates at each roll-back; not taken back, or what has diverged would diverge again."""
     rollbacks: int = Field(5, ge=0, le=1000)
     """Roll-backs before the run gives up and fails, saying why."""
+    extensions: int = Field(1, ge=0, le=100)
+    """How often a stage that misses its thresholds at its end is trained half its steps longer."""
+    gate: Literal["warn", "fail"] = "warn"
+    """What a stage does that still misses them then: ``warn`` records it and goes on, ``fail`` ends the run."""
