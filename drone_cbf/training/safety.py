@@ -22,9 +22,11 @@ from drone_cbf.flights import Flyer, make_flyer
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
-from drone_cbf.training.checks import check_finite
+from drone_cbf.training.anchors import make_anchor
+from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import FlightMeasure, make_flight_measure, make_graph_collector, report_key
+from drone_cbf.training.gradient_health import watch_health
 from drone_cbf.training.joint_update import Optimisers, SafetyState, SafetyUpdate, conditions_of, make_safety_update
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.pretraining import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
@@ -88,10 +90,10 @@ def train_safety(
     as an event and training goes on.
 
     Raises:
-        TrainingError: a loss or a gradient became non-finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
     """
     root = jax.random.key(settings.seed)
-    trainer = _Trainer(system, settings, jnp.float32(margin), root, recorder)
+    trainer = _Trainer(system, settings, policy, jnp.float32(margin), root, recorder)
     progress = recorder.restore(trainer.start(policy, barrier))
     progress = Progress(place_everywhere(progress.state), jax.tree.map(int, progress.course))
     recorder.begin("safety", trainer.total(progress.course), int(progress.state.step))
@@ -104,9 +106,16 @@ class _Trainer:
     """Moves through the curriculum an update or a measurement at a time, and keeps what was compiled."""
 
     def __init__(
-        self, system: SystemConfig, settings: SafetySettings, margin: Scalar, root: jax.Array, recorder: Recorder
+        self,
+        system: SystemConfig,
+        settings: SafetySettings,
+        teacher: PolicyParams,
+        margin: Scalar,
+        root: jax.Array,
+        recorder: Recorder,
     ) -> None:
         self.system, self.settings, self.margin = system, settings, margin
+        self.anchor = make_anchor(settings.curriculum, place_everywhere(teacher))
         self.root, self.recorder = root, recorder
         total = settings.curriculum.total_steps
         self.optimisers = Optimisers(
@@ -126,6 +135,8 @@ class _Trainer:
             policy_optimiser=self.optimisers.policy.init(policy),
             barrier_optimiser=self.optimisers.barrier.init(barrier),
             step=jnp.int32(0),
+            skipped=jnp.int32(0),
+            averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
         )
         return Progress(state, Course())
 
@@ -155,10 +166,12 @@ class _Trainer:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
         step = int(state.step)
-        state, figures = self.updates[stage.horizon](state, conditions_of(stage), self.margin, self.root)
+        conditions = conditions_of(stage).replace(anchor=self.anchor(stage))
+        state, figures = self.updates[stage.horizon](state, conditions, self.margin, self.root)
         values = {name: float(value) for name, value in figures.items()} | {"curriculum/stage": float(course.stage)}
         self.recorder.metrics(step, values)
-        check_finite(values, step)
+        given = {"conditions": conditions, "margin": self.margin, "root": self.root}
+        watch_health(values, step, self.settings.nonfinite_limit, self.recorder, state, given)
         return state
 
     def _end_stage(self, progress: Progress, stage: Stage) -> Progress:
@@ -173,15 +186,14 @@ class _Trainer:
             return Progress(state, course)
         if missed:
             self.recorder.event(int(state.step), f"stage {stage.name}: still {missed}; going on")
-        tree = {"state": state, "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
+        tree = {**handed_on(state), "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
         self.recorder.checkpoint(int(state.step), tree, f"stage_{course.stage + 1}_{stage.name}")
         return Progress(state, Course(stage=course.stage + 1, added=course.added))
 
     def _measure(self, state: SafetyState, index: int, stage: Stage) -> str:
         """Measure under the stage's own conditions; says what is missed, or nothing."""
-        controller = ControllerParams(
-            policy=state.policy, barrier=state.barrier, margin=self.margin, blend=jnp.float32(stage.blend)
-        )
+        policy, barrier = networks_of(state)
+        controller = ControllerParams(policy=policy, barrier=barrier, margin=self.margin, blend=jnp.float32(stage.blend))
         if stage.horizon not in self.measures:
             fly = self.flyer(stage.horizon)
             self.measures[stage.horizon] = make_flight_measure(self.system, fly, self.settings.scenes, STAGE_FLIGHTS)
@@ -208,15 +220,16 @@ def _finish(
     """Calibrate on held-out flights of the final pair, save everything, and sum up beside the last stage's figures."""
     last = settings.curriculum.stages[-1]
     collect = make_graph_collector(system, trainer.flyer(last.horizon), settings.scenes, CALIBRATION_FLIGHTS)
+    policy, barrier = networks_of(state)
     controller = ControllerParams(
-        policy=state.policy, barrier=state.barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
+        policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
     )
     flown = collect(controller, last.noise, last.augment, report_key(root, 1))
     held_out = nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY)
-    comparison = make_comparer(system)(state.barrier, held_out)
+    comparison = make_comparer(system)(barrier, held_out)
     report = trainer.report | calibration_report(comparison)
-    tree = {"state": state, "margin": report["margin"]}
+    tree = {**handed_on(state), "margin": report["margin"]}
     recorder.checkpoint(int(state.step), tree, "final")
     return SafetyResult(
-        policy=state.policy, barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison
+        policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison
     )
