@@ -73,7 +73,6 @@ def make_safety_loss(
     system: SystemConfig, settings: SafetySettings, horizon: int
 ) -> Callable[[Networks, Conditions, Scalar, jax.Array], tuple[Scalar, dict[str, Scalar]]]:
     """Function (networks, conditions, margin, key) -> (batch times loss, figures); networks = {"policy", "barrier"}.
-
     Times the batch, so that ``physics.gradient_limit`` means the same for every batch size.
     """
     flown = sees_plainly(system)
