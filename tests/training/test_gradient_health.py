@@ -117,7 +117,7 @@ def test_the_count_goes_on_in_a_resumed_run():
 @pytest.mark.parametrize("largest", [1e20, 3e38])
 def test_a_gradient_whose_norm_is_no_float32_is_clipped_and_not_lost(largest):
     gradient = {"w": jnp.array([largest, -0.5 * largest], jnp.float32)}
-    small = jax.tree.map(lambda leaf: leaf / largest, gradient)
+    small = {"w": jnp.array([1.0, -0.5], jnp.float32)}
     zero = jax.tree.map(jnp.zeros_like, gradient)
     (change, _), (expected, _) = (OPTIMISER.update(each, OPTIMISER.init(zero), zero) for each in (gradient, small))
     np.testing.assert_allclose(change["w"], expected["w"], rtol=1e-5)
