@@ -6,6 +6,7 @@ The average of parameters follows slowly and jumps less from update to update th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -45,7 +46,8 @@ def make_averaging(decay: float) -> Callable[[State], State]:
     def average(state: State) -> State:
         updates = state.averages.updates + 1
         # The bias-corrected average (Kingma and Ba 2015, section 3) as a step towards the newest parameters.
-        share = (1.0 - decay) / (1.0 - jnp.float32(decay) ** updates)
+        # expm1: at the first update the share must be one, or the start would be left in the average.
+        share = (1.0 - decay) / -jnp.expm1(updates * math.log(decay))
 
         def moved(mean: Any, newest: Any) -> Any:
             return jax.tree.map(lambda old, new: old + share * (new - old), mean, newest)
