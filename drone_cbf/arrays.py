@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -103,18 +104,18 @@ def within_reach(tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)
 
 
-def _largest(leaves: list[Array]) -> Scalar:
+def _largest(leaves: Sequence[ArrayLike]) -> Scalar:
     """Largest magnitude, in float32; NaN where a leaf holds one."""
     sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(jnp.float32) for leaf in leaves]
     return jnp.max(jnp.stack(sizes), initial=0.0) if sizes else jnp.float32(0.0)
 
 
-def _shrinking(leaves: list[Array]) -> Scalar:
+def _shrinking(leaves: Sequence[ArrayLike]) -> Scalar:
     """What to multiply ``leaves`` by so that their squares do not overflow: 1, or :data:`SHRINKING`."""
     return jnp.where(_largest(leaves) > LARGEST_SQUARED, jnp.float32(SHRINKING), jnp.float32(1.0))
 
 
-def _plain_norm(leaves: list[Array]) -> Scalar:
+def _plain_norm(leaves: Sequence[ArrayLike]) -> Scalar:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(())))
 
 

@@ -168,6 +168,7 @@ def test_limit_gradient_keeps_a_nan_where_it_can_be_seen():
 def test_tree_norm_is_the_norm_of_all_leaves_together():
     assert tree_norm({"a": jnp.array([3.0, 0.0]), "b": (jnp.float32(4.0),)}) == pytest.approx(5.0, rel=ROUNDING)
     assert tree_norm({}) == 0.0
+    assert tree_norm([np.array([3.0, 4.0], np.float32)]) == pytest.approx(5.0, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1e14, 1e16, 5e37])

@@ -23,6 +23,9 @@ from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_con
 SYSTEM = small_system(scene=SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4))
 POLICY, OTHER, BARRIER = random_policy(SYSTEM, 0), random_policy(SYSTEM, 1), random_barrier(SYSTEM)
 
+ROUNDING = 1e-9
+"""Of a mean squared difference of equal commands up to 10 m/s^2, computed by differently fused programs."""
+
 
 def curriculum(stages=1, stage_weights=None, **learning):
     weights = LossWeights(**learning.pop("weights", {}))
@@ -46,7 +49,7 @@ def test_distillation_is_the_mean_squared_difference_of_the_commands():
             total += np.sum((np.float64(command(POLICY, graph)) - np.float64(command(OTHER, graph))) ** 2)
     difference = jax.jit(make_command_difference(SYSTEM))
     assert difference(POLICY, OTHER, states()) == pytest.approx(total / 12, rel=1e-4)
-    assert total > 0.1 and difference(POLICY, POLICY, states()) == 0.0
+    assert total > 0.1 and difference(POLICY, POLICY, states()) < ROUNDING
 
 
 def test_distillation_teaches_the_policy_alone_not_the_teacher_and_not_where_to_fly():
@@ -140,7 +143,7 @@ def test_losses_that_tie_the_policy_are_zero_at_the_parent_and_counted_once_it_m
     rows = [row for row in recorder.rows if "loss/total" in row]
     for name in ("loss/distill", "loss/policy_l2"):
         values = [row[name] for row in rows]
-        assert values[: FROZEN + 1] == [0.0] * (FROZEN + 1) and values[FROZEN + 1] > 0.0
+        assert max(values[: FROZEN + 1]) < ROUNDING and values[FROZEN + 1] > 10.0 * ROUNDING
     for row in rows:
         parts = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
         assert row["loss/total"] == pytest.approx(sum(parts), rel=1e-5)
