@@ -68,8 +68,16 @@ class SafetyParameters(SafetySettings, Following):
 class EvaluateParameters(EvaluationSettings):
     """Measures success, collisions, violations and the filter's work over scenarios, noise and goals."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P parent_run=<run id>",
+        " -P parent_run=<run id> -P seed=1 -P physics.lag_time=0.1",
+        " -P parent_run=<run id> -P replay=<evaluate run>",
+    )
     parent_run: RunId
     """ID of a finished run with a policy: efficiency, pretrain_cbf or safety."""
+    replay: str = Field("", max_length=1000)
+    """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
+    filter, in place of the matrix, with the blend and horizon of that time."""
 
 
 class PipelineParameters(Section):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, scale_gradient, tree_norm
+from drone_cbf.arrays import Scalar, scale_gradient
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import everywhere, spread
@@ -21,9 +21,13 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout
 from drone_cbf.training.adaptation import Scales, penalised, slowed
+from drone_cbf.training.anchors import Anchor, make_anchor_loss
+from drone_cbf.training.averaging import Averages, make_averaging
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import sees_plainly
+from drone_cbf.training.freezing import make_freeze
+from drone_cbf.training.gradient_health import health_figures, unless_unhealthy
 from drone_cbf.training.pretraining import make_sampled_batch
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.sobolev import make_sobolev_loss
@@ -47,6 +51,8 @@ class Conditions:
     """Factor on the weights of slack, collision and fallback; None: no monitor sets one, and none is built."""
     learning_rate: Scalar | None = None
     """Factor on the changes of both networks, likewise."""
+    anchor: Anchor | None = None
+    """What the policy is tied to; None where the curriculum ties it to nothing."""
 
 
 @struct.dataclass
@@ -58,6 +64,10 @@ class SafetyState:
     policy_optimiser: optax.OptState
     barrier_optimiser: optax.OptState
     step: Scalar
+    skipped: Scalar
+    """Updates skipped because a loss or a gradient was not finite."""
+    averages: Averages | None = None
+    """Of both networks; None where the curriculum averages none."""
 
 
 SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
@@ -68,13 +78,13 @@ def make_safety_loss(
     system: SystemConfig, settings: SafetySettings, horizon: int
 ) -> Callable[[Networks, Conditions, Scalar, jax.Array], tuple[Scalar, dict[str, Scalar]]]:
     """Function (networks, conditions, margin, key) -> (batch times loss, figures); networks = {"policy", "barrier"}.
-
     Times the batch, so that ``physics.gradient_limit`` means the same for every batch size.
     """
     flown = sees_plainly(system)
     rollout = make_rollout(flown, make_filtered_controller(flown), horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=True)
     barrier_loss = make_sobolev_loss(system)
+    anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
     sample_states = make_sampled_batch(system, BARRIER_BATCH)
 
@@ -94,6 +104,7 @@ def make_safety_loss(
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         terms = penalised(terms, conditions.penalty)
+        terms |= anchor_loss(networks["policy"], flights.graphs, conditions.anchor)
         visited = visited_states(flights.graphs, BARRIER_BATCH, visit_key)
         states = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key)))
         lessons = barrier_loss(networks["barrier"], states)
@@ -125,6 +136,8 @@ def make_safety_update(
 ) -> SafetyUpdate:
     """One update of both networks, each by its own optimiser."""
     loss = make_safety_loss(system, settings, horizon)
+    freeze = make_freeze(settings.curriculum.learning.freeze_steps)
+    average = make_averaging(settings.curriculum.learning.ema)
 
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
@@ -138,20 +151,21 @@ def make_safety_update(
             gradient["barrier"], state.barrier_optimiser, state.barrier
         )
         figures |= {
-            "grad_norm/policy": tree_norm(gradient["policy"]),
-            "grad_norm/cbf": tree_norm(gradient["barrier"]),
             "curriculum/noise": conditions.noise,
             "curriculum/blend": conditions.blend,
             "curriculum/augment": conditions.augment,
         }
+        figures |= health_figures({"policy": gradient["policy"], "cbf": gradient["barrier"]})
         rate = conditions.learning_rate
-        following = SafetyState(
+        following = state.replace(
             policy=optax.apply_updates(state.policy, slowed(policy_change, rate)),
             barrier=optax.apply_updates(state.barrier, slowed(barrier_change, rate)),
             policy_optimiser=policy_optimiser,
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
         )
+        following = average(freeze(state, following))
+        following, figures = unless_unhealthy(state, following, figures)
         return everywhere(following), figures
 
     return update

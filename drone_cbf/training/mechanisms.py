@@ -26,9 +26,9 @@ class LossWeights(Section):
     cbf_hdot: Weight = 0.0
     """(epsilon - dh/dt - alpha h)+ over the true next graph (GCBF+)."""
     distill: Weight = 0.0
-    """Squared difference of the nominal command from the parent policy's, on the states flown."""
+    """Mean squared difference of the nominal command from the parent policy's [(m/s^2)^2], on the states flown."""
     policy_l2: Weight = 0.0
-    """Squared distance of the policy's parameters from the parent's."""
+    """Squared distance of the policy's parameters from the parent's, summed over all of them."""
 
 
 class Learning(Section):
@@ -45,9 +45,10 @@ class Learning(Section):
     replay_flights: int = Field(64, ge=1, le=4096)
     """Flights that are kept."""
     freeze_steps: int = Field(0, ge=0, le=100_000)
-    """Updates at the beginning in which the policy stays as it is and the barrier learns alone."""
+    """Updates at the beginning in which the policy and its optimiser stay as they are and the barrier learns alone."""
     ema: float = Field(0.0, ge=0.0, lt=1.0)
-    """Decay per update of the running averages of both networks, which are then measured and handed on; 0: none."""
+    """Decay per update of the running averages of both networks, which are then measured, calibrated and handed on; the
+    parent's parameters have no weight in them. 0: none."""
     balance: Literal["sum", "mgda"] = "sum"
     """How the policy weighs efficiency against safety: by the objective's weights, or by the common descent direction of
     smallest norm (MGDA, Desideri 2012)."""

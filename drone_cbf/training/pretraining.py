@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, safe_norm, tree_norm
+from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, calibration_report, make_comparison
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
@@ -23,8 +23,8 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
-from drone_cbf.training.checks import check_finite
 from drone_cbf.training.flights import make_graph_collector, report_key
+from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
@@ -51,6 +51,8 @@ class PretrainingState:
     barrier: BarrierParams
     optimiser: optax.OptState
     step: Scalar
+    skipped: Scalar
+    """Updates skipped because their loss or gradient was not finite."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,11 @@ def make_pretraining_update(
         (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         figures = {f"loss/{name}": value for name, value in terms.items()}
-        figures |= {"loss/total": total, "grad_norm/cbf": tree_norm(gradient)}
+        figures |= {"loss/total": total} | health_figures({"cbf": gradient})
         barrier = optax.apply_updates(state.barrier, changes)
-        return everywhere(PretrainingState(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)), figures
+        following = state.replace(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)
+        following, figures = unless_unhealthy(state, following, figures)
+        return everywhere(following), figures
 
     return update
 
@@ -131,12 +135,12 @@ def pretrain_barrier(
     """Train the neural barrier from scratch and calibrate it on held-out flights that it filters itself.
 
     Raises:
-        TrainingError: the loss or its gradient became non-finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
     """
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     barrier = initial_barrier_params(system, report_key(root, 0))
-    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
+    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0))
     state = place_everywhere(recorder.restore(fresh))
     taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     collect, compare = _make_collector(system, root), make_comparer(system)
@@ -152,7 +156,7 @@ def pretrain_barrier(
             report = calibration_report(compare(state.barrier, held_out))
             values |= {f"validation/{name}": value for name, value in report.items()}
         recorder.metrics(step, values)
-        check_finite(values, step)
+        watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root, "flown": flown})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
 

@@ -22,9 +22,11 @@ from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
-from drone_cbf.training.checks import check_finite
+from drone_cbf.training.anchors import make_anchor
+from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import Measured, make_graph_collector, report_key
+from drone_cbf.training.gradient_health import watch_health
 from drone_cbf.training.joint_update import Optimisers, SafetyState, SafetyUpdate, conditions_of, make_safety_update
 from drone_cbf.training.measuring import StageMeasures, prefixed
 from drone_cbf.training.monitor import Watch, missed_thresholds, start_watch
@@ -95,11 +97,11 @@ def train_safety(
     its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
 
     Raises:
-        TrainingError: a loss or a gradient became non-finite and no monitor rolls back, the monitor gave up, or a stage
-            missed its thresholds and the gate is closed.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor rolls
+            back, the monitor gave up, or a stage missed its thresholds and the gate is closed.
     """
     root = jax.random.key(settings.seed)
-    trainer = _Trainer(system, settings, jnp.float32(margin), root, recorder)
+    trainer = _Trainer(system, settings, policy, jnp.float32(margin), root, recorder)
     progress = recorder.restore(trainer.start(policy, barrier))
     progress = Progress(
         state=place_everywhere(progress.state),
@@ -118,9 +120,16 @@ class _Trainer:
     """Moves through the curriculum an update or a measurement at a time, and keeps what was compiled."""
 
     def __init__(
-        self, system: SystemConfig, settings: SafetySettings, margin: Scalar, root: jax.Array, recorder: Recorder
+        self,
+        system: SystemConfig,
+        settings: SafetySettings,
+        teacher: PolicyParams,
+        margin: Scalar,
+        root: jax.Array,
+        recorder: Recorder,
     ) -> None:
         self.system, self.settings, self.margin = system, settings, margin
+        self.anchor = make_anchor(settings.curriculum, place_everywhere(teacher))
         self.root, self.recorder = root, recorder
         total = settings.curriculum.total_steps
         self.optimisers = Optimisers(
@@ -141,6 +150,8 @@ class _Trainer:
             policy_optimiser=self.optimisers.policy.init(policy),
             barrier_optimiser=self.optimisers.barrier.init(barrier),
             step=jnp.int32(0),
+            skipped=jnp.int32(0),
+            averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
         )
         return Progress(state, Course(), start_watch(state) if self.monitor.every else None)
 
@@ -168,24 +179,24 @@ class _Trainer:
 
     def controller(self, state: SafetyState, blend: float) -> ControllerParams:
         """What is flown to measure ``state``."""
-        return ControllerParams(
-            policy=state.policy, barrier=state.barrier, margin=self.margin, blend=jnp.float32(blend)
-        )
+        policy, barrier = networks_of(state)
+        return ControllerParams(policy=policy, barrier=barrier, margin=self.margin, blend=jnp.float32(blend))
 
     def _update(self, progress: Progress, stage: Stage) -> tuple[SafetyState, Watch | None]:
-        """One update; where it is not finite, the monitor rolls back, and without one training ends."""
+        """One update; where too many were not finite, the monitor rolls back, and without one training ends."""
         watch, step = progress.watch, int(progress.state.step)
         if stage.horizon not in self.updates:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
         scales = self.watcher.scales(watch) if watch else None
-        conditions = conditions_of(stage, scales)
+        conditions = conditions_of(stage, scales).replace(anchor=self.anchor(stage))
         state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
         values = {name: float(value) for name, value in figures.items()}
         values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
         self.recorder.metrics(step, values)
+        given = {"conditions": conditions, "margin": self.margin, "root": self.root}
         try:
-            check_finite(values, step)
+            watch_health(values, step, self.settings.nonfinite_limit, self.recorder, state, given)
         except TrainingError as error:
             if watch is None:
                 raise
@@ -203,7 +214,7 @@ class _Trainer:
             if self.monitor.gate == "fail":
                 raise TrainingError(f"{still}; lower its thresholds, train it longer, or set monitor.gate to warn")
             self.recorder.event(int(state.step), f"{still}; going on")
-        tree = {"state": state, "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
+        tree = {**handed_on(state), "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
         self.recorder.checkpoint(int(state.step), tree, f"stage_{course.stage + 1}_{stage.name}")
         watch = watch and watch.replace(backoffs=watch.backoffs if missed else 0)
         return Progress(state, Course(stage=course.stage + 1, added=course.added), watch)
@@ -260,15 +271,16 @@ def _finish(
     """Calibrate on held-out flights of the final pair, save everything, and sum up beside the last stage's figures."""
     last = settings.curriculum.stages[-1]
     collect = make_graph_collector(system, trainer.measures.flyer(last.horizon), settings.scenes, CALIBRATION_FLIGHTS)
+    policy, barrier = networks_of(state)
     controller = ControllerParams(
-        policy=state.policy, barrier=state.barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
+        policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
     )
     flown = collect(controller, last.noise, last.augment, report_key(root, 1))
     held_out = nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY)
-    comparison = make_comparer(system)(state.barrier, held_out)
+    comparison = make_comparer(system)(barrier, held_out)
     report = trainer.report | calibration_report(comparison)
-    tree = {"state": state, "margin": report["margin"]}
+    tree = {**handed_on(state), "margin": report["margin"]}
     recorder.checkpoint(int(state.step), tree, "final")
     return SafetyResult(
-        policy=state.policy, barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison
+        policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison
     )

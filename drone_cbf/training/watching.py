@@ -13,6 +13,7 @@ from drone_cbf.devices import place_everywhere
 from drone_cbf.errors import TrainingError
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.training.adaptation import Scales
+from drone_cbf.training.averaging import handed_on
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.joint_update import SafetyState
 from drone_cbf.training.measuring import StageMeasures, prefixed
@@ -96,7 +97,7 @@ class Watcher:
             f"violation {best.violation:.3f}), blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}, "
             f"learning rates x {scales.learning_rate:.3g}",
         )
-        return at_step(best.state, state.step), watch
+        return now(best.state, state), watch
 
     def finish(self, watch: Watch, step: int) -> None:
         """Says where training ends with conditions that are not the curriculum's own."""
@@ -110,7 +111,7 @@ class Watcher:
         return self._controller(state, self.scales(watch).blend * stage.blend)
 
     def _keep(self, best: Best, index: int) -> None:
-        tree = {"state": best.state, "margin": self._margin, "stage": jnp.int32(index)}
+        tree = {**handed_on(best.state), "margin": self._margin, "stage": jnp.int32(index)}
         self._recorder.checkpoint(int(best.state.step), tree, "best")
 
 
@@ -123,15 +124,18 @@ def adaptive_figures(scales: Scales) -> Mapping[str, float]:
     }
 
 
-def at_step(state: SafetyState, step: Scalar) -> SafetyState:
-    """An earlier state, going on at ``step``: steps are not repeated, so each has figures and randomness of its own."""
-    return state.replace(step=step)
+def now(earlier: SafetyState, state: SafetyState) -> SafetyState:
+    """An earlier state, going on where ``state`` is: steps are not repeated, so each has figures and randomness of its own.
+
+    What was skipped stays counted.
+    """
+    return earlier.replace(step=state.step, skipped=state.skipped)
 
 
 def best_that_met(watch: Watch, state: SafetyState) -> SafetyState | None:
     """The stage's best state at the step of ``state``, if it met the thresholds under the stage's own conditions."""
     best = watch.best
-    return at_step(best.state, state.step) if best.passed and not best.backoffs else None
+    return now(best.state, state) if best.passed and not best.backoffs else None
 
 
 def on_devices(watch: Watch) -> Watch:
