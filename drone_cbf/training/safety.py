@@ -25,7 +25,14 @@ from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.checks import check_finite
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import FlightMeasure, make_flight_measure, make_graph_collector, report_key
-from drone_cbf.training.joint_update import Optimisers, SafetyState, SafetyUpdate, conditions_of, make_safety_update
+from drone_cbf.training.joint_update import (
+    Optimisers,
+    SafetyState,
+    SafetyUpdate,
+    conditions_of,
+    make_safety_update,
+    start_replay,
+)
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.pretraining import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.recorder import Recorder
@@ -126,6 +133,7 @@ class _Trainer:
             policy_optimiser=self.optimisers.policy.init(policy),
             barrier_optimiser=self.optimisers.barrier.init(barrier),
             step=jnp.int32(0),
+            replay=start_replay(self.system, self.settings),
         )
         return Progress(state, Course())
 
@@ -155,7 +163,8 @@ class _Trainer:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
         step = int(state.step)
-        state, figures = self.updates[stage.horizon](state, conditions_of(stage), self.margin, self.root)
+        conditions = conditions_of(self.settings.curriculum, stage)
+        state, figures = self.updates[stage.horizon](state, conditions, self.margin, self.root)
         values = {name: float(value) for name, value in figures.items()} | {"curriculum/stage": float(course.stage)}
         self.recorder.metrics(step, values)
         check_finite(values, step)
