@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,11 +25,16 @@ class LossWeights(Section):
     cbf_unsafe: Weight = 0.0
     """(epsilon + h)+ on states labelled unsafe (GCBF+)."""
     cbf_hdot: Weight = 0.0
-    """(epsilon - dh/dt - alpha h)+ over the true next graph (GCBF+)."""
+    """(epsilon - dh/dt - alpha h)+ over the true next graph, on every state flown (GCBF+)."""
     distill: Weight = 0.0
     """Mean squared difference of the nominal command from the parent policy's [(m/s^2)^2], on the states flown."""
     policy_l2: Weight = 0.0
     """Squared distance of the policy's parameters from the parent's, summed over all of them."""
+
+
+def weights_used(weights: LossWeights, changes: Iterable[Mapping[LossName, float]]) -> frozenset[str]:
+    """Names of the losses that have a weight in at least one stage, given what each stage changes: the others are not built."""
+    return frozenset(name for change in changes for name, weight in {**weights.model_dump(), **change}.items() if weight)
 
 
 class Learning(Section):
@@ -39,9 +45,10 @@ class Learning(Section):
     epsilon: float = Field(0.02, ge=0.0, le=1.0)
     """Room asked of the barrier by ``cbf_safe``, ``cbf_unsafe`` and ``cbf_hdot`` [m, m/s]."""
     look_ahead: float = Field(1.0, ge=0.0, le=30.0)
-    """A state is safe if nothing is hit for this long after it [s]; nearer the flight's end it has no label."""
+    """A state is safe if no surface comes within the safety margin for this long after it [s]; nearer the flight's end it
+    has no label."""
     replay: Fraction = 0.0
-    """Fraction of the barrier's states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
+    """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
     replay_flights: int = Field(64, ge=1, le=4096)
     """Flights that are kept."""
     freeze_steps: int = Field(0, ge=0, le=100_000)

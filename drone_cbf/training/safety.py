@@ -21,13 +21,20 @@ from drone_cbf.devices import place_everywhere
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller
+from drone_cbf.rollout import Controller, ControllerParams, make_filtered_controller, make_unfiltered_controller
 from drone_cbf.training.anchors import make_anchor
 from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import Measured, make_graph_collector, report_key
 from drone_cbf.training.gradient_health import watch_health
-from drone_cbf.training.joint_update import Optimisers, SafetyState, SafetyUpdate, conditions_of, make_safety_update
+from drone_cbf.training.joint_update import (
+    Optimisers,
+    SafetyState,
+    SafetyUpdate,
+    conditions_of,
+    make_safety_update,
+    start_replay,
+)
 from drone_cbf.training.measuring import StageMeasures, prefixed
 from drone_cbf.training.monitor import Watch, missed_thresholds, start_watch
 from drone_cbf.training.optimisers import make_optimiser
@@ -137,7 +144,7 @@ class _Trainer:
             barrier=make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate), total),
         )
         self.updates: dict[int, SafetyUpdate] = {}
-        self.measures = StageMeasures(system, settings, make_filtered_controller(system), root)
+        self.measures = StageMeasures(system, settings, _controller(system, settings), root)
         self.monitor = settings.curriculum.monitor
         self.watcher = Watcher(self.monitor, self.measures, self.controller, margin, recorder)
         self.report: dict[str, float] = {}
@@ -152,6 +159,7 @@ class _Trainer:
             step=jnp.int32(0),
             skipped=jnp.int32(0),
             averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
+            replay=start_replay(self.system, self.settings),
         )
         return Progress(state, Course(), start_watch(state) if self.monitor.every else None)
 
@@ -189,7 +197,7 @@ class _Trainer:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
         scales = self.watcher.scales(watch) if watch else None
-        conditions = conditions_of(stage, scales).replace(anchor=self.anchor(stage))
+        conditions = conditions_of(self.settings.curriculum, stage, scales).replace(anchor=self.anchor(stage))
         state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
         values = {name: float(value) for name, value in figures.items()}
         values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
@@ -258,6 +266,11 @@ class _Trainer:
         controller = self.controller(state, stage.blend)
         robust = self.measures.robust_report(controller, index, stage) if self.monitor.every else {}
         self.recorder.metrics(step, prefixed("eval", self.report) | prefixed("robust", robust))
+
+
+def _controller(system: SystemConfig, settings: SafetySettings) -> Controller:
+    """What a stage is measured with: what it is trained with."""
+    return make_filtered_controller(system) if settings.curriculum.learning.filtered else make_unfiltered_controller(system)
 
 
 def _finish(

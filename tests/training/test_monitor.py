@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.training.adaptation import Scales, penalised, slowed
-from drone_cbf.training.curriculum import Stage
+from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.joint_update import conditions_of
 from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.monitor import (
@@ -21,6 +21,7 @@ from drone_cbf.training.monitor import (
 )
 
 STAGE = Stage(name="one", steps=4, blend=0.8, success_threshold=0.9, violation_threshold=2.0)
+COURSE = Curriculum(name="one", stages=(STAGE,))
 CONFIG = Monitor(every=1, blend_backoff=0.5, penalty_boost=3.0, penalty_limit=20.0, rate_backoff=0.1)
 
 
@@ -58,9 +59,9 @@ def test_a_backoff_to_zero_is_taken_back_too():
 
 
 def test_conditions_are_scaled_only_where_a_monitor_scales_them():
-    plain = conditions_of(STAGE)
+    plain = conditions_of(COURSE, STAGE)
     assert plain.penalty is None and plain.learning_rate is None and plain.blend == np.float32(0.8)
-    scaled = conditions_of(STAGE, Scales(blend=0.5, penalty=3.0, learning_rate=0.1))
+    scaled = conditions_of(COURSE, STAGE, Scales(blend=0.5, penalty=3.0, learning_rate=0.1))
     assert (scaled.blend, scaled.penalty, scaled.learning_rate) == (np.float32(0.4), 3.0, np.float32(0.1))
 
 

@@ -1,0 +1,141 @@
+"""GCBF+'s losses on a hand-made flight: against a loop, against central differences, and that they fall."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from drone_cbf.barrier.neural import make_neural_barrier
+from drone_cbf.rollout import make_rollout, make_unfiltered_controller
+from drone_cbf.training.barrier_losses import make_barrier_losses, make_moments, make_true_graphs, mean_where
+from drone_cbf.training.efficiency import unfiltered
+from drone_cbf.training.flown_states import make_record, pick
+from tests.objectives.flights import flight
+from tests.perception.worlds import PLAIN, capsules, graph_seen, random_barrier, random_policy, scene_of, small_system
+
+SYSTEM = small_system(physics=PLAIN)
+EPSILON, AHEAD = 0.05, 0.15
+STEPS, SPEED = 24, 2.0
+BALLS = capsules([[0.0, 0.0, 0.0], [0.0, 1.5, 0.4]], [0.3, 0.2])
+SCENE = scene_of(BALLS)
+PARAMS = random_barrier(SYSTEM)
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def straight_flight():
+    """Through the first ball at constant speed: free, touching, free again."""
+    times = SYSTEM.physics.time_step * np.arange(STEPS + 1)
+    points = np.stack([SPEED * times - 1.2, 0.05 + 0.0 * times, 0.0 * times], axis=-1)
+    velocities = np.broadcast_to([SPEED, 0.0, 0.0], points.shape)
+    return points, velocities, flight(SYSTEM, points, velocities)
+
+
+@pytest.fixture(scope="module")
+def moments():
+    """Every step of that flight, once."""
+    _, _, trajectory = straight_flight()
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, SCENE))
+    flown = make_record(SYSTEM, AHEAD)(*one)
+    every = jnp.arange(STEPS)
+    return jax.jit(make_moments(SYSTEM))(pick(flown, jnp.zeros(STEPS, int), every), None)
+
+
+@pytest.fixture(scope="module")
+def losses():
+    return jax.jit(make_barrier_losses(SYSTEM, EPSILON))
+
+
+def test_the_losses_are_what_a_loop_over_the_flight_finds(moments, losses):
+    points, velocities, _ = straight_flight()
+    barrier = jax.jit(make_neural_barrier(SYSTEM)(PARAMS))
+    h = np.array([float(barrier(graph_seen(SYSTEM, BALLS, *at))) for at in zip(points, velocities, strict=True)])
+    safe, unsafe = np.asarray(moments.labels.safe), np.asarray(moments.labels.unsafe)
+    assert safe.sum() > 5 and unsafe.sum() > 5
+    rate = np.diff(h) / SYSTEM.physics.time_step
+    expected = {
+        "cbf_safe": np.maximum(EPSILON - h[:-1][safe], 0.0).mean(),
+        "cbf_unsafe": np.maximum(EPSILON + h[:-1][unsafe], 0.0).mean(),
+        "cbf_hdot": np.maximum(EPSILON - rate - SYSTEM.barrier.class_k_gain * h[:-1], 0.0).mean(),
+    }
+    found = losses(PARAMS, moments)
+    assert set(found) == set(expected) and all(value > 0.0 for value in expected.values())
+    for name, value in expected.items():
+        # float32 differences of h over the time step.
+        assert float(found[name]) == pytest.approx(value, rel=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["cbf_safe", "cbf_unsafe", "cbf_hdot"])
+def test_the_gradient_of_each_loss_counts_the_barrier_at_both_ends_of_a_step(moments, losses, name):
+    """Central differences: with one end of the rate held fixed they would not agree."""
+    gradient = jax.grad(lambda params: losses(params, moments)[name])(PARAMS)
+    direction = random_barrier(SYSTEM, seed=1)
+    size = 1e-3
+    ahead, behind = (
+        float(losses(jax.tree.map(lambda p, d, s=sign: p + s * size * d, PARAMS, direction), moments)[name])
+        for sign in (1.0, -1.0)
+    )
+    slope = sum(float(jnp.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    # The differences' own error: rounding 1e-6 / 1e-3, kinks of the hinge, curvature.
+    assert abs(slope) > 0.02 and slope == pytest.approx((ahead - behind) / (2.0 * size), rel=0.02, abs=5e-3)
+
+
+def test_a_loss_without_a_labelled_state_is_zero_and_so_is_its_gradient():
+    none = jnp.zeros(3, bool)
+    value, slope = jax.value_and_grad(lambda x: mean_where(x, none))(jnp.ones(3))
+    assert value == 0.0 and not slope.any()
+    assert mean_where(jnp.array([1.0, 2.0, 6.0]), jnp.array([True, False, True])) == 3.5
+
+
+def test_no_gradient_reaches_the_flight():
+    _, _, trajectory = straight_flight()
+
+    def loss(position):
+        moved = trajectory.replace(states=trajectory.states.replace(position=position))
+        flown = make_record(SYSTEM, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (moved, SCENE)))
+        picked = pick(flown, jnp.zeros(STEPS, int), jnp.arange(STEPS))
+        return sum(make_barrier_losses(SYSTEM, EPSILON)(PARAMS, make_moments(SYSTEM)(picked, None)).values())
+
+    assert not jax.grad(loss)(trajectory.states.position).any()
+
+
+def test_all_three_losses_fall_together_on_states_that_were_flown(moments, losses):
+    optimiser = optax.adam(1e-2)
+
+    @jax.jit
+    def update(params, state):
+        gradient = jax.grad(lambda p: sum(losses(p, moments).values()))(params)
+        change, state = optimiser.update(gradient, state)
+        return optax.apply_updates(params, change), state
+
+    params, state = PARAMS, optimiser.init(PARAMS)
+    first = losses(params, moments)
+    for _ in range(400):
+        params, state = update(params, state)
+    last = losses(params, moments)
+    for name, value in first.items():
+        assert float(last[name]) < 0.5 * float(value), (name, float(value), float(last[name]))
+    assert sum(map(float, last.values())) < 0.2 * sum(map(float, first.values()))
+
+
+def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise():
+    """With delay, lag and drag: states, steps and times are those of the graphs, one by one, and of the next ones."""
+    system = small_system()
+    system = system.model_copy(update={"sensor": system.sensor.model_copy(update={"surfaces": "raw"})})
+    rollout = jax.jit(make_rollout(system, make_unfiltered_controller(system), 5), compiler_options=QUICK)
+    moving = scene_of(BALLS.replace(velocity=jnp.full((2, 3), 0.5)), start=(-1.0, 0.1, 0.0))
+    trajectory = rollout(unfiltered(random_policy(system)), moving, jnp.float32(0.0), jax.random.key(0))
+    flown = make_record(system, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, moving)))
+    picked = pick(flown, jnp.zeros(5, int), jnp.arange(5))
+    seen = trajectory.graphs
+    graphs = jax.jit(make_true_graphs(system), compiler_options=QUICK)
+    for at, shown in (
+        (graphs(picked.states, picked.scenes, picked.steps), seen),
+        (
+            jax.tree.map(lambda leaf: leaf[:-1], graphs(picked.following, picked.scenes, picked.steps + 1)),
+            jax.tree.map(lambda leaf: leaf[1:], seen),
+        ),
+    ):
+        for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
+            # float32 through filter and prediction.
+            np.testing.assert_allclose(getattr(at, name), getattr(shown, name), atol=2e-5, err_msg=name)
