@@ -39,7 +39,7 @@ def results_page(found: Measured, benchmark: str, written_by: str) -> str:
     head = (
         "# Results\n\n"
         f"Written by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the end; not by hand.\n\n"
-        "Success is reaching the goal and staying there without a collision; the violation is (−(dh/dt + αh))₊ of the\n"
+        "Success is reaching the goal and staying there without a collision; the violation is (−(dh/dt + αh))₊ of the "
         "analytic barrier at the true state (README, *What it measures*)."
     )
     notes = "\n".join(f"- {note}" for note in found.notes)

@@ -66,7 +66,7 @@ def _environments(runs: Sequence[Record]) -> str:
 
 
 def _environment(record: Record) -> str:
-    told = {key.removeprefix(VERSION_PREFIX): text for key, text in record.tags.items() if key.startswith(VERSION_PREFIX)}
-    versions = [f"{name} {text}" for name, text in sorted(told.items())]
+    tags = sorted((key, text) for key, text in record.tags.items() if key.startswith(VERSION_PREFIX))
+    versions = [f"{key.removeprefix(VERSION_PREFIX)} {text}" for key, text in tags]
     device = record.tags.get("drone_cbf.device", "device unknown")
     return f"{device}; {', '.join(versions) or 'versions unknown'}"
