@@ -7,9 +7,10 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section
 from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel
@@ -187,6 +188,14 @@ def refuse_repeats(name: str, values: Sequence[object]) -> None:
         raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
 
 
+def _last_or_fraction(text: str) -> str:
+    """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
+    with suppress(ValueError):
+        if text == "last" or 0.0 <= float(text) <= 1.0:
+            return text
+    raise ValueError(f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>")
+
+
 class SuiteParameters(Section):
     """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
 
@@ -219,7 +228,7 @@ class SuiteParameters(Section):
     """Kinds of goals of the evaluations."""
     rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
     """Flights per cell of the evaluations."""
-    blend: Literal["last"] | Fraction = "last"
+    blend: Annotated[str, AfterValidator(_last_or_fraction)] = "last"
     """Share of the neural barrier in the evaluations; ``last``: that of the curriculum's last stage."""
     efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
     """Updates of the shared efficiency stage; nothing where parent_run is given."""

@@ -65,7 +65,7 @@ def benchmark_policies(found: Measured, name: str) -> list[Policy]:
 def command(asked: ResultsParameters) -> str:
     """The command that writes the page."""
     given = {"runs": ",".join(asked.runs), "experiment": asked.experiment, "filter": asked.filter}
-    given |= {"output": asked.output}
+    given |= {"output": asked.output, "benchmark": "" if asked.benchmark == "default" else asked.benchmark}
     words = [f"-P {name}={shlex.quote(value)}" for name, value in given.items() if value]
     return " ".join(["mlflow run . -e results", *words])
 

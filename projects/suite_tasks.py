@@ -80,8 +80,8 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
         for name, place in curricula.items():
             own = {"curriculum": place, "seed": str(seed), **system, **pick("batch", "barrier_task_gradient")}
             tasks.append(Task(safety.ENTRY, own, start, name, seed))
-            blend = load_curriculum(place).stages[-1].blend if parameters.blend == "last" else parameters.blend
-            flown = {**measured, "blend": str(blend)}
+            last = load_curriculum(place).stages[-1]
+            flown = {**measured, "blend": str(last.blend) if parameters.blend == "last" else parameters.blend}
             tasks.append(Task(evaluate.ENTRY, flown, len(tasks) - 1, name, seed))
     return tasks
 

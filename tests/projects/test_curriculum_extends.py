@@ -15,7 +15,7 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.lineage import load_config
 from drone_cbf.training.curriculum import Curriculum
 from projects import evaluate, safety
-from projects.arguments import KEPT_FROM_PARENT
+from projects.arguments import KEPT_FROM_PARENT, parse
 from projects.curriculum_files import ABLATIONS, available, load_curriculum
 from projects.curriculum_levels import LEVELS, curriculum_of, with_levels
 from projects.digests import config_digest
@@ -200,7 +200,10 @@ def test_a_suite_evaluates_with_the_last_blend_of_each_curriculum_unless_told_ot
         tasks = suite_tasks(SuiteParameters.model_validate({**asked, **more}), {})
         return [task.parameters["blend"] for task in tasks if task.entry.name == "evaluate"]
 
-    assert blends() == ["1.0", "0.5", "0.0"] and blends(blend="1") == ["1.0"] * 3
+    assert blends() == ["1.0", "0.5", "0.0"] and blends(blend="1") == ["1"] * 3
+    for wrong in ("2", "nan", "first"):
+        with pytest.raises(ConfigError, match=f"blend = {wrong} is neither last nor a number from 0 to 1"):
+            parse("suite", SuiteParameters, [f"--blend={wrong}"])
 
 
 def nothing(stage: Stage) -> Outcome:
