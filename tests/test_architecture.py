@@ -46,7 +46,7 @@ LONGEST_FUNCTION = 40
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
-STAGES += ("suite", "compare", "report")
+STAGES += ("suite", "compare", "report", "results")
 
 
 def name_of(path: Path) -> str:

@@ -59,6 +59,8 @@ class Learning(Section):
     balance: Literal["sum", "mgda"] = "sum"
     """How the policy weighs efficiency against safety: by the objective's weights, or by the common descent direction of
     smallest norm (MGDA, Desideri 2012)."""
+    barrier_task_gradient: Fraction | None = None
+    """Weight of the task gradient that reaches the barrier through the filter; none: as the safety stage is told."""
     filtered: bool = True
     """false: flights are trained without the filter, by the clearance terms alone (DiffPhysDrone)."""
 
