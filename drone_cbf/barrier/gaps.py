@@ -19,7 +19,7 @@ RIDGE = 0.05
 """Largest difference of the two distances in ``gap`` [m]: about as far as the soft minimum's ridge is round."""
 ASTRAY = 0.05
 """Standard deviation of the heading out of the plane in which both surfaces are approached alike [rad]."""
-REACH = 0.7
+REACH = 0.4
 """Surfaces to be between are chosen with odds that fall by e over this distance [m]."""
 UNLIKELY = 20.0
 """Log-odds against a surface on the same side as the nearest: taken only where there is no other."""
@@ -103,8 +103,8 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
         heading = unit(heading + ASTRAY * jax.random.normal(keys[5]) * across)
         speed = cruise * jax.random.uniform(keys[6]) ** 1.5
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
-        critical = critical_speed(tie.distance, system) / cosine * (0.6 + 0.8 * jax.random.uniform(keys[7]))
-        speed = jnp.where(jax.random.uniform(keys[8]) < 0.5, speed, jnp.minimum(critical, cruise))
+        critical = critical_speed(tie.distance, system) / cosine * (0.8 + 0.4 * jax.random.uniform(keys[7]))
+        speed = jnp.where(jax.random.uniform(keys[8]) < 0.25, speed, jnp.minimum(critical, cruise))
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
