@@ -16,7 +16,7 @@ HALVINGS = 14
 def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:
     """Where ``above`` turns from false to true on [0, ``end``], to ``end`` / 2^14; an end where it does not turn."""
 
-    def halve(_: int, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+    def halve(_: jax.Array, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = bounds
         middle = 0.5 * (low + high)
         beyond = above(middle)

@@ -41,6 +41,11 @@ SLOWEST = 0.6
 
 def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
     """The sampler of stratum ``name``."""
+    return seen_by(make_motion_sampler(name, system), system)
+
+
+def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSampler:
+    """The same, of positions and velocities."""
     makers: dict[StratumName, Callable[[SystemConfig], MotionSampler]] = {
         "open": make_open_sampler,
         "boundary": make_boundary_sampler,
@@ -48,7 +53,7 @@ def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSample
         "corridor": make_corridor_sampler,
         "high_speed": make_high_speed_sampler,
     }
-    return seen_by(makers[name](system), system)
+    return makers[name](system)
 
 
 def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
@@ -106,13 +111,18 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
 
 
 def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
-    """Function (scene, motion) -> h of the analytic barrier over all surfaces in sight [m].
+    """Function (scene, motion) -> h of the analytic barrier over all surfaces in sight [m]; -1 inside an obstacle.
 
     Of the graph's fewer nodes h is the same but for the soft minimum's far terms, and continuous only here; and nothing
-    has to be ranked, which is what a graph costs.
+    has to be ranked, which is what a graph costs. Inside, a graph sees its surface from the wrong side.
     """
     barrier = make_analytic_barrier(system)
     everything = system.model_copy(
         update={"sensor": system.sensor.model_copy(update={"neighbours": system.scene.obstacles})}
     )
-    return lambda scene, motion: barrier(graph_in(scene, motion, everything))
+
+    def level(scene: Scene, motion: Motion) -> Scalar:
+        inside = jnp.min(surface_distances(scene.obstacles, motion.position)) < 0.0
+        return jnp.where(inside, -1.0, barrier(graph_in(scene, motion, everything)))
+
+    return level
