@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section
 from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel
 from drone_cbf.tracking.registry import MODEL
-from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
+from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
 
 RunId = Annotated[str, Field(min_length=1, max_length=250)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.-]+$")]
@@ -55,11 +55,9 @@ class PretrainParameters(PretrainingSettings, Following):
 
     parent_run: str = Field("", max_length=250)
     """ID of a finished efficiency run, whose policy visits the states."""
-
-
-def without_blanks(value: Any) -> Any:
-    """An empty text is an empty list."""
-    return tuple(part for part in value if part != "") if isinstance(value, (list, tuple)) else value
+    init_run: str = Field("", max_length=250)
+    """ID of a finished pretrain_cbf or safety run whose barrier is the start, with a new learning-rate schedule; empty: a
+    barrier is trained from scratch."""
 
 
 NoiseLevels = Annotated[tuple[NoiseLevel, ...], BeforeValidator(without_blanks)]

@@ -14,7 +14,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint, match
-from drone_cbf.tracking.lineage import find, provides
+from drone_cbf.tracking.lineage import find, provides, resolve_parent
 from projects.running import Stage
 
 
@@ -39,6 +39,17 @@ def load_barrier(stage: Stage) -> CalibratedBarrier:
     return CalibratedBarrier(params, float(checkpoint["margin"]))
 
 
+def load_start(stage: Stage, run_id: str) -> BarrierParams:
+    """The neural barrier of the finished pretrain_cbf or safety run ``run_id``, of the shape that the system describes.
+
+    Raises:
+        LineageError: there is no such run, it is unfinished or failed, or it is of another stage.
+        CheckpointError: its barrier has another shape.
+    """
+    started_from = resolve_parent(run_id, ("pretrain_cbf", "safety"), called="init_run")
+    return _load_from(started_from.run_id, "barrier", initial_barrier_params, stage.system)[0]
+
+
 def has_barrier(stage: Stage) -> bool:
     """Whether the ancestry holds a neural barrier."""
     return stage.parent is not None and provides(stage.parent.run_id, "barrier")
@@ -47,11 +58,16 @@ def has_barrier(stage: Stage) -> bool:
 def _load(stage: Stage, part: str, initialise: Callable[[SystemConfig, jax.Array], Any]) -> tuple[Any, dict[str, Any]]:
     if stage.parent is None:
         raise LineageError(f"{part} wanted by a stage without parent_run; give it with -P parent_run=<run id>")
-    run_id = find(stage.parent.run_id, part)
+    return _load_from(find(stage.parent.run_id, part), part, initialise, stage.system)
+
+
+def _load_from(
+    run_id: str, part: str, initialise: Callable[[SystemConfig, jax.Array], Any], system: SystemConfig
+) -> tuple[Any, dict[str, Any]]:
     checkpoint = load_checkpoint(run_id, FINAL)
     holder = checkpoint if part in checkpoint else checkpoint.get("state", {})  # with what a resume needs beside it
     if part not in holder:
         raise CheckpointError(f"checkpoint '{FINAL}' of run {run_id} holds no {part}; repeat that run")
-    target = jax.eval_shape(lambda key: initialise(stage.system, key), jax.random.key(0))
+    target = jax.eval_shape(lambda key: initialise(system, key), jax.random.key(0))
     loaded = match(target, holder[part], f"{part} in checkpoint '{FINAL}' of run {run_id}")
     return jax.tree.map(jnp.asarray, loaded), checkpoint

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from drone_cbf.reporting.curves import calibration_figure, training_curves
-from drone_cbf.training.pretraining import pretrain_barrier
+from drone_cbf.reporting.strata import strata_figure
+from drone_cbf.training.pretraining import PretrainingResult, pretrain_barrier
 from projects.parameters import PretrainParameters
-from projects.parts import load_policy
+from projects.parts import load_policy, load_start
 from projects.running import EntryPoint, Outcome, Stage, run_stage
-from projects.summaries import report_table
+from projects.summaries import report_table, strata_table
 
 ENTRY = EntryPoint("pretrain_cbf", PretrainParameters, parents=("efficiency",))
 CURVES = {
@@ -23,13 +24,27 @@ CURVES = {
 
 
 def work(stage: Stage) -> Outcome:
-    policy = load_policy(stage)
-    result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder)
-    stage.run.log_metrics({f"final/{name}": value for name, value in result.report.items()})
+    policy, init_run = load_policy(stage), stage.parameters.init_run
+    if init_run:
+        stage.run.tag(init_run=init_run)
+    start = load_start(stage, init_run) if init_run else None
+    result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder, start)
+    stage.run.log_metrics({f"final/{name}": value for name, value in final_figures(result).items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
     true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
     stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
-    return Outcome(report_table("Neural barrier against the analytic one", result.report), provides=("barrier",))
+    stage.draw("strata.png", lambda: strata_figure(result.strata))
+    tables = (
+        report_table("Neural barrier against the analytic one", result.report),
+        strata_table("Held-out sampled states, by stratum", result.strata),
+    )
+    return Outcome("\n\n".join(tables), provides=("barrier",))
+
+
+def final_figures(result: PretrainingResult) -> dict[str, float]:
+    """Figures of the flown states by name, of the sampled ones by stratum and name."""
+    strata = {f"{stratum}/{name}": value for stratum, report in result.strata.items() for name, value in report.items()}
+    return result.report | strata
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Section
-from projects.parameters import RunId, refuse_repeats, without_blanks
+from drone_cbf.training.settings import without_blanks
+from projects.parameters import RunId, refuse_repeats
 
 RunIds = Annotated[tuple[RunId, ...], BeforeValidator(without_blanks)]
 

@@ -15,6 +15,12 @@ def report_table(title: str, report: Mapping[str, float]) -> str:
     return f"### {title}\n\n{markdown_table(rows)}"
 
 
+def strata_table(title: str, strata: Mapping[str, Mapping[str, float]]) -> str:
+    """A heading and one row per stratum."""
+    rows = [{"stratum": name, **report} for name, report in strata.items()]
+    return f"### {title}\n\n{markdown_table(rows)}"
+
+
 def lineage_table(runs: Sequence[ChildRun], experiment_id: str) -> str:
     """The stages in order, each with a link to its run."""
     rows = [

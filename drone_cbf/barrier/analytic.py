@@ -16,7 +16,7 @@ Barrier = Callable[[Graph], Scalar]
 """Graph -> h [m]; positive means: still able to stop before every surface."""
 
 
-def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: float) -> Scalar:
+def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: Scalar | float) -> Scalar:
     """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): a smooth lower bound of the least value, at most ``ceiling``.
 
     The gap is at most ``T log(k + 1)``. The ceiling keeps an empty graph finite, with zero gradient.
@@ -35,26 +35,28 @@ def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
     return jnp.where(graph.mask, margin, system.sensor.range)
 
 
-def make_braking_barrier(system: SystemConfig) -> Barrier:
+def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """Soft-min of the braking margins, never above the sensing range: an empty graph is exactly that safe."""
+    temperature = system.barrier.temperature if temperature is None else temperature
 
     def barrier(graph: Graph) -> Scalar:
-        return soft_minimum(braking_margins(graph, system), system.sensor.range, system.barrier.temperature)
+        return soft_minimum(braking_margins(graph, system), system.sensor.range, temperature)
 
     return barrier
 
 
-def make_distance_barrier(system: SystemConfig) -> Barrier:
+def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """The original's barrier d(p) = soft-min distance - r_safe, made relative degree one as psi = d' + alpha d.
 
     Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0 with the
     gradient and Hessian of d. Under bounded thrust it is often infeasible: kept as the baseline to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
+    temperature = system.barrier.temperature if temperature is None else temperature
 
     def distance(relative_position: Float[Array, "k 3"], graph: Graph) -> Scalar:
         surface = jnp.where(graph.mask, safe_norm(relative_position), system.sensor.range)
-        return soft_minimum(surface, system.sensor.range, system.barrier.temperature) - safe_radius
+        return soft_minimum(surface, system.sensor.range, temperature) - safe_radius
 
     def barrier(graph: Graph) -> Scalar:
         value, slope = jax.value_and_grad(distance)(graph.relative_position, graph)
@@ -63,6 +65,7 @@ def make_distance_barrier(system: SystemConfig) -> Barrier:
     return barrier
 
 
-def make_analytic_barrier(system: SystemConfig) -> Barrier:
-    """The analytic barrier that ``system.barrier.kind`` selects."""
-    return {"braking": make_braking_barrier, "distance_hocbf": make_distance_barrier}[system.barrier.kind](system)
+def make_analytic_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
+    """The analytic barrier that ``system.barrier.kind`` selects; ``temperature`` [m] replaces the configured one."""
+    make = {"braking": make_braking_barrier, "distance_hocbf": make_distance_barrier}[system.barrier.kind]
+    return make(system, temperature)

@@ -84,6 +84,18 @@ def calibration_report(comparison: Comparison) -> dict[str, float]:
     }
 
 
+def stratum_report(comparison: Comparison) -> dict[str, float]:
+    """Figures of one stratum of held-out states: errors near the boundary and over all of them [m], gradient cosine."""
+    report = calibration_report(comparison)
+    error = np.asarray(comparison.neural) - np.asarray(comparison.analytic)
+    kept = ("boundary_error_mean", "boundary_error_p99", "boundary_overestimate_p99", "gradient_cosine")
+    return {
+        **{name: report[name] for name in kept},
+        "value_error_mean": float(np.abs(error).mean()),
+        "states_near_boundary": report["states_near_boundary"],
+    }
+
+
 def braking_audit(barrier: ArrayLike, clearance: ArrayLike) -> dict[str, float]:
     """Audit of an analytic barrier against true distance, both [m] over the same states.
 

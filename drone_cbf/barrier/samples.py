@@ -1,4 +1,4 @@
-"""Random states to teach the barrier on: near surfaces, in gaps, at speed."""
+"""Random states to teach the barrier on: the general sampler, and the pieces that the harder strata share."""
 
 from __future__ import annotations
 
@@ -6,65 +6,111 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array
 
-from drone_cbf.arrays import Vector, unit
+from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
+from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
 GraphSampler = Callable[[Scene, jax.Array], Graph]
 """(scene, key) -> the graph of one random state in it."""
+MotionSampler = Callable[[Scene, jax.Array], Motion]
+"""(scene, key) -> position [m] and velocity [m/s] of one random state in it, without thrust."""
+TOP_SPEED = 1.3
+"""Fastest state that is sampled, as a multiple of ``objective.max_speed``."""
 
 
 def make_graph_sampler(system: SystemConfig) -> GraphSampler:
-    """Function that places a drone at random in a scene, mostly where the barrier matters.
+    """Function that places a drone at random in a scene, mostly where the barrier matters (:func:`make_open_sampler`)."""
+    return seen_by(make_open_sampler(system), system)
+
+
+def seen_by(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
+    """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
+    return lambda scene, key: graph_in(scene, sample(scene, key), system)
+
+
+def graph_in(scene: Scene, motion: Motion, system: SystemConfig) -> Graph:
+    """What a perfect sensor shows a drone in ``motion``."""
+    distances = surface_distances(scene.obstacles, motion.position)
+    surfaces = Surfaces(
+        points=nearest_surface_points(scene.obstacles, motion.position),
+        velocity=scene.obstacles.velocity,
+        visible=scene.obstacles.active & (distances < system.sensor.range),
+    )
+    return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), system.sensor)
+
+
+def make_open_sampler(system: SystemConfig) -> MotionSampler:
+    """Stratum ``open``: a drone anywhere near surfaces, at any speed.
 
     The drone stands at a random distance, exponentially distributed, from a random surface (so also between two),
     and flies at a random speed, often towards it, rarely slower than would bring h near zero.
     """
-    cruise = 1.3 * system.objective.max_speed
+    cruise = top_speed(system)
 
-    def sample(scene: Scene, key: jax.Array) -> Graph:
+    def sample(scene: Scene, key: jax.Array) -> Motion:
         keys = jax.random.split(key, 6)
-        position = _beside_an_obstacle(scene, keys[0], system)
+        position = beside_an_obstacle(scene.obstacles, keys[0], system)
         points = nearest_surface_points(scene.obstacles, position)
         distances = surface_distances(scene.obstacles, position)
         nearest = jnp.argmin(distances)
         towards = unit(points[nearest] - position)
         heading = unit(jax.random.normal(keys[1], (3,)) + 2.0 * jax.random.uniform(keys[2]) * towards)
         speed = cruise * jax.random.uniform(keys[3]) ** 1.5
-        critical = _critical_speed(distances[nearest], system) * (0.6 + 0.8 * jax.random.uniform(keys[4]))
+        critical = critical_speed(distances[nearest], system) * (0.6 + 0.8 * jax.random.uniform(keys[4]))
         speed = jnp.where(jax.random.uniform(keys[5]) < 0.5, speed, jnp.minimum(critical, cruise))
-        surfaces = Surfaces(
-            points=points,
-            velocity=scene.obstacles.velocity,
-            visible=scene.obstacles.active & (distances < system.sensor.range),
-        )
-        motion = Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
-        return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), system.sensor)
+        return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
 
 
-def _beside_an_obstacle(scene: Scene, key: jax.Array, system: SystemConfig) -> Vector:
-    """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
-    pick, direction_key, distance_key, height_key = jax.random.split(key, 4)
-    obstacles = scene.obstacles
+@struct.dataclass
+class Spot:
+    """A random place on the surface of an obstacle."""
+
+    axis: Vector
+    """On the obstacle's axis [m]."""
+    outward: Vector
+    """Unit normal of the surface."""
+    radius: Scalar
+    """[m]."""
+
+    def at(self, distance: Scalar) -> Vector:
+        """The point ``distance`` [m] outside the surface."""
+        return self.axis + self.outward * (self.radius + distance)
+
+
+def random_spot(obstacles: Obstacles, key: jax.Array) -> Spot:
+    """A place on one random active obstacle; on a trunk within a metre of its middle's height."""
+    pick, direction_key, _, height_key = jax.random.split(key, 4)
     index = jax.random.categorical(pick, jnp.where(obstacles.active, 0.0, -jnp.inf))
     trunk = obstacles.half_height[index] > 0.0
     direction = jax.random.normal(direction_key, (3,)) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    distance = 0.5 * system.physics.drone_radius + 0.8 * jax.random.exponential(distance_key)
     height = jnp.where(trunk, jax.random.uniform(height_key, minval=-1.0), 0.0)
-    centre = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
-    return centre + unit(direction) * (obstacles.radius[index] + distance)
+    axis = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
+    return Spot(axis=axis, outward=unit(direction), radius=obstacles.radius[index])
 
 
-def _critical_speed(distance: Array, system: SystemConfig) -> Array:
+def beside_an_obstacle(obstacles: Obstacles, key: jax.Array, system: SystemConfig) -> Vector:
+    """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
+    distance_key = jax.random.split(key, 4)[2]
+    distance = 0.5 * system.physics.drone_radius + 0.8 * jax.random.exponential(distance_key)
+    return random_spot(obstacles, key).at(distance)
+
+
+def top_speed(system: SystemConfig) -> float:
+    """Fastest state that is sampled [m/s]."""
+    return TOP_SPEED * system.objective.max_speed
+
+
+def critical_speed(distance: Array, system: SystemConfig) -> Array:
     """Head-on speed at which the braking barrier is zero at surface distance ``distance`` [m/s]."""
     barrier = system.barrier
     room = jnp.maximum(distance - system.physics.drone_radius - barrier.safety_margin, 0.0)

@@ -32,7 +32,8 @@ Each run is one stage. A later stage names its `drone_cbf.parent_run`; `pipeline
 | `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint (`relax_rate`), \
 or falls back to braking (`fallback_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
-| `validation`, `final` | on held-out states while training; once at the end |
+| `validation`, `final` | on held-out states while training; once at the end; below, by stratum of sampled states |
+| `initial` | the same of the barrier that `init_run` began with |
 | `eval`, `eval_unfiltered` | the worst cell; below it, each cell: scene / noise / goals |
 | `replay` | of an evaluation's worst flights flown again (`evaluate -P replay=<run>`), beside what was recorded |
 | `system` | processor, memory, network |

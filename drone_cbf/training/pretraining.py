@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,9 +13,9 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.calibration import Comparison, braking_audit, calibration_report, make_comparison
+from drone_cbf.barrier.calibration import Comparison, braking_audit, make_comparison
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
-from drone_cbf.barrier.samples import make_graph_sampler
+from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import everywhere, place_everywhere, spread
 from drone_cbf.flights import make_flyer
@@ -25,10 +25,12 @@ from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.flights import make_graph_collector, report_key
 from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
+from drone_cbf.training.mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
 from drone_cbf.training.sobolev import make_sobolev_loss, velocity_scale
+from drone_cbf.training.validation import Comparer, HeldOutStrata, Judgement, StrataReports
 
 SCENES_PER_BATCH = 64
 """Random scenes among which the sampled states of one batch are spread."""
@@ -40,6 +42,8 @@ COLLECTED_HORIZON = 200
 """Steps of these flights; that of the other stages, which spares them a compilation."""
 KEPT_NEAR_BOUNDARY = 16_384
 """Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
+STRATA_STATES = 8192
+"""Sampled states held out for the reports on strata, shared evenly by them."""
 VALIDATE_EVERY = 250
 """Updates between two points of the validation curve."""
 
@@ -65,6 +69,8 @@ class PretrainingResult:
     report: dict[str, float]
     comparison: Comparison
     """Held-out closed-loop states, for the calibration figure."""
+    strata: StrataReports
+    """The same of held-out sampled states, by stratum."""
 
 
 def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Graph:
@@ -80,17 +86,18 @@ def make_pretraining_update(
     """Function (state, flown graphs, root key) -> (state, figures): one update on a fresh batch."""
     loss_terms = make_sobolev_loss(system)
     flown_count = round(settings.policy_states * settings.batch)
-    sample = make_sampled_batch(system, settings.batch - flown_count)
+    sample = make_sampled_batch(system, settings.batch - flown_count, settings.strata)
+    temperature_at = make_temperature_schedule(system, settings)
 
-    def loss(barrier: BarrierParams, graphs: Graph) -> tuple[Scalar, dict[str, Scalar]]:
-        terms = loss_terms(barrier, graphs)
+    def loss(barrier: BarrierParams, graphs: Graph, step: Scalar) -> tuple[Scalar, dict[str, Scalar]]:
+        terms = loss_terms(barrier, graphs, temperature_at(step))
         return sum(terms.values()), terms
 
     def update(state: PretrainingState, flown: Graph, root: jax.Array) -> tuple[PretrainingState, dict[str, Scalar]]:
         sample_key, pick_key = jax.random.split(jax.random.fold_in(root, state.step))
         picked = jax.random.randint(pick_key, (flown_count,), 0, flown.mask.shape[0])
         graphs = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b[picked]]), sample(sample_key), flown))
-        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs)
+        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs, state.step)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         figures = {f"loss/{name}": value for name, value in terms.items()}
         figures |= {"loss/total": total} | health_figures({"cbf": gradient})
@@ -102,22 +109,54 @@ def make_pretraining_update(
     return update
 
 
-def make_sampled_batch(system: SystemConfig, count: int) -> Callable[[jax.Array], Graph]:
-    """Function from a key to ``count`` random states (leading axis) of fresh scenes of every family."""
+def make_temperature_schedule(
+    system: SystemConfig, settings: PretrainingSettings
+) -> Callable[[Scalar], Scalar | None]:
+    """Function from the update's number to the teacher's soft-min temperature [m]; None where it is the configured one.
+
+    At a larger temperature the ridges between surfaces are rounder, so that a network finds them before it sharpens
+    them; what it must estimate in the end is the barrier at the configured one.
+    """
+    if not settings.temperatures:
+        return lambda step: None
+    parts = jnp.asarray((*settings.temperatures, system.barrier.temperature), jnp.float32)
+    return lambda step: parts[jnp.minimum(step * len(parts) // settings.steps, len(parts) - 1)]
+
+
+def make_sampled_batch(
+    system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
+) -> Callable[[jax.Array], Graph]:
+    """Function from a key to ``count`` random states (leading axis) of fresh scenes of every family.
+
+    ``strata``: entries ``name:weight``; the states of each stratum lie together, and are spread over all the scenes.
+    """
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
     sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
-    sample_graph = make_graph_sampler(system)
+    counts = stratum_counts(parse_strata(strata), count)
+    samplers = {name: make_stratum_sampler(name, system) for name in counts}
 
     def sample(key: jax.Array) -> Graph:
         scene_key, state_key = jax.random.split(key)
-        scenes = sample_scenes(scene_key, 1.0)
-        chosen = jax.tree.map(lambda x: x[jnp.arange(count) % scenes_count], scenes)
-        return jax.vmap(sample_graph)(chosen, jax.random.split(state_key, count))
+        scenes, keys = sample_scenes(scene_key, 1.0), jax.random.split(state_key, count)
+        parts, first = [], 0
+        for name, size in counts.items():
+            rows = np.arange(size) % scenes_count if size >= scenes_count else np.arange(size) * scenes_count // size
+            chosen = jax.tree.map(lambda x: x[rows], scenes)
+            parts.append(jax.vmap(samplers[name])(chosen, keys[first : first + size]))
+            first += size
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
     return sample
 
 
-def make_comparer(system: SystemConfig) -> Callable[[BarrierParams, Graph], Comparison]:
+def hold_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
+    """Fresh states of every stratum, in even shares."""
+    entries = [f"{name}:1" for name in STRATA]
+    graphs = jax.jit(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    return HeldOutStrata(graphs=graphs, counts=stratum_counts(parse_strata(entries), STRATA_STATES))
+
+
+def make_comparer(system: SystemConfig) -> Comparer:
     """Compiled function (parameters, graphs with a leading axis) -> neural beside analytic barrier."""
     analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)
     compare = make_comparison(velocity_scale(system))
@@ -130,42 +169,65 @@ def make_comparer(system: SystemConfig) -> Callable[[BarrierParams, Graph], Comp
 
 
 def pretrain_barrier(
-    system: SystemConfig, settings: PretrainingSettings, policy: PolicyParams, recorder: Recorder
+    system: SystemConfig,
+    settings: PretrainingSettings,
+    policy: PolicyParams,
+    recorder: Recorder,
+    start: BarrierParams | None = None,
 ) -> PretrainingResult:
-    """Train the neural barrier from scratch and calibrate it on held-out flights that it filters itself.
+    """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters itself.
 
     Raises:
         TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
     """
     root = jax.random.key(settings.seed)
-    optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
-    barrier = initial_barrier_params(system, report_key(root, 0))
-    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0))
-    state = place_everywhere(recorder.restore(fresh))
+    barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     collect, compare = _make_collector(system, root), make_comparer(system)
     flown, held_out = collect(taught, 1), collect(taught, 2)
-    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
+    strata = hold_out_strata(system, report_key(root, 5))
 
+    def judge(barrier: BarrierParams) -> Judgement:
+        return strata.judge(compare, barrier, held_out)
+
+    opening = judge(barrier).metrics("initial") if start is not None else {}
+    state = _learn(system, settings, barrier, flown, recorder, judge, opening)
+    learned = taught.replace(barrier=state.barrier, blend=jnp.float32(1.0))
+    judgement = strata.judge(compare, state.barrier, collect(learned, 3))
+    report = judgement.report() | audit_analytic_barrier(system, report_key(root, 4))
+    tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
+    recorder.checkpoint(settings.steps, tree, "final")
+    return PretrainingResult(state.barrier, report["margin"], report, judgement.flown, judgement.strata_reports())
+
+
+def _learn(
+    system: SystemConfig,
+    settings: PretrainingSettings,
+    barrier: BarrierParams,
+    flown: Graph,
+    recorder: Recorder,
+    judge: Callable[[BarrierParams], Judgement],
+    opening: dict[str, float],
+) -> PretrainingState:
+    """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first figures."""
+    root = jax.random.key(settings.seed)
+    optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
+    zero = jnp.int32(0)
+    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=zero, skipped=zero)
+    state = place_everywhere(recorder.restore(fresh))
+    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
         state, figures = update(state, flown, root)
-        values = {name: float(value) for name, value in figures.items()}
+        values = {name: float(value) for name, value in figures.items()} | (opening if step == 0 else {})
         if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
-            report = calibration_report(compare(state.barrier, held_out))
-            values |= {f"validation/{name}": value for name, value in report.items()}
+            values |= judge(state.barrier).metrics("validation")
         recorder.metrics(step, values)
         watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root, "flown": flown})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
-
-    learned = taught.replace(barrier=state.barrier, blend=jnp.float32(1.0))
-    comparison = compare(state.barrier, collect(learned, 3))
-    report = calibration_report(comparison) | audit_analytic_barrier(system, report_key(root, 4))
-    tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
-    recorder.checkpoint(settings.steps, tree, "final")
-    return PretrainingResult(barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison)
+    return state
 
 
 def _make_collector(system: SystemConfig, root: jax.Array) -> Callable[[ControllerParams, int], Graph]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from drone_cbf.config import Fraction, SceneName, Section
 from drone_cbf.training.curriculum import Curriculum
+from drone_cbf.training.mixture import parse_strata, stratum_counts
 
 ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
+
+
+def without_blanks(value: Any) -> Any:
+    """An empty text is an empty list."""
+    return tuple(part for part in value if part != "") if isinstance(value, (list, tuple)) else value
 
 
 class EfficiencySettings(Section):
@@ -33,6 +41,9 @@ class EfficiencySettings(Section):
     """Root of all randomness."""
 
 
+Temperatures = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], BeforeValidator(without_blanks)]
+
+
 class PretrainingSettings(Section):
     """Sobolev regression of the neural barrier."""
 
@@ -48,8 +59,30 @@ class PretrainingSettings(Section):
     """Fraction of every batch taken from flights of the parent's policy; the rest is sampled."""
     nonfinite_limit: int = Field(3, ge=0, le=100_000)
     """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
+    strata: tuple[str, ...] = Field(("open:1",), min_length=1)
+    """Kinds of sampled states with their weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
+    temperatures: Temperatures = ()
+    """Soft-min temperatures of the teacher [m] for equal parts of training, before ``barrier.temperature``, which has the
+    last part: a larger one rounds the ridges. Empty: that one alone."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness."""
+
+    @field_validator("strata")
+    @classmethod
+    def _are_known(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        parse_strata(entries)
+        return entries
+
+    @model_validator(mode="after")
+    def _every_stratum_has_states(self) -> PretrainingSettings:
+        sampled = self.batch - round(self.policy_states * self.batch)
+        missing = [name for name, count in stratum_counts(parse_strata(self.strata), sampled).items() if not count]
+        if missing and sampled:
+            raise ValueError(
+                f"strata: the weight of {missing[0]} gives it none of the {sampled} sampled states of a batch; "
+                f"raise it, or raise batch = {self.batch}"
+            )
+        return self
 
 
 class SafetySettings(Section):

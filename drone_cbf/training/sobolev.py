@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,20 +25,28 @@ def velocity_scale(system: SystemConfig) -> float:
     return system.barrier.reaction_time + 0.5 * system.objective.max_speed / system.barrier.braking
 
 
-def make_sobolev_loss(system: SystemConfig) -> Callable[[BarrierParams, Graph], dict[str, Scalar]]:
-    """Function (parameters, graphs with a leading axis) -> ``cbf_value`` [m^2] and ``cbf_gradient``, weighted means."""
-    analytic = make_analytic_barrier(system)
+class SobolevLoss(Protocol):
+    """(parameters, graphs with a leading axis) -> ``cbf_value`` [m^2] and ``cbf_gradient``, weighted means."""
+
+    def __call__(
+        self, params: BarrierParams, graphs: Graph, temperature: Scalar | None = None
+    ) -> dict[str, Scalar]: ...
+
+
+def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
+    """The loss; ``temperature`` [m] of the teacher's soft minimum, where it is not the configured one."""
     neural = make_neural_barrier(system)
     scale = velocity_scale(system)
 
-    def errors(params: BarrierParams, graph: Graph) -> tuple[Scalar, Scalar, Scalar]:
+    def errors(params: BarrierParams, graph: Graph, temperature: Scalar | None) -> tuple[Scalar, Scalar, Scalar]:
+        analytic = make_analytic_barrier(system, temperature)
         true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
         value, gradient = sobolev_gradient(neural(params), graph, scale)
         weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
         return weight, (value - true_value) ** 2, jnp.sum((gradient - true_gradient) ** 2)
 
-    def loss(params: BarrierParams, graphs: Graph) -> dict[str, Scalar]:
-        weight, value, gradient = jax.vmap(errors, in_axes=(None, 0))(params, graphs)
+    def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
+        weight, value, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
         total = jnp.sum(weight)
         return {
             "cbf_value": jnp.sum(weight * value) / total,

@@ -1,0 +1,128 @@
+"""Strata of states for teaching the barrier: each a kind of place where it is hard, by name.
+
+``open``: anywhere near surfaces (:mod:`drone_cbf.barrier.samples`); ``boundary``: at |h| below :data:`BAND`; ``gap`` and
+``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards surfaces or past them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from drone_cbf.arrays import Scalar, unit
+from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
+from drone_cbf.barrier.roots import bisect
+from drone_cbf.barrier.samples import (
+    GraphSampler,
+    MotionSampler,
+    beside_an_obstacle,
+    graph_in,
+    make_open_sampler,
+    random_spot,
+    seen_by,
+    top_speed,
+)
+from drone_cbf.config import SystemConfig
+from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
+from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.scenes import Scene
+
+StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
+
+BAND = 0.15
+"""|h| of the states of ``boundary`` is at most this [m]."""
+SLOWEST = 0.6
+"""Least speed of ``high_speed``, as a multiple of ``objective.max_speed``."""
+
+
+def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
+    """The sampler of stratum ``name``."""
+    return seen_by(make_motion_sampler(name, system), system)
+
+
+def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSampler:
+    """The same, of positions and velocities."""
+    makers: dict[StratumName, Callable[[SystemConfig], MotionSampler]] = {
+        "open": make_open_sampler,
+        "boundary": make_boundary_sampler,
+        "gap": make_gap_sampler,
+        "corridor": make_corridor_sampler,
+        "high_speed": make_high_speed_sampler,
+    }
+    return makers[name](system)
+
+
+def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
+    """Stratum ``boundary``: h of the analytic barrier has a value drawn evenly from +-:data:`BAND`.
+
+    The state is solved for on a path that begins on a surface at top speed (h < 0), backs off to a random place,
+    slows down to rest there, and ends at rest at the scene's start, which is clear (h > 0): h is continuous along it,
+    so bisection finds the value; nearly always it is the speed that is found.
+    """
+    level, cruise = make_level(system), top_speed(system)
+
+    def sample(scene: Scene, key: jax.Array) -> Motion:
+        keys = jax.random.split(key, 4)
+        place = beside_an_obstacle(scene.obstacles, keys[0], system)
+        nearest = jnp.argmin(surface_distances(scene.obstacles, place))
+        surface = nearest_surface_points(scene.obstacles, place)[nearest]
+        towards = unit(surface - place)
+        heading = unit(jax.random.normal(keys[1], (3,)) + 2.0 * jax.random.uniform(keys[2]) * towards)
+        target = jax.random.uniform(keys[3], minval=-BAND, maxval=BAND)
+
+        def path(x: Scalar) -> Motion:
+            backing, slowing, leaving = (jnp.clip(x - leg, 0.0, 1.0) for leg in range(3))
+            position = surface + backing * (place - surface) + leaving * (scene.start - place)
+            return Motion(position=position, velocity=(1.0 - slowing) * cruise * heading, thrust=jnp.zeros(3))
+
+        return path(bisect(lambda x: level(scene, path(x)) > target, 3.0))
+
+    return sample
+
+
+def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
+    """Stratum ``high_speed``: at 0.6 to 1.3 times ``objective.max_speed``, half towards a surface, half past it.
+
+    The surface stands where braking just before it begins, so that h is near zero where no other one is nearer.
+    """
+    barrier, cruise = system.barrier, system.objective.max_speed
+    safe_radius = system.physics.drone_radius + barrier.safety_margin
+
+    def sample(scene: Scene, key: jax.Array) -> Motion:
+        spot_key, speed_key, side_key, kind_key, cosine_key, room_key = jax.random.split(key, 6)
+        spot = random_spot(scene.obstacles, spot_key)
+        speed = cruise * jax.random.uniform(speed_key, minval=SLOWEST, maxval=top_speed(system) / cruise)
+        share = jax.random.uniform(cosine_key)
+        cosine = jnp.where(jax.random.uniform(kind_key) < 0.5, 0.6 + 0.4 * share, -0.2 + 0.5 * share)
+        side = jax.random.normal(side_key, (3,))
+        side = unit(side - jnp.dot(side, spot.outward) * spot.outward)
+        heading = unit(jnp.sqrt(1.0 - cosine**2) * side - cosine * spot.outward)
+        closing = speed * jnp.maximum(cosine, 0.0)
+        room = jax.random.uniform(room_key, minval=-0.3, maxval=0.6)
+        distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
+        distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
+        return Motion(position=spot.at(distance), velocity=speed * heading, thrust=jnp.zeros(3))
+
+    return sample
+
+
+def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
+    """Function (scene, motion) -> h of the analytic barrier over all surfaces in sight [m]; -1 inside an obstacle.
+
+    Of the graph's fewer nodes h is the same but for the soft minimum's far terms, and continuous only here; and nothing
+    has to be ranked, which is what a graph costs. Inside, a graph sees its surface from the wrong side.
+    """
+    barrier = make_analytic_barrier(system)
+    everything = system.model_copy(
+        update={"sensor": system.sensor.model_copy(update={"neighbours": system.scene.obstacles})}
+    )
+
+    def level(scene: Scene, motion: Motion) -> Scalar:
+        inside = jnp.min(surface_distances(scene.obstacles, motion.position)) < 0.0
+        return jnp.where(inside, -1.0, barrier(graph_in(scene, motion, everything)))
+
+    return level
