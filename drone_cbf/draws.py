@@ -42,3 +42,12 @@ def standard_normal(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def standard_exponential(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Exponential of mean one from uniform in [0, 1), by the quantile function."""
     return -jnp.log1p(-draw)
+
+
+def index_by_weight(draw: Float[Array, ""], weights: Float[Array, "n"]) -> Array:
+    """An index with probability in proportion to its weight, from uniform in [0, 1), by the cumulative distribution.
+
+    Never one of weight zero, where any weight is positive.
+    """
+    cumulative = jnp.cumsum(weights)
+    return jnp.argmax(cumulative > draw * cumulative[-1])

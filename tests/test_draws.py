@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from drone_cbf.draws import between, standard_exponential, standard_normal, uniform_draws
+from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
 
 COUNT = 20_000
 SURE = 1e-4
@@ -54,3 +54,13 @@ def test_quantiles_are_those_of_scipy_and_finite_at_both_ends():
     ends = jnp.array([0.0, np.nextafter(np.float32(1.0), np.float32(0.0))])
     assert np.all(np.isfinite(standard_normal(ends))) and np.all(np.isfinite(standard_exponential(ends)))
     assert 4.5 < float(standard_normal(ends)[1]) < 5.5 and float(standard_exponential(ends)[0]) == 0.0
+
+
+def test_an_index_is_as_likely_as_its_weight_and_never_one_of_weight_zero(draw):
+    weights = jnp.array([0.0, 3.0, 0.0, 1.0, 4.0, 0.0])
+    chosen = np.asarray(jax.vmap(lambda u: index_by_weight(u, weights))(draw["first"]))
+    shares = np.bincount(chosen, minlength=6) / COUNT
+    np.testing.assert_allclose(shares, np.asarray(weights) / 8.0, atol=5.0 * 0.5 / np.sqrt(COUNT))
+    assert np.all(shares[[0, 2, 5]] == 0.0)
+    ends = [index_by_weight(jnp.float32(u), weights) for u in (0.0, np.nextafter(np.float32(1.0), np.float32(0.0)))]
+    assert ends == [1, 4]

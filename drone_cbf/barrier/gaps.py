@@ -9,8 +9,9 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import MotionSampler, beside_an_obstacle, critical_speed, top_speed
+from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, critical_speed, top_speed
 from drone_cbf.config import SystemConfig
+from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -50,9 +51,10 @@ class Tie:
         return unit(self.first - self.second)
 
 
-def find_tie(obstacles: Obstacles, place: Vector, key: jax.Array) -> Tie:
+def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     """The tie on the way from ``place`` to a random surface beyond, near ones preferred, opposite to the nearest.
 
+    ``draw``, uniform in [0, 1), decides which.
     At ``place`` its nearest surface is nearest; where the way ends another one is. In between the distance to the one
     and the least distance to all others are equal, and bisection finds where. Where no surface is left to go to (a
     single obstacle) there is no tie, and the result is a point on the way to the surface.
@@ -65,7 +67,9 @@ def find_tie(obstacles: Obstacles, place: Vector, key: jax.Array) -> Tie:
     from_nearest = jax.vmap(lambda point: surface_distances(obstacles, point)[nearest])(points)
     reachable = obstacles.active & others & (from_nearest > 0.0)
     odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
-    chosen = jax.random.categorical(key, jnp.where(reachable, odds, -jnp.inf))
+    odds = jnp.where(reachable, odds, -jnp.inf)
+    largest = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
+    chosen = index_by_weight(draw, jnp.exp(odds - largest))
     way = points[jnp.where(jnp.any(reachable), chosen, nearest)] - place
 
     def passed(fraction: Scalar) -> Array:
@@ -92,19 +96,21 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 9)
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, keys[0], system), keys[1])
+        draw = uniform_draws(
+            key, **SPOT, other=(), off=(), wander=(3,), aim=(), astray=(), speed=(), near=(), kind=()
+        )
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
         across = tie.across
-        position = tie.position + across * jax.random.uniform(keys[2], minval=-0.5 * RIDGE, maxval=0.5 * RIDGE)
+        position = tie.position + across * between(draw["off"], -0.5 * RIDGE, 0.5 * RIDGE)
         towards = -unit(tie.first + tie.second)
-        wander = jax.random.normal(keys[3], (3,))
+        wander = standard_normal(draw["wander"])
         wander = wander - jnp.dot(wander, across) * across
-        heading = unit(wander + 2.0 * jax.random.uniform(keys[4]) * towards)
-        heading = unit(heading + ASTRAY * jax.random.normal(keys[5]) * across)
-        speed = cruise * jax.random.uniform(keys[6]) ** 1.5
+        heading = unit(wander + 2.0 * draw["aim"] * towards)
+        heading = unit(heading + ASTRAY * standard_normal(draw["astray"]) * across)
+        speed = cruise * draw["speed"] ** 1.5
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
-        critical = critical_speed(tie.distance, system) / cosine * (0.8 + 0.4 * jax.random.uniform(keys[7]))
-        speed = jnp.where(jax.random.uniform(keys[8]) < 0.25, speed, jnp.minimum(critical, cruise))
+        critical = critical_speed(tie.distance, system) / cosine * between(draw["near"], 0.8, 1.2)
+        speed = jnp.where(draw["kind"] < 0.25, speed, jnp.minimum(critical, cruise))
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
@@ -125,16 +131,16 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
         return jnp.where(free, jnp.sum(distances < WIDTH), 0)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 5)
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, keys[0], system), keys[1])
+        draw = uniform_draws(key, **SPOT, other=(), wander=(CANDIDATES, 3), before=(CANDIDATES,), speed=())
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
         # Flat, mostly: the surfaces of a forest are beside level flight only.
-        wander = jax.random.normal(keys[2], (CANDIDATES, 3)) * jnp.array([1.0, 1.0, 0.4])
+        wander = standard_normal(draw["wander"]) * jnp.array([1.0, 1.0, 0.4])
         headings = unit(wander - (wander @ tie.across)[:, None] * tie.across)
-        before = jax.random.uniform(keys[3], (CANDIDATES,), minval=0.1, maxval=0.5 * VIEW)
+        before = between(draw["before"], 0.1, 0.5 * VIEW)
         positions = tie.position - before[:, None] * headings
         crowd = jax.vmap(crowding, in_axes=(None, 0, 0))(scene.obstacles, positions, headings)
         best = jnp.argmax(crowd)
-        speed = top_speed(system) * jax.random.uniform(keys[4], minval=0.1)
+        speed = top_speed(system) * between(draw["speed"], 0.1, 1.0)
         return Motion(position=positions[best], velocity=speed * headings[best], thrust=jnp.zeros(3))
 
     return sample

@@ -17,6 +17,7 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.roots import bisect
 from drone_cbf.barrier.samples import (
+    SPOT,
     GraphSampler,
     MotionSampler,
     beside_an_obstacle,
@@ -27,6 +28,7 @@ from drone_cbf.barrier.samples import (
     top_speed,
 )
 from drone_cbf.config import SystemConfig
+from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -61,18 +63,19 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 
     The state is solved for on a path that begins on a surface at top speed (h < 0), backs off to a random place,
     slows down to rest there, and ends at rest at the scene's start, which is clear (h > 0): h is continuous along it,
-    so bisection finds the value; nearly always it is the speed that is found.
+    so bisection finds the value. In half of the states it is a speed that is found, in the others a place where the drone
+    is at top speed or at rest.
     """
     level, cruise = make_level(system), top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 4)
-        place = beside_an_obstacle(scene.obstacles, keys[0], system)
+        draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), level=())
+        place = beside_an_obstacle(scene.obstacles, draw, system)
         nearest = jnp.argmin(surface_distances(scene.obstacles, place))
         surface = nearest_surface_points(scene.obstacles, place)[nearest]
         towards = unit(surface - place)
-        heading = unit(jax.random.normal(keys[1], (3,)) + 2.0 * jax.random.uniform(keys[2]) * towards)
-        target = jax.random.uniform(keys[3], minval=-BAND, maxval=BAND)
+        heading = unit(standard_normal(draw["aside"]) + 2.0 * draw["aim"] * towards)
+        target = between(draw["level"], -BAND, BAND)
 
         def path(x: Scalar) -> Motion:
             backing, slowing, leaving = (jnp.clip(x - leg, 0.0, 1.0) for leg in range(3))
@@ -93,16 +96,16 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
     safe_radius = system.physics.drone_radius + barrier.safety_margin
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        spot_key, speed_key, side_key, kind_key, cosine_key, room_key = jax.random.split(key, 6)
-        spot = random_spot(scene.obstacles, spot_key)
-        speed = cruise * jax.random.uniform(speed_key, minval=SLOWEST, maxval=top_speed(system) / cruise)
-        share = jax.random.uniform(cosine_key)
-        cosine = jnp.where(jax.random.uniform(kind_key) < 0.5, 0.6 + 0.4 * share, -0.2 + 0.5 * share)
-        side = jax.random.normal(side_key, (3,))
+        draw = uniform_draws(key, **SPOT, speed=(), side=(3,), kind=(), cosine=(), room=())
+        spot = random_spot(scene.obstacles, draw)
+        speed = between(draw["speed"], SLOWEST * cruise, top_speed(system))
+        towards, past = between(draw["cosine"], 0.6, 1.0), between(draw["cosine"], -0.2, 0.3)
+        cosine = jnp.where(draw["kind"] < 0.5, towards, past)
+        side = standard_normal(draw["side"])
         side = unit(side - jnp.dot(side, spot.outward) * spot.outward)
         heading = unit(jnp.sqrt(1.0 - cosine**2) * side - cosine * spot.outward)
         closing = speed * jnp.maximum(cosine, 0.0)
-        room = jax.random.uniform(room_key, minval=-0.3, maxval=0.6)
+        room = between(draw["room"], -0.3, 0.6)
         distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
         distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
         return Motion(position=spot.at(distance), velocity=speed * heading, thrust=jnp.zeros(3))
