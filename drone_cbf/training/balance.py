@@ -55,12 +55,12 @@ def smallest_in_hull(first: Tree, second: Tree) -> tuple[Tree, Scalar]:
 def balanced_gradient(loss: Callable[[Networks], tuple[Objectives, Any]], networks: Networks) -> tuple[Networks, Any, Scalar]:
     """(gradient, what ``loss`` returns beside the objectives, share of efficiency in the policy's direction).
 
-    Flights are flown once and differentiated twice, once for each half. The policy follows the direction of least norm,
-    the barrier the sum: what it learns is not a matter of balance.
+    Flights are flown once and pulled back for both halves at once, so that what is rematerialised is so once. The policy
+    follows the direction of least norm, the barrier the sum: what it learns is not a matter of balance.
     """
-    objectives, pull, beside = jax.vjp(loss, networks, has_aux=True)
-    one, none = jnp.ones_like(objectives.efficiency), jnp.zeros_like(objectives.safety)
-    (efficiency,), (safety,) = pull(Objectives(one, none)), pull(Objectives(none, one))
-    policy, share = smallest_in_hull(efficiency["policy"], safety["policy"])
-    barrier = jax.tree.map(jnp.add, efficiency["barrier"], safety["barrier"])
+    _, pull, beside = jax.vjp(loss, networks, has_aux=True)
+    (both,) = jax.vmap(pull)(Objectives(efficiency=jnp.array([1.0, 0.0]), safety=jnp.array([0.0, 1.0])))
+    efficiency, safety = (jax.tree.map(lambda leaf, half=half: leaf[half], both["policy"]) for half in (0, 1))
+    policy, share = smallest_in_hull(efficiency, safety)
+    barrier = jax.tree.map(lambda leaf: leaf[0] + leaf[1], both["barrier"])
     return {"policy": policy, "barrier": barrier}, beside, share

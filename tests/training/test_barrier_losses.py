@@ -7,6 +7,8 @@ import optax
 import pytest
 
 from drone_cbf.barrier.neural import make_neural_barrier
+from drone_cbf.config import SensorConfig
+from drone_cbf.physics.drone import initial_state
 from drone_cbf.rollout import make_rollout, make_unfiltered_controller
 from drone_cbf.training.barrier_losses import make_barrier_losses, make_moments, make_true_graphs, mean_where
 from drone_cbf.training.efficiency import unfiltered
@@ -15,18 +17,20 @@ from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, graph_seen, random_barrier, random_policy, scene_of, small_system
 
 SYSTEM = small_system(physics=PLAIN)
-EPSILON, AHEAD = 0.05, 0.15
+EPSILON, AHEAD = 0.2, 0.15
 STEPS, SPEED = 24, 2.0
 BALLS = capsules([[0.0, 0.0, 0.0], [0.0, 1.5, 0.4]], [0.3, 0.2])
 SCENE = scene_of(BALLS)
+LATE = small_system(sensor=SensorConfig(surfaces="raw"))
+"""With delay, lag and drag."""
 PARAMS = random_barrier(SYSTEM)
 QUICK = {"xla_backend_optimization_level": 0}
 
 
 def straight_flight():
-    """Through the first ball at constant speed: free, touching, free again."""
+    """Out of the first ball at constant speed, the way a barrier can follow: into one, h would fall faster than alpha lets it."""
     times = SYSTEM.physics.time_step * np.arange(STEPS + 1)
-    points = np.stack([SPEED * times - 1.2, 0.05 + 0.0 * times, 0.0 * times], axis=-1)
+    points = np.stack([SPEED * times, 0.05 + 0.0 * times, 0.0 * times], axis=-1)
     velocities = np.broadcast_to([SPEED, 0.0, 0.0], points.shape)
     return points, velocities, flight(SYSTEM, points, velocities)
 
@@ -51,7 +55,7 @@ def test_the_losses_are_what_a_loop_over_the_flight_finds(moments, losses):
     barrier = jax.jit(make_neural_barrier(SYSTEM)(PARAMS))
     h = np.array([float(barrier(graph_seen(SYSTEM, BALLS, *at))) for at in zip(points, velocities, strict=True)])
     safe, unsafe = np.asarray(moments.labels.safe), np.asarray(moments.labels.unsafe)
-    assert safe.sum() > 5 and unsafe.sum() > 5
+    assert safe.sum() > 5 and unsafe.sum() > 3
     rate = np.diff(h) / SYSTEM.physics.time_step
     expected = {
         "cbf_safe": np.maximum(EPSILON - h[:-1][safe], 0.0).mean(),
@@ -110,7 +114,7 @@ def test_all_three_losses_fall_together_on_states_that_were_flown(moments, losse
 
     params, state = PARAMS, optimiser.init(PARAMS)
     first = losses(params, moments)
-    for _ in range(400):
+    for _ in range(300):
         params, state = update(params, state)
     last = losses(params, moments)
     for name, value in first.items():
@@ -119,23 +123,30 @@ def test_all_three_losses_fall_together_on_states_that_were_flown(moments, losse
 
 
 def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise():
-    """With delay, lag and drag: states, steps and times are those of the graphs, one by one, and of the next ones."""
-    system = small_system()
-    system = system.model_copy(update={"sensor": system.sensor.model_copy(update={"surfaces": "raw"})})
-    rollout = jax.jit(make_rollout(system, make_unfiltered_controller(system), 5), compiler_options=QUICK)
-    moving = scene_of(BALLS.replace(velocity=jnp.full((2, 3), 0.5)), start=(-1.0, 0.1, 0.0))
-    trajectory = rollout(unfiltered(random_policy(system)), moving, jnp.float32(0.0), jax.random.key(0))
-    flown = make_record(system, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, moving)))
+    """With delay, lag and drag: states and steps are those of the graphs, one by one, and of the next ones."""
+    rollout = jax.jit(make_rollout(LATE, make_unfiltered_controller(LATE), 5), compiler_options=QUICK)
+    scene = scene_of(BALLS, start=(-1.0, 0.1, 0.0))
+    trajectory = rollout(unfiltered(random_policy(LATE)), scene, jnp.float32(0.0), jax.random.key(0))
+    flown = make_record(LATE, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, scene)))
     picked = pick(flown, jnp.zeros(5, int), jnp.arange(5))
-    seen = trajectory.graphs
-    graphs = jax.jit(make_true_graphs(system), compiler_options=QUICK)
-    for at, shown in (
-        (graphs(picked.states, picked.scenes, picked.steps), seen),
-        (
-            jax.tree.map(lambda leaf: leaf[:-1], graphs(picked.following, picked.scenes, picked.steps + 1)),
-            jax.tree.map(lambda leaf: leaf[1:], seen),
-        ),
-    ):
-        for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
-            # float32 through filter and prediction.
-            np.testing.assert_allclose(getattr(at, name), getattr(shown, name), atol=2e-5, err_msg=name)
+    graphs = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)
+    here = graphs(picked.states, picked.scenes, picked.steps)
+    following = graphs(picked.following, picked.scenes, picked.steps + 1)
+    for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
+        seen = np.asarray(getattr(trajectory.graphs, name))
+        assert np.abs(seen[1:].astype(float) - seen[:-1]).max() > 1e-3 or name == "mask"
+        # float32 through filter and prediction.
+        np.testing.assert_allclose(getattr(here, name), seen, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(getattr(following, name)[:-1], seen[1:], atol=2e-5, err_msg=name)
+
+
+def test_a_moving_surface_is_where_it_will_be_when_a_command_acts():
+    scene = scene_of(BALLS.replace(velocity=jnp.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])))
+    states = initial_state(jnp.array([-2.0, 0.1, 0.0]), jnp.zeros(3), LATE.physics)
+    step = 7
+    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (states, scene))
+    graph = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)(*one, jnp.array([step]))
+    time = step * LATE.physics.time_step + LATE.physics.delay
+    centres = np.asarray(BALLS.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    distances = np.linalg.norm([-2.0, 0.1, 0.0] - centres, axis=1) - np.asarray(BALLS.radius)
+    np.testing.assert_allclose(np.linalg.norm(graph.relative_position[0], axis=-1), distances, rtol=1e-5)

@@ -79,5 +79,5 @@ def settings(horizon, **weights):
 def test_flights_too_short_for_any_safe_label_are_refused_where_the_label_is_wanted():
     check_look_ahead(SYSTEM, settings(9))
     check_look_ahead(SYSTEM, settings(10, cbf_safe=1.0))
-    with pytest.raises(ConfigError, match=r"stage short: horizon = 9 .* look_ahead = 0.5 .*: at least 10 steps"):
+    with pytest.raises(ConfigError, match=r"stage short: horizon = 9 .*look_ahead = 0.5 .*: at least 10 steps"):
         check_look_ahead(SYSTEM, settings(9, cbf_safe=1.0))

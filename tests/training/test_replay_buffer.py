@@ -24,6 +24,7 @@ from tests.perception.worlds import small_system
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=3, cloud_obstacles=3, ring_obstacles=3))
 PLACES, LONGEST = 4, 6
+keep, draw = jax.jit(keep_worst), jax.jit(draw_steps, static_argnums=1)
 EMPTY = empty_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
 
 
@@ -57,10 +58,10 @@ def test_a_score_counts_nearness_collision_and_slack():
 
 def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
     assert who(EMPTY) == [] and replay_figures(EMPTY)["replay/flights"] == 0
-    kept = keep_worst(EMPTY, fresh([0.3, 2.0, 0.1]))
+    kept = keep(EMPTY, fresh([0.3, 2.0, 0.1]))
     assert who(kept) == [0, 2], "a flight far from everything is not kept"
     clearances = np.array([0.2, -0.1, 0.45, 0.05, 0.4])
-    kept = keep_worst(kept, fresh(clearances, mark=10))
+    kept = keep(kept, fresh(clearances, mark=10))
     assert who(kept) == [2, 10, 11, 13]
     assert replay_figures(kept)["replay/flights"] == PLACES
     expected = np.mean([0.4 * np.exp(-1.0 / MEMORY), 0.3, 0.6 + COLLISION, 0.45])
@@ -68,8 +69,7 @@ def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
 
 
 def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
-    kept = keep_worst(EMPTY, fresh([-0.1] * PLACES))
-    keep = jax.jit(keep_worst)
+    kept = keep(EMPTY, fresh([-0.1] * PLACES))
     near = fresh([0.3], mark=50)
     # 1.6 falls below 0.2 after MEMORY ln 8 updates.
     for update in range(1, 400):
@@ -80,12 +80,12 @@ def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
 
 
 def test_a_flight_whose_figures_are_not_finite_is_never_kept():
-    assert who(keep_worst(EMPTY, fresh([np.nan, 0.1], slacks=[0.0, np.inf]))) == []
+    assert who(keep(EMPTY, fresh([np.nan, 0.1], slacks=[0.0, np.inf]))) == []
 
 
 def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding():
-    kept = keep_worst(keep_worst(EMPTY, fresh([0.1, 0.2], horizon=2, mark=1)), fresh([0.3], mark=5))
-    picked, some = draw_steps(kept, 20_000, jax.random.key(0))
+    kept = keep(keep(EMPTY, fresh([0.1, 0.2], horizon=2, mark=1)), fresh([0.3], mark=5))
+    picked, some = draw(kept, 20_000, jax.random.key(0))
     marks = np.asarray(picked.states.position)[:, 0]
     flown = [1000, 1001, 2000, 2001, *range(5000, 5000 + LONGEST)]
     found, counts = np.unique(marks, return_counts=True)
@@ -98,7 +98,7 @@ def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding(
 
 
 def test_nothing_is_claimed_to_be_drawn_from_an_empty_buffer():
-    picked, some = draw_steps(EMPTY, 3, jax.random.key(0))
+    picked, some = draw(EMPTY, 3, jax.random.key(0))
     assert not bool(some) and picked.steps.shape == (3,)
 
 
