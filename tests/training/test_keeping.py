@@ -1,6 +1,7 @@
 """What keeps the policy: distillation, the anchor of its parameters, averages, and a frozen beginning."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,23 @@ import numpy as np
 import pytest
 
 from drone_cbf.arrays import tree_norm
-from drone_cbf.config import SceneConfig
+from drone_cbf.config import OptimiserConfig, SceneConfig
+from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
-from drone_cbf.training import joint_update, pretraining, safety
-from drone_cbf.training.anchors import make_anchor, make_anchor_loss, make_command_difference, squared_distance, weighted_anchors
+from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
+from drone_cbf.training import joint_update, safety
+from drone_cbf.training.anchors import (
+    make_anchor,
+    make_anchor_loss,
+    make_command_difference,
+    squared_distance,
+    weighted_anchors,
+)
 from drone_cbf.training.averaging import make_averaging, networks_of, start_averages
 from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.gradient_health import SKIPPED
 from drone_cbf.training.mechanisms import Learning, LossWeights
+from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import random_barrier, random_policy, small_system
@@ -35,13 +46,18 @@ def curriculum(stages=1, stage_weights=None, **learning):
 
 @functools.cache
 def states():
-    """Twelve states, as flights: (flight, step)."""
-    graphs = jax.jit(pretraining.make_sampled_batch(SYSTEM, 12))(jax.random.key(0))
-    return jax.tree.map(lambda leaf: leaf.reshape(3, 4, *leaf.shape[1:]), graphs)
+    """Twelve states with random features, as flights: (flight, step)."""
+    draw = np.random.default_rng(5)
+
+    def random(leaf):
+        shape = (3, 4, *leaf.shape)
+        return jnp.ones(shape, bool) if leaf.dtype == bool else jnp.asarray(draw.normal(size=shape), leaf.dtype)
+
+    return jax.tree.map(random, empty_graph(SYSTEM.sensor))
 
 
 def test_distillation_is_the_mean_squared_difference_of_the_commands():
-    command = make_policy(SYSTEM)
+    command = jax.jit(make_policy(SYSTEM))
     total = 0.0
     for flight in range(3):
         for step in range(4):
@@ -63,8 +79,8 @@ def test_distillation_teaches_the_policy_alone_not_the_teacher_and_not_where_to_
 def test_the_anchor_is_the_squared_distance_from_the_parent_not_from_zero():
     flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(each)]) for each in (POLICY, OTHER)]
     own, other = (each.astype(np.float64) for each in flat)
-    assert squared_distance(POLICY, OTHER) == pytest.approx(np.sum((own - other) ** 2), rel=1e-5)
-    gradient = jax.grad(squared_distance)(POLICY, OTHER)
+    value, gradient = jax.jit(jax.value_and_grad(squared_distance))(POLICY, OTHER)
+    assert value == pytest.approx(np.sum((own - other) ** 2), rel=1e-5)
     np.testing.assert_allclose(
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]), 2 * (own - other), rtol=1e-5
     )
@@ -86,9 +102,10 @@ def test_averages_are_the_weighted_mean_of_all_updates_without_the_start(decay):
     """Against the sum itself, in float64."""
     values = np.random.default_rng(0).normal(size=(7, 3))
     state = safety_state(policy={"w": jnp.full(3, 100.0)}, averages=start_averages(decay, {"w": jnp.full(3, 100.0)}, {}))
+    average = jax.jit(make_averaging(decay))
     np.testing.assert_array_equal(networks_of(state)[0]["w"], 100.0)
     for newest in values:
-        state = make_averaging(decay)(state.replace(policy={"w": jnp.asarray(newest, jnp.float32)}))
+        state = average(state.replace(policy={"w": jnp.asarray(newest, jnp.float32)}))
     weights = decay ** np.arange(6, -1, -1.0)
     np.testing.assert_allclose(networks_of(state)[0]["w"], weights @ values / weights.sum(), rtol=1e-4)
 
@@ -98,49 +115,57 @@ def safety_state(**fields):
     return joint_update.SafetyState(**(empty | {"step": jnp.int32(0), "skipped": jnp.int32(0)} | fields))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_flights():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
-        patch.setattr(joint_update, "BARRIER_BATCH", 8)
-        patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "STAGE_FLIGHTS", 2)
-        patch.setattr(safety, "CALIBRATION_FLIGHTS", 2)
-        patch.setattr(safety, "KEPT_NEAR_BOUNDARY", 16)
-        for module in (joint_update, safety):
-            patch.setattr(module, "make_filtered_controller", make_simple_controller)
-        yield
-
-
-FROZEN = 2
-"""Of four updates."""
+FROZEN, UPDATES = 2, 4
+KEEPING = curriculum(freeze_steps=FROZEN, ema=0.5, weights={"distill": 0.1, "policy_l2": 0.1})
+SETTINGS = SafetySettings(curriculum=KEEPING, batch=BATCH, scenes=FAMILIES)
+OPTIMISERS = joint_update.Optimisers(*[make_optimiser(OptimiserConfig(learning_rate=0.01), 20)] * 2)
 
 
 @pytest.fixture(scope="module")
-def kept():
-    """Joint training with everything on: settings, result, recorder."""
-    chosen = curriculum(2, freeze_steps=FROZEN, ema=0.5, weights={"distill": 0.1, "policy_l2": 0.1})
-    settings = SafetySettings(curriculum=chosen, batch=BATCH, scenes=FAMILIES, checkpoint_every=1)
-    recorder = ListRecorder()
+def update():
+    """Function from a state to the next and its figures: one joint update with everything on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(safety, "ControllerParams", hears(safety.ControllerParams, FLOWN))
-        patch.setattr(safety, "make_comparer", hears_comparison)
-        return settings, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 12.0, recorder), recorder
+        patch.setattr(joint_update, "BARRIER_BATCH", 8)
+        patch.setattr(joint_update, "make_sampled_batch", resting)
+        patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
+        compiled = jax.jit(joint_update.make_safety_update(SYSTEM, SETTINGS, HORIZON, OPTIMISERS))
+        (stage,) = KEEPING.stages
+        conditions = joint_update.conditions_of(stage).replace(anchor=make_anchor(KEEPING, POLICY)(stage))
+        yield lambda state: compiled(state, conditions, jnp.float32(12.0), jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def kept(update):
+    """The state at the beginning and after each update, and the figures of each."""
+    states, rows = [begin(SETTINGS)], []
+    for _ in range(UPDATES):
+        state, figures = update(states[-1])
+        states.append(state)
+        rows.append({name: float(value) for name, value in figures.items()})
+    return states, rows
+
+
+def begin(settings):
+    return safety_state(
+        policy=POLICY,
+        barrier=BARRIER,
+        policy_optimiser=OPTIMISERS.policy.init(POLICY),
+        barrier_optimiser=OPTIMISERS.barrier.init(BARRIER),
+        averages=start_averages(settings.curriculum.learning.ema, POLICY, BARRIER),
+    )
 
 
 def test_the_policy_and_its_optimiser_rest_while_frozen_and_the_barrier_learns(kept):
-    _, _, recorder = kept
-    frozen, free = (recorder.states[step].state for step in (FROZEN, FROZEN + 1))
-    jax.tree.map(np.testing.assert_array_equal, frozen.policy, POLICY)
-    moments = [leaf for leaf in jax.tree.leaves(frozen.policy_optimiser) if np.ndim(leaf)]
-    assert moments and tree_norm(moments) == 0.0
-    assert distance(frozen.barrier, BARRIER) > 0.0
-    assert distance(free.policy, POLICY) > 0.0
+    states, _ = kept
+    for frozen in states[1 : FROZEN + 1]:
+        rested = (frozen.policy, frozen.policy_optimiser)
+        jax.tree.map(np.testing.assert_array_equal, rested, (states[0].policy, states[0].policy_optimiser))
+        assert distance(frozen.barrier, BARRIER) > 0.0
+    assert distance(states[FROZEN + 1].policy, POLICY) > 0.0
 
 
-def test_losses_that_tie_the_policy_are_zero_at_the_parent_and_counted_once_it_moves(kept):
-    _, _, recorder = kept
-    rows = [row for row in recorder.rows if "loss/total" in row]
+def test_losses_that_tie_the_policy_are_nothing_at_the_parent_and_counted_once_it_moves(kept):
+    _, rows = kept
     for name in ("loss/distill", "loss/policy_l2"):
         values = [row[name] for row in rows]
         assert max(values[: FROZEN + 1]) < ROUNDING and values[FROZEN + 1] > 10.0 * ROUNDING
@@ -149,50 +174,57 @@ def test_losses_that_tie_the_policy_are_zero_at_the_parent_and_counted_once_it_m
         assert row["loss/total"] == pytest.approx(sum(parts), rel=1e-5)
 
 
-def test_the_averages_are_what_is_measured_calibrated_and_handed_on(kept):
-    _, result, recorder = kept
-    final = recorder.checkpoints["final"]
-    average = final["state"].averages
-    assert average.updates == 4
+def test_the_averages_follow_both_networks_from_update_to_update(kept):
+    states, _ = kept
+    weights = 0.5 ** np.arange(UPDATES - 1, -1, -1.0)
     for name in ("policy", "barrier"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(result, name), getattr(average, name))
-        jax.tree.map(np.testing.assert_array_equal, final[name], getattr(average, name))
-        assert distance(getattr(average, name), getattr(final["state"], name)) > 0.0
-    assert len(FLOWN) == 3, "two stages measured, one calibration"
-    for controller in FLOWN[1:]:
-        jax.tree.map(np.testing.assert_array_equal, (controller.policy, controller.barrier), (result.policy, result.barrier))
-    (compared,) = COMPARED
-    jax.tree.map(np.testing.assert_array_equal, compared, result.barrier)
+        expected = jax.tree.map(
+            lambda *leaves: np.tensordot(weights, np.float64(np.stack(leaves)), 1) / weights.sum(),
+            *(getattr(state, name) for state in states[1:]),
+        )
+        average = getattr(states[-1].averages, name)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), average, expected)
+        assert distance(average, getattr(states[-1], name)) > 0.0
 
 
-FLOWN, COMPARED = [], []
-"""Controllers that were measured, and barriers that were calibrated."""
+def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bits(kept, update):
+    states, rows = kept
+    stored = unflatten(to_leaves(states[FROZEN + 1]))
+    state, figures = update(match(begin(SETTINGS), stored, "checkpoint"))
+    jax.tree.map(np.testing.assert_array_equal, state, states[FROZEN + 2])
+    np.testing.assert_equal({name: float(value) for name, value in figures.items()}, rows[FROZEN + 1])
 
 
-def hears(made, heard):
-    """``made``, but what it makes is kept in ``heard``."""
+def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch):
+    """With an update that moves only the averages, and without flights."""
+    flown, compared, recorder = [], [], ListRecorder()
 
-    def make(**fields):
-        heard.append(made(**fields))
-        return heard[-1]
+    def fly(controller, *_):
+        flown.append(controller)
+        return SimpleNamespace(flown=SimpleNamespace(metrics=None), some=lambda count: None)
 
-    return make
+    def move(state, *_):
+        averages = state.averages.replace(policy=OTHER, barrier=jax.tree.map(jnp.negative, BARRIER))
+        figures = {"loss/total": jnp.float32(0.0), SKIPPED: jnp.float32(0.0)}
+        return state.replace(step=state.step + 1, averages=averages), figures
 
-
-def hears_comparison(system):
-    compare = pretraining.make_comparer(system)
-    return lambda barrier, graphs: (COMPARED.append(barrier), compare(barrier, graphs))[1]
+    given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
+    replaced = {"make_flight_measure": fly, "make_graph_collector": fly, "make_flyer": None, "make_safety_update": move}
+    for name, function in replaced.items():
+        monkeypatch.setattr(safety, name, lambda *_, function=function: function)
+    monkeypatch.setattr(safety, "nearest_to_boundary", lambda *_: None)
+    monkeypatch.setattr(safety, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
+    for name in ("flight_report", "calibration_report"):
+        monkeypatch.setattr(safety, name, lambda _: given)
+    result = safety.train_safety(SYSTEM, SETTINGS, POLICY, BARRIER, 12.0, recorder)
+    handed = [(each.policy, each.barrier) for each in (*flown, result)]
+    handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]
+    assert len(handed) == 5, "measured, calibrated, returned, and two checkpoints"
+    for policy, barrier in [*handed, (OTHER, *compared)]:
+        jax.tree.map(np.testing.assert_array_equal, policy, OTHER)
+        jax.tree.map(np.testing.assert_array_equal, barrier, jax.tree.map(jnp.negative, BARRIER))
+    jax.tree.map(np.testing.assert_array_equal, recorder.checkpoints["final"]["state"].policy, POLICY)
 
 
 def distance(one, other):
     return float(tree_norm(jax.tree.map(jnp.subtract, one, other)))
-
-
-def test_training_with_ties_averages_and_a_frozen_beginning_goes_on_to_the_same_networks(kept):
-    settings, whole, recorder = kept
-    step = FROZEN + 1  # averages and optimiser under way, the last stage begun
-    rest = ListRecorder(saved=recorder.states[step])
-    resumed = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 12.0, rest)
-    jax.tree.map(np.testing.assert_array_equal, (resumed.policy, resumed.barrier), (whole.policy, whole.barrier))
-    later = [row for row in recorder.rows if "loss/total" in row and row["step"] >= step]
-    np.testing.assert_equal([row for row in rest.rows if "loss/total" in row], later)
