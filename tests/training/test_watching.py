@@ -148,6 +148,8 @@ def test_blend_and_penalty_recover_as_measurements_pass_and_the_learning_rate_do
 
     run = train(script, stage(steps=7, blend=1.0), patience=0, rate_backoff=0.125)
     assert [step for step, _ in run.recorder.events] == [1]
+    flown = [blend for _, blend, flights, _ in run.seen if flights == 5]
+    assert flown[:4] == [1.0, 1.0, 0.5, 1.0], "measured under the blend in force: entry, failure, pass, recovered"
     blends, penalties = (dict(column(run, f"adaptive/{name}_scale")) for name in ("blend", "penalty"))
     assert [blends[step] for step in (0, 1, 2)] == [1.0, 0.5, 1.0]
     assert [penalties[step] for step in (0, 1, 2)] == [1.0, 2.0, 1.0]
