@@ -17,6 +17,7 @@ from drone_cbf.training import efficiency, joint_update, pretraining, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
+from drone_cbf.training.validation import HeldOutStrata
 from tests.perception.worlds import random_barrier, random_policy, small_system
 
 SCENES = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4)
@@ -46,6 +47,7 @@ def few_flights():
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
         patch.setattr(pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key))
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
+        patch.setattr(pretraining, "hold_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64}))
         patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
         patch.setattr(pretraining, "audit_analytic_barrier", audit)
