@@ -13,6 +13,7 @@ import numpy as np
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
+from drone_cbf.devices import compiled_quickly
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics
 from drone_cbf.objectives.summaries import flight_report
@@ -112,7 +113,7 @@ def sample_scenes(
     """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
     keys = jax.random.split(key, settings.rollouts)
-    return jax.jit(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
+    return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
 
 
 def fly_first(

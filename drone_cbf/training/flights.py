@@ -10,6 +10,7 @@ import numpy as np
 from flax import struct
 
 from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.devices import compiled_quickly
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.randomisation import with_random_drone
@@ -55,7 +56,7 @@ def make_flight_measure(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
 ) -> FlightMeasure:
     """Function that flies ``flights`` fresh scenes; with ``random_drones`` the same, each by a drone of its own."""
-    sample = jax.jit(make_batch_sampler(system, families, flights))
+    sample = compiled_quickly(make_batch_sampler(system, families, flights))
     equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
     def measure(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Measured:
@@ -78,7 +79,7 @@ def make_graph_collector(
 
     Each flight draws its own noise level up to the given one.
     """
-    sample = jax.jit(make_batch_sampler(system, families, flights))
+    sample = compiled_quickly(make_batch_sampler(system, families, flights))
 
     def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:
         scene_key, flight_key, noise_key = jax.random.split(key, 3)

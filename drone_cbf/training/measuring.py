@@ -5,10 +5,8 @@ from __future__ import annotations
 import jax
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.flights import Flown, Flyer, make_flyer
+from drone_cbf.flights import Flyer, make_flyer
 from drone_cbf.objectives.summaries import flight_report
-from drone_cbf.physics.randomisation import with_nominal_drone
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import FlightMeasure, Measured, make_flight_measure, report_key
@@ -30,11 +28,7 @@ class StageMeasures:
 
     def flyer(self, horizon: int) -> Flyer:
         if horizon not in self._flyers:
-            fly = make_flyer(self._system, self._controller, horizon)
-            monitor = self._settings.curriculum.monitor
-            # Only where other drones are flown too: spelt out, parameters are rounded at run time, not when compiled.
-            alike = monitor.every and monitor.robust_flights
-            self._flyers[horizon] = naming_drones(fly, self._system) if alike else fly
+            self._flyers[horizon] = make_flyer(self._system, self._controller, horizon)
         return self._flyers[horizon]
 
     def fly(
@@ -60,16 +54,6 @@ class StageMeasures:
         if not flights:
             return {}
         return flight_report(self.fly(controller, index, stage, flights, random_drones=True).flown.metrics)
-
-
-def naming_drones(fly: Flyer, system: SystemConfig) -> Flyer:
-    """The flyer for scenes with or without a drone of their own, in one compiled program."""
-    name = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))
-
-    def flown(params: ControllerParams, scenes: Scene, noise: jax.Array, keys: jax.Array) -> Flown:
-        return fly(params, scenes if scenes.drone is not None else name(scenes), noise, keys)
-
-    return flown
 
 
 def prefixed(prefix: str, report: dict[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from drone_cbf.barrier.calibration import Comparison, braking_audit, make_compar
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import everywhere, place_everywhere, spread
+from drone_cbf.devices import compiled_quickly, everywhere, place_everywhere, spread
 from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
@@ -152,7 +152,7 @@ def make_sampled_batch(
 def hold_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
     """Fresh states of every stratum, in even shares."""
     entries = [f"{name}:1" for name in STRATA]
-    graphs = jax.jit(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    graphs = compiled_quickly(make_sampled_batch(system, STRATA_STATES, entries))(key)
     return HeldOutStrata(graphs=graphs, counts=stratum_counts(parse_strata(entries), STRATA_STATES))
 
 
@@ -212,8 +212,9 @@ def _learn(
     """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first figures."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
-    zero = jnp.int32(0)
-    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=zero, skipped=zero)
+    fresh = PretrainingState(
+        barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0)
+    )
     state = place_everywhere(recorder.restore(fresh))
     update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
@@ -244,7 +245,7 @@ def _make_collector(system: SystemConfig, root: jax.Array) -> Callable[[Controll
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
     """Analytic barrier at rest against true clearance over random states: how cautious is the teacher itself?"""
-    graphs = jax.jit(make_sampled_batch(system, count))(key)
+    graphs = compiled_quickly(make_sampled_batch(system, count))(key)
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius
