@@ -68,8 +68,8 @@ def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     reachable = obstacles.active & others & (from_nearest > 0.0)
     odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
     odds = jnp.where(reachable, odds, -jnp.inf)
-    largest = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
-    chosen = index_by_weight(draw, jnp.exp(odds - largest))
+    most = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
+    chosen = index_by_weight(draw, jnp.exp(odds - most))
     way = points[jnp.where(jnp.any(reachable), chosen, nearest)] - place
 
     def passed(fraction: Scalar) -> Array:
