@@ -53,6 +53,8 @@ class WatchedFlights:
     metrics: FlightMetrics
     status: np.ndarray
     """Of the filter at each step, (flights, steps)."""
+    end: np.ndarray
+    """Where the drone is at the end [m], (flights, 3)."""
     batch: int
     """Flights that were computed at once."""
 
@@ -89,17 +91,17 @@ def evaluate_matrix(
         for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
             twin = not filtered and len(flyers) > 1
             count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
-            flights, status = fly_first(flyers[filtered], controller, scenes, noise, settings, count, _figures_and_status)
+            flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, settings, count, _watched)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
             if filtered:
                 keys, size = flight_keys(settings)[:count], min(count, chunk_size())
-                watch(cells[-1], WatchedFlights(scenes, keys, flights, status, size))
+                watch(cells[-1], WatchedFlights(scenes, keys, flights, status, end, size))
             progress(len(cells) - 1, cells[-1])
     return cells
 
 
-def _figures_and_status(flown: Flown) -> tuple[FlightMetrics, jax.Array]:
-    return flown.metrics, flown.trajectories.decisions.status
+def _watched(flown: Flown) -> tuple[FlightMetrics, jax.Array, jax.Array]:
+    return flown.metrics, flown.trajectories.decisions.status, flown.trajectories.last.position
 
 
 def flight_keys(settings: EvaluationSettings) -> jax.Array:

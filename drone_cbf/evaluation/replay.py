@@ -118,10 +118,15 @@ def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
         clearance=np.asarray(flown.metrics.smallest_clearance),
         status=status[every, states.steps].astype(int),
         failures=np.rint(np.asarray(flown.metrics.fallback) * states.horizon).astype(int),
+        end=np.asarray(flown.trajectories.last.position),
     )
 
 
 def same_bits(recorded: ReplayStates, flown: ReplayStates) -> np.ndarray:
-    """(n,) whether violation, clearance, status and failures are those recorded, to the last bit."""
-    pairs = [(getattr(recorded, name), getattr(flown, name)) for name in ("violation", "clearance", "status", "failures")]
-    return np.all([(left == right) | ((left != left) & (right != right)) for left, right in pairs], axis=0)
+    """(n,) whether violation, clearance, status, failures and the end of the flight are those recorded, to the last bit."""
+    same = np.ones(len(recorded), bool)
+    for name in ("violation", "clearance", "status", "failures", "end"):
+        left, right = getattr(recorded, name), getattr(flown, name)
+        equal = (left == right) | ((left != left) & (right != right))
+        same &= equal.reshape(len(same), -1).all(1)
+    return same

@@ -47,6 +47,8 @@ class ReplayStates:
     """(n,) int: :class:`Status` of the filter at ``steps``."""
     failures: np.ndarray
     """(n,) int: steps on which the solver failed."""
+    end: np.ndarray
+    """Where the drone was at the end of the flight [m], (n, 3): another command on the way would have led elsewhere."""
     blend: float = 1.0
     horizon: int = 1
     batch: int = 1
@@ -123,6 +125,7 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayS
         clearance=metrics.smallest_clearance,
         status=flights.status[every, worst].astype(int),
         failures=np.sum(flights.status == Status.FALLBACK, axis=1),
+        end=np.asarray(flights.end),
         blend=blend,
         horizon=horizon,
         batch=flights.batch,

@@ -37,7 +37,7 @@ def make_careless_controller(system):
 
     def decide(params, graph):
         push = 1.0 + params.blend * sum(jnp.mean(leaf) for leaf in jax.tree.leaves(params.policy))
-        command = push * graph.goal - graph.velocity
+        command = 8.0 * push * graph.goal - graph.velocity
         zero, status = jnp.float32(0.0), jnp.int32(Status.INTERVENED)
         return Decision(command=command, nominal=command, barrier=push, slack=zero, status=status)
 
