@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, unit
+from drone_cbf.barrier.draws import PLACE_DRAWS, Draws, between, draw, drawn_place
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import MotionSampler, beside_an_obstacle, critical_speed, top_speed
+from drone_cbf.barrier.samples import MotionSampler, critical_speed, top_speed
 from drone_cbf.config import SystemConfig
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
@@ -50,12 +51,13 @@ class Tie:
         return unit(self.first - self.second)
 
 
-def find_tie(obstacles: Obstacles, place: Vector, key: jax.Array) -> Tie:
+def find_tie(obstacles: Obstacles, place: Vector, even: Float[Array, "m"]) -> Tie:
     """The tie on the way from ``place`` to a random surface beyond, near ones preferred, opposite to the nearest.
 
     At ``place`` its nearest surface is nearest; where the way ends another one is. In between the distance to the one
     and the least distance to all others are equal, and bisection finds where. Where no surface is left to go to (a
-    single obstacle) there is no tie, and the result is a point on the way to the surface.
+    single obstacle) there is no tie, and the result is a point on the way to the surface. ``even``: numbers drawn evenly
+    from [0, 1), one for each surface.
     """
     distances, points = surface_distances(obstacles, place), nearest_surface_points(obstacles, place)
     nearest = jnp.argmin(distances)
@@ -65,7 +67,8 @@ def find_tie(obstacles: Obstacles, place: Vector, key: jax.Array) -> Tie:
     from_nearest = jax.vmap(lambda point: surface_distances(obstacles, point)[nearest])(points)
     reachable = obstacles.active & others & (from_nearest > 0.0)
     odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
-    chosen = jax.random.categorical(key, jnp.where(reachable, odds, -jnp.inf))
+    luck = -jnp.log(-jnp.log(jnp.clip(even, 1e-6, 1.0 - 1e-6)))  # Gumbel: the greatest sum is a draw by the odds
+    chosen = jnp.argmax(jnp.where(reachable, odds + luck, -jnp.inf))
     way = points[jnp.where(jnp.any(reachable), chosen, nearest)] - place
 
     def passed(fraction: Scalar) -> Array:
@@ -76,6 +79,12 @@ def find_tie(obstacles: Obstacles, place: Vector, key: jax.Array) -> Tie:
     there, away = surface_distances(obstacles, position), normals(obstacles, position)
     other = jnp.argmin(jnp.where(others, there, jnp.inf))
     return Tie(position=position, distance=there[nearest], first=away[nearest], second=away[other])
+
+
+def _drawn_tie(obstacles: Obstacles, draws: Draws, own: int, system: SystemConfig) -> Tie:
+    """From the first even numbers and the first normal row, and from the even numbers after the ``own`` of the stratum."""
+    place = drawn_place(obstacles, draws.even[:PLACE_DRAWS], draws.normal[0], system)
+    return find_tie(obstacles, place, draws.even[PLACE_DRAWS + own :])
 
 
 def normals(obstacles: Obstacles, position: Vector) -> Array:
@@ -92,19 +101,16 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 9)
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, keys[0], system), keys[1])
-        across = tie.across
-        position = tie.position + across * jax.random.uniform(keys[2], minval=-0.5 * RIDGE, maxval=0.5 * RIDGE)
-        towards = -unit(tie.first + tie.second)
-        wander = jax.random.normal(keys[3], (3,))
-        wander = wander - jnp.dot(wander, across) * across
-        heading = unit(wander + 2.0 * jax.random.uniform(keys[4]) * towards)
-        heading = unit(heading + ASTRAY * jax.random.normal(keys[5]) * across)
-        speed = cruise * jax.random.uniform(keys[6]) ** 1.5
+        draws = draw(key, PLACE_DRAWS + 5 + scene.obstacles.active.shape[0], 3)
+        tie = _drawn_tie(scene.obstacles, draws, 5, system)
+        aside, bias, pace, excess, kind = draws.even[PLACE_DRAWS : PLACE_DRAWS + 5]
+        across, wander = tie.across, draws.normal[1]
+        heading = unit(wander - jnp.dot(wander, across) * across - 2.0 * bias * unit(tie.first + tie.second))
+        heading = unit(heading + ASTRAY * draws.normal[2, 0] * across)
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
-        critical = critical_speed(tie.distance, system) / cosine * (0.8 + 0.4 * jax.random.uniform(keys[7]))
-        speed = jnp.where(jax.random.uniform(keys[8]) < 0.25, speed, jnp.minimum(critical, cruise))
+        critical = critical_speed(tie.distance, system) / cosine * between(excess, 0.8, 1.2)
+        speed = jnp.where(kind < 0.25, cruise * pace**1.5, jnp.minimum(critical, cruise))
+        position = tie.position + across * between(aside, -0.5 * RIDGE, 0.5 * RIDGE)
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
@@ -125,16 +131,17 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
         return jnp.where(free, jnp.sum(distances < WIDTH), 0)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 5)
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, keys[0], system), keys[1])
+        own = CANDIDATES + 1
+        draws = draw(key, PLACE_DRAWS + own + scene.obstacles.active.shape[0], 1 + CANDIDATES)
+        tie = _drawn_tie(scene.obstacles, draws, own, system)
         # Flat, mostly: the surfaces of a forest are beside level flight only.
-        wander = jax.random.normal(keys[2], (CANDIDATES, 3)) * jnp.array([1.0, 1.0, 0.4])
+        wander = draws.normal[1:] * jnp.array([1.0, 1.0, 0.4])
         headings = unit(wander - (wander @ tie.across)[:, None] * tie.across)
-        before = jax.random.uniform(keys[3], (CANDIDATES,), minval=0.1, maxval=0.5 * VIEW)
+        before = between(draws.even[PLACE_DRAWS : PLACE_DRAWS + CANDIDATES], 0.1, 0.5 * VIEW)
         positions = tie.position - before[:, None] * headings
         crowd = jax.vmap(crowding, in_axes=(None, 0, 0))(scene.obstacles, positions, headings)
         best = jnp.argmax(crowd)
-        speed = top_speed(system) * jax.random.uniform(keys[4], minval=0.1)
+        speed = top_speed(system) * between(draws.even[PLACE_DRAWS + CANDIDATES], 0.1, 1.0)
         return Motion(position=positions[best], velocity=speed * headings[best], thrust=jnp.zeros(3))
 
     return sample

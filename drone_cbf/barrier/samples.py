@@ -87,22 +87,22 @@ class Spot:
         return self.axis + self.outward * (self.radius + distance)
 
 
-def random_spot(obstacles: Obstacles, key: jax.Array) -> Spot:
-    """A place on one random active obstacle; on a trunk within a metre of its middle's height."""
-    pick, direction_key, _, height_key = jax.random.split(key, 4)
-    index = jax.random.categorical(pick, jnp.where(obstacles.active, 0.0, -jnp.inf))
-    trunk = obstacles.half_height[index] > 0.0
-    direction = jax.random.normal(direction_key, (3,)) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, jax.random.uniform(height_key, minval=-1.0), 0.0)
-    axis = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
-    return Spot(axis=axis, outward=unit(direction), radius=obstacles.radius[index])
-
-
 def beside_an_obstacle(obstacles: Obstacles, key: jax.Array, system: SystemConfig) -> Vector:
     """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
-    distance_key = jax.random.split(key, 4)[2]
-    distance = 0.5 * system.physics.drone_radius + 0.8 * jax.random.exponential(distance_key)
-    return random_spot(obstacles, key).at(distance)
+    pick, direction_key, distance_key, height_key = jax.random.split(key, 4)
+    index = jax.random.categorical(pick, jnp.where(obstacles.active, 0.0, -jnp.inf))
+    direction = jax.random.normal(direction_key, (3,))
+    spot = spot_on(obstacles, index, direction, jax.random.uniform(height_key, minval=-1.0))
+    return spot.at(0.5 * system.physics.drone_radius + 0.8 * jax.random.exponential(distance_key))
+
+
+def spot_on(obstacles: Obstacles, index: Array, direction: Vector, height: Scalar) -> Spot:
+    """The place on obstacle ``index`` in ``direction``; on a trunk at ``height`` [m] from its middle, level."""
+    trunk = obstacles.half_height[index] > 0.0
+    direction = direction * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
+    height = jnp.where(trunk, height, 0.0)
+    axis = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
+    return Spot(axis=axis, outward=unit(direction), radius=obstacles.radius[index])
 
 
 def top_speed(system: SystemConfig) -> float:

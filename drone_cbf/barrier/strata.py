@@ -14,18 +14,10 @@ import jax.numpy as jnp
 
 from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.draws import PLACE_DRAWS, SPOT_DRAWS, between, draw, drawn_place, drawn_spot
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import (
-    GraphSampler,
-    MotionSampler,
-    beside_an_obstacle,
-    graph_in,
-    make_open_sampler,
-    random_spot,
-    seen_by,
-    top_speed,
-)
+from drone_cbf.barrier.samples import GraphSampler, MotionSampler, graph_in, make_open_sampler, seen_by, top_speed
 from drone_cbf.config import SystemConfig
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
@@ -66,13 +58,14 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
     level, cruise = make_level(system), top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 4)
-        place = beside_an_obstacle(scene.obstacles, keys[0], system)
+        draws = draw(key, PLACE_DRAWS + 2, 2)
+        place = drawn_place(scene.obstacles, draws.even[:PLACE_DRAWS], draws.normal[0], system)
+        bias, where = draws.even[PLACE_DRAWS:]
         nearest = jnp.argmin(surface_distances(scene.obstacles, place))
         surface = nearest_surface_points(scene.obstacles, place)[nearest]
         towards = unit(surface - place)
-        heading = unit(jax.random.normal(keys[1], (3,)) + 2.0 * jax.random.uniform(keys[2]) * towards)
-        target = jax.random.uniform(keys[3], minval=-BAND, maxval=BAND)
+        heading = unit(draws.normal[1] + 2.0 * bias * towards)
+        target = between(where, -BAND, BAND)
 
         def path(x: Scalar) -> Motion:
             backing, slowing, leaving = (jnp.clip(x - leg, 0.0, 1.0) for leg in range(3))
@@ -93,17 +86,17 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
     safe_radius = system.physics.drone_radius + barrier.safety_margin
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        spot_key, speed_key, side_key, kind_key, cosine_key, room_key = jax.random.split(key, 6)
-        spot = random_spot(scene.obstacles, spot_key)
-        speed = cruise * jax.random.uniform(speed_key, minval=SLOWEST, maxval=top_speed(system) / cruise)
-        share = jax.random.uniform(cosine_key)
-        cosine = jnp.where(jax.random.uniform(kind_key) < 0.5, 0.6 + 0.4 * share, -0.2 + 0.5 * share)
-        side = jax.random.normal(side_key, (3,))
+        draws = draw(key, SPOT_DRAWS + 4, 2)
+        spot = drawn_spot(scene.obstacles, draws.even[:SPOT_DRAWS], draws.normal[0])
+        pace, kind, share, space = draws.even[SPOT_DRAWS:]
+        speed = between(pace, SLOWEST * cruise, top_speed(system))
+        cosine = jnp.where(kind < 0.5, between(share, 0.6, 1.0), between(share, -0.2, 0.3))
+        side = draws.normal[1]
         side = unit(side - jnp.dot(side, spot.outward) * spot.outward)
         heading = unit(jnp.sqrt(1.0 - cosine**2) * side - cosine * spot.outward)
         closing = speed * jnp.maximum(cosine, 0.0)
-        room = jax.random.uniform(room_key, minval=-0.3, maxval=0.6)
-        distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
+        stopping = barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking)
+        distance = safe_radius + stopping + between(space, -0.3, 0.6)
         distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
         return Motion(position=spot.at(distance), velocity=speed * heading, thrust=jnp.zeros(3))
 
