@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,6 +14,11 @@ from jaxtyping import Array, Float
 Scalar = Float[Array, ""]
 Vector = Float[Array, "3"]
 Tree = TypeVar("Tree")
+
+LARGEST_SQUARED = 1e15
+"""Numbers up to this size are squared as they are: float32 ends at 3e38, and many squares are summed."""
+SHRINKING = 2.0**-80
+"""Before the norm of larger ones is taken, they are multiplied by this power of two, which rounds nothing."""
 
 
 def safe_norm(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch"]:
@@ -58,7 +64,7 @@ def limit_gradient(tree: Tree, limit: float) -> Tree:
     """The identity forward; scales the gradient back to Euclidean norm ``limit`` (over all leaves) where it is longer.
 
     Back-propagated through many steps of a contact-like system, a few gradients explode and drown all others; this
-    keeps each flight's voice. A NaN stays NaN.
+    keeps each flight's voice. A NaN stays NaN; a gradient too long for its norm to be a float32 keeps its direction.
     """
     return tree
 
@@ -69,16 +75,47 @@ def _limit_forward(tree: Tree, limit: float) -> tuple[Tree, None]:
 
 def _limit_backward(limit: float, _: None, gradient: Tree) -> tuple[Tree]:
     floats = [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]
-    factor = jnp.minimum(1.0, limit / (tree_norm(floats) + 1e-12))
-    return (jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * leaf, gradient),)
+    # The shrinking is 1 for all but a gradient that explodes: those of ordinary size are the same to the last bit.
+    shrinking = _shrinking(floats)
+    norm = _plain_norm([shrinking * leaf for leaf in floats])
+    factor = jnp.minimum(1.0 / shrinking, limit / (norm + 1e-12 * shrinking))
+    return (
+        jax.tree.map(
+            lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * (shrinking * leaf), gradient
+        ),
+    )
 
 
 limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 
 def tree_norm(tree: Tree) -> Scalar:
-    """Euclidean norm of all leaves together."""
+    """Euclidean norm of all leaves together; finite for all finite leaves whose norm is a number of their type."""
     leaves = jax.tree.leaves(tree)
+    shrinking = _shrinking(leaves)
+    return _plain_norm([shrinking * leaf for leaf in leaves]) / shrinking
+
+
+def within_reach(tree: Tree) -> Tree:
+    """``tree``, scaled down to :data:`LARGEST_SQUARED` where it is larger: clipped by its plain norm, which would be infinite,
+    it would vanish; so it keeps its direction. What is smaller is the same to the last bit."""
+    largest = _largest(jax.tree.leaves(tree))
+    factor = jnp.where(largest > LARGEST_SQUARED, LARGEST_SQUARED / largest, 1.0)
+    return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)
+
+
+def _largest(leaves: Sequence[ArrayLike]) -> Scalar:
+    """Largest magnitude, in float32; NaN where a leaf holds one."""
+    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(jnp.float32) for leaf in leaves]
+    return jnp.max(jnp.stack(sizes), initial=0.0) if sizes else jnp.float32(0.0)
+
+
+def _shrinking(leaves: Sequence[ArrayLike]) -> Scalar:
+    """What to multiply ``leaves`` by so that their squares do not overflow: 1, or :data:`SHRINKING`."""
+    return jnp.where(_largest(leaves) > LARGEST_SQUARED, jnp.float32(SHRINKING), jnp.float32(1.0))
+
+
+def _plain_norm(leaves: Sequence[ArrayLike]) -> Scalar:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(())))
 
 

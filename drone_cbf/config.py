@@ -145,16 +145,28 @@ class BarrierConfig(Section):
 
 
 class FilterConfig(Section):
-    """CBF-QP: min 0.5 |u - u_nom|^2 + penalty * slack (DESIGN 4, Filter)."""
+    """CBF-QP: min 0.5 |u - u_nom|^2 + the price of the slack (DESIGN 4, Filter)."""
 
     solver: Literal["exact", "qpax", "projected_gradient"] = "exact"
     """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``: iterated."""
     gradient: Literal["full", "identity", "stopped"] = "full"
     """How gradients pass: to command and row, to the nominal command as identity, or not at all."""
     penalty: float = Field(1000.0, gt=0.0, le=1e6)
-    """rho, the exact L1 weight of the slack, for a row whose largest coefficient is 1."""
+    """rho, the weight of the slack, for a row whose largest coefficient is 1."""
+    slack_penalty: Literal["linear", "quadratic"] = "linear"
+    """``linear``: rho * slack, exact: no slack where an admissible command meets the row. ``quadratic``: rho/2 * slack^2,
+    the original's: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
     authority: float = Field(1e-3, gt=0.0, le=1.0)
     """Rows with max|a| below this cannot be enforced: the command passes through and is counted."""
+
+    @model_validator(mode="after")
+    def _is_solvable(self) -> FilterConfig:
+        if self.solver == "qpax" and self.slack_penalty == "quadratic":
+            raise ValueError(
+                "filter.slack_penalty = quadratic is not solved by filter.solver = qpax; "
+                "set filter.solver to exact or projected_gradient, or filter.slack_penalty to linear"
+            )
+        return self
 
 
 class PolicyConfig(Section):

@@ -18,6 +18,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.devices import spread
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
+from drone_cbf.physics.randomisation import with_nominal_drone
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
 
@@ -41,7 +42,10 @@ Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
 
 
 def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
-    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, shared out to the devices."""
+    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, shared out to the devices.
+
+    The drone of every scene is spelt out, the configured one where the scene names none: one program for both.
+    """
     rollout = make_rollout(system, controller, horizon)
     metrics = make_flight_metrics(system)
 
@@ -53,7 +57,13 @@ def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Fl
     def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
         return spread(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *spread((scenes, noise, keys))))
 
-    return jax.jit(fly)
+    compiled = jax.jit(fly)
+    named = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))
+
+    def flyer(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
+        return compiled(params, named(scenes) if scenes.drone is None else scenes, noise, keys)
+
+    return flyer
 
 
 def chunk_size() -> int:

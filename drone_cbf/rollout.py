@@ -31,7 +31,7 @@ from drone_cbf.perception.surface_map import (
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
 from drone_cbf.safety.records import Limits, Row, Status
@@ -174,7 +174,7 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
     perceive = make_perception(system)
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
-        state = initial_state(scene.start, scene.start_velocity, physics)
+        state, drone = initial_state(scene.start, scene.start_velocity, physics), flown_drone(scene, physics)
         steps = jnp.arange(horizon)
         slots = scene.obstacles.radius.shape[0]
         noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, index)))(steps)
@@ -186,7 +186,7 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
             index, errors, gust = now
             belief, graph = perceive(belief.replace(motion=motion), state, scene, index * dt, errors, noise)
             decision = controller(params, graph)
-            air = model.replace(wind=scene.wind + gust)
+            air = drone.replace(wind=scene.wind + gust)
             following = step(state, decision.command, air, dt, physics.gradient_decay)
             predicted = predict(belief.motion, decision.command, model, dt, sensor.bias_drift)
             return (following, belief.replace(motion=predicted)), (state, graph, decision)

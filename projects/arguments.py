@@ -20,6 +20,8 @@ from drone_cbf.errors import ConfigError
 from projects.problems import explain
 
 GROUPS = tuple(SystemConfig.model_fields)
+KEPT_FROM_PARENT = ("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
+"""Settings that decide the shape or the meaning of the parent's networks."""
 Model = TypeVar("Model", bound=BaseModel)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from drone_cbf.tracking.selection import chosen, evaluated
 from projects.comparing import compare
-from projects.parameters import CompareParameters
+from projects.reading_parameters import CompareParameters
 from projects.running import EntryPoint, Outcome, Stage, run_stage
 
 ENTRY = EntryPoint("compare", CompareParameters, device=False, system=False)

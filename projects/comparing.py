@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from projects.running import Stage
 FOLDER = "comparison"
 LOSSES = ("loss/cbf_hdot", "loss/cbf_value")
 """The loss that is shown against the blend: the first that any of the runs has."""
+BY_CURRICULUM = "as the curriculum says"
+"""Stands for a setting of the system that a run has from its curriculum, by which it is called already."""
 NOT_COMPARED = ("stage", "seed", "parent_run", "curriculum", *NOT_COUNTED)
 """Settings that do not split a group."""
 
@@ -142,8 +145,10 @@ def group_names(records: Sequence[Record]) -> dict[str, str]:
     for record in records:
         others = alike[record.stage]
         keys = sorted({key for other in others for key in other})
-        differing = [key for key in keys if len({other.get(key) for other in others}) > 1]
-        mine = [f"{key}={told[record.run_id].get(key, 'none')}" for key in differing]
+        differing = [key for key in keys if len({other.get(key) for other in others} - {BY_CURRICULUM}) > 1]
+        mine = [
+            f"{key}={text}" for key in differing if (text := told[record.run_id].get(key, "none")) != BY_CURRICULUM
+        ]
         names[record.run_id] = ", ".join([titles[record.run_id], *mine])
     return _told_apart(records, names)
 
@@ -170,9 +175,18 @@ def _told(record: Record) -> dict[str, str]:
         part = flatten(
             {"parameters": config.get("parameters", {}), **({"system": config.get("system")} if own else {})}
         )
+        if own:
+            part |= {key: BY_CURRICULUM for key, text in _set_by_curriculum(record).items() if part.get(key) == text}
         prefix = "" if own else f"{config.get('stage')}."
         found |= {f"{prefix}{key}": text for key, text in part.items() if key not in NOT_COMPARED}
     return found
+
+
+def _set_by_curriculum(record: Record) -> dict[str, str]:
+    """What the curriculum of a run sets of the system, as params show it."""
+    stored = artifact(record.run_id, CURRICULUM_FILE) if record.curriculum else None
+    asked = json.loads(stored).get("system", {}) if stored else {}
+    return {name: str(value) for name, value in asked.items()}
 
 
 def evaluation_notes(pairs: Sequence[Evaluated]) -> list[str]:

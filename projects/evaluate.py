@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
+from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.rollout import ControllerParams
 from projects.parameters import EvaluateParameters
 from projects.parts import has_barrier, load_barrier, load_policy
 from projects.pictures import draw_evaluation
+from projects.replaying import replay, store_worst
 from projects.running import EntryPoint, Outcome, Stage, run_stage
 from projects.summaries import evaluation_summary
 
@@ -31,6 +33,9 @@ def load_controller(stage: Stage) -> ControllerParams:
 
 def work(stage: Stage) -> Outcome:
     controller = load_controller(stage)
+    if stage.parameters.replay:
+        return replay(stage, controller)
+    kept = WorstFlights(stage.parameters.blend)
 
     def progress(index: int, cell: Cell) -> None:
         prefix = f"{PREFIX[cell.filtered]}/{cell.name}"
@@ -38,7 +43,8 @@ def work(stage: Stage) -> Outcome:
 
     flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
     stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
-    cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress)
+    cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress, kept.watch)
+    store_worst(stage, kept)
     worst = {}
     for filtered, prefix in PREFIX.items():
         chosen = [cell for cell in cells if cell.filtered is filtered]

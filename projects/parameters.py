@@ -7,9 +7,10 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section
 from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel
@@ -59,6 +60,11 @@ class PretrainParameters(PretrainingSettings, Following):
     barrier is trained from scratch."""
 
 
+NoiseLevels = Annotated[tuple[NoiseLevel, ...], BeforeValidator(without_blanks)]
+Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(without_blanks)]
+StepCounts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(without_blanks)]
+
+
 class SafetyParameters(SafetySettings, Following):
     """Trains policy and neural barrier jointly, through the safety filter, under a curriculum."""
 
@@ -66,13 +72,29 @@ class SafetyParameters(SafetySettings, Following):
     """ID of a finished pretrain_cbf run (its ancestry holds the policy), or of a safety run to go on from."""
     curriculum: str = Field("default", min_length=1, max_length=1000)
     """Name of a file in projects/curricula, or a path to a YAML file."""
+    noise_levels: NoiseLevels = ()
+    """Observation noise of the curriculum's stages in place of its own [m, m/s]: one for each, or one for all."""
+    blend_levels: Fractions = ()
+    """Share of the neural barrier in the stages, likewise."""
+    augment_levels: Fractions = ()
+    """Displacement of obstacles and start velocity in the stages, likewise."""
+    stage_steps: StepCounts = ()
+    """Updates of the stages, likewise."""
 
 
 class EvaluateParameters(EvaluationSettings):
     """Measures success, collisions, violations and the filter's work over scenarios, noise and goals."""
 
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P parent_run=<run id>",
+        " -P parent_run=<run id> -P seed=1 -P physics.lag_time=0.1",
+        " -P parent_run=<run id> -P replay=<evaluate run>",
+    )
     parent_run: RunId
     """ID of a finished run with a policy: efficiency, pretrain_cbf or safety."""
+    replay: str = Field("", max_length=1000)
+    """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
+    filter, in place of the matrix, with the blend and horizon of that time."""
 
 
 class PipelineParameters(Section):
@@ -160,7 +182,6 @@ class ReproduceParameters(Section):
     """Where exactness is not demanded: accepted difference beside that fraction, in the unit of the metric."""
 
 
-RunIds = Annotated[tuple[RunId, ...], BeforeValidator(without_blanks)]
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 
@@ -171,6 +192,14 @@ def refuse_repeats(name: str, values: Sequence[object]) -> None:
     if repeated is not None:
         text = ",".join(map(str, values))
         raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
+
+
+def _last_or_fraction(text: str) -> str:
+    """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
+    with suppress(ValueError):
+        if text == "last" or 0.0 <= float(text) <= 1.0:
+            return text
+    raise ValueError(f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>")
 
 
 class SuiteParameters(Section):
@@ -205,6 +234,8 @@ class SuiteParameters(Section):
     """Kinds of goals of the evaluations."""
     rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
     """Flights per cell of the evaluations."""
+    blend: Annotated[str, AfterValidator(_last_or_fraction)] = "last"
+    """Share of the neural barrier in the evaluations; ``last``: that of the curriculum's last stage."""
     efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
     """Updates of the shared efficiency stage; nothing where parent_run is given."""
     pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
@@ -221,46 +252,3 @@ class SuiteParameters(Section):
         refuse_repeats("curricula", self.curricula)
         refuse_repeats("seeds", self.seeds)
         return self
-
-
-class Selection(Section):
-    """Which runs of the store are meant: either a list, or an experiment."""
-
-    runs: RunIds = ()
-    """IDs of finished runs: suite, pipeline, safety or evaluate, in any mixture."""
-    experiment: str = Field("", max_length=500)
-    """Name of an experiment, in place of runs: all that was finished in it."""
-    filter: str = Field("", max_length=6000)
-    """Only runs of the experiment that match this, in the language of MLflow's search."""
-
-    @model_validator(mode="after")
-    def _one_of_the_two(self) -> Selection:
-        refuse_repeats("runs", self.runs)
-        if bool(self.runs) == bool(self.experiment):
-            state = "are both given" if self.runs else "are both missing"
-            raise ValueError(f"runs and experiment {state}; give one: -P runs=<id>,<id> or -P experiment=<name>")
-        if self.filter and not self.experiment:
-            raise ValueError("filter goes with experiment; leave it out, or give -P experiment=<name> in place of runs")
-        return self
-
-
-class CompareParameters(Selection):
-    """Compares trained policies over their seeds: tables, figures, and a link to MLflow's own comparison of the runs.
-
-    Policies that were trained with the same settings but for the seed form one group; every group has its mean and the
-    Student-t interval over its seeds.
-    """
-
-    examples: ClassVar[tuple[str, ...]] = (
-        " -P runs=<suite run>,<safety run>",
-        " -P experiment=Default -P filter=\"tags.drone_cbf.curriculum = 'default'\"",
-        " -P experiment=Default",
-    )
-
-
-class ReportParameters(Selection):
-    """Writes one HTML page and one PDF on runs: figures, evaluation, comparison, flights, versions, run IDs."""
-
-    examples: ClassVar[tuple[str, ...]] = (" -P runs=<pipeline or suite run>", " -P experiment=Default")
-    title: str = Field("drone_cbf: training report", min_length=1, max_length=120)
-    """Heading of the report."""

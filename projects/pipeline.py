@@ -34,6 +34,7 @@ def work(stage: Stage) -> Outcome:
 def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
     """Entry point -> what it is given, in the order in which they run."""
     given = {name: str(value) for name, value in stage.parameters.model_dump().items()}
+    blend = load_curriculum(stage.parameters.curriculum).stages[-1].blend  # what was trained is what is measured
     shared = {name: given[name] for name in ("seed", "batch", "horizon", "curriculum", "rollouts")}
 
     def pick(*names: str) -> dict[str, str]:
@@ -43,7 +44,7 @@ def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
         "efficiency": {**stage.given_system, **pick("seed", "batch", "horizon"), "steps": given["efficiency_steps"]},
         "pretrain_cbf": {**pick("seed"), "steps": given["pretrain_steps"]},
         "safety": pick("seed", "batch", "curriculum"),
-        "evaluate": pick("rollouts", "horizon"),
+        "evaluate": {**pick("rollouts", "horizon"), "blend": str(blend)},
     }
 
 

@@ -13,7 +13,7 @@ from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.selection import chosen
 from projects.comparing import gather
-from projects.parameters import ReportParameters
+from projects.reading_parameters import ReportParameters
 from projects.report_content import report_document
 from projects.report_runs import ReportRuns, collect
 from projects.running import EntryPoint, Outcome, Stage, run_stage

@@ -23,15 +23,13 @@ from drone_cbf.tracking.recorder import MlflowRecorder, Together, events_page
 from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
 from drone_cbf.training.recorder import ListRecorder, Recorder
-from projects.arguments import as_recorded, build_system, parse, resume_request, wants_help
+from projects.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request, wants_help
 from projects.digests import config_digest
 from projects.helping import help_text
 from projects.presenting import run_name, scene_datasets
 from projects.problems import explain
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT_FROM_PARENT = ("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
-"""Settings that decide the shape or the meaning of the parent's networks."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,14 @@ class EntryPoint:
     """Whether the stage itself computes with JAX."""
     system: bool = True
     """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
+    implied: Callable[[Any], dict[str, dict[str, Any]]] | None = None
+    """From its parameters to the settings of the system that go with them: group -> field -> value."""
+
+    def system_of(self, parameters: Any, inherited: dict[str, Any] | None, given: dict[str, Any]) -> SystemConfig:
+        """The ``inherited`` system with what ``parameters`` imply, and over that what the command line has ``given``."""
+        implied = self.implied(parameters) if self.implied else {}
+        both = {group: {**implied.get(group, {}), **given.get(group, {})} for group in {*implied, *given}}
+        return build_system(inherited, both, KEPT_FROM_PARENT)
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,11 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     parameters = given.parameters
     named = entry.parents and parameters.parent_run  # a suite may do without
     parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
-    system = build_system(parent and parent.config.get("system"), given.system, KEPT_FROM_PARENT)
+    inherited = parent and parent.config.get("system")
+    if resumed:  # all of it is recorded
+        system = build_system(inherited, given.system, KEPT_FROM_PARENT)
+    else:
+        system = entry.system_of(parameters, inherited, given.system)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
     config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}

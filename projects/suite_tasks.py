@@ -11,11 +11,11 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.histories import Record, same_settings, settings
 from drone_cbf.tracking.selection import can_go_on
 from projects import efficiency, evaluate, pretrain_cbf, safety
-from projects.arguments import build_system, parse
+from projects.arguments import parse
 from projects.curriculum_files import load_curriculum
 from projects.digests import config_digest
 from projects.parameters import SuiteParameters
-from projects.running import KEPT_FROM_PARENT, EntryPoint
+from projects.running import EntryPoint
 
 State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
 UNKNOWN = "not-yet-trained"
@@ -80,7 +80,9 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
         for name, place in curricula.items():
             own = {"curriculum": place, "seed": str(seed), **system, **pick("batch", "barrier_task_gradient")}
             tasks.append(Task(safety.ENTRY, own, start, name, seed))
-            tasks.append(Task(evaluate.ENTRY, measured, len(tasks) - 1, name, seed))
+            last = load_curriculum(place).stages[-1]
+            flown = {**measured, "blend": str(last.blend) if parameters.blend == "last" else parameters.blend}
+            tasks.append(Task(evaluate.ENTRY, flown, len(tasks) - 1, name, seed))
     return tasks
 
 
@@ -124,7 +126,7 @@ def earlier_runs(task: Task, parent_run: str | None) -> list[Record]:
     words = [f"--{name}={text}" for name, text in {**task.parameters, **named}.items()]
     given = parse(task.entry.name, task.entry.parameters, words)
     inherited: Any = settings(parent_run).get("system") if parent_run and needs_parent else None
-    system = build_system(inherited, given.system, KEPT_FROM_PARENT)
+    system = task.entry.system_of(given.parameters, inherited, given.system)
     if needs_parent and parent_run is None:
         return []
     digest = config_digest(task.entry.name, given.parameters, system)

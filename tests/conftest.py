@@ -16,10 +16,14 @@ from pathlib import Path  # noqa: E402
 
 from typing import TYPE_CHECKING  # noqa: E402
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.projects.small_pipeline import SmallPipeline
+
+# What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
+jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 
 _numbers = itertools.count()
 

@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "config", "arrays", "devices"}
+BASE = {"errors", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
     "arrays": {"errors", "config"},
+    "draws": set(),
     "devices": set(),
     "physics": BASE,
     "perception": BASE | {"physics"},
@@ -45,7 +46,7 @@ LONGEST_FUNCTION = 40
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
-STAGES += ("suite", "compare", "report")
+STAGES += ("suite", "compare", "report", "results")
 
 
 def name_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from drone_cbf.arrays import (
@@ -14,6 +15,7 @@ from drone_cbf.arrays import (
     tree_all_finite,
     tree_norm,
     unit,
+    within_reach,
 )
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -136,6 +138,21 @@ def test_limit_gradient_shortens_long_gradients_over_all_leaves_and_only_those(l
         jax.tree.map(np.testing.assert_array_equal, gradient, expected)
 
 
+@pytest.mark.parametrize("length", [1e16, 1e20, 3e38])
+def test_limit_gradient_keeps_the_direction_of_a_gradient_whose_square_is_no_float32(length):
+    """The plain norm is infinite from 1.8e19 on, and the gradient would be divided by it: nothing would be left."""
+    gradient = limited_gradient(weights_of_length(length))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=ROUNDING), gradient, weights_of_length(LIMIT))
+
+
+@pytest.mark.parametrize("length", [1e-3, 1.0, 1e14])
+def test_gradients_of_ordinary_size_are_limited_as_by_the_plain_norm_to_the_last_bit(length):
+    weights = weights_of_length(length)
+    norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(weights)))
+    plain = jax.tree.map(lambda leaf: jnp.minimum(1.0, LIMIT / (norm + 1e-12)) * leaf, weights)
+    jax.tree.map(np.testing.assert_array_equal, limited_gradient(weights), plain)
+
+
 def test_limit_gradient_acts_on_each_flight_of_a_batch():
     lengths = jnp.array([0.5, 2.0, 30.0])
     gradient = jax.vmap(limited_gradient)(jax.vmap(weights_of_length)(lengths))
@@ -151,6 +168,25 @@ def test_limit_gradient_keeps_a_nan_where_it_can_be_seen():
 def test_tree_norm_is_the_norm_of_all_leaves_together():
     assert tree_norm({"a": jnp.array([3.0, 0.0]), "b": (jnp.float32(4.0),)}) == pytest.approx(5.0, rel=ROUNDING)
     assert tree_norm({}) == 0.0
+    assert tree_norm([np.array([3.0, 4.0], np.float32)]) == pytest.approx(5.0, rel=ROUNDING)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e14, 1e16, 5e37])
+def test_tree_norm_is_finite_where_squares_are_not(size):
+    values = size * np.array([3.0, -4.0, 0.5])
+    norm = tree_norm({"a": jnp.asarray(values[:2], jnp.float32), "b": jnp.float32(values[2])})
+    assert norm == pytest.approx(np.linalg.norm(values), rel=ROUNDING)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e14, 1e20, 3e38])
+def test_a_tree_within_reach_has_a_finite_norm_the_same_direction_and_is_itself_if_it_had_one(size):
+    tree = {"a": jnp.array([size, -0.5 * size], jnp.float32), "b": jnp.float32(0.0)}
+    near = within_reach(tree)
+    assert np.isfinite(optax.global_norm(near))
+    np.testing.assert_allclose(near["a"] / near["a"][0], [1.0, -0.5], rtol=ROUNDING)
+    assert near["a"][0] == pytest.approx(min(size, 1e15), rel=ROUNDING)
+    if size < 1e15:
+        jax.tree.map(np.testing.assert_array_equal, near, tree)
 
 
 @pytest.mark.parametrize(("bad", "finite"), [(1.0, True), (jnp.nan, False), (jnp.inf, False), (-jnp.inf, False)])

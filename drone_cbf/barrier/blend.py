@@ -10,7 +10,6 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import Graph
 
 BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
 """(neural parameters, calibration margin [m], blend) -> barrier."""

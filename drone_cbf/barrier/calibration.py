@@ -10,7 +10,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import Barrier
 from drone_cbf.barrier.rows import slopes
 from drone_cbf.perception.graphs import Graph

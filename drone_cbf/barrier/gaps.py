@@ -5,13 +5,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.draws import PLACE_DRAWS, Draws, between, draw, drawn_place
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import MotionSampler, critical_speed, top_speed
+from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, critical_speed, top_speed
 from drone_cbf.config import SystemConfig
+from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -51,13 +51,13 @@ class Tie:
         return unit(self.first - self.second)
 
 
-def find_tie(obstacles: Obstacles, place: Vector, even: Float[Array, "m"]) -> Tie:
+def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     """The tie on the way from ``place`` to a random surface beyond, near ones preferred, opposite to the nearest.
 
+    ``draw``, uniform in [0, 1), decides which.
     At ``place`` its nearest surface is nearest; where the way ends another one is. In between the distance to the one
     and the least distance to all others are equal, and bisection finds where. Where no surface is left to go to (a
-    single obstacle) there is no tie, and the result is a point on the way to the surface. ``even``: numbers drawn evenly
-    from [0, 1), one for each surface.
+    single obstacle) there is no tie, and the result is a point on the way to the surface.
     """
     distances, points = surface_distances(obstacles, place), nearest_surface_points(obstacles, place)
     nearest = jnp.argmin(distances)
@@ -67,8 +67,9 @@ def find_tie(obstacles: Obstacles, place: Vector, even: Float[Array, "m"]) -> Ti
     from_nearest = jax.vmap(lambda point: surface_distances(obstacles, point)[nearest])(points)
     reachable = obstacles.active & others & (from_nearest > 0.0)
     odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
-    luck = -jnp.log(-jnp.log(jnp.clip(even, 1e-6, 1.0 - 1e-6)))  # Gumbel: the greatest sum is a draw by the odds
-    chosen = jnp.argmax(jnp.where(reachable, odds + luck, -jnp.inf))
+    odds = jnp.where(reachable, odds, -jnp.inf)
+    largest = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
+    chosen = index_by_weight(draw, jnp.exp(odds - largest))
     way = points[jnp.where(jnp.any(reachable), chosen, nearest)] - place
 
     def passed(fraction: Scalar) -> Array:
@@ -79,12 +80,6 @@ def find_tie(obstacles: Obstacles, place: Vector, even: Float[Array, "m"]) -> Ti
     there, away = surface_distances(obstacles, position), normals(obstacles, position)
     other = jnp.argmin(jnp.where(others, there, jnp.inf))
     return Tie(position=position, distance=there[nearest], first=away[nearest], second=away[other])
-
-
-def _drawn_tie(obstacles: Obstacles, draws: Draws, own: int, system: SystemConfig) -> Tie:
-    """From the first even numbers and the first normal row, and from the even numbers after the ``own`` of the stratum."""
-    place = drawn_place(obstacles, draws.even[:PLACE_DRAWS], draws.normal[0], system)
-    return find_tie(obstacles, place, draws.even[PLACE_DRAWS + own :])
 
 
 def normals(obstacles: Obstacles, position: Vector) -> Array:
@@ -101,16 +96,21 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        draws = draw(key, PLACE_DRAWS + 5 + scene.obstacles.active.shape[0], 3)
-        tie = _drawn_tie(scene.obstacles, draws, 5, system)
-        aside, bias, pace, excess, kind = draws.even[PLACE_DRAWS : PLACE_DRAWS + 5]
-        across, wander = tie.across, draws.normal[1]
-        heading = unit(wander - jnp.dot(wander, across) * across - 2.0 * bias * unit(tie.first + tie.second))
-        heading = unit(heading + ASTRAY * draws.normal[2, 0] * across)
+        draw = uniform_draws(
+            key, **SPOT, other=(), off=(), wander=(3,), aim=(), astray=(), speed=(), near=(), kind=()
+        )
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
+        across = tie.across
+        position = tie.position + across * between(draw["off"], -0.5 * RIDGE, 0.5 * RIDGE)
+        towards = -unit(tie.first + tie.second)
+        wander = standard_normal(draw["wander"])
+        wander = wander - jnp.dot(wander, across) * across
+        heading = unit(wander + 2.0 * draw["aim"] * towards)
+        heading = unit(heading + ASTRAY * standard_normal(draw["astray"]) * across)
+        speed = cruise * draw["speed"] ** 1.5
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
-        critical = critical_speed(tie.distance, system) / cosine * between(excess, 0.8, 1.2)
-        speed = jnp.where(kind < 0.25, cruise * pace**1.5, jnp.minimum(critical, cruise))
-        position = tie.position + across * between(aside, -0.5 * RIDGE, 0.5 * RIDGE)
+        critical = critical_speed(tie.distance, system) / cosine * between(draw["near"], 0.8, 1.2)
+        speed = jnp.where(draw["kind"] < 0.25, speed, jnp.minimum(critical, cruise))
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
@@ -131,17 +131,16 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
         return jnp.where(free, jnp.sum(distances < WIDTH), 0)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        own = CANDIDATES + 1
-        draws = draw(key, PLACE_DRAWS + own + scene.obstacles.active.shape[0], 1 + CANDIDATES)
-        tie = _drawn_tie(scene.obstacles, draws, own, system)
+        draw = uniform_draws(key, **SPOT, other=(), wander=(CANDIDATES, 3), before=(CANDIDATES,), speed=())
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
         # Flat, mostly: the surfaces of a forest are beside level flight only.
-        wander = draws.normal[1:] * jnp.array([1.0, 1.0, 0.4])
+        wander = standard_normal(draw["wander"]) * jnp.array([1.0, 1.0, 0.4])
         headings = unit(wander - (wander @ tie.across)[:, None] * tie.across)
-        before = between(draws.even[PLACE_DRAWS : PLACE_DRAWS + CANDIDATES], 0.1, 0.5 * VIEW)
+        before = between(draw["before"], 0.1, 0.5 * VIEW)
         positions = tie.position - before[:, None] * headings
         crowd = jax.vmap(crowding, in_axes=(None, 0, 0))(scene.obstacles, positions, headings)
         best = jnp.argmax(crowd)
-        speed = top_speed(system) * between(draws.even[PLACE_DRAWS + CANDIDATES], 0.1, 1.0)
+        speed = top_speed(system) * between(draw["speed"], 0.1, 1.0)
         return Motion(position=positions[best], velocity=speed * headings[best], thrust=jnp.zeros(3))
 
     return sample

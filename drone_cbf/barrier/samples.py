@@ -11,6 +11,13 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
+from drone_cbf.draws import (
+    between,
+    index_by_weight,
+    standard_exponential,
+    standard_normal,
+    uniform_draws,
+)
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import nominal_params
@@ -56,16 +63,16 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        keys = jax.random.split(key, 6)
-        position = beside_an_obstacle(scene.obstacles, keys[0], system)
+        draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), speed=(), near=(), kind=())
+        position = beside_an_obstacle(scene.obstacles, draw, system)
         points = nearest_surface_points(scene.obstacles, position)
         distances = surface_distances(scene.obstacles, position)
         nearest = jnp.argmin(distances)
         towards = unit(points[nearest] - position)
-        heading = unit(jax.random.normal(keys[1], (3,)) + 2.0 * jax.random.uniform(keys[2]) * towards)
-        speed = cruise * jax.random.uniform(keys[3]) ** 1.5
-        critical = critical_speed(distances[nearest], system) * (0.6 + 0.8 * jax.random.uniform(keys[4]))
-        speed = jnp.where(jax.random.uniform(keys[5]) < 0.5, speed, jnp.minimum(critical, cruise))
+        heading = unit(standard_normal(draw["aside"]) + 2.0 * draw["aim"] * towards)
+        speed = cruise * draw["speed"] ** 1.5
+        critical = critical_speed(distances[nearest], system) * between(draw["near"], 0.6, 1.4)
+        speed = jnp.where(draw["kind"] < 0.5, speed, jnp.minimum(critical, cruise))
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
@@ -87,22 +94,24 @@ class Spot:
         return self.axis + self.outward * (self.radius + distance)
 
 
-def beside_an_obstacle(obstacles: Obstacles, key: jax.Array, system: SystemConfig) -> Vector:
-    """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
-    pick, direction_key, distance_key, height_key = jax.random.split(key, 4)
-    index = jax.random.categorical(pick, jnp.where(obstacles.active, 0.0, -jnp.inf))
-    direction = jax.random.normal(direction_key, (3,))
-    spot = spot_on(obstacles, index, direction, jax.random.uniform(height_key, minval=-1.0))
-    return spot.at(0.5 * system.physics.drone_radius + 0.8 * jax.random.exponential(distance_key))
+SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (), "distance": ()}
+"""What :func:`random_spot` and :func:`beside_an_obstacle` draw, uniform in [0, 1)."""
 
 
-def spot_on(obstacles: Obstacles, index: Array, direction: Vector, height: Scalar) -> Spot:
-    """The place on obstacle ``index`` in ``direction``; on a trunk at ``height`` [m] from its middle, level."""
+def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
+    """A place on one random active obstacle; on a trunk within a metre of its middle's height."""
+    index = index_by_weight(draw["pick"], obstacles.active.astype(jnp.float32))
     trunk = obstacles.half_height[index] > 0.0
-    direction = direction * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, height, 0.0)
+    direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
+    height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
     axis = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
     return Spot(axis=axis, outward=unit(direction), radius=obstacles.radius[index])
+
+
+def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:
+    """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
+    distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
+    return random_spot(obstacles, draw).at(distance)
 
 
 def top_speed(system: SystemConfig) -> float:

@@ -14,11 +14,21 @@ import jax.numpy as jnp
 
 from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.draws import PLACE_DRAWS, SPOT_DRAWS, between, draw, drawn_place, drawn_spot
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import GraphSampler, MotionSampler, graph_in, make_open_sampler, seen_by, top_speed
+from drone_cbf.barrier.samples import (
+    SPOT,
+    GraphSampler,
+    MotionSampler,
+    beside_an_obstacle,
+    graph_in,
+    make_open_sampler,
+    random_spot,
+    seen_by,
+    top_speed,
+)
 from drone_cbf.config import SystemConfig
+from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -53,19 +63,19 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 
     The state is solved for on a path that begins on a surface at top speed (h < 0), backs off to a random place,
     slows down to rest there, and ends at rest at the scene's start, which is clear (h > 0): h is continuous along it,
-    so bisection finds the value; nearly always it is the speed that is found.
+    so bisection finds the value. In half of the states it is a speed that is found, in the others a place where the drone
+    is at top speed or at rest.
     """
     level, cruise = make_level(system), top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        draws = draw(key, PLACE_DRAWS + 2, 2)
-        place = drawn_place(scene.obstacles, draws.even[:PLACE_DRAWS], draws.normal[0], system)
-        bias, where = draws.even[PLACE_DRAWS:]
+        draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), level=())
+        place = beside_an_obstacle(scene.obstacles, draw, system)
         nearest = jnp.argmin(surface_distances(scene.obstacles, place))
         surface = nearest_surface_points(scene.obstacles, place)[nearest]
         towards = unit(surface - place)
-        heading = unit(draws.normal[1] + 2.0 * bias * towards)
-        target = between(where, -BAND, BAND)
+        heading = unit(standard_normal(draw["aside"]) + 2.0 * draw["aim"] * towards)
+        target = between(draw["level"], -BAND, BAND)
 
         def path(x: Scalar) -> Motion:
             backing, slowing, leaving = (jnp.clip(x - leg, 0.0, 1.0) for leg in range(3))
@@ -86,17 +96,17 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
     safe_radius = system.physics.drone_radius + barrier.safety_margin
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        draws = draw(key, SPOT_DRAWS + 4, 2)
-        spot = drawn_spot(scene.obstacles, draws.even[:SPOT_DRAWS], draws.normal[0])
-        pace, kind, share, space = draws.even[SPOT_DRAWS:]
-        speed = between(pace, SLOWEST * cruise, top_speed(system))
-        cosine = jnp.where(kind < 0.5, between(share, 0.6, 1.0), between(share, -0.2, 0.3))
-        side = draws.normal[1]
+        draw = uniform_draws(key, **SPOT, speed=(), side=(3,), kind=(), cosine=(), room=())
+        spot = random_spot(scene.obstacles, draw)
+        speed = between(draw["speed"], SLOWEST * cruise, top_speed(system))
+        towards, past = between(draw["cosine"], 0.6, 1.0), between(draw["cosine"], -0.2, 0.3)
+        cosine = jnp.where(draw["kind"] < 0.5, towards, past)
+        side = standard_normal(draw["side"])
         side = unit(side - jnp.dot(side, spot.outward) * spot.outward)
         heading = unit(jnp.sqrt(1.0 - cosine**2) * side - cosine * spot.outward)
         closing = speed * jnp.maximum(cosine, 0.0)
-        stopping = barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking)
-        distance = safe_radius + stopping + between(space, -0.3, 0.6)
+        room = between(draw["room"], -0.3, 0.6)
+        distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
         distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
         return Motion(position=spot.at(distance), velocity=speed * heading, thrust=jnp.zeros(3))
 

@@ -13,7 +13,8 @@ import numpy as np
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.flights import Flown, Flyer, Kept, fly_all, make_flyer
+from drone_cbf.devices import compiled_quickly
+from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.physics.scenes import Scene, make_scene_sampler
@@ -43,6 +44,23 @@ Progress = Callable[[int, Cell], None]
 """Called after each cell with its index."""
 
 
+@dataclass(frozen=True)
+class WatchedFlights:
+    """The filtered flights of one cell, and what decides each of them; leading axis of flights."""
+
+    scenes: Scene
+    keys: jax.Array
+    metrics: FlightMetrics
+    status: np.ndarray
+    """Of the filter at each step, (flights, steps)."""
+    batch: int
+    """Flights that were computed at once."""
+
+
+Watch = Callable[[Cell, WatchedFlights], None]
+"""Called with each filtered cell, to keep what is worth a second look."""
+
+
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
     """Cells that :func:`evaluate_matrix` computes with so many flyers."""
     return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * flyers
@@ -62,6 +80,7 @@ def evaluate_matrix(
     controller: ControllerParams,
     flyers: Mapping[bool, Flyer],
     progress: Progress,
+    watch: Watch = lambda cell, flights: None,
 ) -> list[Cell]:
     """Fly every cell with every one of ``flyers``, on the very same scenes and noise; ``progress`` after each cell."""
     cells: list[Cell] = []
@@ -70,10 +89,22 @@ def evaluate_matrix(
         for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
             twin = not filtered and len(flyers) > 1
             count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
-            flights = fly_first(flyers[filtered], controller, scenes, noise, settings, count, lambda flown: flown.metrics)
+            flights, status = fly_first(flyers[filtered], controller, scenes, noise, settings, count, _figures_and_status)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
+            if filtered:
+                keys, size = flight_keys(settings)[:count], min(count, chunk_size())
+                watch(cells[-1], WatchedFlights(scenes, keys, flights, status, size))
             progress(len(cells) - 1, cells[-1])
     return cells
+
+
+def _figures_and_status(flown: Flown) -> tuple[FlightMetrics, jax.Array]:
+    return flown.metrics, flown.trajectories.decisions.status
+
+
+def flight_keys(settings: EvaluationSettings) -> jax.Array:
+    """Random keys of the flights of a cell, the same in every cell."""
+    return jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
 
 
 def sample_scenes(
@@ -82,7 +113,7 @@ def sample_scenes(
     """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
     keys = jax.random.split(key, settings.rollouts)
-    return jax.jit(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
+    return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
 
 
 def fly_first(
@@ -95,25 +126,29 @@ def fly_first(
     keep: Callable[[Flown], Kept],
 ) -> Kept:
     """What ``keep`` takes from the first ``count`` flights of a cell with these ``scenes``."""
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
+    keys = flight_keys(settings)
     first = jax.tree.map(lambda x: x[:count], scenes)
     return fly_all(fly, params, first, jnp.full(count, noise, jnp.float32), keys[:count], keep)
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:
-    """Figures of one cell by metric name, the collision rate with its 99 % upper bound."""
+    """Figures of one cell by metric name, the collision rate with its 99 % upper bound.
+
+    ``solver_failures`` is the number of steps that the braking fallback flew.
+    """
     collisions, count = int(np.sum(flights.collision)), int(flights.collision.shape[0])
     return flight_report(flights) | {
         "collisions": float(collisions),
         "collision_rate_ub99": rate_upper_bound(collisions, count),
         "rollouts": float(count),
+        "solver_failures": float(np.rint(np.sum(flights.fallback, dtype=float) * flights.violation.shape[1])),
     }
 
 
 def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
     """Of every figure the worst value over ``cells``; NaN (nobody reached the goal, say) is worst of all.
 
-    ``collisions`` and ``rollouts`` are totals, and ``collision_rate_total_ub99`` is the bound over all flights.
+    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, and ``collision_rate_total_ub99`` is the bound over all flights.
     """
     columns: Mapping[str, np.ndarray] = {
         name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures
@@ -125,5 +160,6 @@ def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
     return worst | {
         "collisions": float(collisions),
         "rollouts": float(rollouts),
+        "solver_failures": float(columns["solver_failures"].sum()),
         "collision_rate_total_ub99": rate_upper_bound(collisions, rollouts),
     }

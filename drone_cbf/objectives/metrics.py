@@ -18,7 +18,7 @@ from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.point_mass import Motion, drag_acceleration
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 
@@ -86,9 +86,9 @@ def true_barrier_rate(
     Differentiates along the motion q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points
     themselves, so curvature counts; independent of the flat-surface row that the filter uses.
     """
-    model = nominal_params(system.physics)
+    model = flown_drone(scene, system.physics)
     motion = acting_motion(state, model, system.physics.time_step)
-    acceleration = command + drag_acceleration(motion.velocity, jnp.zeros(3), model)
+    acceleration = model.gain * command + drag_acceleration(motion.velocity, jnp.zeros(3), model)
 
     def value(elapsed: Scalar) -> Scalar:
         later = motion.replace(

@@ -40,6 +40,8 @@ class DroneParams:
     """[1/m]."""
     max_acceleration: Vector
     """Largest command along each axis [m/s^2]."""
+    gain: Scalar
+    """Acceleration per acceleration commanded, 1 for the configured drone: its mass over the true one."""
     wind: Vector
     """Wind now [m/s]."""
     bias: Vector
@@ -70,6 +72,7 @@ def nominal_params(config: PhysicsConfig) -> DroneParams:
         linear_drag=jnp.float32(config.linear_drag),
         quadratic_drag=jnp.float32(config.quadratic_drag),
         max_acceleration=jnp.asarray(config.max_acceleration, jnp.float32),
+        gain=jnp.float32(1.0),
         wind=jnp.zeros(3, jnp.float32),
         bias=jnp.zeros(3, jnp.float32),
     )

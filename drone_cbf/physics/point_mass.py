@@ -72,8 +72,11 @@ def decay_temporal_gradient(move: Callable[[Motion], Motion], motion: Motion, fa
 
 
 def limit_command(command: Vector, params: DroneParams) -> Vector:
-    """The command the rotors can follow: each axis within its limit. Gradient is zero along a saturated axis."""
-    return jnp.clip(command, -params.max_acceleration, params.max_acceleration)
+    """What the rotors make of the command: each axis within its limit, times the gain.
+
+    Gradient is zero along a saturated axis.
+    """
+    return params.gain * jnp.clip(command, -params.max_acceleration, params.max_acceleration)
 
 
 def step(

@@ -11,7 +11,9 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector
-from drone_cbf.config import GoalMode, SceneConfig, SceneName
+from drone_cbf.config import GoalMode, PhysicsConfig, SceneConfig, SceneName
+from drone_cbf.draws import between, standard_normal, uniform_draws
+from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 
 CANDIDATES = 24
@@ -39,9 +41,16 @@ class Scene:
     """Mean wind [m/s]."""
     gust: Vector
     """Standard deviation of gusts [m/s]."""
+    drone: DroneParams | None = None
+    """The drone that flies here; None: the configured one, which is also all that a controller ever knows."""
 
 
 SceneSampler = Callable[[jax.Array], Scene]
+
+
+def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
+    """The drone that flies ``scene``, in still air."""
+    return nominal_params(config) if scene.drone is None else scene.drone
 
 
 def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:
@@ -52,10 +61,7 @@ def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) ->
     families = {"fixed_ring": _ring, "random_cloud": _cloud, "forest": _forest}
 
     def sample(key: jax.Array) -> Scene:
-        scene = families[name](jax.random.fold_in(key, 0), goals, config)
-        if goals == "random" and name == "forest":
-            scene = _turned(scene, jax.random.uniform(jax.random.fold_in(key, 1), (), maxval=2.0 * math.pi))
-        return _cleared(scene, config.clearance)
+        return _cleared(families[name](key, goals, config), config.clearance)
 
     return sample
 
@@ -65,29 +71,29 @@ def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Arra
 
     ``amount`` in [0, 1] scales displacements of up to 0.5 m and start velocities of 1 m/s (standard deviation).
     """
-    shift_key, velocity_key = jax.random.split(key)
-    shift = 0.5 * amount * jax.random.uniform(shift_key, scene.obstacles.centre.shape, minval=-1.0)
-    velocity = amount * jax.random.normal(velocity_key, (3,))
+    draw = uniform_draws(key, shift=scene.obstacles.centre.shape, velocity=(3,))
+    shift = 0.5 * amount * between(draw["shift"], -1.0, 1.0)
+    velocity = amount * standard_normal(draw["velocity"])
     obstacles = scene.obstacles.replace(centre=scene.obstacles.centre + shift)
     return _cleared(scene.replace(obstacles=obstacles, start_velocity=velocity), clearance)
 
 
 def _ring(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
-    slot = jnp.arange(config.obstacles)
+    slot = jnp.arange(config.obstacles, dtype=jnp.float32)
     angle = 2.0 * jnp.pi * slot / config.ring_obstacles
     centre = config.ring_radius * jnp.stack([jnp.cos(angle), jnp.sin(angle), 0.0 * angle], -1)
-    radius = jnp.full(config.obstacles, config.ring_sphere_radius)
-    return _box_flight(key, goals, config, _spheres(centre, radius, slot < config.ring_obstacles))
+    radius = jnp.full(config.obstacles, config.ring_sphere_radius, jnp.float32)
+    draw = uniform_draws(key, starts=(CANDIDATES, 3), goals=(CANDIDATES, 3))
+    return _box_flight(draw, goals, config, _spheres(centre, radius, slot < config.ring_obstacles))
 
 
 def _cloud(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
-    centre_key, radius_key, flight_key = jax.random.split(key, 3)
-    half = jnp.asarray(config.cloud_half_extent)
-    centre = half * jax.random.uniform(centre_key, (config.obstacles, 3), minval=-1.0)
-    low, high = config.cloud_radius
-    radius = jax.random.uniform(radius_key, (config.obstacles,), minval=low, maxval=high)
-    active = jnp.arange(config.obstacles) < config.cloud_obstacles
-    return _box_flight(flight_key, goals, config, _spheres(centre, radius, active))
+    slots = config.obstacles
+    draw = uniform_draws(key, centre=(slots, 3), radius=(slots,), starts=(CANDIDATES, 3), goals=(CANDIDATES, 3))
+    centre = jnp.asarray(config.cloud_half_extent) * between(draw["centre"], -1.0, 1.0)
+    radius = between(draw["radius"], *config.cloud_radius)
+    active = jnp.arange(slots) < config.cloud_obstacles
+    return _box_flight(draw, goals, config, _spheres(centre, radius, active))
 
 
 def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Array) -> Obstacles:
@@ -96,17 +102,19 @@ def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Arr
     )
 
 
-def _box_flight(key: jax.Array, goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
-    """A flight between two points of the cloud's box that keep clear of the obstacles where possible."""
-    start_key, goal_key = jax.random.split(key)
+def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
+    """A flight between two points of the cloud's box that keep clear of the obstacles where possible.
+
+    ``draw`` holds the candidates as uniform ``starts`` and ``goals`` (c, 3).
+    """
     half = jnp.asarray(config.cloud_half_extent)
     distances = jax.vmap(lambda point: jnp.min(surface_distances(obstacles, point)))
     if goals == "random":
-        choices = half * jax.random.uniform(goal_key, (CANDIDATES, 3), minval=-1.0)
+        choices = half * between(draw["goals"], -1.0, 1.0)
         goal = choices[jnp.argmax(distances(choices) > config.clearance)]
     else:
         goal = jnp.asarray(SHIFT if goals == "shifted" else (0.0, 0.0, 0.0))
-    starts = half * jax.random.uniform(start_key, (CANDIDATES, 3), minval=-1.0)
+    starts = half * between(draw["starts"], -1.0, 1.0)
     apart = jnp.linalg.norm(starts - goal, axis=-1) > SMALLEST_FLIGHT
     # Far enough comes first: an obstacle at the start is cleared away later, a start at the goal cannot be cured.
     start = starts[jnp.argmax(2.0 * apart + (distances(starts) > config.clearance))]
@@ -116,35 +124,36 @@ def _box_flight(key: jax.Array, goals: GoalMode, config: SceneConfig, obstacles:
 
 def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
     """Trees on a jittered grid, so that every gap can be passed; the flight crosses it along x, in wind."""
-    keys = jax.random.split(key, 6)
+    slots = config.obstacles
+    draw = uniform_draws(key, jitter=(slots, 2), radius=(slots,), start=(3,), goal=(3,), wind=(3,), yaw=())
     columns = max(1, math.floor((config.forest_length - 2.0) / config.forest_spacing))
     rows = max(1, config.obstacles // columns)
     slot = jnp.arange(config.obstacles)
     grid = jnp.stack([1.0 + config.forest_spacing * (slot % columns + 0.5), slot // columns - 0.5 * (rows - 1)], -1)
     grid = grid.at[:, 1].multiply(config.forest_spacing)
-    centre = grid + config.forest_jitter * jax.random.uniform(keys[0], grid.shape, minval=-1.0)
-    low, high = config.forest_radius
+    centre = grid + config.forest_jitter * between(draw["jitter"], -1.0, 1.0)
     obstacles = Obstacles(
         centre=jnp.concatenate([centre, jnp.zeros((config.obstacles, 1))], -1),
-        radius=jax.random.uniform(keys[1], (config.obstacles,), minval=low, maxval=high),
-        half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT),
+        radius=between(draw["radius"], *config.forest_radius),
+        half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT, jnp.float32),
         velocity=jnp.zeros((config.obstacles, 3)),
         active=slot < rows * columns,
     )
     side = jnp.array([0.0, 0.4 * rows * config.forest_spacing, 1.0])
-    start = side * jax.random.uniform(keys[2], (3,), minval=-1.0)
+    start = side * between(draw["start"], -1.0, 1.0)
     across = {"trained": jnp.zeros(3), "shifted": jnp.array([0.0, 3.0, 0.5])}.get(goals)
     if across is None:
-        across = side * jax.random.uniform(keys[3], (3,), minval=-1.0)
+        across = side * between(draw["goal"], -1.0, 1.0)
     spread = config.forest_wind * jnp.array([1.0, 1.0, 0.2])
-    return Scene(
+    scene = Scene(
         obstacles=obstacles,
         start=start,
         start_velocity=jnp.zeros(3),
         goal=across.at[0].set(config.forest_length),
-        wind=spread * jax.random.normal(keys[4], (3,)),
+        wind=spread * standard_normal(draw["wind"]),
         gust=config.gust * spread,
     )
+    return _turned(scene, between(draw["yaw"], 0.0, 2.0 * math.pi)) if goals == "random" else scene
 
 
 def _turned(scene: Scene, yaw: Array) -> Scene:

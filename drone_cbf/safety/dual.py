@@ -3,8 +3,10 @@
 For multiplier lambda the minimiser is ``u(lambda) = clip(u_nom + lambda a, lower, upper)``, and ``a.u(lambda)`` is
 continuous, piecewise linear and non-decreasing. The solution is the smallest lambda in [0, cap] with
 ``a.u(lambda) >= b``, or the cap, where the L1 penalty lets go (Boyd and Vandenberghe, Convex Optimization, 5.5).
+With a quadratic penalty the slack is ``kappa lambda`` with kappa > 0: the solution is the lambda with
+``a.u(lambda) + kappa lambda = b``, again piecewise linear, and there is always one.
 
-Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit.
+Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = give.
 """
 
 from __future__ import annotations
@@ -34,15 +36,20 @@ class ScaledProblem:
     """(3,) [m/s^2]."""
     limits: Limits
     cap: Scalar
-    """Largest multiplier, penalty * scale / max|a|. Its gradient tells how ``max|a|`` sets the weight of the slack."""
+    """Largest multiplier, penalty * scale / max|a|. Its gradient tells how ``max|a|`` sets the weight of the slack.
+    With a quadratic penalty only a bound that the multiplier stays below, without gradient."""
+    give: Scalar | None
+    """kappa, slack per multiplier: (max|a| / scale)^2 / penalty with a quadratic penalty; None with a linear one."""
     scale: Scalar
     """Power of two that divided the row; carries no gradient."""
     floor: Scalar
     """Norm of ``a_F`` below which gradients to the row fade, authority / scale."""
 
 
-def scale_problem(row: Row, nominal: Vector, limits: Limits, penalty: float, authority: float) -> ScaledProblem:
-    """Divide ``row`` by a power of two close to ``max|a|``, which must not be zero.
+def scale_problem(
+    row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool
+) -> ScaledProblem:
+    """Divide ``row`` by a power of two close to ``max|a|``, which must not be zero; ``quadratic`` names the penalty.
 
     ``penalty`` weighs the slack of the row divided by ``max|a|`` itself, so no rescaling of a row changes the command.
     Without scaling, ``1/|a|^4`` in the gradient overflows for small rows. Limits carry no gradient.
@@ -53,15 +60,38 @@ def scale_problem(row: Row, nominal: Vector, limits: Limits, penalty: float, aut
     normal = row.normal / scale
     # Subtracted rather than overwritten: a coefficient that is zero keeps its gradient.
     negligible = jax.lax.stop_gradient(jnp.where(jnp.abs(normal) < NEGLIGIBLE, normal, 0.0))
-    return ScaledProblem(
+    problem = ScaledProblem(
         normal=normal - negligible,
         offset=jnp.clip(row.offset / scale, -LARGEST_OFFSET, LARGEST_OFFSET),
         nominal=nominal,
         limits=jax.lax.stop_gradient(limits),
         cap=penalty * (scale / magnitude),
+        give=None,
         scale=scale,
         floor=authority / scale,
     )
+    return _yielding(problem, magnitude / scale, penalty) if quadratic else problem
+
+
+def _yielding(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
+    """With a quadratic penalty: kappa lambda = b - a.u(lambda) is at most b - a.u(0), twice which allows for rounding."""
+    give = magnitude * magnitude / penalty
+    clipped = jnp.clip(problem.nominal, problem.limits.lower, problem.limits.upper)
+    at_most = jnp.maximum(unmet(problem.normal, problem.offset, clipped), 0.0)
+    return problem.replace(give=give, cap=jax.lax.stop_gradient(2.0 * at_most / give))
+
+
+def missing(
+    problem: ScaledProblem, command: Float[Array, "*batch 3"], multiplier: Float[Array, "*batch"]
+) -> Float[Array, "*batch"]:
+    """What ``command`` and the slack that goes with ``multiplier`` leave of the row: the gradient of the dual."""
+    rest = unmet(problem.normal, problem.offset, command)
+    return rest if problem.give is None else rest - problem.give * multiplier
+
+
+def curvature(problem: ScaledProblem, squared: Scalar) -> Scalar:
+    """By how much the row is served per multiplier, where ``squared`` = |a_F|^2."""
+    return squared if problem.give is None else squared + problem.give
 
 
 def unmet(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
@@ -110,10 +140,11 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
         du_F = (du_nom + lambda da)_F + a_F dcap                           row relaxed, lambda = cap
         du_F = (du_nom)_F                                                  row not binding
 
-    and du = 0 on the axes that rest on a limit. The derivative towards the row grows like ``1/|a_F|``. It is exact
+    With a quadratic penalty |a_F|^2 + kappa stands for |a_F|^2 (in P as well), and db - u.da - lambda dkappa for
+    db - u.da; the row is never relaxed at a cap. In all cases du = 0 on the axes that rest on a limit. The derivative towards the row grows like ``1/|a_F|``. It is exact
     while ``|a_F|`` (of the row as given) is at least ``authority`` and fades below: then the axes that are left have
     no authority over the row. So, whatever the input, ``|du/du_nom| <= 1``, ``|du/db| <= 1 / authority`` and
-    ``|du/da| <= (|u| + 2 |u - u_nom|) / authority``. First derivatives only.
+    ``|du/da| <= (|u| + 2 |u - u_nom|) / authority`` (quadratic: 4 for 2). First derivatives only.
     """
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     command, active = jax.lax.stop_gradient((command, active))
@@ -124,13 +155,17 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
     weight = _fade(squared, stopped.floor * stopped.floor)
     moved = change.nominal + weight * active.multiplier * change.normal
     shortfall = weight * (change.offset - jnp.dot(command, change.normal)) - jnp.dot(normal_free, moved)
-    multiplier_change = jnp.where(active.relaxed, change.cap, shortfall / jnp.where(squared > 0.0, squared, 1.0))
+    if problem.give is not None:
+        shortfall = shortfall - active.multiplier * change.give
+    served = curvature(stopped, squared)
+    multiplier_change = jnp.where(active.relaxed, change.cap, shortfall / jnp.where(served > 0.0, served, 1.0))
     step = moved + jnp.where(active.binding, normal_free * multiplier_change, 0.0)
     command = command + jnp.where(active.free, step, 0.0)
     missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
+    gives_way = active.relaxed if problem.give is None else active.binding
     return Solution(
         command=command,
-        slack=jnp.where(active.relaxed, missed, 0.0),
+        slack=jnp.where(gives_way, missed, 0.0),
         multiplier=active.multiplier * jax.lax.stop_gradient(jnp.max(jnp.abs(stopped.normal))),
     )
 

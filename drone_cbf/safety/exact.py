@@ -2,8 +2,8 @@
 
 Along lambda each axis of ``u(lambda) = clip(u_nom + lambda a, lower, upper)`` waits on one limit (only where the
 nominal command lies beyond it), enters the box, moves freely, and comes to rest on the other limit. So ``a.u(lambda)``
-has at most six breakpoints. Evaluating ``b - a.u`` at each of them tells between which two the solution lies; there it
-is linear in lambda.
+has at most six breakpoints. Evaluating ``b - a.u`` (less ``kappa lambda`` where the penalty is quadratic) at each of
+them tells between which two the solution lies; there it is linear in lambda.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.safety.dual import ScaledProblem, differentiable_solution, scale_problem, unmet
+from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, missing, scale_problem, unmet
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 
@@ -32,14 +32,16 @@ class _Path:
     """Multiplier (3,) at which the axis reaches ``end``."""
 
 
-def solve(row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution:
+def solve(
+    row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
+) -> Solution:
     """Minimise ``0.5 |u - nominal|^2 + penalty * slack`` subject to the row and the limits (DESIGN 4, Filter).
 
-    ``nominal`` (3,) [m/s^2]. ``penalty`` weighs the slack of the row divided by ``max|a|``, which must not be zero;
-    ``authority`` bounds the gradient (``differentiable_solution``). The command is within 1e-4 m/s^2 of a float64
+    ``nominal`` (3,) [m/s^2]. ``penalty`` weighs the slack of the row divided by ``max|a|``, which must not be zero
+    (``quadratic``: half its square); ``authority`` bounds the gradient (``differentiable_solution``). The command is within 1e-4 m/s^2 of a float64
     solution in float32. Differentiable with respect to ``row`` and ``nominal``.
     """
-    problem = scale_problem(row, nominal, limits, penalty, authority)
+    problem = scale_problem(row, nominal, limits, penalty=penalty, authority=authority, quadratic=quadratic)
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     command, active = _active_segment(stopped, _path(stopped))
     return differentiable_solution(problem, command, active, row)
@@ -73,9 +75,9 @@ def _active_segment(problem: ScaledProblem, path: _Path) -> tuple[Vector, Active
     """The command, and the active set on the linear piece that holds the solution."""
     breakpoints = jnp.concatenate([path.entry, path.exit, problem.cap[None]])
     breakpoints = jnp.clip(breakpoints, 0.0, problem.cap)
-    missing = unmet(problem.normal, problem.offset, _command_at(problem, path, breakpoints))
-    relaxed = missing[-1] > 0.0
-    low = jnp.max(jnp.where(missing > 0.0, breakpoints, 0.0))
+    short = missing(problem, _command_at(problem, path, breakpoints), breakpoints)
+    relaxed = short[-1] > 0.0
+    low = jnp.max(jnp.where(short > 0.0, breakpoints, 0.0))
     high = jnp.min(jnp.where(breakpoints > low, breakpoints, problem.cap))
 
     wide = problem.limits.lower < problem.limits.upper
@@ -89,8 +91,9 @@ def _active_segment(problem: ScaledProblem, path: _Path) -> tuple[Vector, Active
 
 
 def _multiplier_on(problem: ScaledProblem, free: Array, resting: Vector) -> Scalar:
-    """Solve ``a_F.(u_nom + lambda a)_F + a.resting = b`` for lambda."""
+    """Solve ``a_F.(u_nom + lambda a)_F + a.resting (+ kappa lambda) = b`` for lambda."""
     normal_free = jnp.where(free, problem.normal, 0.0)
     squared = jnp.sum(normal_free * normal_free)
     shortfall = unmet(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
-    return shortfall / jnp.where(squared > 0.0, squared, 1.0)
+    served = curvature(problem, squared)
+    return shortfall / jnp.where(served > 0.0, served, 1.0)

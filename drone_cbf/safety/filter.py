@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -24,7 +25,9 @@ Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 class Solver(Protocol):
     """Solves a QP whose row has authority and is missed at the clipped nominal command; inputs are finite."""
 
-    def __call__(self, row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution: ...
+    def __call__(
+        self, row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
+    ) -> Solution: ...
 
 
 _SOLVERS: dict[str, Solver] = {
@@ -41,6 +44,8 @@ def make_filter(config: FilterConfig) -> Filter:
     and the limits, where ``penalty`` weighs the slack of the row divided by ``max|a|`` (DESIGN 4, Filter). Slack is
     zero whenever an admissible command meets the row, unless meeting it takes a multiplier above the penalty: only
     axes with coefficients below ``max|a| * |u - nominal| / penalty`` are then left, and the miss is of that order.
+    With ``config.slack_penalty`` quadratic the price is ``0.5 * penalty * slack^2``: the slack is then
+    multiplier / penalty, so no step on which the filter acts is without some.
 
     The fallback, a finite braking command within the limits, is flown where an input or the result is not finite;
     no gradient passes there. Gradients follow ``config.gradient``:
@@ -53,7 +58,7 @@ def make_filter(config: FilterConfig) -> Filter:
     ``stopped``
         none.
     """
-    solver = _SOLVERS[config.solver]
+    solver = functools.partial(_SOLVERS[config.solver], quadratic=config.slack_penalty == "quadratic")
     shape_gradient = _GRADIENTS[config.gradient]
 
     def safe_command(row: Row, nominal: Vector, limits: Limits, fallback: Vector) -> SafeCommand:

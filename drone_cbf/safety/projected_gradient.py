@@ -1,7 +1,7 @@
 """The CBF-QP by projected gradient ascent on its dual: the iterated alternative to ``exact``.
 
-The dual function g is concave with ``g'(lambda) = b - a.u(lambda)``, whose Lipschitz constant is ``|a|^2``. A step of
-``1/|a|^2`` from below never passes the maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but
+The dual function g is concave with ``g'(lambda) = b - a.u(lambda)``, whose Lipschitz constant is ``|a|^2``; with a
+quadratic penalty ``kappa lambda`` is subtracted and ``kappa`` added. A step of one over that constant from below never passes the maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but
 crawls where axes with large coefficients rest on their limits. So each iteration also halves the bracket around the
 maximiser, which bounds the error after a fixed number of them.
 """
@@ -13,12 +13,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.safety.dual import ScaledProblem, differentiable_solution, scale_problem, unmet
+from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, missing, scale_problem
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 ITERATIONS = 40
 """The bracket shrinks to ``2 * penalty * 2^-40``: 2e-9 for the default penalty of 1000, 2e-6 for the largest, 1e6.
-An axis is wrong by at most that width times its scaled coefficient, which is below 2."""
+An axis is wrong by at most that width times its scaled coefficient, which is below 2. With a quadratic penalty the
+bracket is as wide as the largest slack that can be needed, over ``kappa``."""
 
 
 @struct.dataclass
@@ -29,9 +30,11 @@ class _Bracket:
     high: Scalar
 
 
-def solve(row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution:
+def solve(
+    row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
+) -> Solution:
     """As ``exact.solve``, to the accuracy of ``ITERATIONS`` steps; the gradient is the same KKT derivative."""
-    problem = scale_problem(row, nominal, limits, penalty, authority)
+    problem = scale_problem(row, nominal, limits, penalty=penalty, authority=authority, quadratic=quadratic)
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     start = _Bracket(low=jnp.zeros_like(stopped.cap), high=stopped.cap)
     bracket = jax.lax.fori_loop(0, ITERATIONS, lambda _, bracket: _iterate(stopped, bracket), start)
@@ -48,13 +51,13 @@ def _moved(problem: ScaledProblem, multiplier: Scalar) -> Vector:
 def _missing(problem: ScaledProblem, multiplier: Scalar) -> Scalar:
     """g'(lambda), the gradient of the dual."""
     command = jnp.clip(_moved(problem, multiplier), problem.limits.lower, problem.limits.upper)
-    return unmet(problem.normal, problem.offset, command)
+    return missing(problem, command, multiplier)
 
 
 def _iterate(problem: ScaledProblem, bracket: _Bracket) -> _Bracket:
     """One projected gradient step of the lower end, then one halving."""
-    squared = jnp.sum(problem.normal * problem.normal)
-    ascended = bracket.low + _missing(problem, bracket.low) / squared
+    steepest = curvature(problem, jnp.sum(problem.normal * problem.normal))
+    ascended = bracket.low + _missing(problem, bracket.low) / steepest
     low = jnp.clip(ascended, bracket.low, bracket.high)
     middle = 0.5 * (low + bracket.high)
     beyond = _missing(problem, middle) <= 0.0

@@ -42,11 +42,15 @@ class _Quadratic:
     """h."""
 
 
-def solve(row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float) -> Solution:
+def solve(
+    row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
+) -> Solution:
     """As ``exact.solve``, to about 5e-4 m/s^2 in float32; ``authority`` is not used, the gradient is not bounded.
 
+    A quadratic penalty is refused by ``FilterConfig``: ``BEYOND_REACH`` would hide slack that then sets the command.
     The multiplier is recovered from stationarity on the free axes, and is zero where none is free and no slack is used.
     """
+    assert not quadratic, "FilterConfig refuses it"
     del authority
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(row.normal)))
     limits = jax.lax.stop_gradient(limits)

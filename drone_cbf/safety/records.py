@@ -57,7 +57,8 @@ class SafeCommand:
     slack: Scalar
     """max(0, b - a.u) (), in the unit of the row as given."""
     multiplier: Scalar
-    """Dual variable of the row () in [0, penalty], for the row divided by max|a|; carries no gradient."""
+    """Dual variable of the row (), for the row divided by max|a|: in [0, penalty], or with a quadratic penalty the
+    penalty times the slack. Carries no gradient."""
     status: Int[Array, ""]
     """A ``Status`` (), int32."""
 

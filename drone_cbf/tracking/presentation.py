@@ -26,7 +26,8 @@ Each run is one stage. A later stage names its `drone_cbf.parent_run`; `pipeline
 | group of charts | meaning |
 |---|---|
 | `loss` | terms of the loss, per update |
-| `grad_norm` | norm of the gradient of policy and barrier, before clipping |
+| `grad_norm` | norm of the gradient of policy and barrier and of each of their modules, before clipping |
+| `grad_health` | entries of a gradient that are not finite, and the updates skipped because of them |
 | `train` | success and collisions of the flights trained on |
 | `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint (`relax_rate`), \
 or falls back to braking (`fallback_rate`) |
@@ -34,6 +35,7 @@ or falls back to braking (`fallback_rate`) |
 | `validation`, `final` | on held-out states while training; once at the end; below, by stratum of sampled states |
 | `initial` | the same of the barrier that `init_run` began with |
 | `eval`, `eval_unfiltered` | the worst cell; below it, each cell: scene / noise / goals |
+| `replay` | of an evaluation's worst flights flown again (`evaluate -P replay=<run>`), beside what was recorded |
 | `system` | processor, memory, network |
 
 Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. Evaluations \

@@ -24,13 +24,13 @@ def make_batch_sampler(
     counts = [share + (index < rest) for index in range(len(samplers))]
 
     def sample(key: jax.Array, augment: Array | float) -> Scene:
-        parts = []
-        for index, (sampler, count) in enumerate(zip(samplers, counts, strict=True)):
+        drawn, perturbed = jax.random.split(key, (2, batch))
+        parts, start = [], 0
+        for sampler, count in zip(samplers, counts, strict=True):
             if count:
-                keys = jax.random.split(jax.random.fold_in(key, index), count)
-                parts.append(jax.vmap(sampler)(keys))
+                parts.append(jax.vmap(sampler)(drawn[start : start + count]))
+                start += count
         scenes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-        keys = jax.random.split(jax.random.fold_in(key, len(samplers)), batch)
-        return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, keys)
+        return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, perturbed)
 
     return sample

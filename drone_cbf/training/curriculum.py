@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, ValidationError
+from typing import Any
 
-from drone_cbf.config import Fraction, Section
+from pydantic import Field, ValidationError, field_validator
+
+from drone_cbf.config import Fraction, Section, SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.training.mechanisms import Learning, LossName, Monitor, Weight
 
@@ -42,7 +44,8 @@ class Curriculum(Section):
     description: str = ""
     """One line for the reader of a run."""
     system: dict[str, bool | int | float | str] = {}
-    """Settings of the system that this curriculum is about, by dotted name: ``barrier.kind: distance_hocbf``."""
+    """Settings of the system that this curriculum is about, by dotted name: ``barrier.kind: distance_hocbf``. They
+    replace the parent run's, and are replaced by the command line's."""
     learning: Learning = Learning()
     """How the networks learn."""
     monitor: Monitor = Monitor()
@@ -50,10 +53,42 @@ class Curriculum(Section):
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
     """At least one."""
 
+    @field_validator("system")
+    @classmethod
+    def _names_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, wanted in value.items():
+            _check_setting(name, wanted)
+        return value
+
     @property
     def total_steps(self) -> int:
         """Updates of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def system_groups(self) -> dict[str, dict[str, Any]]:
+        """``system`` as group -> field -> value."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in self.system.items():
+            group, field = name.split(".")
+            groups.setdefault(group, {})[field] = value
+        return groups
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """ValueError where the system has no such setting, or it cannot be ``value`` whatever the others are."""
+    group, _, field = name.partition(".")
+    groups = {key: declared.annotation for key, declared in SystemConfig.model_fields.items()}
+    kind: Any = groups.get(group)
+    if kind is None or field not in kind.model_fields:
+        known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
+        raise ValueError(f"{name} is no setting of the system ({known}); correct the name, as in filter.penalty")
+    try:
+        kind.model_validate({field: value})
+    except ValidationError as error:
+        own = [problem for problem in error.errors() if problem["loc"]]
+        if own:  # how settings fit together is known in the run
+            raise ValueError(f"{name} = {value!r:.60}: {own[0]['msg']}") from error
 
 
 def parse_curriculum(content: object, source: str) -> Curriculum:
@@ -69,7 +104,8 @@ def parse_curriculum(content: object, source: str) -> Curriculum:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        value = "" if first["type"] == "missing" else f" = {first['input']!r:.60}"
+        told = first["msg"].removeprefix("Value error, ")
+        value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
         raise ConfigError(
-            f"curriculum {source}: {field}{value}: {first['msg']}; see projects/curricula/default.yaml for an example"
+            f"curriculum {source}: {field}{value}: {told}; see projects/curricula/default.yaml for an example"
         ) from error

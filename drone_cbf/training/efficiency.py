@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, tree_norm
+from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import everywhere, place_everywhere, spread
 from drone_cbf.flights import make_flyer
@@ -19,8 +19,8 @@ from drone_cbf.objectives.summaries import flight_report, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
 from drone_cbf.training.batches import make_batch_sampler
-from drone_cbf.training.checks import check_finite
 from drone_cbf.training.flights import make_flight_measure, report_key, sees_plainly
+from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import EfficiencySettings
@@ -38,6 +38,8 @@ class EfficiencyState:
     policy: PolicyParams
     optimiser: optax.OptState
     step: Scalar
+    skipped: Scalar
+    """Updates skipped because their loss or gradient was not finite."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,10 @@ def make_efficiency_update(
         gradient, figures = jax.grad(loss, has_aux=True)(state.policy, key)
         gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
-        figures |= {"grad_norm/policy": tree_norm(gradient)}
         policy = optax.apply_updates(state.policy, changes)
-        return everywhere(EfficiencyState(policy=policy, optimiser=optimiser_state, step=state.step + 1)), figures
+        following = state.replace(policy=policy, optimiser=optimiser_state, step=state.step + 1)
+        following, figures = unless_unhealthy(state, following, figures | health_figures({"policy": gradient}))
+        return everywhere(following), figures
 
     return update
 
@@ -90,12 +93,12 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     """Train a policy from scratch.
 
     Raises:
-        TrainingError: the loss or its gradient became non-finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
     """
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     policy = initial_policy_params(system, report_key(root, 0))
-    fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0))
+    fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0), skipped=jnp.int32(0))
     state = place_everywhere(recorder.restore(fresh))
     update = jax.jit(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
@@ -104,7 +107,7 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
         state, figures = update(state, root)
         values = {name: float(value) for name, value in figures.items()}
         recorder.metrics(step, values)
-        check_finite(values, step)
+        watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
     report = measure_policy(system, settings, state.policy, root)

@@ -10,8 +10,10 @@ import numpy as np
 from flax import struct
 
 from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.devices import compiled_quickly
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
+from drone_cbf.physics.randomisation import with_random_drone
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.training.batches import make_batch_sampler
@@ -51,16 +53,19 @@ class Measured:
 
 
 def make_flight_measure(
-    system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
+    system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
 ) -> FlightMeasure:
-    """Function that flies ``flights`` fresh scenes."""
-    sample = jax.jit(make_batch_sampler(system, families, flights))
+    """Function that flies ``flights`` fresh scenes; with ``random_drones`` the same, each by a drone of its own."""
+    sample = compiled_quickly(make_batch_sampler(system, families, flights))
+    equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
     def measure(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Measured:
         scene_key, flight_key = jax.random.split(key)
         keys = jax.random.split(flight_key, flights)
         levels = jnp.full(flights, noise, jnp.float32)
         scenes = sample(scene_key, augment)
+        if random_drones:
+            scenes = equip(scenes, jax.random.split(report_key(key, 1), flights))
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown)
         return Measured(scenes=jax.device_get(scenes), flown=flown)
 
@@ -74,7 +79,7 @@ def make_graph_collector(
 
     Each flight draws its own noise level up to the given one.
     """
-    sample = jax.jit(make_batch_sampler(system, families, flights))
+    sample = compiled_quickly(make_batch_sampler(system, families, flights))
 
     def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:
         scene_key, flight_key, noise_key = jax.random.split(key, 3)

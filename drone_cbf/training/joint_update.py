@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, scale_gradient, tree_norm
+from drone_cbf.arrays import Scalar, scale_gradient
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import everywhere, spread
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import filter_figures, quick_figures
-from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout
+from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout, make_unfiltered_controller
+from drone_cbf.training.adaptation import Scales, penalised, slowed
+from drone_cbf.training.anchors import Anchor, make_anchor_loss
+from drone_cbf.training.averaging import Averages, make_averaging
+from drone_cbf.training.balance import Networks, balanced_gradient, halves
 from drone_cbf.training.batches import make_batch_sampler
-from drone_cbf.training.curriculum import Stage
+from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.flights import sees_plainly
+from drone_cbf.training.freezing import make_freeze
+from drone_cbf.training.gradient_health import health_figures, unless_unhealthy
+from drone_cbf.training.lessons import Flights, Weights, make_lessons
 from drone_cbf.training.pretraining import make_sampled_batch
+from drone_cbf.training.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
 from drone_cbf.training.settings import SafetySettings
-from drone_cbf.training.sobolev import make_sobolev_loss
 
 BARRIER_BATCH = 512
 """Visited states per update on which the barrier learns, and as many sampled ones against forgetting."""
-
-Networks = dict[str, Any]
-"""``policy`` and ``barrier`` parameters."""
 
 
 @struct.dataclass
@@ -42,6 +44,14 @@ class Conditions:
     """Largest observation noise [m, m/s]."""
     blend: Scalar
     augment: Scalar
+    weights: Weights
+    """Of the losses beside the flight's own, by name."""
+    penalty: Scalar | None = None
+    """Factor on the weights of slack, collision and fallback; None: no monitor sets one, and none is built."""
+    learning_rate: Scalar | None = None
+    """Factor on the changes of both networks, likewise."""
+    anchor: Anchor | None = None
+    """What the policy is tied to; None where the curriculum ties it to nothing."""
 
 
 @struct.dataclass
@@ -53,29 +63,49 @@ class SafetyState:
     policy_optimiser: optax.OptState
     barrier_optimiser: optax.OptState
     step: Scalar
+    skipped: Scalar
+    """Updates skipped because a loss or a gradient was not finite."""
+    averages: Averages | None = None
+    """Of both networks; None where the curriculum averages none."""
+    replay: KeptFlights | None = None
+    """Flights from which the barrier learns again; None where the curriculum replays none."""
+
+
+@struct.dataclass
+class Beside:
+    """What an evaluation of the loss gives beside its value."""
+
+    figures: dict[str, Scalar]
+    fresh: KeptFlights | None
+    """The flights, as candidates to be kept; None where none are."""
 
 
 SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
 """(state, conditions, margin [m], root key) -> (state, figures)."""
 
 
-def make_safety_loss(
-    system: SystemConfig, settings: SafetySettings, horizon: int
-) -> Callable[[Networks, Conditions, Scalar, jax.Array], tuple[Scalar, dict[str, Scalar]]]:
-    """Function (networks, conditions, margin, key) -> (batch times loss, figures); networks = {"policy", "barrier"}.
+SafetyTerms = Callable[
+    [Networks, Conditions, Scalar, jax.Array, KeptFlights | None], tuple[dict[str, Scalar], Beside]
+]
+"""(networks, conditions, margin [m], key, kept flights) -> (batch times each weighted term of the loss, beside)."""
 
-    Times the batch, so that ``physics.gradient_limit`` means the same for every batch size.
+
+def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
+    """The loss of one update in its terms: those of the flights, and those of the barrier's lessons.
+
+    Times the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the flight's terms
+    as weighted, those of the lessons without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.
     """
     flown = sees_plainly(system)
-    rollout = make_rollout(flown, make_filtered_controller(flown), horizon, rematerialise=True)
-    flight_loss = make_flight_loss(system, filtered=True)
-    barrier_loss = make_sobolev_loss(system)
+    filtered = settings.curriculum.learning.filtered
+    controller = make_filtered_controller(flown) if filtered else make_unfiltered_controller(flown)
+    rollout = make_rollout(flown, controller, horizon, rematerialise=True)
+    flight_loss = make_flight_loss(system, filtered=filtered)
+    anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    sample_states = make_sampled_batch(system, BARRIER_BATCH)
+    lessons = make_lessons(system, settings, BARRIER_BATCH, make_sampled_batch(system, BARRIER_BATCH))
 
-    def loss(
-        networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array
-    ) -> tuple[Scalar, dict[str, Scalar]]:
+    def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
         scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
         scenes = spread(sample_scenes(scene_key, conditions.augment))
         keys = jax.random.split(flight_key, settings.batch)
@@ -87,23 +117,48 @@ def make_safety_loss(
             blend=conditions.blend,
         )
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
-        terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
-        visited = visited_states(flights.graphs, BARRIER_BATCH, visit_key)
-        states = spread(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), visited, sample_states(state_key)))
-        lessons = barrier_loss(networks["barrier"], states)
-        figures = {f"loss/{name}": value for name, value in (terms | lessons).items()}
-        figures |= {"loss/total": sum((terms | lessons).values())}
+        flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
+        flight |= anchor_loss(networks["policy"], flights.graphs, conditions.anchor)
+        batch = Flights(trajectories=flights, scenes=scenes)
+        lesson = lessons(networks["barrier"], conditions.weights, batch, kept, visit_key, state_key)
+        weighted = flight | lesson.terms
+        figures = {f"loss/{name}": value for name, value in (flight | lesson.values).items()}
+        figures |= {"loss/total": sum(weighted.values())}
         figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
-        return settings.batch * figures["loss/total"], figures
+        scaled = {name: settings.batch * value for name, value in weighted.items()}
+        return scaled, Beside(figures=figures, fresh=lesson.fresh)
 
-    return loss
+    return terms
 
 
-def visited_states(graphs: Graph, count: int, key: jax.Array) -> Graph:
-    """``count`` states picked evenly at random from flights (leading axes: flight, step), without gradient."""
-    flat = jax.tree.map(lambda x: jax.lax.stop_gradient(x.reshape(-1, *x.shape[2:])), graphs)
-    picked = jax.random.randint(key, (count,), 0, flat.mask.shape[0])
-    return jax.tree.map(lambda x: x[picked], flat)
+def make_safety_gradient(
+    system: SystemConfig, settings: SafetySettings, horizon: int
+) -> Callable[..., tuple[Networks, Beside]]:
+    """Function (networks, and what :data:`SafetyTerms` take besides) -> (gradient of the mean over flights, beside)."""
+    terms = make_safety_terms(system, settings, horizon)
+
+    def summed(networks: Networks, *given) -> tuple[Networks, Beside]:
+        def total(networks: Networks) -> tuple[Scalar, Beside]:
+            parts, beside = terms(networks, *given)
+            return sum(parts.values()), beside
+
+        return jax.grad(total, has_aux=True)(networks)
+
+    def balanced(networks: Networks, *given) -> tuple[Networks, Beside]:
+        def both(networks: Networks):
+            parts, beside = terms(networks, *given)
+            return halves(parts), beside
+
+        gradient, beside, share = balanced_gradient(both, networks)
+        return gradient, beside.replace(figures=beside.figures | {"balance/efficiency": share})
+
+    found = {"sum": summed, "mgda": balanced}[settings.curriculum.learning.balance]
+
+    def gradient(networks: Networks, *given) -> tuple[Networks, Beside]:
+        steep, beside = found(networks, *given)
+        return jax.tree.map(lambda leaf: leaf / settings.batch, steep), beside
+
+    return gradient
 
 
 @dataclass(frozen=True)
@@ -118,40 +173,61 @@ def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
 ) -> SafetyUpdate:
     """One update of both networks, each by its own optimiser."""
-    loss = make_safety_loss(system, settings, horizon)
+    gradient_of = make_safety_gradient(system, settings, horizon)
+    freeze = make_freeze(settings.curriculum.learning.freeze_steps)
+    average = make_averaging(settings.curriculum.learning.ema)
 
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
         networks = {"policy": state.policy, "barrier": state.barrier}
-        gradient, figures = jax.grad(loss, has_aux=True)(networks, conditions, margin, key)
-        gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
+        gradient, beside = gradient_of(networks, conditions, margin, key, state.replay)
         policy_change, policy_optimiser = optimisers.policy.update(
             gradient["policy"], state.policy_optimiser, state.policy
         )
         barrier_change, barrier_optimiser = optimisers.barrier.update(
             gradient["barrier"], state.barrier_optimiser, state.barrier
         )
-        figures |= {
-            "grad_norm/policy": tree_norm(gradient["policy"]),
-            "grad_norm/cbf": tree_norm(gradient["barrier"]),
-            "curriculum/noise": conditions.noise,
-            "curriculum/blend": conditions.blend,
-            "curriculum/augment": conditions.augment,
-        }
-        following = SafetyState(
-            policy=optax.apply_updates(state.policy, policy_change),
-            barrier=optax.apply_updates(state.barrier, barrier_change),
+        replay = None if state.replay is None else keep_worst(state.replay, beside.fresh)
+        rate = conditions.learning_rate
+        following = state.replace(
+            policy=optax.apply_updates(state.policy, slowed(policy_change, rate)),
+            barrier=optax.apply_updates(state.barrier, slowed(barrier_change, rate)),
             policy_optimiser=policy_optimiser,
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
+            replay=replay,
         )
+        figures = beside.figures | replay_figures(replay) | condition_figures(conditions)
+        figures |= health_figures({"policy": gradient["policy"], "cbf": gradient["barrier"]})
+        following, figures = unless_unhealthy(state, average(freeze(state, following)), figures)
         return everywhere(following), figures
 
     return update
 
 
-def conditions_of(stage: Stage) -> Conditions:
-    """The stage's settings as arrays."""
+def start_replay(system: SystemConfig, settings: SafetySettings) -> KeptFlights | None:
+    """Room for flights to replay, long enough for every stage; None where the curriculum replays none."""
+    learning = settings.curriculum.learning
+    if not learning.replay:
+        return None
+    longest = max(stage.horizon for stage in settings.curriculum.stages)
+    return empty_buffer(system, settings.scenes, learning.replay_flights, longest)
+
+
+def condition_figures(conditions: Conditions) -> dict[str, Scalar]:
+    """Metrics of what is in force."""
+    return {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
+
+
+def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
+    """The settings of one of the curriculum's stages as arrays, with the factors of a monitor if there is one."""
+    weights = {**curriculum.learning.weights.model_dump(), **stage.weights}
+    blend = stage.blend * scales.blend if scales else stage.blend
     return Conditions(
-        noise=jnp.float32(stage.noise), blend=jnp.float32(stage.blend), augment=jnp.float32(stage.augment)
+        noise=jnp.float32(stage.noise),
+        blend=jnp.float32(blend),
+        augment=jnp.float32(stage.augment),
+        weights={name: jnp.float32(weight) for name, weight in weights.items()},
+        penalty=jnp.float32(scales.penalty) if scales else None,
+        learning_rate=jnp.float32(scales.learning_rate) if scales else None,
     )

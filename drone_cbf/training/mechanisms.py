@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -24,11 +25,16 @@ class LossWeights(Section):
     cbf_unsafe: Weight = 0.0
     """(epsilon + h)+ on states labelled unsafe (GCBF+)."""
     cbf_hdot: Weight = 0.0
-    """(epsilon - dh/dt - alpha h)+ over the true next graph (GCBF+)."""
+    """(epsilon - dh/dt - alpha h)+ over the true next graph, on every state flown (GCBF+)."""
     distill: Weight = 0.0
-    """Squared difference of the nominal command from the parent policy's, on the states flown."""
+    """Mean squared difference of the nominal command from the parent policy's [(m/s^2)^2], on the states flown."""
     policy_l2: Weight = 0.0
-    """Squared distance of the policy's parameters from the parent's."""
+    """Squared distance of the policy's parameters from the parent's, summed over all of them."""
+
+
+def weights_used(weights: LossWeights, changes: Iterable[Mapping[LossName, float]]) -> frozenset[str]:
+    """Names of the losses that have a weight in at least one stage, given what each stage changes: the others are not built."""
+    return frozenset(name for change in changes for name, weight in {**weights.model_dump(), **change}.items() if weight)
 
 
 class Learning(Section):
@@ -39,38 +45,51 @@ class Learning(Section):
     epsilon: float = Field(0.02, ge=0.0, le=1.0)
     """Room asked of the barrier by ``cbf_safe``, ``cbf_unsafe`` and ``cbf_hdot`` [m, m/s]."""
     look_ahead: float = Field(1.0, ge=0.0, le=30.0)
-    """A state is safe if nothing is hit for this long after it [s]; nearer the flight's end it has no label."""
+    """A state is safe if no surface comes within the safety margin for this long after it [s]; nearer the flight's end it
+    has no label."""
     replay: Fraction = 0.0
-    """Fraction of the barrier's states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
+    """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
     replay_flights: int = Field(64, ge=1, le=4096)
     """Flights that are kept."""
     freeze_steps: int = Field(0, ge=0, le=100_000)
-    """Updates at the beginning in which the policy stays as it is and the barrier learns alone."""
+    """Updates at the beginning in which the policy and its optimiser stay as they are and the barrier learns alone."""
     ema: float = Field(0.0, ge=0.0, lt=1.0)
-    """Decay per update of the running averages of both networks, which are then measured and handed on; 0: none."""
+    """Decay per update of the running averages of both networks, which are then measured, calibrated and handed on; the
+    parent's parameters have no weight in them. 0: none."""
     balance: Literal["sum", "mgda"] = "sum"
     """How the policy weighs efficiency against safety: by the objective's weights, or by the common descent direction of
     smallest norm (MGDA, Desideri 2012)."""
+    barrier_task_gradient: Fraction | None = None
+    """Weight of the task gradient that reaches the barrier through the filter; none: as the safety stage is told."""
     filtered: bool = True
     """false: flights are trained without the filter, by the clearance terms alone (DiffPhysDrone)."""
 
 
 class Monitor(Section):
-    """Regular measurement during training, under the conditions of the stage under way, and what follows from it."""
+    """Regular measurement during training, under the conditions of the stage under way, and what follows from it.
+
+    A measurement fails where it misses a threshold of its stage.
+    """
 
     every: int = Field(0, ge=0, le=100_000)
     """Updates between two measurements; 0: only at the end of each stage."""
-    flights: int = Field(96, ge=1, le=100_000)
-    """Flights of one measurement."""
-    robust_flights: int = Field(96, ge=0, le=100_000)
-    """Flights with a drone drawn at random (mass, drag, lag) and stronger wind, beside them: ``robust/*``; 0: none."""
+    flights: int = Field(256, ge=1, le=100_000)
+    """Flights of one measurement; 256 share the compiled program of the measurement at a stage's end."""
+    robust_flights: int = Field(256, ge=0, le=100_000)
+    """Flights with a drone drawn at random (physics/randomisation.py) beside them: ``robust/*``; 0: none."""
     patience: int = Field(2, ge=0, le=1000)
     """Failed measurements in a row that are borne; one more rolls back to the best state."""
     blend_backoff: float = Field(0.5, ge=0.0, le=1.0)
-    """Factor on the blend after a roll-back, towards the analytic barrier; it recovers as measurements succeed."""
+    """Factor on the blend at each roll-back, towards the analytic barrier; each pass takes one back."""
     penalty_boost: float = Field(2.0, ge=1.0, le=100.0)
-    """Factor on the weights of slack, collision and fallback after a roll-back; it decays as measurements succeed."""
+    """Factor on the weights of slack, collision and fallback at each roll-back, taken back likewise."""
     penalty_limit: float = Field(16.0, ge=1.0, le=1e6)
     """Largest such factor."""
+    rate_backoff: float = Field(0.3, gt=0.0, le=1.0)
+    """Factor on both learning rates at each roll-back; not taken back, or what has diverged would diverge again."""
     rollbacks: int = Field(5, ge=0, le=1000)
     """Roll-backs before the run gives up and fails, saying why."""
+    extensions: int = Field(1, ge=0, le=100)
+    """How often a stage that misses its thresholds at its end is trained half its steps longer."""
+    gate: Literal["warn", "fail"] = "warn"
+    """What a stage does that still misses them then: ``warn`` records it and goes on, ``fail`` ends the run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optax
 
+from drone_cbf.arrays import within_reach
 from drone_cbf.config import OptimiserConfig
 
 
@@ -16,7 +17,8 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
         decay_steps=max(steps, 2),
         end_value=config.final_fraction * config.learning_rate,
     )
+    clip = optax.clip_by_global_norm(config.clip)  # in reach of its norm: an infinite one would leave nothing
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        optax.GradientTransformation(clip.init, lambda gradient, *rest: clip.update(within_reach(gradient), *rest)),
         optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
     )

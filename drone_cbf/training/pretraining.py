@@ -11,20 +11,20 @@ import numpy as np
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, safe_norm, tree_norm
+from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, make_comparison
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import everywhere, place_everywhere, spread
+from drone_cbf.devices import compiled_quickly, everywhere, place_everywhere, spread
 from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
-from drone_cbf.training.checks import check_finite
 from drone_cbf.training.flights import make_graph_collector, report_key
+from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
 from drone_cbf.training.mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
@@ -55,6 +55,8 @@ class PretrainingState:
     barrier: BarrierParams
     optimiser: optax.OptState
     step: Scalar
+    skipped: Scalar
+    """Updates skipped because their loss or gradient was not finite."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,11 @@ def make_pretraining_update(
         (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs, state.step)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         figures = {f"loss/{name}": value for name, value in terms.items()}
-        figures |= {"loss/total": total, "grad_norm/cbf": tree_norm(gradient)}
+        figures |= {"loss/total": total} | health_figures({"cbf": gradient})
         barrier = optax.apply_updates(state.barrier, changes)
-        return everywhere(PretrainingState(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)), figures
+        following = state.replace(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)
+        following, figures = unless_unhealthy(state, following, figures)
+        return everywhere(following), figures
 
     return update
 
@@ -148,7 +152,7 @@ def make_sampled_batch(
 def hold_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
     """Fresh states of every stratum, in even shares."""
     entries = [f"{name}:1" for name in STRATA]
-    graphs = jax.jit(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    graphs = compiled_quickly(make_sampled_batch(system, STRATA_STATES, entries))(key)
     return HeldOutStrata(graphs=graphs, counts=stratum_counts(parse_strata(entries), STRATA_STATES))
 
 
@@ -174,7 +178,7 @@ def pretrain_barrier(
     """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters itself.
 
     Raises:
-        TrainingError: the loss or its gradient became non-finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
     """
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
@@ -208,7 +212,9 @@ def _learn(
     """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first figures."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
-    fresh = PretrainingState(barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0))
+    fresh = PretrainingState(
+        barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0)
+    )
     state = place_everywhere(recorder.restore(fresh))
     update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
@@ -219,7 +225,7 @@ def _learn(
         if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
             values |= judge(state.barrier).metrics("validation")
         recorder.metrics(step, values)
-        check_finite(values, step)
+        watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root, "flown": flown})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
     return state
@@ -239,7 +245,7 @@ def _make_collector(system: SystemConfig, root: jax.Array) -> Callable[[Controll
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
     """Analytic barrier at rest against true clearance over random states: how cautious is the teacher itself?"""
-    graphs = jax.jit(make_sampled_batch(system, count))(key)
+    graphs = compiled_quickly(make_sampled_batch(system, count))(key)
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius

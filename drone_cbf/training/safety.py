@@ -18,18 +18,30 @@ from drone_cbf.barrier.calibration import Comparison, calibration_report
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import place_everywhere
-from drone_cbf.flights import Flyer, make_flyer
+from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller
-from drone_cbf.training.checks import check_finite
+from drone_cbf.rollout import Controller, ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.training.anchors import make_anchor
+from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
-from drone_cbf.training.flights import FlightMeasure, make_flight_measure, make_graph_collector, report_key
-from drone_cbf.training.joint_update import Optimisers, SafetyState, SafetyUpdate, conditions_of, make_safety_update
+from drone_cbf.training.flights import Measured, make_graph_collector, report_key
+from drone_cbf.training.gradient_health import watch_health
+from drone_cbf.training.joint_update import (
+    Optimisers,
+    SafetyState,
+    SafetyUpdate,
+    conditions_of,
+    make_safety_update,
+    start_replay,
+)
+from drone_cbf.training.measuring import StageMeasures, prefixed
+from drone_cbf.training.monitor import Watch, missed_thresholds, start_watch
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.pretraining import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.watching import Watcher, adaptive_figures, best_that_met, on_devices
 
 STAGE_FLIGHTS = 256
 """Flights that measure a stage at its end."""
@@ -62,6 +74,8 @@ class Course:
     """Updates of that stage so far."""
     extra: int = 0
     """Updates added to that stage because it missed its thresholds."""
+    extensions: int = 0
+    """How often they were added."""
     added: int = 0
     """Updates added to all stages so far."""
 
@@ -72,6 +86,8 @@ class Progress:
 
     state: SafetyState
     course: Course
+    watch: Watch | None = None
+    """What the monitor remembers, where there is one."""
 
 
 def train_safety(
@@ -84,19 +100,26 @@ def train_safety(
 ) -> SafetyResult:
     """Train both networks through the curriculum, then calibrate the barrier anew.
 
-    A stage that misses its thresholds is trained once more for half its steps; if it still misses, that is recorded
-    as an event and training goes on.
+    A stage that misses its thresholds at its end goes on from its best state, if that met them; else it is trained half
+    its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
 
     Raises:
-        TrainingError: a loss or a gradient became non-finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor rolls
+            back, the monitor gave up, or a stage missed its thresholds and the gate is closed.
     """
     root = jax.random.key(settings.seed)
-    trainer = _Trainer(system, settings, jnp.float32(margin), root, recorder)
+    trainer = _Trainer(system, settings, policy, jnp.float32(margin), root, recorder)
     progress = recorder.restore(trainer.start(policy, barrier))
-    progress = Progress(place_everywhere(progress.state), jax.tree.map(int, progress.course))
+    progress = Progress(
+        state=place_everywhere(progress.state),
+        course=jax.tree.map(int, progress.course),
+        watch=progress.watch and on_devices(progress.watch),
+    )
     recorder.begin("safety", trainer.total(progress.course), int(progress.state.step))
     while progress.course.stage < len(settings.curriculum.stages):
         progress = trainer.advance(progress)
+    if progress.watch:
+        trainer.watcher.finish(progress.watch, int(progress.state.step))
     return _finish(system, settings, progress.state, root, recorder, trainer)
 
 
@@ -104,9 +127,16 @@ class _Trainer:
     """Moves through the curriculum an update or a measurement at a time, and keeps what was compiled."""
 
     def __init__(
-        self, system: SystemConfig, settings: SafetySettings, margin: Scalar, root: jax.Array, recorder: Recorder
+        self,
+        system: SystemConfig,
+        settings: SafetySettings,
+        teacher: PolicyParams,
+        margin: Scalar,
+        root: jax.Array,
+        recorder: Recorder,
     ) -> None:
         self.system, self.settings, self.margin = system, settings, margin
+        self.anchor = make_anchor(settings.curriculum, place_everywhere(teacher))
         self.root, self.recorder = root, recorder
         total = settings.curriculum.total_steps
         self.optimisers = Optimisers(
@@ -114,8 +144,9 @@ class _Trainer:
             barrier=make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate), total),
         )
         self.updates: dict[int, SafetyUpdate] = {}
-        self.flyers: dict[int, Flyer] = {}
-        self.measures: dict[int, FlightMeasure] = {}
+        self.measures = StageMeasures(system, settings, _controller(system, settings), root)
+        self.monitor = settings.curriculum.monitor
+        self.watcher = Watcher(self.monitor, self.measures, self.controller, margin, recorder)
         self.report: dict[str, float] = {}
 
     def start(self, policy: PolicyParams, barrier: BarrierParams) -> Progress:
@@ -126,75 +157,120 @@ class _Trainer:
             policy_optimiser=self.optimisers.policy.init(policy),
             barrier_optimiser=self.optimisers.barrier.init(barrier),
             step=jnp.int32(0),
+            skipped=jnp.int32(0),
+            averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
+            replay=start_replay(self.system, self.settings),
         )
-        return Progress(state, Course())
+        return Progress(state, Course(), start_watch(state) if self.monitor.every else None)
 
     def total(self, course: Course) -> int:
         """Updates of the whole curriculum, as far as is known."""
         return self.settings.curriculum.total_steps + course.added
 
     def advance(self, progress: Progress) -> Progress:
-        """One update, or at the end of a stage its measurement and the step to the next."""
-        stage = self.settings.curriculum.stages[progress.course.stage]
-        if progress.course.done >= stage.steps + progress.course.extra:
+        """One update and what the monitor makes of it, or at the end of a stage its gate."""
+        course, watch = progress.course, progress.watch
+        stage = self.settings.curriculum.stages[course.stage]
+        if watch and watch.stage != course.stage:
+            progress = progress.replace(watch=self.watcher.enter(progress.state, watch, course.stage, stage))
+        total = stage.steps + course.extra
+        if course.done >= total:
             return self._end_stage(progress, stage)
-        state = self._update(progress.state, progress.course, stage)
-        course = progress.course.replace(done=progress.course.done + 1)
-        progress = Progress(state, course)
+        state, watch = self._update(progress, stage)
+        course = course.replace(done=course.done + 1)
+        if watch and self.watcher.is_due(course.done, total):
+            state, watch = self.watcher.look(state, watch, course.stage, stage)
+        progress = Progress(state, course, watch)
         if int(state.step) % self.settings.checkpoint_every == 0:
             self.recorder.progress(int(state.step), progress)
         return progress
 
-    def flyer(self, horizon: int) -> Flyer:
-        if horizon not in self.flyers:
-            self.flyers[horizon] = make_flyer(self.system, make_filtered_controller(self.system), horizon)
-        return self.flyers[horizon]
+    def controller(self, state: SafetyState, blend: float) -> ControllerParams:
+        """What is flown to measure ``state``."""
+        policy, barrier = networks_of(state)
+        return ControllerParams(policy=policy, barrier=barrier, margin=self.margin, blend=jnp.float32(blend))
 
-    def _update(self, state: SafetyState, course: Course, stage: Stage) -> SafetyState:
+    def _update(self, progress: Progress, stage: Stage) -> tuple[SafetyState, Watch | None]:
+        """One update; where too many were not finite, the monitor rolls back, and without one training ends."""
+        watch, step = progress.watch, int(progress.state.step)
         if stage.horizon not in self.updates:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
-        step = int(state.step)
-        state, figures = self.updates[stage.horizon](state, conditions_of(stage), self.margin, self.root)
-        values = {name: float(value) for name, value in figures.items()} | {"curriculum/stage": float(course.stage)}
+        scales = self.watcher.scales(watch) if watch else None
+        conditions = conditions_of(self.settings.curriculum, stage, scales).replace(anchor=self.anchor(stage))
+        state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
+        values = {name: float(value) for name, value in figures.items()}
+        values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
         self.recorder.metrics(step, values)
-        check_finite(values, step)
-        return state
+        given = {"conditions": conditions, "margin": self.margin, "root": self.root}
+        try:
+            watch_health(values, step, self.settings.nonfinite_limit, self.recorder, state, given)
+        except TrainingError as error:
+            if watch is None:
+                raise
+            return self.watcher.roll_back(state, watch, stage, str(error))
+        return state, watch
 
     def _end_stage(self, progress: Progress, stage: Stage) -> Progress:
-        """Measure; a stage that misses its thresholds for the first time is trained half as long again."""
-        state, course = progress.state, progress.course
-        missed = self._measure(state, course.stage, stage)
-        if missed and not course.extra:
-            extra = max(1, stage.steps // 2)
-            course = course.replace(extra=extra, added=course.added + extra)
-            self.recorder.begin("safety", self.total(course))
-            self.recorder.event(int(state.step), f"stage {stage.name}: {missed}; training {extra} more steps")
-            return Progress(state, course)
+        """Through the gate to the next stage, or longer, or no further."""
+        course, watch = progress.course, progress.watch
+        state, missed = self._gate(progress, stage)
+        if missed and course.extensions < self.monitor.extensions:
+            return progress.replace(course=self._extended(course, stage, missed, int(state.step)))
         if missed:
-            self.recorder.event(int(state.step), f"stage {stage.name}: still {missed}; going on")
-        tree = {"state": state, "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
+            still = f"stage {stage.name}: still {missed}" if course.extensions else f"stage {stage.name}: {missed}"
+            if self.monitor.gate == "fail":
+                raise TrainingError(f"{still}; lower its thresholds, train it longer, or set monitor.gate to warn")
+            self.recorder.event(int(state.step), f"{still}; going on")
+        tree = {**handed_on(state), "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
         self.recorder.checkpoint(int(state.step), tree, f"stage_{course.stage + 1}_{stage.name}")
-        return Progress(state, Course(stage=course.stage + 1, added=course.added))
+        watch = watch and watch.replace(backoffs=watch.backoffs if missed else 0)
+        return Progress(state, Course(stage=course.stage + 1, added=course.added), watch)
 
-    def _measure(self, state: SafetyState, index: int, stage: Stage) -> str:
-        """Measure under the stage's own conditions; says what is missed, or nothing."""
-        controller = ControllerParams(
-            policy=state.policy, barrier=state.barrier, margin=self.margin, blend=jnp.float32(stage.blend)
+    def _gate(self, progress: Progress, stage: Stage) -> tuple[SafetyState, str]:
+        """The state that leaves the stage, and what it misses: the last one, or the best if that misses nothing.
+
+        Measured under the stage's own conditions, whatever was backed off.
+        """
+        state, index = progress.state, progress.course.stage
+        measured = self._fly(state, index, stage)
+        missed = missed_thresholds(flight_report(measured.flown.metrics), stage)
+        best = best_that_met(progress.watch, state) if missed and progress.watch else None
+        if best is not None:
+            again = self._fly(best, index, stage)
+            if not missed_thresholds(flight_report(again.flown.metrics), stage):
+                earlier = int(progress.watch.best.state.step)
+                text = f"stage {stage.name}: {missed}; going on from step {earlier}, which met the thresholds"
+                self.recorder.event(int(state.step), text)
+                state, measured, missed = best, again, ""
+        self._record(state, measured, index, stage)
+        return state, missed
+
+    def _extended(self, course: Course, stage: Stage, missed: str, step: int) -> Course:
+        extra = max(1, stage.steps // 2)
+        course = course.replace(
+            extra=course.extra + extra, added=course.added + extra, extensions=course.extensions + 1
         )
-        if stage.horizon not in self.measures:
-            fly = self.flyer(stage.horizon)
-            self.measures[stage.horizon] = make_flight_measure(self.system, fly, self.settings.scenes, STAGE_FLIGHTS)
-        measured = self.measures[stage.horizon](controller, stage.noise, stage.augment, report_key(self.root, 10 + index))
-        self.report = report = flight_report(measured.flown.metrics)
-        self.recorder.flights(int(state.step) - 1, measured.some(SHOWN_FLIGHTS), stage.noise)
-        self.recorder.metrics(int(state.step) - 1, {f"eval/{name}": value for name, value in report.items()})
-        missed = []
-        if report["success_rate"] < stage.success_threshold:
-            missed.append(f"success {report['success_rate']:.3f} below {stage.success_threshold:g}")
-        if report["violation_p999"] > stage.violation_threshold:
-            missed.append(f"violation {report['violation_p999']:.3f} above {stage.violation_threshold:g}")
-        return ", ".join(missed)
+        self.recorder.begin("safety", self.total(course))
+        self.recorder.event(step, f"stage {stage.name}: {missed}; training {extra} more steps")
+        return course
+
+    def _fly(self, state: SafetyState, index: int, stage: Stage) -> Measured:
+        return self.measures.fly(self.controller(state, stage.blend), index, stage, STAGE_FLIGHTS)
+
+    def _record(self, state: SafetyState, measured: Measured, index: int, stage: Stage) -> None:
+        """Figures and pictures of the state that leaves a stage, or is to be trained longer."""
+        step = int(state.step) - 1
+        self.report = flight_report(measured.flown.metrics)
+        self.recorder.flights(step, measured.some(SHOWN_FLIGHTS), stage.noise)
+        controller = self.controller(state, stage.blend)
+        robust = self.measures.robust_report(controller, index, stage) if self.monitor.every else {}
+        self.recorder.metrics(step, prefixed("eval", self.report) | prefixed("robust", robust))
+
+
+def _controller(system: SystemConfig, settings: SafetySettings) -> Controller:
+    """What a stage is measured with: what it is trained with."""
+    return make_filtered_controller(system) if settings.curriculum.learning.filtered else make_unfiltered_controller(system)
 
 
 def _finish(
@@ -207,16 +283,17 @@ def _finish(
 ) -> SafetyResult:
     """Calibrate on held-out flights of the final pair, save everything, and sum up beside the last stage's figures."""
     last = settings.curriculum.stages[-1]
-    collect = make_graph_collector(system, trainer.flyer(last.horizon), settings.scenes, CALIBRATION_FLIGHTS)
+    collect = make_graph_collector(system, trainer.measures.flyer(last.horizon), settings.scenes, CALIBRATION_FLIGHTS)
+    policy, barrier = networks_of(state)
     controller = ControllerParams(
-        policy=state.policy, barrier=state.barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
+        policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
     )
     flown = collect(controller, last.noise, last.augment, report_key(root, 1))
     held_out = nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY)
-    comparison = make_comparer(system)(state.barrier, held_out)
+    comparison = make_comparer(system)(barrier, held_out)
     report = trainer.report | calibration_report(comparison)
-    tree = {"state": state, "margin": report["margin"]}
+    tree = {**handed_on(state), "margin": report["margin"]}
     recorder.checkpoint(int(state.step), tree, "final")
     return SafetyResult(
-        policy=state.policy, barrier=state.barrier, margin=report["margin"], report=report, comparison=comparison
+        policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison
     )

@@ -35,6 +35,8 @@ class EfficiencySettings(Section):
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
     scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
     """Scene families, mixed evenly in every batch."""
+    nonfinite_limit: int = Field(3, ge=0, le=100_000)
+    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness."""
 
@@ -55,6 +57,8 @@ class PretrainingSettings(Section):
     """Updates between two stored states from which an interrupted run can go on."""
     policy_states: Fraction = 0.5
     """Fraction of every batch taken from flights of the parent's policy; the rest is sampled."""
+    nonfinite_limit: int = Field(3, ge=0, le=100_000)
+    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
     """Kinds of sampled states with their weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
     temperatures: Temperatures = ()
@@ -98,5 +102,7 @@ class SafetySettings(Section):
     """Weight of the task gradient that reaches the barrier through the filter; above 0 it learns to open."""
     scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
     """Scene families, mixed evenly in every batch."""
+    nonfinite_limit: int = Field(3, ge=0, le=100_000)
+    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness."""

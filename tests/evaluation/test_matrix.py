@@ -104,7 +104,7 @@ def test_the_real_filter_changes_what_is_flown_and_says_so(flyers):
 
 def cells(**columns):
     count = len(next(iter(columns.values())))
-    base = {"success_rate": 1.0, "collisions": 0.0, "rollouts": 100.0, "collision_rate_ub99": 0.1}
+    base = {"success_rate": 1.0, "solver_failures": 0.0, "collisions": 0.0, "rollouts": 100.0, "collision_rate_ub99": 0.1}
     return [
         Cell("forest", 0.0, "random", True, base | {name: values[i] for name, values in columns.items()})
         for i in range(count)
@@ -127,6 +127,10 @@ def test_collisions_are_counted_over_all_cells_and_bounded_together():
     worst = worst_cell(cells(collisions=[0.0, 2.0, 1.0], rollouts=[100.0, 200.0, 300.0]))
     assert (worst["collisions"], worst["rollouts"]) == (3.0, 600.0)
     assert worst["collision_rate_total_ub99"] == pytest.approx(rate_upper_bound(3, 600))
+
+
+def test_solver_failures_are_counted_over_all_cells():
+    assert worst_cell(cells(solver_failures=[0.0, 2.0, 5.0]))["solver_failures"] == 7.0
 
 
 def test_figures_of_which_less_is_worse_exist(twice_unfiltered):

@@ -11,6 +11,7 @@ from drone_cbf.objectives.losses import final_steps
 from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, make_flight_metrics
 from drone_cbf.objectives.summaries import filter_figures, flight_report, quick_figures
 from drone_cbf.perception.graphs import CLOSING_SHARPNESS
+from drone_cbf.physics.drone import nominal_params
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
@@ -149,6 +150,17 @@ def test_the_violation_of_charging_a_wall_is_the_closed_form(speed, push):
     expected = max(0.0, -(rate + barrier.class_k_gain * h))
     np.testing.assert_allclose(figures.true_barrier, h, atol=1e-4)
     np.testing.assert_allclose(figures.violation, expected, atol=1e-3)
+
+
+def test_the_violation_is_that_of_the_drone_that_flies():
+    """Twice the mass makes half of a command, so it charges the wall as the light one does with half the push."""
+    scene = scene_of(capsules([[6.5, 0.0, 0.0], [0.0, 30.0, 0.0]], 5.0))
+    heavy = scene.replace(drone=nominal_params(SYSTEM.physics).replace(gain=jnp.float32(0.5)))
+    points, speed = np.zeros((STEPS + 1, 3)), np.tile([5.0, 0, 0], (STEPS + 1, 1))
+    pushed = {push: flight(SYSTEM, points, speed, np.tile([push, 0, 0], (STEPS, 1))) for push in (2.0, 4.0)}
+    expected, other = METRICS(pushed[2.0], scene).violation, METRICS(pushed[4.0], scene).violation
+    np.testing.assert_allclose(METRICS(pushed[4.0], heavy).violation, expected, atol=1e-3)
+    assert np.all(other - expected > 0.5), "and not as the configured one"
 
 
 def counted():

@@ -65,6 +65,15 @@ def test_everything_is_finite_and_no_two_scenes_are_alike(family, goals):
     assert goal_count == COUNT if goals == "random" else goal_count == 1
 
 
+def test_all_scenes_are_of_one_type_so_that_one_compiled_program_flies_them():
+    kinds = {
+        str([(x.shape[1:], x.dtype, x.weak_type) for x in jax.tree.leaves(drawn(family, goals))])
+        for family in FAMILIES
+        for goals in GOALS
+    }
+    assert len(kinds) == 1 and "True" not in kinds.pop()
+
+
 def test_the_shifted_goal_is_the_trained_one_displaced():
     for family in ("fixed_ring", "random_cloud"):
         shift = drawn(family, "shifted").goal[0] - drawn(family, "trained").goal[0]

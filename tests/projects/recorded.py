@@ -21,7 +21,14 @@ CELLS = [
 ]  # fmt: skip
 
 
-def record(experiment: str, stage: str, parameters: dict[str, object], parent: str | None = None, **more: str) -> str:
+def record(
+    experiment: str,
+    stage: str,
+    parameters: dict[str, object],
+    parent: str | None = None,
+    system: SystemConfig = SystemConfig(),
+    **more: str,
+) -> str:
     """A run of ``stage``, still RUNNING, with its settings; ``more`` are tags ``drone_cbf.<name>``."""
     client = MlflowClient()
     tags = {"stage": stage, "version.jax": "0.10.2", "device": "1 x cpu (cpu)", "environment": "venv", **more}
@@ -31,18 +38,32 @@ def record(experiment: str, stage: str, parameters: dict[str, object], parent: s
     ).info.run_id
     client.set_tag(run_id, "mlflow.source.git.commit", "0123456789abcdef")
     config = {"stage": stage, "parameters": {**parameters, **({"parent_run": parent} if parent else {})}}
-    client.log_text(run_id, yaml.safe_dump({**config, "system": SystemConfig().model_dump(mode="json")}), "config.yaml")
+    client.log_text(run_id, yaml.safe_dump({**config, "system": system.model_dump(mode="json")}), "config.yaml")
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in parameters.items()])
     return run_id
 
 
 def policy(
-    experiment: str, curriculum: str, seed: int, *, lag: float = 0.0, loss: str = "loss/cbf_value", **given: object
+    experiment: str,
+    curriculum: str,
+    seed: int,
+    *,
+    lag: float = 0.0,
+    loss: str = "loss/cbf_value",
+    settings: dict[str, object] | None = None,
+    **given: object,
 ) -> str:
-    """A finished safety run whose loss falls while the blend rises from 0 to 1."""
+    """A finished safety run whose loss falls while the blend rises from 0 to 1; ``settings``: the curriculum's system."""
     client = MlflowClient()
-    run_id = record(experiment, "safety", {"seed": seed, "batch": 64, **given}, curriculum=curriculum)
-    client.log_text(run_id, json.dumps({"name": curriculum, "lag": lag}), "curriculum.json")
+    groups = SystemConfig().model_dump()
+    for name, value in (settings or {}).items():
+        group, field = name.split(".")
+        groups[group][field] = value
+    system = SystemConfig.model_validate(groups)
+    parameters = {"seed": seed, "batch": 64, **given}
+    run_id = record(experiment, "safety", parameters, system=system, curriculum=curriculum)
+    content = {"name": curriculum, "lag": lag, **({"system": settings} if settings else {})}
+    client.log_text(run_id, json.dumps(content), "curriculum.json")
     rows = []
     for step in range(20):
         blend = 0.0 if step < 10 else 1.0
@@ -53,10 +74,17 @@ def policy(
     return run_id
 
 
-def evaluation(experiment: str, parent: str, success: float, rollouts: int = 64) -> str:
+def evaluation(
+    experiment: str,
+    parent: str,
+    success: float,
+    rollouts: int = 64,
+    blend: float = 1.0,
+    cells: list[dict[str, object]] = CELLS,
+) -> str:
     """A finished evaluation with a table of cells and a picture of flights."""
     client = MlflowClient()
-    run_id = record(experiment, "evaluate", {"rollouts": rollouts, "seed": 1000}, parent)
+    run_id = record(experiment, "evaluate", {"rollouts": rollouts, "seed": 1000, "blend": blend}, parent)
     figures = {"success_rate": success, "collision_rate": 0.0, "relax_rate": 1e-4, "max_violation": 2.0 - success}
     figures |= {"violation_p999": 0.1, "final_distance_p95": 0.05, "collisions": 0.0, "rollouts": 256.0}
     figures |= {"collision_rate_total_ub99": 0.017}
@@ -66,7 +94,7 @@ def evaluation(experiment: str, parent: str, success: float, rollouts: int = 64)
         Metric("eval/forest/noise_0/random/success_rate", 1.0, 0, 0),
     ]
     client.log_batch(run_id, metrics=rows)
-    client.log_table(run_id, {key: [cell[key] for cell in CELLS] for key in CELLS[0]}, "tables/cells.json")
+    client.log_table(run_id, {key: [cell[key] for cell in cells] for key in cells[0]}, "tables/cells.json")
     figure = new_figure(4.0, 3.0, "flights")
     figure.subplots().plot(np.arange(5))
     client.log_figure(run_id, figure, "figures/forest_filter_on_off.png")

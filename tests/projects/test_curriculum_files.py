@@ -30,7 +30,7 @@ def test_a_path_to_a_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read.*name one of analytic_baseline, default"),
+        (None, "cannot be read.*name one of aggressive_noise, analytic_baseline"),
         ("a: [", "is not valid YAML"),
         ("name: x\nstages: [{name: a, steps: 0}]", "stages.0.steps = 0"),
         ("name: x\nstages: [{name: a, steps: 5, nois: 0.1}]", "stages.0.nois"),
@@ -48,6 +48,6 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, content: str | Non
 
 def test_an_unknown_name_lists_those_that_exist() -> None:
     with pytest.raises(
-        ConfigError, match="curriculum 'defualt' does not exist; name one of analytic_baseline, default"
+        ConfigError, match="curriculum 'defualt' does not exist; did you mean default\\? Else name one of aggressive"
     ):
         load_curriculum("defualt")

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from drone_cbf.config import Section
-from projects import parameters
+from projects import parameters, reading_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -24,8 +24,9 @@ MODELS: dict[str, type[Section]] = {
     "reproduce": parameters.ReproduceParameters,
     "main": parameters.PipelineParameters,
     "suite": parameters.SuiteParameters,
-    "compare": parameters.CompareParameters,
-    "report": parameters.ReportParameters,
+    "compare": reading_parameters.CompareParameters,
+    "report": reading_parameters.ReportParameters,
+    "results": reading_parameters.ResultsParameters,
 }
 TYPES = {int: "int", float: "float", str: "string"}
 

@@ -15,6 +15,7 @@ from drone_cbf.tracking.resuming import progress_names
 from drone_cbf.tracking.runs import stage_run
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects import safety
+from projects.parameters import SafetyParameters
 from projects.running import run_stage
 from tests.projects.small_pipeline import SMALL, mlflow_run
 from tests.projects.toy_stage import TOY, work
@@ -78,8 +79,8 @@ def test_an_interrupted_safety_run_keeps_the_curriculum_of_its_beginning(experim
     file = tmp_path / "mine.yaml"
     file.write_text("name: today\nstages: [{name: only, steps: 9}]\n")
     with stage_run("safety", ROOT) as run:
-        stage = SimpleNamespace(run=run, parameters=SimpleNamespace(curriculum=str(file)))
-        assert safety.curriculum_of(stage).name == "today", "a new run stores nothing before"
+        stage = SimpleNamespace(run=run, parameters=SafetyParameters(parent_run="x", curriculum=str(file)))
+        assert safety.curriculum_in_force(stage).name == "today", "a new run stores nothing before"
         run.log_text('{"name": "then", "stages": [{"name": "only", "steps": 2}]}', CURRICULUM_FILE)
-        kept = safety.curriculum_of(stage)
+        kept = safety.curriculum_in_force(stage)
     assert (kept.name, kept.total_steps) == ("then", 2)

@@ -118,7 +118,7 @@ def test_wrong_lists_are_one_line(arguments: list[str], message: str) -> None:
 
 
 def test_unknown_curricula_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="curriculum 'fats' does not exist; name one of analytic_baseline"):
+    with pytest.raises(ConfigError, match="curriculum 'fats' does not exist; did you mean fast"):
         suite_tasks(asked(curricula=("fats",)), {})
     file = tmp_path / "mine.yaml"
     file.write_text("name: fast\nstages: [{name: a, steps: 5}]\n")

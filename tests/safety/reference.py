@@ -66,6 +66,26 @@ def solve(problems: Problems, penalty: float, halvings: int = 100) -> Solutions:
     return Solutions(command=u, slack=np.maximum(slack, 0.0) * p.size, multiplier=multiplier)
 
 
+def solve_quadratic(problems: Problems, penalty: float, halvings: int = 200) -> Solutions:
+    """As :func:`solve` with ``0.5 * penalty * slack^2``: bisection on the slack, of the row divided by max|a|."""
+    p = problems.astype(np.float64)
+    normal, offset = p.normal / p.size[:, None], p.offset / p.size
+
+    def command(slack):
+        return np.clip(p.nominal + penalty * slack[:, None] * normal, p.lower, p.upper)
+
+    def missed(slack):
+        return np.einsum("ni,ni->n", normal, command(slack)) + slack < offset
+
+    low = np.zeros(len(offset))
+    high = np.maximum(offset - np.einsum("ni,ni->n", normal, command(low)), 0.0) * (1.0 + 1e-12)
+    for _ in range(halvings):
+        middle = 0.5 * (low + high)
+        short = missed(middle)
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    return Solutions(command=command(high), slack=high * p.size, multiplier=penalty * high)
+
+
 def random_problems(n: int, seed: int) -> Problems:
     """Rows of every size, from already met to just out of reach."""
     rng = np.random.default_rng(seed)
@@ -156,7 +176,7 @@ def smooth(problems: Problems, penalty: float, margin: float = 1e-3, free_norm: 
     return clear & certain & (np.abs(slope) > margin * p.size)
 
 
-def central_differences(problems: Problems, penalty: float, step: float = 1e-6) -> np.ndarray:
+def central_differences(problems: Problems, penalty: float, step: float = 1e-6, solve=solve) -> np.ndarray:
     """d(command, slack)/d(normal, offset, nominal) in float64, (n, 4, 7)."""
     p = problems.astype(np.float64)
     columns = []

@@ -1,0 +1,127 @@
+"""Flies kept flights again, and stores them: an ``.npz`` of plain arrays, read without pickle."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.errors import ConfigError
+from drone_cbf.evaluation.worst import LISTED, ReplayStates
+from drone_cbf.flights import Flown, Flyer
+from drone_cbf.physics.scenes import Scene, make_scene_sampler
+from drone_cbf.rollout import ControllerParams
+
+FORMAT = 1
+
+
+def packed(states: ReplayStates) -> bytes:
+    """The content of an ``.npz`` file."""
+    arrays = {"format": np.int64(FORMAT)}
+    for each in fields(states):
+        value = getattr(states, each.name)
+        parts = _named(value) if each.name == "scenes" else {"": np.asarray(value)}
+        arrays |= {f"{each.name}{name}": part for name, part in parts.items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
+    """What :func:`packed` has stored.
+
+    Raises:
+        ConfigError: not such a file, of another format, altered, or of scenes with another number of obstacles.
+    """
+    remedy = "name an evaluate run, or the file replay/worst.npz of one"
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"replay = {source} is no file of flights to replay ({error}); {remedy}") from error
+    if arrays.pop("format", None) != FORMAT:
+        raise ConfigError(f"replay = {source} is not of format {FORMAT}, which this version reads; {remedy}")
+    template = jax.eval_shape(make_scene_sampler("random_cloud", "random", system.scene), jax.random.key(0))
+    names = _named(template)
+    missing = [name for name in [*(f"scenes{each}" for each in names), *_PLAIN] if name not in arrays]
+    if missing:
+        raise ConfigError(f"replay = {source} lacks {', '.join(missing)}; {remedy}")
+    count = len(arrays["noise"])
+    for name, leaf in names.items():
+        found = arrays[f"scenes{name}"]
+        if found.shape != (count, *leaf.shape):
+            raise ConfigError(
+                f"replay = {source}: scenes{name} has shape {found.shape}, expected {(count, *leaf.shape)}; "
+                f"set scene.obstacles = {found.shape[1] if found.ndim > 1 else 0}, or {remedy}"
+            )
+    leaves = [arrays[f"scenes{name}"] for name in names]
+    scenes = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    plain = {name: arrays[name] for name in LISTED if name != "scenes"}
+    single = {"blend": float(arrays["blend"]), "horizon": int(arrays["horizon"]), "batch": int(arrays["batch"])}
+    return ReplayStates(scenes=scenes, **plain, **single)
+
+
+_PLAIN = tuple(each.name for each in fields(ReplayStates) if each.name != "scenes")
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    return {
+        "".join(f".{jax.tree_util.keystr((entry,), simple=True)}" for entry in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
+    """The flights in full, in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
+
+    Each is computed in the row of a batch as large as before; the other rows are flown for nothing.
+    """
+    params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
+    order, parts = [], []
+    for batch in batches(states):
+        places = np.full(states.batch, next(iter(batch.values())))
+        places[list(batch)] = list(batch.values())
+        scenes: Scene = jax.tree.map(lambda x, places=places: x[places], states.scenes)
+        flown = fly(params, scenes, states.noise[places], jax.random.wrap_key_data(states.keys[places]))
+        parts.append(jax.tree.map(lambda x, rows=list(batch): np.asarray(x)[rows], flown))
+        order += batch.values()
+    back = np.argsort(order)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)
+
+
+def batches(states: ReplayStates) -> Iterator[dict[int, int]]:
+    """Row -> index of the flight, in as few batches as rows that are wanted twice allow."""
+    waiting = list(range(len(states)))
+    while waiting:
+        batch: dict[int, int] = {}
+        for index in waiting:
+            batch.setdefault(int(states.rows[index]), index)
+        waiting = [index for index in waiting if index not in batch.values()]
+        yield batch
+
+
+def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
+    """How the flights went this time; the status is that at the recorded step."""
+    every = np.arange(len(states))
+    violation = np.asarray(flown.metrics.violation)
+    status = np.asarray(flown.trajectories.decisions.status)
+    return replace(
+        states,
+        violation=np.where(np.isnan(violation).any(1), np.nan, violation.max(1)),
+        clearance=np.asarray(flown.metrics.smallest_clearance),
+        status=status[every, states.steps].astype(int),
+        failures=np.rint(np.asarray(flown.metrics.fallback) * states.horizon).astype(int),
+    )
+
+
+def same_bits(recorded: ReplayStates, flown: ReplayStates) -> np.ndarray:
+    """(n,) whether violation, clearance, status and failures are those recorded, to the last bit."""
+    pairs = [(getattr(recorded, name), getattr(flown, name)) for name in ("violation", "clearance", "status", "failures")]
+    return np.all([(left == right) | ((left != left) & (right != right)) for left, right in pairs], axis=0)

@@ -1,0 +1,137 @@
+"""The flights of an evaluation that went worst, kept so that exactly these can be flown again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import jax
+import numpy as np
+
+from drone_cbf.evaluation.matrix import Cell, WatchedFlights
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.safety.records import Status
+
+WORST = 16
+"""Flights kept for each reason: the greatest violations, and those in which the solver failed most often."""
+VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
+
+
+@dataclass(frozen=True)
+class ReplayStates:
+    """Flights by what decides them, and how they went; leading axis of flights.
+
+    The same policy flies them to the same bits on the same machine: a flight's row in its batch and the size of the batch
+    are kept too, for rounding depends on them.
+    """
+
+    scenes: Scene
+    """Obstacles, start [m], start velocity [m/s], goal [m], wind."""
+    keys: np.ndarray
+    """Data of the flights' random keys, (n, 2) uint32."""
+    noise: np.ndarray
+    """Observation noise [m, m/s], (n,) float32."""
+    rows: np.ndarray
+    """(n,) int: row in the batch in which the flight was computed."""
+    cells: np.ndarray
+    """(n,) text: cell of the matrix."""
+    reasons: np.ndarray
+    """(n,) text: :data:`VIOLATION` or :data:`SOLVER_FAILURE`."""
+    steps: np.ndarray
+    """(n,) int: step of the greatest violation, or of the solver's first failure."""
+    violation: np.ndarray
+    """Greatest CBF violation of the flight [m/s], (n,)."""
+    clearance: np.ndarray
+    """Smallest clearance of the flight [m], (n,)."""
+    status: np.ndarray
+    """(n,) int: :class:`Status` of the filter at ``steps``."""
+    failures: np.ndarray
+    """(n,) int: steps on which the solver failed."""
+    blend: float = 1.0
+    horizon: int = 1
+    batch: int = 1
+    """Flights that were computed at once."""
+
+    def __len__(self) -> int:
+        return len(self.noise)
+
+
+LISTED = tuple(each.name for each in fields(ReplayStates) if each.name not in ("blend", "horizon", "batch"))
+"""Fields with a leading axis of flights."""
+
+
+def chosen(states: ReplayStates, order: Sequence[int]) -> ReplayStates:
+    """Those of ``states``, in that order."""
+    index = np.asarray(order, int)
+    return replace(states, **{name: jax.tree.map(lambda x: x[index], getattr(states, name)) for name in LISTED})
+
+
+def joined(parts: Sequence[ReplayStates]) -> ReplayStates:
+    """All of them, one after another; they were flown with the same blend, horizon and batch."""
+    together = {
+        name: jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(part, name) for part in parts))
+        for name in LISTED
+    }
+    return replace(parts[0], **together)
+
+
+@dataclass
+class WorstFlights:
+    """Watches the cells of an evaluation and keeps the worst flights of each, then of all."""
+
+    blend: float
+    parts: list[ReplayStates] = field(default_factory=list)
+
+    def watch(self, cell: Cell, flights: WatchedFlights) -> None:
+        """Takes the worst flights of one cell."""
+        states = watched_states(cell, flights, self.blend)
+        violating = np.argsort(-_nan_is_worst(states.violation), kind="stable")[:WORST]
+        failing = np.flatnonzero(states.failures)
+        failing = failing[np.argsort(-states.failures[failing], kind="stable")][:WORST]
+        self.parts.append(_because(chosen(states, violating), VIOLATION))
+        at = np.argmax(flights.status[failing] == Status.FALLBACK, axis=1)
+        failed = replace(chosen(states, failing), steps=at, status=np.full(len(failing), int(Status.FALLBACK)))
+        self.parts.append(_because(failed, SOLVER_FAILURE))
+
+    def states(self) -> ReplayStates | None:
+        """The worst of all cells, each reason's worst first; None where nothing was watched."""
+        if not self.parts:
+            return None
+        every = joined(self.parts)
+        violating = np.flatnonzero(every.reasons == VIOLATION)
+        violating = violating[np.argsort(-_nan_is_worst(every.violation[violating]), kind="stable")][:WORST]
+        failing = np.flatnonzero(every.reasons == SOLVER_FAILURE)
+        failing = failing[np.argsort(-every.failures[failing], kind="stable")][:WORST]
+        return chosen(every, [*violating, *failing])
+
+
+def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayStates:
+    """All flights of a cell, each with the moment of its greatest violation."""
+    metrics = jax.tree.map(np.asarray, flights.metrics)
+    count, horizon = metrics.violation.shape
+    worst = np.argmax(_nan_is_worst(metrics.violation), axis=1)
+    every = np.arange(count)
+    return ReplayStates(
+        scenes=jax.tree.map(lambda x: np.asarray(x)[:count], flights.scenes),
+        keys=np.asarray(jax.random.key_data(flights.keys)),
+        noise=np.full(count, cell.noise, np.float32),
+        rows=every % flights.batch,
+        cells=np.full(count, cell.name),
+        reasons=np.full(count, VIOLATION),
+        steps=worst,
+        violation=metrics.violation[every, worst],
+        clearance=metrics.smallest_clearance,
+        status=flights.status[every, worst].astype(int),
+        failures=np.sum(flights.status == Status.FALLBACK, axis=1),
+        blend=blend,
+        horizon=horizon,
+        batch=flights.batch,
+    )
+
+
+def _because(states: ReplayStates, reason: str) -> ReplayStates:
+    return replace(states, reasons=np.full(len(states), reason))
+
+
+def _nan_is_worst(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), np.inf, values)

@@ -1,0 +1,128 @@
+"""What the barrier learns from in an update: states just flown, states of kept flights, and sampled ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.barrier.neural import BarrierParams
+from drone_cbf.config import SystemConfig
+from drone_cbf.devices import spread
+from drone_cbf.objectives.clearance import swept_clearances
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.rollout import Trajectory
+from drone_cbf.training.barrier_losses import Moments, make_barrier_losses, make_moments
+from drone_cbf.training.flown_states import FlownStates, make_record, pick
+from drone_cbf.training.labels import check_look_ahead
+from drone_cbf.training.mechanisms import weights_used
+from drone_cbf.training.replay_buffer import KeptFlights, candidates, draw_steps
+from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.sobolev import make_sobolev_loss
+
+Weights = dict[str, Scalar]
+"""Of the losses, by name (:class:`drone_cbf.training.mechanisms.LossWeights`)."""
+
+
+@struct.dataclass
+class Flights:
+    """The flights of an update; leading axis f."""
+
+    trajectories: Trajectory
+    scenes: Scene
+
+
+@struct.dataclass
+class Lesson:
+    """What one update teaches the barrier."""
+
+    terms: dict[str, Scalar]
+    """Weighted, of the losses that have a weight in some stage."""
+    values: dict[str, Scalar]
+    """Without their weights, so that charts of different curricula compare; of losses without a weight too."""
+    fresh: KeptFlights | None
+    """The flights, as candidates to be kept; None where none are."""
+
+
+Lessons = Callable[[BarrierParams, Weights, Flights, KeptFlights | None, jax.Array, jax.Array], Lesson]
+"""(barrier, weights, flights, kept flights, key of visited states, key of sampled ones) -> lesson."""
+
+
+def make_lessons(
+    system: SystemConfig, settings: SafetySettings, count: int, sample_states: Callable[[jax.Array], Graph]
+) -> Lessons:
+    """Lessons on ``count`` flown states, a fraction ``learning.replay`` of them from kept flights, and on sampled ones.
+
+    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all of them, the losses of GCBF+ are about the flown ones.
+    The former are left out where no stage gives them a weight. The latter are always reported: without a gradient they are three
+    evaluations of the network.
+
+    Raises:
+        ConfigError: ``cbf_safe`` has a weight in a stage whose flights are too short to call a state safe.
+    """
+    check_look_ahead(system, settings)
+    learning = settings.curriculum.learning
+    used = weights_used(learning.weights, [stage.weights for stage in settings.curriculum.stages])
+    taught = make_sobolev_loss(system) if used & {"cbf_value", "cbf_gradient"} else None
+    own = make_barrier_losses(system, learning.epsilon)
+    record, draw = make_record(system, learning.look_ahead), make_draw(system, settings, count)
+
+    def lessons(
+        params: BarrierParams,
+        weights: Weights,
+        flights: Flights,
+        kept: KeptFlights | None,
+        visit_key: jax.Array,
+        state_key: jax.Array,
+    ) -> Lesson:
+        flown = record(flights.trajectories, flights.scenes)
+        moments = draw(flown, flights, kept, visit_key)
+        values = own(params, moments)
+        if taught:
+            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), moments.seen, sample_states(state_key))
+            values = taught(params, spread(states)) | values
+        terms = {name: weights[name] * value for name, value in values.items() if name in used}
+        fresh = None if kept is None else as_candidates(flown, flights, kept, system)
+        return Lesson(terms=terms, values=values, fresh=fresh)
+
+    return lessons
+
+
+def make_draw(
+    system: SystemConfig, settings: SafetySettings, count: int
+) -> Callable[[FlownStates, Flights, KeptFlights | None, jax.Array], Moments]:
+    """Function that picks ``count`` flown states evenly at random, the last ones from kept flights as soon as there are any."""
+    moments = make_moments(system)
+    replayed = round(settings.curriculum.learning.replay * count)
+
+    def draw(flown: FlownStates, flights: Flights, kept: KeptFlights | None, key: jax.Array) -> Moments:
+        total, horizon = flown.labels.safe.shape
+        flight, step = jnp.divmod(jax.random.randint(key, (count,), 0, total * horizon), horizon)
+        seen = jax.tree.map(lambda leaf: leaf[flight, step], flights.trajectories.graphs)
+        visited = moments(pick(flown, flight, step), seen)
+        if kept is None:
+            return visited
+        picked, some = draw_steps(kept, replayed, jax.random.fold_in(key, 1))
+        stay = count - replayed
+
+        def replace_last(new: jax.Array, old: jax.Array) -> jax.Array:
+            return jnp.concatenate([new[:stay], jnp.where(some, old, new[stay:])])
+
+        return jax.tree.map(replace_last, visited, moments(picked, None))
+
+    return draw
+
+
+def as_candidates(flown: FlownStates, flights: Flights, kept: KeptFlights, system: SystemConfig) -> KeptFlights:
+    """The update's flights, scored, in the shape of the kept ones."""
+
+    def smallest(trajectory: Trajectory, scene: Scene) -> Scalar:
+        return jnp.min(swept_clearances(trajectory, scene, system.physics))
+
+    clearances = jax.lax.stop_gradient(jax.vmap(smallest)(flights.trajectories, flights.scenes))
+    slacks = jax.lax.stop_gradient(jnp.max(flights.trajectories.decisions.slack, axis=-1))
+    return candidates(flown, clearances, slacks, longest=kept.flown.labels.safe.shape[1])

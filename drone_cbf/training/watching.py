@@ -1,0 +1,145 @@
+"""The monitor at work: measures a stage under its own conditions, reports, and rolls training back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.devices import place_everywhere
+from drone_cbf.errors import TrainingError
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.training.adaptation import Scales
+from drone_cbf.training.averaging import handed_on
+from drone_cbf.training.curriculum import Stage
+from drone_cbf.training.joint_update import SafetyState
+from drone_cbf.training.measuring import StageMeasures, prefixed
+from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.monitor import (
+    Best,
+    Watch,
+    entered,
+    measured,
+    missed_thresholds,
+    observed,
+    rolled_back,
+    scales_of,
+)
+from drone_cbf.training.recorder import Recorder
+
+ControllerOf = Callable[[SafetyState, float], ControllerParams]
+"""(state, blend) -> what is flown to measure the state."""
+
+
+class Watcher:
+    """Carries out what ``Monitor`` asks for. What it remembers is in the ``Watch`` that it is given and returns."""
+
+    def __init__(
+        self, config: Monitor, measures: StageMeasures, controller: ControllerOf, margin: Scalar, recorder: Recorder
+    ) -> None:
+        self._config, self._measures, self._controller = config, measures, controller
+        self._margin, self._recorder = margin, recorder
+
+    def scales(self, watch: Watch) -> Scales:
+        """Factors in force."""
+        return scales_of(watch, self._config)
+
+    def is_due(self, done: int, total: int) -> bool:
+        """Whether to measure after ``done`` of a stage's ``total`` updates; at the end the stage's gate does."""
+        return done % self._config.every == 0 and done < total
+
+    def enter(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> Watch:
+        """A stage begins: how good is the state under its conditions? That is what later states have to beat."""
+        report = self._measures.report(self._flown(state, watch, stage), index, stage)
+        shown = {"entry_success": report["success_rate"], "entry_violation": report["violation_p999"]}
+        self._recorder.metrics(int(state.step), prefixed("monitor", shown))
+        first = measured(state, report, stage, watch.backoffs)
+        self._keep(first, index)
+        return entered(watch, first, index)
+
+    def look(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> tuple[SafetyState, Watch]:
+        """Measure in the midst of a stage; beyond patience, roll back."""
+        flown = self._flown(state, watch, stage)
+        report = self._measures.report(flown, index, stage)
+        robust = self._measures.robust_report(flown, index, stage)
+        found = measured(state, report, stage, watch.backoffs)
+        following = observed(watch, found)
+        values = prefixed("eval", report) | prefixed("robust", robust)
+        self._recorder.metrics(int(state.step) - 1, values | {"monitor/failures": float(following.failures)})
+        if following.best is found:
+            self._keep(found, index)
+        if following.failures <= self._config.patience:
+            return state, following
+        times = f"{following.failures} measurements in a row, the last with {missed_thresholds(report, stage)}"
+        return self.roll_back(state, following, stage, f"failed {times}")
+
+    def roll_back(self, state: SafetyState, watch: Watch, stage: Stage, reason: str) -> tuple[SafetyState, Watch]:
+        """The best state of the stage at the present step, trained on more cautiously.
+
+        Raises:
+            TrainingError: that was done ``rollbacks`` times before.
+        """
+        step, best = int(state.step), watch.best
+        if watch.rollbacks >= self._config.rollbacks:
+            raise TrainingError(
+                f"stage {stage.name} at step {step}: {reason}, after {watch.rollbacks} roll-backs; lower the learning "
+                "rate, ask less of the stage (success_threshold, violation_threshold), or raise monitor.rollbacks"
+            )
+        watch = rolled_back(watch)
+        scales = self.scales(watch)
+        self._recorder.metrics(step - 1, {"monitor/rollbacks": float(watch.rollbacks)})
+        self._recorder.event(
+            step,
+            f"stage {stage.name}: {reason}; rolled back to step {int(best.state.step)} (success {best.success:.3f}, "
+            f"violation {best.violation:.3f}), blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}, "
+            f"learning rates x {scales.learning_rate:.3g}",
+        )
+        return now(best.state, state), watch
+
+    def finish(self, watch: Watch, step: int) -> None:
+        """Says where training ends with conditions that are not the curriculum's own."""
+        scales = self.scales(watch)
+        if watch.backoffs:
+            factors = f"blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}"
+            self._recorder.event(step, f"training ends backed off, and has not recovered: {factors}")
+
+    def _flown(self, state: SafetyState, watch: Watch, stage: Stage) -> ControllerParams:
+        """What is measured: the state under the blend in force."""
+        return self._controller(state, self.scales(watch).blend * stage.blend)
+
+    def _keep(self, best: Best, index: int) -> None:
+        tree = {**handed_on(best.state), "margin": self._margin, "stage": jnp.int32(index)}
+        self._recorder.checkpoint(int(best.state.step), tree, "best")
+
+
+def adaptive_figures(scales: Scales) -> Mapping[str, float]:
+    """Metrics of the factors in force."""
+    return {
+        "adaptive/blend_scale": scales.blend,
+        "adaptive/penalty_scale": scales.penalty,
+        "adaptive/learning_rate_scale": scales.learning_rate,
+    }
+
+
+def now(earlier: SafetyState, state: SafetyState) -> SafetyState:
+    """An earlier state, going on where ``state`` is: steps are not repeated, so each has figures and randomness of its own.
+
+    What was skipped stays counted.
+    """
+    return earlier.replace(step=state.step, skipped=state.skipped)
+
+
+def best_that_met(watch: Watch, state: SafetyState) -> SafetyState | None:
+    """The stage's best state at the step of ``state``, if it met the thresholds under the stage's own conditions."""
+    best = watch.best
+    return now(best.state, state) if best.passed and not best.backoffs else None
+
+
+def on_devices(watch: Watch) -> Watch:
+    """A restored monitor, its best state on the devices and its counts as numbers of the host."""
+    numbers = watch.replace(best=watch.best.replace(state=None))
+    numbers = jax.tree.map(lambda leaf: np.asarray(leaf).item(), numbers)
+    return numbers.replace(best=numbers.best.replace(state=place_everywhere(watch.best.state)))

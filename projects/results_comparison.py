@@ -1,0 +1,164 @@
+"""Curricula, barriers and ablations of a results page, on the same scenes, over their seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from drone_cbf.evaluation.statistics import rate_upper_bound
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.reporting.trials import CONFIDENCE, interval
+from drone_cbf.tracking.histories import settings
+from projects.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.results_benchmark import NOT_MEASURED, PLACES, cell_at
+from projects.results_runs import Cell, Measured, Policy
+
+DECAY = f"{ABLATIONS}decay_"
+"""How the ablations of temporal gradient decay begin: a grid of their own."""
+NOT_COMPARED = ("fast",)
+"""Curricula that nothing is learned under."""
+COLUMNS: Mapping[str, tuple[str, str]] = {
+    "success": ("success_rate", "min"),
+    "largest violation [m/s]": ("max_violation", "max"),
+    "violation, 99.9 % [m/s]": ("violation_p999", "max"),
+    "relaxed steps": ("relax_rate", "max"),
+    "steps changed": ("intervention_rate", "mean"),
+    "time to goal [s]": ("time_to_goal", "mean"),
+}
+"""Title -> figure of a cell, and how the cells of one policy become one number."""
+READING = (
+    "Each policy counts with its worst of the 18 cells (steps changed and time to goal: their mean); mean ± half width "
+    f"of the {CONFIDENCE:.0%} Student-t interval over n seeds, none for n = 1. Collisions are all that happened in the "
+    "18 cells."
+).replace("%", " %")
+
+BARRIERS = {
+    "distance_hocbf": "analytic distance, second order; quadratic slack",
+    f"{ABLATIONS}distance_linear": "analytic distance, second order; linear slack",
+    f"{ABLATIONS}slack_quadratic": "neural braking distance; quadratic slack",
+    "analytic_baseline": "analytic braking distance; linear slack",
+    "default": "neural braking distance; linear slack",
+}
+"""Curriculum -> what it flies with."""
+
+Groups = Mapping[tuple[str, float], Sequence[Policy]]
+
+
+def curricula_section(found: Measured) -> str:
+    """Every shipped curriculum that is not an ablation, and every other that was measured."""
+    shipped = [name for name in available() if not name.startswith(ABLATIONS) and name not in NOT_COMPARED]
+    own = [policy.name for policy in found.policies if policy.trained.stage == "safety"]
+    others = [name for name in dict.fromkeys(own) if not name.startswith(ABLATIONS) and name not in shipped]
+    rows = [row for name in [*shipped, *others] for row in rows_of(found.groups(name), name)]
+    return (
+        f"## Curricula\n\nAll on the same scenes. {READING} *Blend* is the share of the neural barrier in the "
+        f"evaluation.\n\n{markdown_table(rows)}"
+    )
+
+
+def barriers_section(found: Measured) -> str:
+    """The original's barrier beside ours: what makes a policy live on slack, and what cures it."""
+    rows = [
+        {"barrier and price": text, **row}
+        for name, text in BARRIERS.items()
+        for row in rows_of(found.groups(name), name)
+    ]
+    return (
+        "## The original's barrier beside the braking barrier\n\nThe original's layer is the soft-min distance with the "
+        "second-order condition and a quadratic price on slack. Violations are of each row's own analytic barrier, so "
+        "they compare only where the barrier is the same; relaxed steps and collisions compare throughout.\n\n"
+        f"{markdown_table(rows)}"
+    )
+
+
+def ablations_section(found: Measured, benchmark: str) -> str:
+    """Each mechanism left out or put in, beside the curriculum that it is an ablation of."""
+    shipped = [name for name in available() if name.startswith(ABLATIONS) and not name.startswith(DECAY)]
+    own = dict.fromkeys(policy.name for policy in found.policies)
+    others = [name for name in own if name.startswith(ABLATIONS) and not name.startswith(DECAY) and name not in shipped]
+    rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
+    for name in [*shipped, *others]:
+        text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
+        rows += [{"changed": text, **row} for row in rows_of(found.groups(name), name)]
+    return f"## Ablations\n\nEach beside `{benchmark}`. {READING}\n\n{markdown_table(rows)}"
+
+
+def _stored_description(found: Measured, name: str) -> str:
+    return next(str(policy.curriculum.get("description", "")) for policy in found.policies if policy.name == name)
+
+
+def rows_of(groups: Groups, name: str) -> list[dict[str, object]]:
+    """One row per group of the curriculum ``name``; one that says so where none was measured."""
+    if not groups:
+        return [{"curriculum": f"`{name}`", "n": "0", "success": NOT_MEASURED}]
+    return [group_row(group, blend, policies) for (group, blend), policies in groups.items()]
+
+
+def group_row(group: str, blend: float, policies: Sequence[Policy]) -> dict[str, object]:
+    """Figures of policies that differ in the seed alone."""
+    cells = [_benchmark_cells(policy) for policy in policies]
+    row: dict[str, object] = {"curriculum": f"`{group}`", "blend": f"{blend:g}", "n": str(len(policies))}
+    flown = [one for one in cells if one]
+    if not flown:
+        return {**row, "success": NOT_MEASURED}
+    fewest = min(len(one) for one in flown)
+    for title, (column, how) in COLUMNS.items():
+        row[title] = interval(_one_number(one, column, how) for one in flown).text()
+    collisions, flights = (int(sum(cell[key] for one in flown for cell in one)) for key in ("collisions", "rollouts"))
+    row["collisions"] = f"{collisions} in {flights:,}"
+    row["99 % bound"] = f"{rate_upper_bound(collisions, flights):.2g}"
+    return row if fewest == len(PLACES) else {**row, "cells": f"{fewest} of {len(PLACES)}"}
+
+
+def _benchmark_cells(policy: Policy) -> list[Mapping[str, float]]:
+    return [cell for place in PLACES if (cell := cell_at(policy, place)) is not None]
+
+
+def _one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> float:
+    values = [float(cell.get(column, math.nan)) for cell in cells]
+    if any(math.isnan(value) for value in values):
+        return math.nan
+    return {"min": min(values), "max": max(values), "mean": sum(values) / len(values)}[how]
+
+
+def decay_section(found: Measured) -> str:
+    """Temporal gradient decay by horizon: policies of the safety stage, and of the efficiency stage, flown plainly."""
+    jointly: dict[tuple[float, int], list[Policy]] = {}
+    for name in (name for name in available() if name.startswith(DECAY)):
+        curriculum = load_curriculum(name)
+        place = (float(curriculum.system["physics.gradient_decay"]), curriculum.stages[0].horizon)
+        jointly[place] = [policy for group in found.groups(name).values() for policy in group]
+    plainly: dict[tuple[float, int], list[Policy]] = {place: [] for place in jointly}
+    for policy in found.policies:
+        if policy.trained.stage == "efficiency":
+            told = settings(policy.trained.run_id)
+            place = (float(told["system"]["physics"]["gradient_decay"]), int(told["parameters"]["horizon"]))
+            plainly.setdefault(place, []).append(policy)
+    command = "mlflow run . -e efficiency -P physics.gradient_decay=0 -P horizon=60"
+    return (
+        "## Temporal gradient decay by horizon\n\nSuccess in the worst of all cells flown, mean ± interval over seeds "
+        "(n); rows: decay [1/s], columns: steps of a training flight.\n\nJoint training (`ablations/decay_*`), from a "
+        "policy that was trained with the decay of its own run, filter on:\n\n"
+        f"{markdown_table(_grid(jointly, filtered=True))}\n\n"
+        f"From scratch (`{command}` and so on, then evaluate), filter off:\n\n"
+        f"{markdown_table(_grid(plainly, filtered=False))}"
+    )
+
+
+def _grid(places: Mapping[tuple[float, int], Sequence[Policy]], filtered: bool) -> list[dict[str, object]]:
+    horizons = sorted({horizon for _, horizon in places})
+    rows = []
+    for decay in sorted({decay for decay, _ in places}):
+        row: dict[str, object] = {"decay": f"{decay:g}"}
+        for horizon in horizons:
+            row[f"{horizon} steps"] = _success(places.get((decay, horizon), ()), filtered)
+        rows.append(row)
+    return rows
+
+
+def _success(policies: Sequence[Policy], filtered: bool) -> str:
+    flown: list[list[Cell]] = [cells for policy in policies if (cells := policy.flown(filtered))]
+    if not flown:
+        return NOT_MEASURED
+    return f"{interval(min(cell['success_rate'] for cell in cells) for cells in flown).text()} ({len(flown)})"

@@ -1,0 +1,205 @@
+"""The results page, written from recorded runs of a real store."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+from scipy.stats import beta
+
+from projects.curriculum_files import available
+from projects.results import ENTRY, work
+from projects.running import run_stage
+from tests.projects.recorded import evaluation, policy, record
+
+PLACES = tuple(itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
+GOOD = {
+    "success_rate": 1.0, "collisions": 0.0, "rollouts": 1024.0, "collision_rate": 0.0, "max_violation": 0.01,
+    "violation_p999": 0.0, "relax_rate": 1e-5, "final_distance_mean": 0.01, "final_distance_p95": 0.015,
+    "time_to_goal": 4.0, "intervention_rate": 0.05,
+}  # fmt: skip
+
+
+def cells(
+    changed: dict[tuple[str, float, str], dict[str, float]] | None = None,
+    places: tuple[tuple[str, float, str], ...] = PLACES,
+    **everywhere: float,
+) -> list[dict[str, object]]:
+    """A table of cells, all good but for what is ``changed`` in single ones; filter on, and a worse one off."""
+    rows: list[dict[str, object]] = []
+    for place in places:
+        where = dict(zip(("scene", "noise", "goals"), place, strict=True))
+        rows.append({**where, "filtered": True, **GOOD, **everywhere, **(changed or {}).get(place, {})})
+        rows.append({**where, "filtered": False, **GOOD, "success_rate": 0.5, "collisions": 9.0})
+    return rows
+
+
+def written(experiment: str, tmp_path: Path, *arguments: str) -> str:
+    """The page on an experiment, which is the artifact as well."""
+    file = tmp_path / "pages" / "results.md"
+    name = MlflowClient().get_experiment(experiment).name
+    given = arguments or (f"--experiment={name}",)
+    assert run_stage(ENTRY, work, [*given, f"--output={file}"]) == 0
+    run = MlflowClient().search_runs([experiment], "tags.drone_cbf.stage = 'results'", max_results=1)[0]
+    page = file.read_text()
+    assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/results.md") == page
+    return page
+
+
+def section(page: str, title: str) -> list[dict[str, str]]:
+    """The rows of all tables under a heading."""
+    rows: list[dict[str, str]] = []
+    heads: list[str] = []
+    for line in page.partition(f"\n## {title}\n")[2].partition("\n## ")[0].splitlines():
+        parts = [part.strip() for part in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if not parts:
+            heads = []
+        elif not heads:
+            heads = parts
+        elif not set(parts[0]) <= set(":-"):
+            rows.append(dict(zip(heads, parts, strict=True)))
+    return rows
+
+
+def row_of(rows: list[dict[str, str]], **wanted: str) -> dict[str, str]:
+    (row,) = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+    return row
+
+
+def test_the_benchmark_holds_the_worst_cell_and_seed_against_each_target(experiment: str, tmp_path: Path) -> None:
+    noisy = ("random_cloud", 0.05, "random")
+    spoiled = ({noisy: {"max_violation": 1.3, "collisions": 2.0, "success_rate": 0.994}}, {}, {})
+    for seed, changed in enumerate(spoiled):
+        evaluation(experiment, policy(experiment, "default", seed), 0.9, cells=cells(changed))
+    rows = section(written(experiment, tmp_path), "The benchmark")
+    success = row_of(rows, metric="success rate")
+    assert (success["ours, worst"], success["met"]) == ("99.40 %", "**no**")
+    assert "78–86 %" in success["original's best"], "the original's figure beside ours"
+    assert row_of(rows, metric="largest violation at zero noise [m/s]")["met"] == "yes"
+    largest = row_of(rows, metric="largest violation at every noise [m/s]")
+    assert (largest["ours, worst"], largest["met"], largest["original's best"]) == ("1.3", "**no**", "24 fixed, 69 random")
+    assert row_of(rows, metric="relaxed steps")["met"] == "yes"
+    assert row_of(rows, metric="final distance, mean, at zero noise [cm]")["ours, worst"] == "1"
+    flights = 3 * 18 * 1024
+    bound = beta.ppf(0.99, 2 + 1, flights - 2)  # Clopper and Pearson (1934), one-sided
+    told = row_of(rows, metric="collisions")
+    assert told["ours, worst"].startswith(f"2 in {flights:,}; rate below {bound:.2g} (99 %") and told["met"] == "**no**"
+    cell = row_of(rows, **{"scene": "`random_cloud`", "noise [m]": "0.05", "goals": "random"})
+    assert (cell["seeds"], cell["success"], cell["collisions"]) == ("3", "99.80 % / 99.40 %", "2 in 3,072")
+    assert cell["violation, largest [m/s]"] == "0.44 / 1.3" and cell["99 % bound"] == f"{beta.ppf(0.99, 3, 3070):.2g}"
+    assert len([row for row in rows if row.get("scene")]) == 18
+
+
+def test_what_was_not_flown_is_not_measured_and_meets_nothing(experiment: str, tmp_path: Path) -> None:
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(places=PLACES[:4], rollouts=64.0))
+    rows = section(written(experiment, tmp_path), "The benchmark")
+    assert row_of(rows, metric="success rate")["met"] == "in the 4 of 18 cells measured"
+    assert row_of(rows, metric="flights of a policy in a cell")["met"] == "**no**"
+    assert row_of(rows, metric="collisions")["met"] == "**no**", "256 flights are not 10,000"
+    missing = [row for row in rows if row.get("success") == "not measured"]
+    assert len(missing) == 14 and {row["seeds"] for row in missing} == {"0"}
+
+
+def test_a_store_without_evaluations_gives_a_page_that_says_so(experiment: str, tmp_path: Path) -> None:
+    lonely = policy(experiment, "default", 0)
+    page = written(experiment, tmp_path)
+    assert "None of these runs has a finished evaluation." in page and lonely not in page
+    rows = section(page, "The benchmark")
+    assert {row["met"] for row in rows if "met" in row} == {"not measured"}
+    assert {row["success"] for row in section(page, "Curricula")} == {"not measured"}
+    assert all(value == "not measured" for row in section(page, "Temporal gradient decay by horizon")
+               for key, value in row.items() if key != "decay")  # fmt: skip
+
+
+def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experiment: str, tmp_path: Path) -> None:
+    for seed, (success, relaxed) in enumerate(((1.0, 0.8), (0.98, 0.9), (0.99, 0.85))):
+        trained = policy(experiment, "distance_hocbf", seed, settings={"barrier.kind": "distance_hocbf"})
+        evaluation(experiment, trained, 0.9, blend=0.0, cells=cells(success_rate=success, relax_rate=relaxed))
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(collisions=1.0))
+    page = written(experiment, tmp_path)
+    rows = section(page, "Curricula")
+    assert {row["curriculum"].strip("`") for row in rows} == {
+        name for name in available() if not name.startswith("ablations/") and name != "fast"
+    }
+    original = row_of(rows, curriculum="`distance_hocbf`")
+    # Student's t for 2 degrees of freedom at 97.5 % is 4.3027; the standard deviation is 0.01.
+    assert original["success"] == f"0.99 ± {4.3027 * 0.01 / 3**0.5:.2g}" and original["blend"] == "0"
+    assert original["relaxed steps"] == f"0.85 ± {4.3027 * 0.05 / 3**0.5:.2g}"
+    default = row_of(rows, curriculum="`default`")
+    assert (default["success"], default["collisions"]) == ("1", f"18 in {18 * 1024:,}")
+    assert default["time to goal [s]"] == "4" and default["steps changed"] == "0.05"
+    beside = section(page, "The original's barrier beside the braking barrier")
+    assert [row["curriculum"].strip("`") for row in beside if row["n"] != "0"] == ["distance_hocbf", "default"]
+
+
+def test_ablations_stand_beside_default_and_their_settings_do_not_split_the_groups(
+    experiment: str, tmp_path: Path
+) -> None:
+    for seed in (0, 1):
+        evaluation(experiment, policy(experiment, "default", seed), 0.9, cells=cells())
+        off = policy(experiment, "ablations/lookahead_off", seed, settings={"sensor.lookahead": 0.0})
+        evaluation(experiment, off, 0.9, cells=cells(max_violation=3.0))
+        slow = policy(experiment, "ablations/decay_1_5_horizon_60", seed, settings={"physics.gradient_decay": 1.5})
+        evaluation(experiment, slow, 0.9, cells=cells(success_rate=0.75))
+    page = written(experiment, tmp_path)
+    rows = section(page, "Ablations")
+    assert rows[0]["changed"] == "nothing" and (rows[0]["curriculum"], rows[0]["n"]) == ("`default`", "2")
+    off_row = row_of(rows, curriculum="`ablations/lookahead_off`")
+    assert (off_row["n"], off_row["largest violation [m/s]"]) == ("2", "3 ± 0")
+    assert off_row["changed"] == "nodes are ranked by distance alone"
+    assert row_of(rows, curriculum="`ablations/replay`")["success"] == "not measured"
+    assert not any("decay_" in row["curriculum"] for row in rows), "they have a table of their own"
+    jointly = [row for row in section(page, "Temporal gradient decay by horizon") if row["decay"] == "1.5"][0]
+    assert jointly == {"decay": "1.5", "60 steps": "0.75 ± 0 (2)", "180 steps": "not measured", "400 steps": "not measured"}
+
+
+def test_gradient_decay_from_scratch_is_read_off_evaluated_efficiency_runs(experiment: str, tmp_path: Path) -> None:
+    trained = record(experiment, "efficiency", {"seed": 0, "horizon": 60})
+    MlflowClient().set_terminated(trained)
+    evaluation(experiment, trained, 0.9, cells=cells(places=PLACES[:2]))
+    rows = section(written(experiment, tmp_path), "Temporal gradient decay by horizon")
+    last = [row for row in rows if row["decay"] == "2.5"][-1]
+    assert (last["60 steps"], last["180 steps"]) == ("0.5 (1)", "not measured"), "filter off, as it was trained"
+
+
+def test_the_evaluation_with_the_most_flights_counts_and_other_blends_are_rows_of_their_own(
+    experiment: str, tmp_path: Path
+) -> None:
+    trained = policy(experiment, "default", 0)
+    much = evaluation(experiment, trained, 0.9, cells=cells())
+    little = evaluation(experiment, trained, 0.9, cells=cells(places=PLACES[:3], success_rate=0.1))
+    half = evaluation(experiment, trained, 0.9, blend=0.5, cells=cells(success_rate=0.9))
+    page = written(experiment, tmp_path)
+    assert f"not {little}" in page and row_of(section(page, "The benchmark"), metric="success rate")["met"] == "yes"
+    assert {row["blend"]: row["success"] for row in section(page, "Curricula") if row["curriculum"] == "`default`"} == {
+        "1": "1", "0.5": "0.9",
+    }  # fmt: skip
+    runs = section(page, "Runs")
+    assert {row["evaluated by"].strip("`") for row in runs} == {much, half}
+
+
+def test_the_page_names_runs_commit_versions_and_the_commands_that_repeat_them(experiment: str, tmp_path: Path) -> None:
+    before = record(experiment, "pretrain_cbf", {"seed": 0})
+    MlflowClient().set_terminated(before)
+    trained = policy(experiment, "default", 0)
+    MlflowClient().set_tag(trained, "drone_cbf.parent_run", before)
+    measured = evaluation(experiment, trained, 0.9, cells=cells())
+    page = written(experiment, tmp_path, f"--runs={trained}")
+    commands = re.findall(r"mlflow run \. -e reproduce -P run=(\w+)   # (\w+)", page)
+    assert commands == [(before, "pretrain_cbf"), (trained, "safety"), (measured, "evaluate")]
+    assert "`0123456789`" in page and "jax 0.10.2" in page and "1 x cpu (cpu)" in page
+    assert f"mlflow run . -e results -P runs={trained} -P output={tmp_path}/pages/results.md" in page
+
+
+def test_a_place_that_cannot_be_written_is_one_line(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = policy(experiment, "default", 0)
+    (tmp_path / "file").write_text("")
+    assert run_stage(ENTRY, work, [f"--runs={trained}", f"--output={tmp_path}/file/page.md"]) == 1
+    shown = capsys.readouterr().err
+    assert "page.md cannot be written" in shown and shown.count("\n") == 1

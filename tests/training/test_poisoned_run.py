@@ -1,0 +1,133 @@
+"""Real flights under the monitor: other drones than the known one, and a learning rate a hundred times too high.
+
+Flights, their loss, its gradient through the physics, optimisers and measurements are the real ones. The policy is a
+spring-damper with two learned gains and nothing filters it, so that little is compiled; steps of 0.2 s let a flight arrive
+within twenty of them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.config import PhysicsConfig, SceneConfig, SensorConfig
+from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.physics.drone import nominal_params
+from drone_cbf.rollout import ControllerParams, Decision
+from drone_cbf.safety.records import Status
+from drone_cbf.training import joint_update, safety
+from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.measuring import StageMeasures
+from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.settings import SafetySettings
+from tests.perception.worlds import random_barrier, small_system
+from tests.training.test_stages import resting
+
+SYSTEM = small_system(
+    physics=PhysicsConfig(time_step=0.2, gradient_decay=0.0),
+    scene=SceneConfig(obstacles=1, cloud_obstacles=1, ring_obstacles=1, forest_wind=0.0),
+    sensor=SensorConfig(surfaces="raw", estimator="raw", neighbours=1),
+)
+FLIGHTS = 12
+POLICY, BARRIER = {"gains": jnp.zeros(2)}, random_barrier(SYSTEM)
+STAGE = Stage(name="only", steps=10, horizon=20, success_threshold=0.7)
+MONITOR = Monitor(every=2, flights=FLIGHTS, robust_flights=FLIGHTS, patience=1, rate_backoff=0.1)
+
+
+def make_spring_damper(system):
+    """Command 3 e^(20 a) goal - 3 e^(20 b) velocity with learned a and b, critically damped enough at the start."""
+
+    def decide(params, graph):
+        spring, damper = 3.0 * jnp.exp(20.0 * params.policy["gains"])
+        command = spring * graph.goal - damper * graph.velocity
+        zero, status = jnp.float32(0.0), jnp.int32(Status.NOMINAL)
+        return Decision(command=command, nominal=command, barrier=zero, slack=zero, status=status)
+
+    return decide
+
+
+def make_small_loss(system):
+    """Of the barrier, which has no part in this."""
+    return lambda barrier, states: {"cbf_value": sum(jnp.mean(leaf**2) for leaf in jax.tree.leaves(barrier))}
+
+
+def make_loss_with_slack(system, *, filtered):
+    """The flight's loss with a slack of one, where no filter has any: what the penalty makes of it is known."""
+    loss = make_flight_loss(system, filtered=filtered)
+    return lambda flight, scene: loss(flight, scene) | {"slack": jnp.float32(1.0)}
+
+
+def settings_of(**changes):
+    curriculum = Curriculum(name="tiny", stages=(STAGE,), monitor=changes.pop("monitor", MONITOR))
+    return SafetySettings(curriculum=curriculum, batch=8, scenes=("random_cloud",), seed=1, **changes)
+
+
+@pytest.fixture(scope="module")
+def measures():
+    return StageMeasures(SYSTEM, settings_of(), make_spring_damper(SYSTEM), jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def controller():
+    return ControllerParams(policy=POLICY, barrier=BARRIER, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
+
+
+def test_other_drones_fly_the_same_scenes_in_the_same_program(measures, controller):
+    nominal = measures.fly(controller, 0, STAGE, FLIGHTS)
+    other = measures.fly(controller, 0, STAGE, FLIGHTS, random_drones=True)
+    np.testing.assert_array_equal(nominal.scenes.start, other.scenes.start)
+    first, changed = (flights.flown.trajectories for flights in (nominal, other))
+    np.testing.assert_array_equal(first.decisions.command[:, 0], changed.decisions.command[:, 0])
+    moved = np.linalg.norm(first.last.position - changed.last.position, axis=-1)
+    assert np.median(moved) > 1e-3, "each flies by its own parameters"
+    known = nominal_params(SYSTEM.physics)
+    assert nominal.scenes.drone is None and np.ptp(other.scenes.drone.gain) > 0.05
+    assert float(known.gain) == 1.0
+
+
+@pytest.fixture(scope="module")
+def poisoned():
+    recorder = ListRecorder()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (joint_update, safety):
+            patch.setattr(module, "make_filtered_controller", make_spring_damper)
+        patch.setattr(joint_update, "make_sobolev_loss", make_small_loss)
+        patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
+        patch.setattr(joint_update, "BARRIER_BATCH", 8)
+        patch.setattr(joint_update, "make_sampled_batch", resting)
+        patch.setattr(safety, "STAGE_FLIGHTS", FLIGHTS)
+        patch.setattr(safety, "_finish", lambda system, settings, state, *_: state)
+        rate = 100.0 * SafetySettings.model_fields["learning_rate"].default
+        state = safety.train_safety(SYSTEM, settings_of(learning_rate=rate), POLICY, BARRIER, 0.0, recorder)
+    return recorder, state
+
+
+def column(recorder, name):
+    return {int(row["step"]): row[name] for row in recorder.rows if name in row}
+
+
+def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back(poisoned):
+    recorder, state = poisoned
+    entry = column(recorder, "monitor/entry_success")[0]
+    success, rollbacks = column(recorder, "eval/success_rate"), column(recorder, "monitor/rollbacks")
+    assert entry >= STAGE.success_threshold > max(success[1], success[3]), "the first four updates ruin the policy"
+    assert rollbacks == {3: 1.0}, "patience 1 is exceeded at the second measurement, and once is enough"
+    (step, text), *others = recorder.events
+    assert step == 4 and not others
+    assert "failed 2 measurements in a row" in text and "below 0.7; rolled back to step 0" in text
+    rates = column(recorder, "adaptive/learning_rate_scale")
+    assert [rates[index] for index in (3, 4, 5)] == [1.0, MONITOR.rate_backoff, MONITOR.rate_backoff]
+    assert all(success[index] >= STAGE.success_threshold for index in success if index > 3), "it never falls again"
+    assert int(state.step) == STAGE.steps and jnp.all(jnp.isfinite(state.policy["gains"]))
+    assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
+
+
+def test_penalties_are_raised_in_the_loss_itself_and_its_terms_still_add_up(poisoned):
+    recorder, _ = poisoned
+    slack = column(recorder, "loss/slack")
+    assert [slack[index] for index in (3, 4, 5, 6)] == [1.0, 2.0, 2.0, 1.0], "raised by the roll-back, back after a pass"
+    for row in recorder.rows:
+        terms = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
+        if terms:
+            assert row["loss/total"] == pytest.approx(sum(terms), rel=1e-5)

@@ -1,0 +1,259 @@
+"""Training under a monitor: what a run does, with learning and flying replaced by arithmetic that is known exactly.
+
+The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success falls
+with it as each test's script says.
+"""
+
+import math
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from drone_cbf.errors import TrainingError
+from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
+from drone_cbf.training import safety
+from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.settings import SafetySettings
+from tests.perception.worlds import small_system
+
+SYSTEM = small_system()
+DRIFT = 1.0
+POLICY, BARRIER = {"p": jnp.float32(0.0)}, {"b": jnp.float32(0.0)}
+
+
+def drifting_update(system, settings, horizon, optimisers):
+    """Every update moves the policy by DRIFT; the noise of a stage is the loss, so that it can be made NaN."""
+
+    def update(state, conditions, margin, root):
+        rate = 1.0 if conditions.learning_rate is None else conditions.learning_rate
+        draw = jax.random.uniform(jax.random.fold_in(root, state.step))
+        policy = {"p": state.policy["p"] + DRIFT * rate}
+        loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
+        figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
+        return state.replace(policy=policy, step=state.step + 1), figures
+
+    return update
+
+
+class ScriptedMeasures:
+    """Measures by a formula (policy's number, blend, stage) -> (success, violation)."""
+
+    def __init__(self, script, monitor):
+        self.script, self.monitor, self.seen = script, monitor, []
+
+    def fly(self, controller, index, stage, flights, *, random_drones=False):
+        success, violation = self.script(float(controller.policy["p"]), float(controller.blend), stage)
+        self.seen.append((stage.name, float(controller.blend), flights, random_drones))
+        report = {"success_rate": success, "violation_p999": violation}
+        return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
+
+    def report(self, controller, index, stage):
+        return self.fly(controller, index, stage, self.monitor.flights).flown.metrics
+
+    def robust_report(self, controller, index, stage):
+        return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
+
+
+def stage(name="one", steps=6, **changes):
+    return Stage(name=name, steps=steps, **{"success_threshold": 0.9, "violation_threshold": 2.0, **changes})
+
+
+def train(script, *stages, saved=None, **monitor):
+    """(recorder, measures, final policy's number, error if it failed) of one run."""
+    monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, **monitor})
+    curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor)
+    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3)
+    recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(safety, "make_safety_update", drifting_update)
+        patch.setattr(safety, "StageMeasures", lambda *_: measures)
+        patch.setattr(safety, "flight_report", lambda report: report)
+        patch.setattr(safety, "_finish", lambda system, settings, state, *_: float(state.policy["p"]))
+        error = final = None
+        try:
+            final = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
+        except TrainingError as raised:
+            error = str(raised)
+    return SimpleNamespace(recorder=recorder, seen=measures.seen, final=final, error=error)
+
+
+def column(run, name):
+    """(step, value) of a metric, in the order of recording."""
+    return [(int(row["step"]), row[name]) for row in run.recorder.rows if name in row]
+
+
+def until(limit):
+    """Good up to a policy of ``limit``, hopeless beyond."""
+    return lambda policy, blend, stage: (1.0, 0.5) if policy <= limit else (0.0, 9.0)
+
+
+def always_good(policy, blend, stage):
+    return 1.0, 0.0
+
+
+def test_a_good_run_is_measured_at_its_intervals_and_left_alone():
+    run = train(always_good, stage(steps=5), every=2)
+    assert [step for step, _ in column(run, "eval/success_rate")] == [1, 3, 4], "after updates 2, 4 and at the end"
+    assert [step for step, _ in column(run, "robust/success_rate")] == [1, 3, 4]
+    assert column(run, "monitor/entry_success") == [(0, 1.0)]
+    assert [value for _, value in column(run, "monitor/failures")] == [0.0, 0.0]
+    for name in ("blend", "penalty", "learning_rate"):
+        assert column(run, f"adaptive/{name}_scale") == [(step, 1.0) for step in range(5)]
+    assert not run.recorder.events and not column(run, "monitor/rollbacks")
+    assert run.final == 5.0
+
+
+def test_without_a_monitor_nothing_of_it_is_measured_stored_or_logged():
+    run = train(always_good, every=0)
+    assert len(run.seen) == 1 and not any(random for *_, random in run.seen)
+    names = {name for row in run.recorder.rows for name in row}
+    assert not {name for name in names if name.startswith(("monitor/", "adaptive/", "robust/"))}
+    assert all(progress.watch is None for progress in run.recorder.states.values())
+
+
+def test_flights_are_measured_under_the_conditions_of_the_stage_under_way():
+    stages = stage("first", steps=2, blend=0.25), stage("second", steps=2, blend=1.0)
+    run = train(always_good, *stages)
+    mid_stage = [(name, blend) for name, blend, flights, _ in run.seen if flights == 5]
+    assert mid_stage == [("first", 0.25)] * 2 + [("second", 1.0)] * 2, "entry and one measurement each"
+
+
+def test_beyond_patience_the_best_state_returns_with_less_blend_more_penalty_and_slower():
+    """Policy 2 is the last good one. Updates 3, 4, 5 fail; patience 2 is exceeded at the third."""
+    run = train(until(2.0), stage(steps=20, blend=1.0), patience=2, rate_backoff=0.125, penalty_boost=3.0)
+    steps = [step for step, _ in run.recorder.events]
+    assert steps[0] == 5
+    text = run.recorder.events[0][1]
+    assert "failed 3 measurements in a row, the last with success 0.000 below 0.9, violation 9.000 above 2" in text
+    assert "rolled back to step 2 (success 1.000, violation 0.500)" in text, "the last good one"
+    assert "blend x 0.5, penalties x 3, learning rates x 0.125" in text
+    assert column(run, "monitor/rollbacks")[0] == (4, 1.0)
+    assert [value for _, value in column(run, "monitor/failures")][:5] == [0.0, 0.0, 1.0, 2.0, 3.0]
+    assert dict(column(run, "curriculum/blend"))[5] == 0.5, "the update after the roll-back flies the analytic half"
+    for name, after in (("blend", 0.5), ("penalty", 3.0), ("learning_rate", 0.125)):
+        values = dict(column(run, f"adaptive/{name}_scale"))
+        assert (values[4], values[5]) == (1.0, after)
+
+
+def test_blend_and_penalty_recover_as_measurements_pass_and_the_learning_rate_does_not():
+    """One roll-back at full drift; an eighth of it stays within what is good."""
+
+    def script(policy, blend, stage):
+        return (1.0 - 0.01 * policy, 0.0) if policy < 0.9 else (0.0, 0.0)
+
+    run = train(script, stage(steps=7, blend=1.0), patience=0, rate_backoff=0.125)
+    assert [step for step, _ in run.recorder.events] == [1]
+    flown = [blend for _, blend, flights, _ in run.seen if flights == 5]
+    assert flown[:4] == [1.0, 1.0, 0.5, 1.0], "measured under the blend in force: entry, failure, pass, recovered"
+    blends, penalties = (dict(column(run, f"adaptive/{name}_scale")) for name in ("blend", "penalty"))
+    assert [blends[step] for step in (0, 1, 2)] == [1.0, 0.5, 1.0]
+    assert [penalties[step] for step in (0, 1, 2)] == [1.0, 2.0, 1.0]
+    assert dict(column(run, "adaptive/learning_rate_scale"))[6] == 0.125
+
+
+def test_a_violation_above_the_stages_threshold_fails_a_measurement_by_itself():
+    def careless(policy, blend, stage):
+        return 1.0, 3.0
+
+    strict = train(careless, stage(steps=2, violation_threshold=2.0), patience=5, extensions=0)
+    lax = train(careless, stage(steps=2, violation_threshold=4.0), patience=5, extensions=0)
+    assert [value for _, value in column(strict, "monitor/failures")] == [1.0]
+    assert [value for _, value in column(lax, "monitor/failures")] == [0.0]
+    assert "violation 3.000 above 2" in strict.recorder.events[0][1] and not lax.recorder.events
+
+
+def test_the_best_checkpoint_holds_the_best_state_not_the_last():
+    run = train(lambda policy, blend, stage: (1.0 - 0.01 * abs(policy - 3.0), 0.0), stage(steps=8))
+    best = run.recorder.checkpoints["best"]
+    assert (float(best["state"].policy["p"]), int(best["state"].step)) == (3.0, 3)
+    assert run.final == 8.0 and not run.recorder.events, "a later state that passes is handed on all the same"
+
+
+def test_a_stage_that_misses_at_its_end_goes_on_from_its_best_state():
+    run = train(until(3.0), stage(steps=5), patience=5)
+    assert run.final == 3.0 and len(run.recorder.events) == 1
+    assert "going on from step 3, which met the thresholds" in run.recorder.events[0][1]
+    assert column(run, "eval/success_rate")[-1] == (4, 1.0), "the figures of the state that is handed on"
+    assert float(run.recorder.checkpoints["stage_1_one"]["state"].policy["p"]) == 3.0
+    assert int(run.recorder.checkpoints["stage_1_one"]["state"].step) == 5, "steps are never repeated"
+
+
+def test_a_run_gives_up_after_its_rollbacks_and_says_what_was_missed_and_what_to_do():
+    run = train(until(-1.0), stage(steps=50), patience=0, rollbacks=2)
+    assert [value for _, value in column(run, "monitor/rollbacks")] == [1.0, 2.0]
+    assert "success 0.000 below 0.9" in run.error and "after 2 roll-backs" in run.error
+    assert "lower the learning rate" in run.error and "\n" not in run.error
+
+
+def test_a_loss_that_is_not_finite_rolls_back_at_once():
+    start = {"p": jnp.float32(99.5)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "POLICY", start)
+        watched = train(lambda policy, *_: (1.0 - 1e-4 * policy, 0.0), stage(steps=4), patience=9, rate_backoff=0.1)
+        alone = train(always_good, stage(steps=4), every=0)
+    assert "loss/total became nan at step 1" in watched.recorder.events[0][1]
+    assert "rolled back to step 0" in watched.recorder.events[0][1] and len(watched.recorder.events) == 1
+    assert watched.error is None and watched.final == pytest.approx(99.5 + 2 * 0.1 * DRIFT, abs=1e-4)
+    assert "loss/total became nan" in alone.error
+
+
+@pytest.mark.parametrize("extensions", [0, 1, 3])
+def test_a_stage_is_extended_as_often_as_it_is_allowed(extensions):
+    run = train(until(-1.0), stage(steps=4), every=0, extensions=extensions)
+    assert len(column(run, "loss/total")) == 4 + 2 * extensions
+    assert len(run.recorder.events) == extensions + 1 and "going on" in run.recorder.events[-1][1]
+
+
+def test_a_closed_gate_ends_the_run():
+    run = train(until(-1.0), stage(steps=4), stage("two", steps=4), every=0, gate="fail")
+    assert "stage one: still success 0.000 below 0.9" in run.error and "monitor.gate" in run.error
+    assert "stage_1_one" not in run.recorder.checkpoints
+
+
+def test_a_stage_is_passed_under_its_own_blend_only_and_a_run_that_ends_backed_off_says_so():
+    def analytic_only(policy, blend, stage):
+        return (1.0, 0.0) if blend < 0.6 else (0.0, 9.0)
+
+    run = train(analytic_only, stage(steps=3, blend=1.0), patience=1, extensions=0)
+    gates = [blend for _, blend, flights, random in run.seen if flights == safety.STAGE_FLIGHTS]
+    assert gates == [1.0], "measured at full blend although it was backed off"
+    assert "success 0.000 below 0.9" in run.recorder.events[-2][1] and "going on" in run.recorder.events[-2][1]
+    assert "training ends backed off" in run.recorder.events[-1][1] and "blend x 0.5" in run.recorder.events[-1][1]
+
+
+def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
+    """Through a roll-back in each of two stages and back-offs that recover."""
+
+    def script(policy, blend, stage):
+        return (1.0 - 0.01 * policy, 0.5) if policy <= (3.0 if stage.name == "one" else 1.6) else (0.0, 9.0)
+
+    stages = stage(steps=9, blend=1.0), stage("two", steps=6, blend=1.0)
+    options = {"patience": 1, "rate_backoff": 0.25, "every": 1}
+    whole = train(script, *stages, **options)
+    assert [step for step, _ in whole.recorder.events] == [5, 13] and whole.error is None
+    assert {progress.watch.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
+    for step in (4, 5, 9, 13, 14):
+        stored = whole.recorder.states[step]
+        loaded = match(stored, unflatten(to_leaves(stored)), "progress")  # as the store gives it back
+        rest = train(script, *stages, saved=loaded, **options)
+        assert rest.final == whole.final
+        later = [row for row in whole.recorder.rows if row["step"] >= step]
+        repeated = [row for row in rest.recorder.rows if row["step"] >= step]
+        np.testing.assert_equal(repeated, later)
+        assert set(rest.recorder.events) <= set(whole.recorder.events)
+        last = max(whole.recorder.states)
+        if step < last:
+            jax.tree.map(np.testing.assert_array_equal, rest.recorder.states[last], whole.recorder.states[last])
+
+
+def test_violations_that_are_no_number_are_stored_and_restored():
+    run = train(lambda policy, blend, stage: (0.0, math.nan), stage(steps=3), patience=9, extensions=0)
+    stored = run.recorder.states[2]
+    assert stored.watch.best.violation == math.inf
+    rest = train(lambda *_: (0.0, math.nan), stage(steps=3), patience=9, extensions=0, saved=stored)
+    assert rest.final == run.final
