@@ -33,6 +33,18 @@ def mixed_states():
     return jax.jit(pretraining.make_sampled_batch(SYSTEM, 16, SETTINGS.strata))
 
 
+def only_once(make):
+    """What ``make`` gives first, ever after: settings and seed are the same in every run here."""
+    first = []
+
+    def made(*arguments):
+        if not first:
+            first.append(make(*arguments))
+        return first[0]
+
+    return made
+
+
 @pytest.fixture(autouse=True, scope="module")
 def few_states():
     with pytest.MonkeyPatch.context() as patch:
@@ -42,6 +54,8 @@ def few_states():
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 16)
         patch.setattr(pretraining, "make_graph_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
         patch.setattr(pretraining, "audit_analytic_barrier", lambda *_: {})
+        for compiled in ("hold_out_strata", "make_comparer", "make_pretraining_update"):  # once for all runs here
+            patch.setattr(pretraining, compiled, only_once(getattr(pretraining, compiled)))
         yield
 
 
