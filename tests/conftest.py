@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from jaxtyping import install_import_hook
+import os
 
-import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
+# Tests compile much and run little: unoptimised code compiles in half the time. Processes that tests start inherit it.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+import tests.type_checking  # noqa: E402, F401  (the hook finds it by name, and imports only the package)
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
 NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")

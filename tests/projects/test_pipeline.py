@@ -15,6 +15,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints import load_checkpoint
 from drone_cbf.tracking.lineage import load_config
+from projects.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 
 
@@ -114,7 +115,7 @@ def leaves(tree: dict[str, object]) -> Iterator[np.ndarray]:
 def test_a_wrong_parameter_under_mlflow_run_is_one_line_and_a_failed_run(tmp_path: Path) -> None:
     result = mlflow_run(tmp_path, "pipeline", {"curriculum": "defualt"})
     assert result.returncode != 0
-    message = "curriculum 'defualt' does not exist; name one of analytic_baseline, default, fast, hybrid"
+    message = f"curriculum 'defualt' does not exist; name one of {', '.join(available())}"
     assert f"pipeline failed: {message}" in result.stderr and "Traceback" not in result.stderr
     run = stored_runs(tmp_path)["pipeline"]
     assert run.info.status == "FAILED" and message in run.data.tags["drone_cbf.failure"]

@@ -47,6 +47,7 @@ def start(settings):
         policy_optimiser=kinds.policy.init(networks["policy"]),
         barrier_optimiser=kinds.barrier.init(networks["barrier"]),
         step=jnp.int32(0),
+        skipped=jnp.int32(0),
         replay=joint_update.start_replay(SYSTEM, settings),
     )
 

@@ -130,7 +130,7 @@ def update():
         patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
         compiled = jax.jit(joint_update.make_safety_update(SYSTEM, SETTINGS, HORIZON, OPTIMISERS))
         (stage,) = KEEPING.stages
-        conditions = joint_update.conditions_of(stage).replace(anchor=make_anchor(KEEPING, POLICY)(stage))
+        conditions = joint_update.conditions_of(KEEPING, stage).replace(anchor=make_anchor(KEEPING, POLICY)(stage))
         yield lambda state: compiled(state, conditions, jnp.float32(12.0), jax.random.key(0))
 
 
@@ -209,7 +209,8 @@ def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch)
         return state.replace(step=state.step + 1, averages=averages), figures
 
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
-    replaced = {"make_flight_measure": fly, "make_graph_collector": fly, "make_flyer": None, "make_safety_update": move}
+    measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
+    replaced = {"StageMeasures": measures, "make_graph_collector": fly, "make_safety_update": move}
     for name, function in replaced.items():
         monkeypatch.setattr(safety, name, lambda *_, function=function: function)
     monkeypatch.setattr(safety, "nearest_to_boundary", lambda *_: None)

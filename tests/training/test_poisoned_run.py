@@ -15,7 +15,7 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import joint_update, safety
+from drone_cbf.training import joint_update, lessons, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.measuring import StageMeasures
 from drone_cbf.training.mechanisms import Monitor
@@ -92,7 +92,8 @@ def poisoned():
     with pytest.MonkeyPatch.context() as patch:
         for module in (joint_update, safety):
             patch.setattr(module, "make_filtered_controller", make_spring_damper)
-        patch.setattr(joint_update, "make_sobolev_loss", make_small_loss)
+        patch.setattr(lessons, "make_sobolev_loss", make_small_loss)
+        patch.setattr(lessons, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
