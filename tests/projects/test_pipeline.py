@@ -115,7 +115,8 @@ def leaves(tree: dict[str, object]) -> Iterator[np.ndarray]:
 def test_a_wrong_parameter_under_mlflow_run_is_one_line_and_a_failed_run(tmp_path: Path) -> None:
     result = mlflow_run(tmp_path, "pipeline", {"curriculum": "defualt"})
     assert result.returncode != 0
-    message = f"curriculum 'defualt' does not exist; name one of {', '.join(available())}"
+    plain = ", ".join(name for name in available() if not name.startswith("ablations/"))
+    message = f"curriculum 'defualt' does not exist; did you mean default? Else name one of {plain}, an ablation"
     assert f"pipeline failed: {message}" in result.stderr and "Traceback" not in result.stderr
     run = stored_runs(tmp_path)["pipeline"]
     assert run.info.status == "FAILED" and message in run.data.tags["drone_cbf.failure"]
