@@ -83,7 +83,9 @@ class SceneConfig(Section):
     def _fits(self) -> SceneConfig:
         for name in ("cloud_obstacles", "ring_obstacles"):
             if getattr(self, name) > self.obstacles:
-                raise ValueError(f"{name} = {getattr(self, name)} exceeds obstacles = {self.obstacles}; raise obstacles")
+                raise ValueError(
+                    f"{name} = {getattr(self, name)} exceeds obstacles = {self.obstacles}; raise obstacles"
+                )
         for name in ("cloud_radius", "forest_radius"):
             low, high = getattr(self, name)
             if low > high:

@@ -18,7 +18,14 @@ from drone_cbf.barrier.blend import make_blended_barrier
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.barrier.rows import read_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, model_of, position_spread, predict
+from drone_cbf.perception.estimation import (
+    Estimate,
+    first_estimate,
+    make_correction,
+    model_of,
+    position_spread,
+    predict,
+)
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
 from drone_cbf.perception.surface_map import (

@@ -146,9 +146,7 @@ def group_names(records: Sequence[Record]) -> dict[str, str]:
         others = alike[record.stage]
         keys = sorted({key for other in others for key in other})
         differing = [key for key in keys if len({other.get(key) for other in others} - {BY_CURRICULUM}) > 1]
-        mine = [
-            f"{key}={text}" for key in differing if (text := told[record.run_id].get(key, "none")) != BY_CURRICULUM
-        ]
+        mine = [f"{key}={text}" for key in differing if (text := told[record.run_id].get(key, "none")) != BY_CURRICULUM]
         names[record.run_id] = ", ".join([titles[record.run_id], *mine])
     return _told_apart(records, names)
 

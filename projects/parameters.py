@@ -163,7 +163,9 @@ class GateParameters(Section):
     @model_validator(mode="after")
     def _judges_one(self) -> GateParameters:
         if bool(self.run) == self.champion:
-            raise ValueError("give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)")
+            raise ValueError(
+                "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
+            )
         if self.champion and self.promote:
             raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
         return self
@@ -199,7 +201,9 @@ def _last_or_fraction(text: str) -> str:
     with suppress(ValueError):
         if text == "last" or 0.0 <= float(text) <= 1.0:
             return text
-    raise ValueError(f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>")
+    raise ValueError(
+        f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>"
+    )
 
 
 class SuiteParameters(Section):

@@ -16,10 +16,10 @@ WORST_CELL = ("eval", "eval_unfiltered")
 
 
 def work(stage: Stage) -> Outcome:
-    load_curriculum(stage.parameters.curriculum)  # a wrong name must not cost the training of two stages
+    planned = stage_parameters(stage)  # a wrong curriculum must not cost the training of two stages
     own_interpreter_first()
     done: list[ChildRun] = []
-    for entry, parameters in stage_parameters(stage).items():
+    for entry, parameters in planned.items():
         print(f"pipeline: {entry} starts", flush=True)
         if done:
             parameters = {**parameters, "parent_run": done[-1].run_id}

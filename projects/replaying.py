@@ -126,6 +126,8 @@ def _replays(stage: Stage, states: ReplayStates, flown: Flown, count: int) -> li
         clearance=few.clearance,
     )
     return [
-        Replay(flight, np.asarray(few.metrics.violation)[index], int(states.steps[index]), float(states.violation[index]))
+        Replay(
+            flight, np.asarray(few.metrics.violation)[index], int(states.steps[index]), float(states.violation[index])
+        )
         for index, flight in enumerate(flights_of(recorded, stage.system))
     ]

@@ -10,9 +10,7 @@ from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.reporting.tables import markdown_table, percent
 from projects.results_runs import Cell, Policy
 
-PLACES = tuple(
-    itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random"))
-)
+PLACES = tuple(itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
 """Scene, noise [m] and goals of each cell (DESIGN 5)."""
 NOT_MEASURED = "not measured"
 ENOUGH = 10_000

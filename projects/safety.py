@@ -24,7 +24,6 @@ from projects.running import EntryPoint, Outcome, Stage, run_stage
 from projects.summaries import report_table
 
 
-
 def named_curriculum(parameters: SafetyParameters) -> Curriculum:
     """The curriculum that the parameters name, with the levels that they set."""
     return curriculum_of(parameters.curriculum, {name: getattr(parameters, name) for name in LEVELS})

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from jaxtyping import install_import_hook
 
-# Tests compile much and run little: unoptimised code compiles in half the time. Processes that tests start inherit it.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-
-from jaxtyping import install_import_hook  # noqa: E402
-
-import tests.type_checking  # noqa: E402, F401  (the hook finds it by name, and imports only the package)
+import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
-NUMERICAL = ("arrays", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")
+NUMERICAL = ("arrays", "draws", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-
 from typing import TYPE_CHECKING  # noqa: E402
 
 import jax  # noqa: E402
@@ -30,6 +24,10 @@ if TYPE_CHECKING:
 # What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 
+UNOPTIMISED = ("training", "evaluation", "serving")
+"""Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself is tested,
+and in the processes that tests start, code is as users have it."""
+
 _numbers = itertools.count()
 
 
@@ -37,6 +35,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("browser", "tests of the MLflow UI (tests/browser)")
     group.addoption("--screenshots", metavar="FOLDER", help="keep the pictures that the browser test takes here")
     group.addoption("--store", metavar="URI", help="look at the runs of this store, in place of a small pipeline's")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_as_fits_the_tests(request: pytest.FixtureRequest) -> None:
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in UNOPTIMISED)
 
 
 @pytest.fixture(scope="session")

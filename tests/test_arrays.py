@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from drone_cbf.arrays import (
-    largest,
+    largest_entry,
     limit_gradient,
     safe_norm,
     scale_gradient,
@@ -197,8 +197,8 @@ def test_one_non_finite_number_anywhere_is_found(bad, finite):
 
 
 def test_the_largest_entry_alone_gets_the_gradient_of_the_maximum_and_one_of_equals_too(vectors):
-    value, gradient = jax.vmap(jax.value_and_grad(largest))(jnp.asarray(vectors))
+    value, gradient = jax.vmap(jax.value_and_grad(largest_entry))(jnp.asarray(vectors))
     np.testing.assert_array_equal(value, vectors.max(-1))
     np.testing.assert_array_equal(gradient, np.arange(3) == vectors.argmax(-1)[:, None])
-    np.testing.assert_array_equal(jax.grad(largest)(jnp.array([-1.0, 2.0, 2.0])), [0.0, 1.0, 0.0])
-    assert np.isnan(largest(jnp.array([1.0, jnp.nan])))
+    np.testing.assert_array_equal(jax.grad(largest_entry)(jnp.array([-1.0, 2.0, 2.0])), [0.0, 1.0, 0.0])
+    assert np.isnan(largest_entry(jnp.array([1.0, jnp.nan])))

@@ -96,9 +96,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
-        draw = uniform_draws(
-            key, **SPOT, other=(), off=(), wander=(3,), aim=(), astray=(), speed=(), near=(), kind=()
-        )
+        draw = uniform_draws(key, **SPOT, other=(), off=(), wander=(3,), aim=(), astray=(), speed=(), near=(), kind=())
         tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
         across = tie.across
         position = tie.position + across * between(draw["off"], -0.5 * RIDGE, 0.5 * RIDGE)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
+from drone_cbf.devices import compiled_quickly
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.devices import compiled_quickly
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics
 from drone_cbf.objectives.summaries import flight_report
@@ -109,9 +109,7 @@ def flight_keys(settings: EvaluationSettings) -> jax.Array:
     return jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
 
 
-def sample_scenes(
-    system: SystemConfig, scenario: SceneName, goals: GoalMode, settings: EvaluationSettings
-) -> Scene:
+def sample_scenes(system: SystemConfig, scenario: SceneName, goals: GoalMode, settings: EvaluationSettings) -> Scene:
     """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
     keys = jax.random.split(key, settings.rollouts)

@@ -51,10 +51,7 @@ def advance(motion: Motion, command: Vector, duration: Scalar, wind: Vector, par
     gain_velocity = lag * (1.0 - remaining)
     gain_position = lag * (duration - gain_velocity)
     return Motion(
-        position=motion.position
-        + motion.velocity * duration
-        + 0.5 * steady * duration**2
-        + transient * gain_position,
+        position=motion.position + motion.velocity * duration + 0.5 * steady * duration**2 + transient * gain_position,
         velocity=motion.velocity + steady * duration + transient * gain_velocity,
         thrust=command + transient * remaining,
     )

@@ -39,9 +39,7 @@ def strata_figure(strata: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def _draw_bars(
-    axes: Axes, strata: Mapping[str, Mapping[str, float]], names: Mapping[str, str], factor: float
-) -> None:
+def _draw_bars(axes: Axes, strata: Mapping[str, Mapping[str, float]], names: Mapping[str, str], factor: float) -> None:
     height = 0.8 / len(names)
     for index, (name, label) in enumerate(names.items()):
         values = np.array([factor * report.get(name, np.nan) for report in strata.values()])

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, largest
+from drone_cbf.arrays import Scalar, Vector, largest_entry
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 NEGLIGIBLE = 1e-12
@@ -54,7 +54,7 @@ def scale_problem(
     ``penalty`` weighs the slack of the row divided by ``max|a|`` itself, so no rescaling of a row changes the command.
     Without scaling, ``1/|a|^4`` in the gradient overflows for small rows. Limits carry no gradient.
     """
-    magnitude = largest(jnp.abs(row.normal))
+    magnitude = largest_entry(jnp.abs(row.normal))
     _, exponent = jnp.frexp(jax.lax.stop_gradient(magnitude))
     scale = jnp.ldexp(jnp.ones_like(magnitude), exponent - 1)
     normal = row.normal / scale

@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, Float
 from qpax import solve_qp_primal
 
-from drone_cbf.arrays import Scalar, Vector, largest
+from drone_cbf.arrays import Scalar, Vector, largest_entry
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
 
 BACKEND = "i"
@@ -59,7 +59,7 @@ def solve(
     centre = 0.5 * (limits.upper + limits.lower)
     # Held at its value, ``scale`` would make the penalty that of the row as given; its gradient matters where the
     # row is relaxed.
-    weight = penalty * (scale / largest(jnp.abs(row.normal)))
+    weight = penalty * (scale / largest_entry(jnp.abs(row.normal)))
     quadratic = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
     x = _solve(quadratic)
     command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)

@@ -9,68 +9,32 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
-from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.curriculum import Curriculum
 from drone_cbf.training.mechanisms import LossName
 
-ANCHORS: tuple[LossName, ...] = ("distill", "policy_l2")
+AnchorLoss = Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]
+"""(policy, teacher, graphs flown with leading axes flight and step) -> losses by name, without their weights."""
 
 
-@struct.dataclass
-class Anchor:
-    """What the policy is tied to, and how strongly in the stage under way."""
-
-    teacher: PolicyParams
-    """Parameters of the parent's policy."""
-    distill: Scalar
-    """Weight of the mean squared difference of the nominal commands [1 / (m/s^2)^2]."""
-    policy_l2: Scalar
-    """Weight of the squared distance of the parameters."""
-
-
-AnchorLoss = Callable[[PolicyParams, Graph, Anchor | None], dict[str, Scalar]]
-"""(policy, graphs flown with leading axes flight and step, anchor) -> weighted terms of the loss by name."""
-
-
-def anchor_weight(curriculum: Curriculum, stage: Stage, name: LossName) -> float:
-    """Weight of the loss in that stage: the stage's own where it has one, else the curriculum's."""
-    return stage.weights.get(name, getattr(curriculum.learning.weights, name))
-
-
-def weighted_anchors(curriculum: Curriculum) -> tuple[LossName, ...]:
-    """The anchors that some stage weights above zero; no other is computed."""
-    return tuple(
-        name for name in ANCHORS if any(anchor_weight(curriculum, stage, name) > 0.0 for stage in curriculum.stages)
-    )
-
-
-def make_anchor(curriculum: Curriculum, teacher: PolicyParams) -> Callable[[Stage], Anchor | None]:
-    """Function from a stage to its anchor; None in every stage where nothing is anchored."""
-    if not weighted_anchors(curriculum):
-        return lambda stage: None
-    return lambda stage: Anchor(
-        teacher=teacher, **{name: jnp.float32(anchor_weight(curriculum, stage, name)) for name in ANCHORS}
-    )
+def is_anchored(curriculum: Curriculum) -> bool:
+    """Whether some stage ties the policy to its parent's."""
+    return bool(curriculum.weights_used & {"distill", "policy_l2"})
 
 
 def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss:
-    """The terms that are weighted somewhere in the curriculum, none of them where there are none."""
-    wanted = weighted_anchors(curriculum)
+    """``distill`` [(m/s^2)^2] and ``policy_l2``: those that are weighted in some stage, none of them where none is."""
     difference = make_command_difference(system)
-
-    def distill(policy: PolicyParams, graphs: Graph, anchor: Anchor) -> Scalar:
-        return anchor.distill * difference(policy, anchor.teacher, graphs)
-
-    def policy_l2(policy: PolicyParams, graphs: Graph, anchor: Anchor) -> Scalar:
-        return anchor.policy_l2 * squared_distance(policy, anchor.teacher)
-
-    terms = {"distill": distill, "policy_l2": policy_l2}
-    return lambda policy, graphs, anchor: {name: terms[name](policy, graphs, anchor) for name in wanted}
+    losses: dict[LossName, Callable[[PolicyParams, PolicyParams, Graph], Scalar]] = {
+        "distill": difference,
+        "policy_l2": lambda policy, teacher, graphs: squared_distance(policy, teacher),
+    }
+    wanted = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}
+    return lambda policy, teacher, graphs: {name: loss(policy, teacher, graphs) for name, loss in wanted.items()}
 
 
 def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:

@@ -52,7 +52,9 @@ def smallest_in_hull(first: Tree, second: Tree) -> tuple[Tree, Scalar]:
     return jax.tree.map(lambda a, b: share * a + (1.0 - share) * b, first, second), share
 
 
-def balanced_gradient(loss: Callable[[Networks], tuple[Objectives, Any]], networks: Networks) -> tuple[Networks, Any, Scalar]:
+def balanced_gradient(
+    loss: Callable[[Networks], tuple[Objectives, Any]], networks: Networks
+) -> tuple[Networks, Any, Scalar]:
     """(gradient, what ``loss`` returns beside the objectives, share of efficiency in the policy's direction).
 
     Flights are flown once and pulled back for both halves at once, so that what is rematerialised is so once. The policy

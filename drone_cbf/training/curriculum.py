@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
@@ -64,6 +63,15 @@ class Curriculum(Section):
     def total_steps(self) -> int:
         """Updates of all stages together."""
         return sum(stage.steps for stage in self.stages)
+
+    def weights_in(self, stage: Stage) -> dict[LossName, float]:
+        """Weights of the losses in that stage: its own where it names one, else the curriculum's."""
+        return {**self.learning.weights.model_dump(), **stage.weights}
+
+    @property
+    def weights_used(self) -> frozenset[LossName]:
+        """The losses that have a weight in at least one stage: the others are not built."""
+        return frozenset(name for stage in self.stages for name, weight in self.weights_in(stage).items() if weight)
 
     @property
     def system_groups(self) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_param
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.flights import make_flight_measure, report_key, sees_plainly
-from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
+from drone_cbf.training.gradient_health import health_figures, on_host, unless_unhealthy, watch_health
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import EfficiencySettings
@@ -105,7 +105,7 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     recorder.begin("efficiency", settings.steps, first)
     for step in range(first, settings.steps):
         state, figures = update(state, root)
-        values = {name: float(value) for name, value in figures.items()}
+        values = on_host(figures)
         recorder.metrics(step, values)
         watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
         if (step + 1) % settings.checkpoint_every == 0:

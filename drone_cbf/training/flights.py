@@ -85,9 +85,7 @@ def make_graph_collector(
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
         keys = jax.random.split(flight_key, flights)
         levels = noise * jax.random.uniform(noise_key, (flights,))
-        graphs = fly_all(
-            fly, params, sample(scene_key, augment), levels, keys, lambda flown: flown.trajectories.graphs
-        )
+        graphs = fly_all(fly, params, sample(scene_key, augment), levels, keys, lambda flown: flown.trajectories.graphs)
         return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), graphs)
 
     return collect

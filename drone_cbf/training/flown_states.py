@@ -49,7 +49,9 @@ def make_record(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory
     def record(trajectories: Trajectory, scenes: Scene) -> FlownStates:
         trajectories, scenes = jax.lax.stop_gradient((trajectories, scenes))
         states = jax.tree.map(
-            lambda before, last: jnp.concatenate([before, last[:, None]], axis=1), trajectories.states, trajectories.last
+            lambda before, last: jnp.concatenate([before, last[:, None]], axis=1),
+            trajectories.states,
+            trajectories.last,
         )
         return FlownStates(states=states, scenes=scenes, labels=label(trajectories, scenes))
 

@@ -47,6 +47,11 @@ def modules(variables: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inner)
 
 
+def on_host(figures: Mapping[str, Scalar]) -> dict[str, float]:
+    """The figures of an update as numbers, fetched in one go: one by one, each waits for the device."""
+    return {name: float(value) for name, value in jax.device_get(dict(figures)).items()}
+
+
 def is_healthy(figures: Mapping[str, Scalar]) -> Array:
     """Whether every loss is finite and so is every entry of every gradient."""
     losses = [jnp.isfinite(value) for name, value in figures.items() if name.startswith("loss/")]
@@ -54,9 +59,7 @@ def is_healthy(figures: Mapping[str, Scalar]) -> Array:
     return jnp.all(jnp.stack([*losses, *counts]))
 
 
-def unless_unhealthy(
-    state: State, following: State, figures: dict[str, Scalar]
-) -> tuple[State, dict[str, Scalar]]:
+def unless_unhealthy(state: State, following: State, figures: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
     """``following``, or, if ``figures`` are not healthy, ``state`` as it was at the next step, with one update more skipped.
 
     Inside ``jit``. Also the figures with the number of skipped updates.
@@ -99,7 +102,11 @@ def unhealthy(values: Mapping[str, float]) -> list[str]:
     """Names of modules whose gradient, or else of losses which, are not finite; none for an update that was made."""
     counted = any(value > 0.0 for name, value in values.items() if name.startswith("grad_health/nonfinite_"))
     losses = [name for name, value in values.items() if name.startswith("loss/") and not math.isfinite(value)]
-    places = [name.removeprefix("grad_norm/") for name, value in values.items() if _is_module(name) and not math.isfinite(value)]
+    places = [
+        name.removeprefix("grad_norm/")
+        for name, value in values.items()
+        if _is_module(name) and not math.isfinite(value)
+    ]
     if not (counted or losses):
         return []
     return places or losses or ["the gradient"]

@@ -17,9 +17,15 @@ from drone_cbf.devices import everywhere, spread
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import filter_figures, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_rollout, make_unfiltered_controller
+from drone_cbf.rollout import (
+    Controller,
+    ControllerParams,
+    make_filtered_controller,
+    make_rollout,
+    make_unfiltered_controller,
+)
 from drone_cbf.training.adaptation import Scales, penalised, slowed
-from drone_cbf.training.anchors import Anchor, make_anchor_loss
+from drone_cbf.training.anchors import make_anchor_loss
 from drone_cbf.training.averaging import Averages, make_averaging
 from drone_cbf.training.balance import Networks, balanced_gradient, halves
 from drone_cbf.training.batches import make_batch_sampler
@@ -50,8 +56,8 @@ class Conditions:
     """Factor on the weights of slack, collision and fallback; None: no monitor sets one, and none is built."""
     learning_rate: Scalar | None = None
     """Factor on the changes of both networks, likewise."""
-    anchor: Anchor | None = None
-    """What the policy is tied to; None where the curriculum ties it to nothing."""
+    teacher: PolicyParams | None = None
+    """The parent's policy, where the curriculum ties the policy to it."""
 
 
 @struct.dataclass
@@ -82,25 +88,25 @@ class Beside:
 
 SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
 """(state, conditions, margin [m], root key) -> (state, figures)."""
-
-
-SafetyTerms = Callable[
-    [Networks, Conditions, Scalar, jax.Array, KeptFlights | None], tuple[dict[str, Scalar], Beside]
-]
+SafetyTerms = Callable[[Networks, Conditions, Scalar, jax.Array, KeptFlights | None], tuple[dict[str, Scalar], Beside]]
 """(networks, conditions, margin [m], key, kept flights) -> (batch times each weighted term of the loss, beside)."""
 
 
+def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
+    """What the curriculum trains, and so what its stages are measured with: the policy behind the filter, or alone."""
+    filtered = settings.curriculum.learning.filtered
+    return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
+
+
 def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
-    """The loss of one update in its terms: those of the flights, and those of the barrier's lessons.
+    """The loss of one update in its terms: of the flights, of what ties the policy to its parent, of the barrier's lessons.
 
     Times the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the flight's terms
-    as weighted, those of the lessons without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.
+    as weighted, the others without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.
     """
     flown = sees_plainly(system)
-    filtered = settings.curriculum.learning.filtered
-    controller = make_filtered_controller(flown) if filtered else make_unfiltered_controller(flown)
-    rollout = make_rollout(flown, controller, horizon, rematerialise=True)
-    flight_loss = make_flight_loss(system, filtered=filtered)
+    rollout = make_rollout(flown, make_trained_controller(flown, settings), horizon, rematerialise=True)
+    flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
     lessons = make_lessons(system, settings, BARRIER_BATCH, make_sampled_batch(system, BARRIER_BATCH))
@@ -118,11 +124,11 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         )
         flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
-        flight |= anchor_loss(networks["policy"], flights.graphs, conditions.anchor)
+        ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
         batch = Flights(trajectories=flights, scenes=scenes)
         lesson = lessons(networks["barrier"], conditions.weights, batch, kept, visit_key, state_key)
-        weighted = flight | lesson.terms
-        figures = {f"loss/{name}": value for name, value in (flight | lesson.values).items()}
+        weighted = flight | {name: conditions.weights[name] * value for name, value in ties.items()} | lesson.terms
+        figures = {f"loss/{name}": value for name, value in (flight | ties | lesson.values).items()}
         figures |= {"loss/total": sum(weighted.values())}
         figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
         scaled = {name: settings.batch * value for name, value in weighted.items()}
@@ -221,13 +227,12 @@ def condition_figures(conditions: Conditions) -> dict[str, Scalar]:
 
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
     """The settings of one of the curriculum's stages as arrays, with the factors of a monitor if there is one."""
-    weights = {**curriculum.learning.weights.model_dump(), **stage.weights}
     blend = stage.blend * scales.blend if scales else stage.blend
     return Conditions(
         noise=jnp.float32(stage.noise),
         blend=jnp.float32(blend),
         augment=jnp.float32(stage.augment),
-        weights={name: jnp.float32(weight) for name, weight in weights.items()},
+        weights={name: jnp.float32(weight) for name, weight in curriculum.weights_in(stage).items()},
         penalty=jnp.float32(scales.penalty) if scales else None,
         learning_rate=jnp.float32(scales.learning_rate) if scales else None,
     )

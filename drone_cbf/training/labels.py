@@ -65,7 +65,7 @@ def check_look_ahead(system: SystemConfig, settings: SafetySettings) -> None:
     learning = settings.curriculum.learning
     needed = steps_ahead(system, learning.look_ahead) + acting_steps(system)
     for stage in settings.curriculum.stages:
-        if stage.weights.get("cbf_safe", learning.weights.cbf_safe) > 0.0 and stage.horizon < needed:
+        if settings.curriculum.weights_in(stage)["cbf_safe"] > 0.0 and stage.horizon < needed:
             raise ConfigError(
                 f"stage {stage.name}: horizon = {stage.horizon} is too short for learning.look_ahead = "
                 f"{learning.look_ahead:g} s with cbf_safe on: at least {needed} steps are needed; lower the look-ahead, "

@@ -19,7 +19,6 @@ from drone_cbf.rollout import Trajectory
 from drone_cbf.training.barrier_losses import Moments, make_barrier_losses, make_moments
 from drone_cbf.training.flown_states import FlownStates, make_record, pick
 from drone_cbf.training.labels import check_look_ahead
-from drone_cbf.training.mechanisms import weights_used
 from drone_cbf.training.replay_buffer import KeptFlights, candidates, draw_steps
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.sobolev import make_sobolev_loss
@@ -66,7 +65,7 @@ def make_lessons(
     """
     check_look_ahead(system, settings)
     learning = settings.curriculum.learning
-    used = weights_used(learning.weights, [stage.weights for stage in settings.curriculum.stages])
+    used = settings.curriculum.weights_used
     taught = make_sobolev_loss(system) if used & {"cbf_value", "cbf_gradient"} else None
     own = make_barrier_losses(system, learning.epsilon)
     record, draw = make_record(system, learning.look_ahead), make_draw(system, settings, count)

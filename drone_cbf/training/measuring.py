@@ -19,9 +19,7 @@ FIRST_STAGE = 10
 class StageMeasures:
     """Flies a stage's conditions, and keeps what was compiled: one program for each horizon and number of flights."""
 
-    def __init__(
-        self, system: SystemConfig, settings: SafetySettings, controller: Controller, root: jax.Array
-    ) -> None:
+    def __init__(self, system: SystemConfig, settings: SafetySettings, controller: Controller, root: jax.Array) -> None:
         self._system, self._settings, self._controller, self._root = system, settings, controller, root
         self._flyers: dict[int, Flyer] = {}
         self._measures: dict[tuple[int, int, bool], FlightMeasure] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -30,11 +29,6 @@ class LossWeights(Section):
     """Mean squared difference of the nominal command from the parent policy's [(m/s^2)^2], on the states flown."""
     policy_l2: Weight = 0.0
     """Squared distance of the policy's parameters from the parent's, summed over all of them."""
-
-
-def weights_used(weights: LossWeights, changes: Iterable[Mapping[LossName, float]]) -> frozenset[str]:
-    """Names of the losses that have a weight in at least one stage, given what each stage changes: the others are not built."""
-    return frozenset(name for change in changes for name, weight in {**weights.model_dump(), **change}.items() if weight)
 
 
 class Learning(Section):

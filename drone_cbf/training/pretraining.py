@@ -24,7 +24,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.flights import make_graph_collector, report_key
-from drone_cbf.training.gradient_health import health_figures, unless_unhealthy, watch_health
+from drone_cbf.training.gradient_health import health_figures, on_host, unless_unhealthy, watch_health
 from drone_cbf.training.mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
@@ -109,9 +109,7 @@ def make_pretraining_update(
     return update
 
 
-def make_temperature_schedule(
-    system: SystemConfig, settings: PretrainingSettings
-) -> Callable[[Scalar], Scalar | None]:
+def make_temperature_schedule(system: SystemConfig, settings: PretrainingSettings) -> Callable[[Scalar], Scalar | None]:
     """Function from the update's number to the teacher's soft-min temperature [m]; None where it is the configured one.
 
     At a larger temperature the ridges between surfaces are rounder, so that a network finds them before it sharpens
@@ -221,7 +219,7 @@ def _learn(
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
         state, figures = update(state, flown, root)
-        values = {name: float(value) for name, value in figures.items()} | (opening if step == 0 else {})
+        values = on_host(figures) | (opening if step == 0 else {})
         if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
             values |= judge(state.barrier).metrics("validation")
         recorder.metrics(step, values)

@@ -56,9 +56,7 @@ def candidates(
         return jnp.pad(leaf, ((0, 0), (0, longest - horizon), *((0, 0) for _ in leaf.shape[2:])))
 
     return KeptFlights(
-        flown=flown.replace(
-            states=jax.tree.map(padded, flown.states), labels=jax.tree.map(padded, flown.labels)
-        ),
+        flown=flown.replace(states=jax.tree.map(padded, flown.states), labels=jax.tree.map(padded, flown.labels)),
         lengths=jnp.full(clearances.shape, horizon, jnp.int32),
         scores=flight_scores(clearances, slacks),
     )

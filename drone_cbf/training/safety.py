@@ -21,18 +21,19 @@ from drone_cbf.devices import place_everywhere
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import Controller, ControllerParams, make_filtered_controller, make_unfiltered_controller
-from drone_cbf.training.anchors import make_anchor
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.training.anchors import is_anchored
 from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import Measured, make_graph_collector, report_key
-from drone_cbf.training.gradient_health import watch_health
+from drone_cbf.training.gradient_health import on_host, watch_health
 from drone_cbf.training.joint_update import (
     Optimisers,
     SafetyState,
     SafetyUpdate,
     conditions_of,
     make_safety_update,
+    make_trained_controller,
     start_replay,
 )
 from drone_cbf.training.measuring import StageMeasures, prefixed
@@ -136,7 +137,7 @@ class _Trainer:
         recorder: Recorder,
     ) -> None:
         self.system, self.settings, self.margin = system, settings, margin
-        self.anchor = make_anchor(settings.curriculum, place_everywhere(teacher))
+        self.teacher = place_everywhere(teacher) if is_anchored(settings.curriculum) else None
         self.root, self.recorder = root, recorder
         total = settings.curriculum.total_steps
         self.optimisers = Optimisers(
@@ -144,7 +145,7 @@ class _Trainer:
             barrier=make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate), total),
         )
         self.updates: dict[int, SafetyUpdate] = {}
-        self.measures = StageMeasures(system, settings, _controller(system, settings), root)
+        self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
         self.monitor = settings.curriculum.monitor
         self.watcher = Watcher(self.monitor, self.measures, self.controller, margin, recorder)
         self.report: dict[str, float] = {}
@@ -197,9 +198,9 @@ class _Trainer:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jax.jit(update)
         scales = self.watcher.scales(watch) if watch else None
-        conditions = conditions_of(self.settings.curriculum, stage, scales).replace(anchor=self.anchor(stage))
+        conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
         state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
-        values = {name: float(value) for name, value in figures.items()}
+        values = on_host(figures)
         values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
         self.recorder.metrics(step, values)
         given = {"conditions": conditions, "margin": self.margin, "root": self.root}
@@ -268,11 +269,6 @@ class _Trainer:
         self.recorder.metrics(step, prefixed("eval", self.report) | prefixed("robust", robust))
 
 
-def _controller(system: SystemConfig, settings: SafetySettings) -> Controller:
-    """What a stage is measured with: what it is trained with."""
-    return make_filtered_controller(system) if settings.curriculum.learning.filtered else make_unfiltered_controller(system)
-
-
 def _finish(
     system: SystemConfig,
     settings: SafetySettings,
@@ -294,6 +290,4 @@ def _finish(
     report = trainer.report | calibration_report(comparison)
     tree = {**handed_on(state), "margin": report["margin"]}
     recorder.checkpoint(int(state.step), tree, "final")
-    return SafetyResult(
-        policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison
-    )
+    return SafetyResult(policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison)

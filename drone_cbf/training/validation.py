@@ -55,7 +55,9 @@ class HeldOutStrata:
         comparison = compare(barrier, both)
         first = flown.mask.shape[0]
         ends = np.cumsum([first, *self.counts.values()])
-        pieces = [_rows(comparison, end - count, end) for end, count in zip(ends[1:], self.counts.values(), strict=True)]
+        pieces = [
+            _rows(comparison, end - count, end) for end, count in zip(ends[1:], self.counts.values(), strict=True)
+        ]
         return Judgement(flown=_rows(comparison, 0, first), strata=dict(zip(self.counts, pieces, strict=True)))
 
 

@@ -119,7 +119,9 @@ def test_gap_states_are_as_far_from_one_surface_as_from_another_and_between_them
         speed = np.linalg.norm(velocity) + 1e-9
         balance.append(abs((normals[one] - normals[other]) @ velocity) / speed)
     assert np.max(ties) <= RIDGE + 1e-3 and np.ptp(ties) > 0.5 * RIDGE
-    assert np.mean(np.array(opposite) < 0.0) > 0.6, "on two sides of the drone, wherever there is a surface on the other"
+    assert np.mean(np.array(opposite) < 0.0) > 0.6, (
+        "on two sides of the drone, wherever there is a surface on the other"
+    )
     assert np.median(balance) < 0.15, "approached alike"
     assert np.mean(np.abs(states("gap")[2]) < BOUNDARY) > 0.3
     open_ties = [np.diff(np.sort(world.distances(position))[:2])[0] for world, position, _ in each("open")]
@@ -127,7 +129,7 @@ def test_gap_states_are_as_far_from_one_surface_as_from_another_and_between_them
 
 
 def test_corridor_states_fly_between_two_surfaces_and_along_more_of_them_than_others():
-    crowds = {}
+    crowds, across = {}, []
     for name in ("corridor", "open"):
         crowds[name] = []
         for world, position, velocity in each(name):
@@ -139,6 +141,9 @@ def test_corridor_states_fly_between_two_surfaces_and_along_more_of_them_than_ot
                 two = np.sort(distances[:32], axis=-1)
                 tie = line[np.argmin(two[:, 1] - two[:, 0])]
                 assert np.min(two[:, 1] - two[:, 0]) < 0.05, "the line leads through a place as far from two surfaces"
+                one, other = world.normals(tie)[np.argsort(world.distances(tie))[:2]]
+                across.append(abs(heading @ (one - other)) / np.linalg.norm(one - other))
+    assert np.median(across) < 0.1, "and between them: neither side is approached more than the other"
     assert np.mean(crowds["corridor"]) > 1.5 * np.mean(crowds["open"])
     assert np.mean(np.array(crowds["corridor"]) >= 3) > 0.3
 
@@ -148,11 +153,13 @@ def test_high_speed_states_are_fast_and_half_of_them_head_for_a_surface():
     speeds = np.linalg.norm(motions.velocity, axis=-1) / SYSTEM.objective.max_speed
     assert speeds.min() >= SLOWEST * (1.0 - 1e-5) and speeds.max() <= TOP_SPEED * (1.0 + 1e-5)
     assert speeds.max() > 1.2 and speeds.min() < 0.7
-    heads_on = [
-        np.max(-world.normals(position) @ velocity) / np.linalg.norm(velocity) > 0.59
-        for world, position, velocity in each("high_speed")
-    ]
+    heads_on, at_the_nearest = [], []
+    for world, position, velocity in each("high_speed"):
+        cosines = -world.normals(position) @ velocity / np.linalg.norm(velocity)
+        heads_on.append(np.max(cosines) > 0.59)
+        at_the_nearest.append(cosines[np.argmin(world.distances(position))] > 0.59)
     assert 0.4 < np.mean(heads_on), "the aimed half, and those that head for another surface than the one they pass"
+    assert np.mean(at_the_nearest) > 0.2, "which without the aimed half hardly one does"
     assert np.mean(np.abs(h) < 1.0) > 0.3
 
 

@@ -41,8 +41,13 @@ class Ui:
 
 
 @pytest.fixture(scope="module")
-def ui(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """The light UI, as 'make ui' serves it, on the store named by --store or on that of a small pipeline."""
+def ui(
+    request: pytest.FixtureRequest, browser: BrowserContext, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ui]:
+    """The light UI, as 'make ui' serves it, on the store named by --store or on that of a small pipeline.
+
+    Asks for the browser: where there is none, nothing is trained and served for it.
+    """
     store = request.config.getoption("--store")
     if store is None:
         store = f"sqlite:///{request.getfixturevalue('small_pipeline').folder}/mlflow.db"

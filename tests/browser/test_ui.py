@@ -63,13 +63,12 @@ def test_the_pipelines_description_shows_the_lineage_and_leads_to_each_stage(
     with page.expect_popup() as opened:
         page.get_by_role("link", name=ui.runs["safety"].info.run_id).click()
     opened.value.get_by_role("heading", name=ui.runs["safety"].info.run_name).wait_for()
+    assert ui.runs["safety"].info.run_id in opened.value.url
     opened.value.close()
 
 
 @pytest.mark.parametrize("stage", SECTIONS)
-def test_the_charts_of_a_training_stage_are_grouped_and_drawn(
-    ui: Ui, page: Page, picture: Picture, stage: str
-) -> None:
+def test_the_charts_of_a_training_stage_are_grouped_and_drawn(ui: Ui, page: Page, picture: Picture, stage: str) -> None:
     visit(page, ui.page_of(stage, "/model-metrics"))
     for section in SECTIONS[stage]:
         page.get_by_text(section, exact=True).first.wait_for()
@@ -77,6 +76,7 @@ def test_the_charts_of_a_training_stage_are_grouped_and_drawn(
     loss = page.get_by_text("loss", exact=True).first
     loss.scroll_into_view_if_needed()
     picture(f"charts_{stage}")
+    assert page.locator(".js-plotly-plot").count() > 1
 
 
 def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifacts(
@@ -87,6 +87,8 @@ def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifact
     image.wait_for()
     page.wait_for_function("image => image.naturalWidth > 100", arg=image.element_handle())
     picture("artifacts")
+    figures = [f"{scene}_{view}.png" for scene in ("random_cloud", "forest") for view in ("from_above", "in_space")]
+    assert all(page.get_by_text(figure).count() for figure in figures)
     page.get_by_text("viewer.html").click()
     page.frame_locator("iframe").first.locator("canvas, svg").first.wait_for(state="attached")
     picture("viewer")
@@ -97,6 +99,7 @@ def test_a_stage_names_the_scenes_that_it_used(ui: Ui, page: Page) -> None:
     (used,) = ui.runs["evaluate"].inputs.dataset_inputs
     page.get_by_text(used.dataset.name).first.wait_for()
     page.get_by_text(used.dataset.digest).first.wait_for()
+    assert page.get_by_text(used.dataset.digest).first.is_visible()
 
 
 def test_two_runs_are_compared_side_by_side(ui: Ui, page: Page, picture: Picture) -> None:
@@ -104,11 +107,11 @@ def test_two_runs_are_compared_side_by_side(ui: Ui, page: Page, picture: Picture
     ids, experiments = json.dumps([run.run_id for run in chosen]), json.dumps([chosen[0].experiment_id])
     visit(
         page,
-        f"{ui.address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}"
-        "&workflowType=machine_learning",
+        f"{ui.address}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiments)}&workflowType=machine_learning",
     )
     page.get_by_role("heading", name="Comparing 2 Runs").wait_for()
     for run in chosen:
         page.get_by_text(run.run_name, exact=True).first.wait_for()
     page.locator(".js-plotly-plot .parcoords").first.wait_for(state="attached")
     picture("compare")
+    assert page.locator(".js-plotly-plot .parcoords").count() == 1

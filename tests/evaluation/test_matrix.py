@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.config import SceneConfig
 from drone_cbf import flights
+from drone_cbf.config import SceneConfig
 from drone_cbf.evaluation import matrix
 from drone_cbf.evaluation.matrix import (
     SMALLER_IS_WORSE,
@@ -104,7 +104,13 @@ def test_the_real_filter_changes_what_is_flown_and_says_so(flyers):
 
 def cells(**columns):
     count = len(next(iter(columns.values())))
-    base = {"success_rate": 1.0, "solver_failures": 0.0, "collisions": 0.0, "rollouts": 100.0, "collision_rate_ub99": 0.1}
+    base = {
+        "success_rate": 1.0,
+        "solver_failures": 0.0,
+        "collisions": 0.0,
+        "rollouts": 100.0,
+        "collision_rate_ub99": 0.1,
+    }
     return [
         Cell("forest", 0.0, "random", True, base | {name: values[i] for name, values in columns.items()})
         for i in range(count)

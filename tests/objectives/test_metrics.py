@@ -16,9 +16,7 @@ from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
 
-SYSTEM = small_system(
-    physics=PLAIN, scene=SceneConfig(obstacles=2, cloud_obstacles=2, ring_obstacles=2)
-)
+SYSTEM = small_system(physics=PLAIN, scene=SceneConfig(obstacles=2, cloud_obstacles=2, ring_obstacles=2))
 DT = SYSTEM.physics.time_step
 HULL = SYSTEM.physics.drone_radius
 FAR_AWAY = capsules([[0.0, 30.0, 0.0], [0.0, 40.0, 0.0]], 1.0)

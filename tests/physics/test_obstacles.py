@@ -23,7 +23,6 @@ def swept(obstacles, start, end, duration):
     return jax.vmap(lambda a, b: swept_distances(obstacles, a, b, duration))(start, end)
 
 
-
 @pytest.fixture(scope="module")
 def obstacles():
     """Spheres, pillars and long trunks, all moving."""

@@ -68,18 +68,30 @@ def test_stages_are_replaced_as_a_whole_and_every_stage_changes_each_of_them(bas
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: mine\nextends: mine.yaml\n", "extends = mine.yaml leads back to itself .*mine.yaml -> .*; break the circle"),
+        (
+            "name: mine\nextends: mine.yaml\n",
+            "extends = mine.yaml leads back to itself .*mine.yaml -> .*; break the circle",
+        ),
         ("name: mine\nextends: other.yaml\n", "extends = mine.yaml leads back to itself"),
-        ("name: mine\nextends: defualt\n", "mine.yaml: extends: curriculum 'defualt' does not exist; did you mean default"),
+        (
+            "name: mine\nextends: defualt\n",
+            "mine.yaml: extends: curriculum 'defualt' does not exist; did you mean default",
+        ),
         ("name: mine\nextends: gone.yaml\n", "gone.yaml cannot be read"),
         ("name: mine\nextends: [default]\n", r"extends = \['default'\] is not a name; write extends: default"),
         ("extends: default\n", "name is missing; what extends default needs a name of its own"),
         ("name: mine\nextends: default\nevery_stage: [1]\n", r"every_stage = \[1\] is not a mapping"),
         ("name: mine\nextends: default\nevery_stage: {horizons: 60}\n", "stages.0.horizons = 60: Extra inputs"),
         ("name: mine\nextends: default\nsystem: {filter.penalti: 1}\n", "filter.penalti is no setting of the system"),
-        ("name: mine\nextends: default\nsystem: {filters.penalty: 1}\n", "filters.penalty is no setting .*the groups are"),
+        (
+            "name: mine\nextends: default\nsystem: {filters.penalty: 1}\n",
+            "filters.penalty is no setting .*the groups are",
+        ),
         ("name: mine\nextends: default\nsystem: {penalty: 1}\n", "penalty is no setting of the system"),
-        ("name: mine\nextends: default\nsystem: {filter.penalty: -1}\n", "filter.penalty = -1: Input should be greater"),
+        (
+            "name: mine\nextends: default\nsystem: {filter.penalty: -1}\n",
+            "filter.penalty = -1: Input should be greater",
+        ),
         ("name: mine\nextends: default\nsystem: {barrier.kind: round}\n", "barrier.kind = 'round': Input should be"),
     ],
 )
@@ -151,7 +163,9 @@ def test_levels_replace_one_field_of_each_stage_and_mark_the_name(name: str) -> 
     same = [stage.model_dump(exclude={field}) for stage in plain.stages]
     assert [stage.model_dump(exclude={field}) for stage in changed.stages] == same
     assert changed.name.startswith("default*") and len(changed.name) == len("default*") + 6
-    assert curriculum_of("default", {name: values[:1]}).stages == curriculum_of("default", {name: values[:1] * 3}).stages
+    assert (
+        curriculum_of("default", {name: values[:1]}).stages == curriculum_of("default", {name: values[:1] * 3}).stages
+    )
 
 
 def test_levels_that_change_nothing_leave_the_name_and_others_have_names_of_their_own() -> None:
@@ -253,7 +267,10 @@ def test_bad_levels_and_settings_fail_the_run_in_one_line(
 ) -> None:
     wide = written(tmp_path, "name: wide\nextends: fast\nsystem: {scene.cloud_obstacles: 40}\n")
     for arguments, message in {
-        ("--curriculum=fast", "--noise_levels=0,0.1,0.2"): "noise_levels = 0,0.1,0.2 has 3 values, and curriculum fast has 2",
+        (
+            "--curriculum=fast",
+            "--noise_levels=0,0.1,0.2",
+        ): "noise_levels = 0,0.1,0.2 has 3 values, and curriculum fast has 2",
         ("--noise_levels=2",): "noise_levels = 2 is out of range (allowed: >= 0, <= 1)",
         ("--stage_steps=0",): "stage_steps = 0 is out of range",
         (f"--curriculum={wide}",): "cloud_obstacles = 40 exceeds obstacles = 28",

@@ -41,7 +41,9 @@ def test_the_start_is_the_barrier_that_the_named_run_left(experiment: str) -> No
 
 def test_a_run_that_has_no_barrier_to_give_is_refused_by_name(experiment: str) -> None:
     evaluation = evaluate_run(experiment, safety_run(experiment))
-    with pytest.raises(LineageError, match=f"init_run {evaluation} is a run of stage evaluate, expected a finished pretrain_cbf or"):
+    with pytest.raises(
+        LineageError, match=f"init_run {evaluation} is a run of stage evaluate, expected a finished pretrain_cbf or"
+    ):
         load_start(stage_of(SYSTEM), evaluation)
     with pytest.raises(LineageError, match="init_run 'nonsense' was not found in .*; check the run ID"):
         load_start(stage_of(SYSTEM), "nonsense")
@@ -50,7 +52,9 @@ def test_a_run_that_has_no_barrier_to_give_is_refused_by_name(experiment: str) -
 def test_a_barrier_of_another_shape_is_refused_before_any_work(experiment: str) -> None:
     wider = small_system(barrier=SYSTEM.barrier.model_copy(update={"features": 12}))
     run_id = safety_run(experiment)
-    with pytest.raises(CheckpointError, match=rf"leaf .* of barrier in checkpoint 'final' of run {run_id} is .*\[.*8.*\], expected"):
+    with pytest.raises(
+        CheckpointError, match=rf"leaf .* of barrier in checkpoint 'final' of run {run_id} is .*\[.*8.*\], expected"
+    ):
         load_start(stage_of(wider), run_id)
 
 

@@ -10,7 +10,6 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints import load_checkpoint

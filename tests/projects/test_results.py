@@ -81,7 +81,11 @@ def test_the_benchmark_holds_the_worst_cell_and_seed_against_each_target(experim
     assert "78–86 %" in success["original's best"], "the original's figure beside ours"
     assert row_of(rows, metric="largest violation at zero noise [m/s]")["met"] == "yes"
     largest = row_of(rows, metric="largest violation at every noise [m/s]")
-    assert (largest["ours, worst"], largest["met"], largest["original's best"]) == ("1.3", "**no**", "24 fixed, 69 random")
+    assert (largest["ours, worst"], largest["met"], largest["original's best"]) == (
+        "1.3",
+        "**no**",
+        "24 fixed, 69 random",
+    )
     assert row_of(rows, metric="relaxed steps")["met"] == "yes"
     assert row_of(rows, metric="final distance, mean, at zero noise [cm]")["ours, worst"] == "1"
     flights = 3 * 18 * 1024
@@ -154,7 +158,12 @@ def test_ablations_stand_beside_default_and_their_settings_do_not_split_the_grou
     assert row_of(rows, curriculum="`ablations/replay`")["success"] == "not measured"
     assert not any("decay_" in row["curriculum"] for row in rows), "they have a table of their own"
     jointly = [row for row in section(page, "Temporal gradient decay by horizon") if row["decay"] == "1.5"][0]
-    assert jointly == {"decay": "1.5", "60 steps": "0.75 ± 0 (2)", "180 steps": "not measured", "400 steps": "not measured"}
+    assert jointly == {
+        "decay": "1.5",
+        "60 steps": "0.75 ± 0 (2)",
+        "180 steps": "not measured",
+        "400 steps": "not measured",
+    }
 
 
 def test_gradient_decay_from_scratch_is_read_off_evaluated_efficiency_runs(experiment: str, tmp_path: Path) -> None:

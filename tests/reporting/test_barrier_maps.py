@@ -65,7 +65,9 @@ def test_constant_and_partly_missing_values_draw_without_a_warning(barrier_slice
     flat = dataclasses.replace(flat, neural=np.where(barrier_slice.x[None] > 0, flat.analytic, np.nan))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        barrier_heatmap(flat).canvas.draw()
+        figure = barrier_heatmap(flat)
+        figure.canvas.draw()
+    assert not any(getattr(text, "arrow_patch", None) for text in figure.axes[0].texts), "at rest there is no direction"
 
 
 def test_a_slice_with_nothing_to_compare_is_refused(barrier_slice):

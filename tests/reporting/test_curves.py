@@ -50,7 +50,10 @@ def test_no_history_is_a_clear_error():
 def test_a_single_constant_record_draws_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        training_curves([{"step": 0, "a": 1.0}], {"g": ["a"]}).canvas.draw()
+        figure = training_curves([{"step": 0, "a": 1.0}], {"g": ["a"]})
+        figure.canvas.draw()
+    low, high = figure.axes[0].get_ylim()
+    assert low < 1.0 < high and any(1.0 in line.get_ydata() for line in figure.axes[0].lines)
 
 
 KEYS = ("scene", "goals", "noise", "success_rate", "collision_rate", "rollouts")
@@ -110,7 +113,9 @@ def test_a_perfect_prediction_draws_without_a_warning():
     true = np.linspace(-0.2, 0.2, 5000)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        calibration_figure(true, true, 0.0).canvas.draw()
+        figure = calibration_figure(true, true, 0.0)
+        figure.canvas.draw()
+    assert "covers 100 % of 5,000 states" in figure.get_suptitle()
 
 
 def test_calibration_without_states_near_the_boundary_is_a_clear_error():

@@ -3,7 +3,12 @@ import pytest
 
 from drone_cbf.reporting.strata import strata_figure
 
-REPORT = {"boundary_error_mean": 0.01, "boundary_error_p99": 0.04, "boundary_overestimate_p99": 0.03, "gradient_cosine": 0.98}
+REPORT = {
+    "boundary_error_mean": 0.01,
+    "boundary_error_p99": 0.04,
+    "boundary_overestimate_p99": 0.03,
+    "gradient_cosine": 0.98,
+}
 
 
 def test_every_stratum_has_a_bar_of_its_figure_in_every_panel():

@@ -150,30 +150,53 @@ def concatenate(families: dict[str, Problems]) -> Problems:
     return Problems(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Problems)})
 
 
+@dataclass(frozen=True)
+class Kinks:
+    """How far solutions are from where they are not differentiable; (n,) each."""
+
+    off_limits: np.ndarray
+    """Whether no axis is about to enter or leave a limit."""
+    slope: np.ndarray
+    """By how much the row is missed at the clipped nominal command."""
+    free: np.ndarray
+    """(n, 3) whether an axis is on no limit."""
+    one_largest: np.ndarray
+    """Whether one coefficient alone is the largest: max|a| sets the weight of the slack."""
+
+
+def kinks(p: Problems, multiplier: np.ndarray, margin: float) -> Kinks:
+    """Of the solutions with these multipliers, of the row divided by max|a|."""
+    normal = p.normal / p.size[:, None]
+    path = p.nominal + multiplier[:, None] * normal
+    clear = (np.abs(path - p.lower).min(axis=1) > margin) & (np.abs(path - p.upper).min(axis=1) > margin)
+    clipped = np.clip(p.nominal, p.lower, p.upper)
+    largest_two = np.sort(np.abs(normal), axis=1)
+    return Kinks(
+        off_limits=clear,
+        slope=p.offset - np.einsum("ni,ni->n", p.normal, clipped),
+        free=(path > p.lower) & (path < p.upper),
+        one_largest=largest_two[:, 2] - largest_two[:, 1] > margin,
+    )
+
+
 def smooth(problems: Problems, penalty: float, margin: float = 1e-3, free_norm: float = 0.02) -> np.ndarray:
     """Which problems lie away from every kink, with authority left on the free axes: central differences hold there."""
     p = problems.astype(np.float64)
     solution = solve(p, penalty)
-    normal = p.normal / p.size[:, None]
-    path = p.nominal + solution.multiplier[:, None] * normal
-    clear = (np.abs(path - p.lower).min(axis=1) > margin) & (np.abs(path - p.upper).min(axis=1) > margin)
-    clipped = np.clip(p.nominal, p.lower, p.upper)
-    slope = p.offset - np.einsum("ni,ni->n", p.normal, clipped)
-    free = (path > p.lower) & (path < p.upper)
-    norm = np.sqrt(np.sum(np.where(free, normal, 0.0) ** 2, axis=1))
+    at = kinks(p, solution.multiplier, margin)
+    norm = np.sqrt(np.sum(np.where(at.free, p.normal / p.size[:, None], 0.0) ** 2, axis=1))
     relaxed = solution.slack > margin * p.size
-    largest_two = np.sort(np.abs(normal), axis=1)
     # Where the row is relaxed, max|a| itself moves the command.
     certain = np.where(
         relaxed,
-        largest_two[:, 2] - largest_two[:, 1] > margin,
-        (solution.multiplier < penalty * (1 - margin)) & ((norm > free_norm) | (slope < 0)),
+        at.one_largest,
+        (solution.multiplier < penalty * (1 - margin)) & ((norm > free_norm) | (at.slope < 0)),
     )
     # Below the authority the gradient fades by design. Without a free axis there is none to fade.
-    certain &= (norm * p.size > AUTHORITY) | ~free.any(axis=1) | (slope < 0)
+    certain &= (norm * p.size > AUTHORITY) | ~at.free.any(axis=1) | (at.slope < 0)
     # The difference of two slacks of 1e20 is noise.
     certain &= np.abs(p.offset) < 1e3 * p.size
-    return clear & certain & (np.abs(slope) > margin * p.size)
+    return at.off_limits & certain & (np.abs(at.slope) > margin * p.size)
 
 
 def central_differences(problems: Problems, penalty: float, step: float = 1e-6, solve=solve) -> np.ndarray:

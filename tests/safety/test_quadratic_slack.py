@@ -29,18 +29,12 @@ def away_from_kinks(problems, penalty, margin=1e-3):
     """Problems at which the solution is differentiable, and the authority left on the free axes is not small."""
     p = problems.astype(np.float64)
     solution = reference.solve_quadratic(p, penalty)
-    normal = p.normal / p.size[:, None]
-    path = p.nominal + solution.multiplier[:, None] * normal
-    clear = (np.abs(path - p.lower).min(axis=1) > margin) & (np.abs(path - p.upper).min(axis=1) > margin)
-    clipped = np.clip(p.nominal, p.lower, p.upper)
-    slope = p.offset - np.einsum("ni,ni->n", p.normal, clipped)
-    free = (path > p.lower) & (path < p.upper)
-    norm = np.sqrt(np.sum(np.where(free, p.normal, 0.0) ** 2, axis=1))
-    largest_two = np.sort(np.abs(normal), axis=1)
-    one_largest = largest_two[:, 2] - largest_two[:, 1] > margin  # max|a| itself moves the command
-    authority = (norm > reference.AUTHORITY) | ~free.any(axis=1)
+    at = reference.kinks(p, solution.multiplier, margin)
+    norm = np.sqrt(np.sum(np.where(at.free, p.normal, 0.0) ** 2, axis=1))
+    authority = (norm > reference.AUTHORITY) | ~at.free.any(axis=1)
     sane = np.abs(p.offset) < 1e3 * p.size
-    return clear & sane & (np.abs(slope) > margin * p.size) & ((slope < 0) | (one_largest & authority))
+    moves = (at.slope < 0) | (at.one_largest & authority)  # max|a| itself moves the command
+    return at.off_limits & sane & (np.abs(at.slope) > margin * p.size) & moves
 
 
 def test_the_reference_agrees_with_a_general_purpose_optimiser():
@@ -87,7 +81,12 @@ def test_gradient_towards_normal_offset_and_nominal_equals_central_differences(s
     solution = reference.solve_quadratic(p, penalty)
     free = (solution.command > p.lower) & (solution.command < p.upper)
     acting = solution.slack > 0.0
-    kinds = (~acting, acting & free.all(axis=1), acting & ~free.all(axis=1) & free.any(axis=1), acting & ~free.any(axis=1))
+    kinds = (
+        ~acting,
+        acting & free.all(axis=1),
+        acting & ~free.all(axis=1) & free.any(axis=1),
+        acting & ~free.any(axis=1),
+    )
     assert min(np.sum(kind) for kind in kinds) >= 10, "too few problems of one kind are left"
     expected = reference.central_differences(p, penalty, solve=reference.solve_quadratic)
     error = relative_error(p, jacobian(config(penalty, solver), p), expected)

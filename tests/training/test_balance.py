@@ -12,7 +12,10 @@ def trees(seed, size=1.0, other=1.0):
     rng = np.random.default_rng(seed)
 
     def draw(scale):
-        return {"a": jnp.asarray(scale * rng.normal(size=3), jnp.float32), "b": jnp.asarray(scale * rng.normal(), jnp.float32)}
+        return {
+            "a": jnp.asarray(scale * rng.normal(size=3), jnp.float32),
+            "b": jnp.asarray(scale * rng.normal(), jnp.float32),
+        }
 
     return draw(size), draw(other)
 

@@ -9,13 +9,15 @@ from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig, SceneConfig
 from drone_cbf.training import joint_update
 from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.mechanisms import Learning, LossWeights, weights_used
+from drone_cbf.training.mechanisms import Learning, LossWeights
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_controller, resting
 
-CROWDED = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6))
+CROWDED = SceneConfig(
+    obstacles=4, cloud_obstacles=4, ring_obstacles=4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6)
+)
 SYSTEM = small_system(scene=CROWDED)
 QUICK = {"xla_backend_optimization_level": 0}
 OWN = ("cbf_safe", "cbf_unsafe", "cbf_hdot")
@@ -23,7 +25,10 @@ MARGIN = jnp.float32(0.0)
 
 
 def settings_of(**learning):
-    stages = (Stage(name="long", steps=5, horizon=HORIZON, augment=1.0), Stage(name="longer", steps=5, horizon=HORIZON + 2))
+    stages = (
+        Stage(name="long", steps=5, horizon=HORIZON, augment=1.0),
+        Stage(name="longer", steps=5, horizon=HORIZON + 2),
+    )
     curriculum = Curriculum(name="tiny", learning=Learning(look_ahead=0.1, **learning), stages=stages)
     rates = {"learning_rate": 1e-3, "barrier_learning_rate": 1e-2}
     return SafetySettings(curriculum=curriculum, batch=BATCH, scenes=FAMILIES, **rates)
@@ -151,7 +156,12 @@ def test_without_the_filter_only_the_clearance_terms_speak_of_safety_and_the_bar
 
 
 def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
-    weights = LossWeights(cbf_value=0.0, cbf_gradient=0.0, distill=1.0)
-    assert weights_used(weights, [{}]) == {"distill"}
-    assert weights_used(weights, [{}, {"cbf_safe": 0.5, "distill": 0.0}]) == {"distill", "cbf_safe"}
-    assert weights_used(weights, [{"distill": 0.0}]) == frozenset()
+    learning = Learning(weights=LossWeights(cbf_value=0.0, cbf_gradient=0.0, distill=1.0))
+
+    def used(*changes):
+        stages = tuple(Stage(name=f"s{i}", steps=1, weights=change) for i, change in enumerate(changes))
+        return Curriculum(name="used", learning=learning, stages=stages).weights_used
+
+    assert used({}) == {"distill"}
+    assert used({}, {"cbf_safe": 0.5, "distill": 0.0}) == {"distill", "cbf_safe"}
+    assert used({"distill": 0.0}) == frozenset()

@@ -15,11 +15,10 @@ from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
 from drone_cbf.training import joint_update, safety
 from drone_cbf.training.anchors import (
-    make_anchor,
+    is_anchored,
     make_anchor_loss,
     make_command_difference,
     squared_distance,
-    weighted_anchors,
 )
 from drone_cbf.training.averaging import make_averaging, networks_of, start_averages
 from drone_cbf.training.curriculum import Curriculum, Stage
@@ -88,20 +87,22 @@ def test_the_anchor_is_the_squared_distance_from_the_parent_not_from_zero():
 
 def test_a_stages_own_weight_counts_before_the_curriculums_and_what_is_weighted_nowhere_is_not_built():
     plain = curriculum()
-    assert weighted_anchors(plain) == () and make_anchor(plain, POLICY)(plain.stages[0]) is None
-    assert make_anchor_loss(SYSTEM, plain)(POLICY, None, None) == {}
+    assert not is_anchored(plain) and make_anchor_loss(SYSTEM, plain)(POLICY, None, None) == {}
     tied = curriculum(weights={"policy_l2": 3.0}, stage_weights={"policy_l2": 0.5})
-    anchor = make_anchor(tied, OTHER)(tied.stages[0])
-    terms = make_anchor_loss(SYSTEM, tied)(POLICY, None, anchor)
-    assert set(terms) == {"policy_l2"}, "distillation is weighted nowhere"
-    assert terms["policy_l2"] == pytest.approx(0.5 * float(squared_distance(POLICY, OTHER)), rel=1e-6)
+    assert is_anchored(tied) and tied.weights_in(tied.stages[0])["policy_l2"] == 0.5
+    assert float(joint_update.conditions_of(tied, tied.stages[0]).weights["policy_l2"]) == 0.5
+    losses = make_anchor_loss(SYSTEM, tied)(POLICY, OTHER, None)
+    assert set(losses) == {"policy_l2"}, "distillation is weighted nowhere"
+    assert losses["policy_l2"] == pytest.approx(float(squared_distance(POLICY, OTHER)), rel=1e-6)
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])
 def test_averages_are_the_weighted_mean_of_all_updates_without_the_start(decay):
     """Against the sum itself, in float64."""
     values = np.random.default_rng(0).normal(size=(7, 3))
-    state = safety_state(policy={"w": jnp.full(3, 100.0)}, averages=start_averages(decay, {"w": jnp.full(3, 100.0)}, {}))
+    state = safety_state(
+        policy={"w": jnp.full(3, 100.0)}, averages=start_averages(decay, {"w": jnp.full(3, 100.0)}, {})
+    )
     average = jax.jit(make_averaging(decay))
     np.testing.assert_array_equal(networks_of(state)[0]["w"], 100.0)
     for newest in values:
@@ -130,7 +131,7 @@ def update():
         patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
         compiled = jax.jit(joint_update.make_safety_update(SYSTEM, SETTINGS, HORIZON, OPTIMISERS))
         (stage,) = KEEPING.stages
-        conditions = joint_update.conditions_of(KEEPING, stage).replace(anchor=make_anchor(KEEPING, POLICY)(stage))
+        conditions = joint_update.conditions_of(KEEPING, stage).replace(teacher=POLICY)
         yield lambda state: compiled(state, conditions, jnp.float32(12.0), jax.random.key(0))
 
 
@@ -170,8 +171,10 @@ def test_losses_that_tie_the_policy_are_nothing_at_the_parent_and_counted_once_i
         values = [row[name] for row in rows]
         assert max(values[: FROZEN + 1]) < ROUNDING and values[FROZEN + 1] > 10.0 * ROUNDING
     for row in rows:
-        parts = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
-        assert row["loss/total"] == pytest.approx(sum(parts), rel=1e-5)
+        weights = {f"loss/{name}": weight for name, weight in KEEPING.weights_in(KEEPING.stages[0]).items()}
+        losses = {name: value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"}
+        weighted = sum(weights.get(name, 1.0) * value for name, value in losses.items())
+        assert row["loss/total"] == pytest.approx(weighted, rel=1e-5)
 
 
 def test_the_averages_follow_both_networks_from_update_to_update(kept):

@@ -90,8 +90,7 @@ def test_other_drones_fly_the_same_scenes_in_the_same_program(measures, controll
 def poisoned():
     recorder = ListRecorder()
     with pytest.MonkeyPatch.context() as patch:
-        for module in (joint_update, safety):
-            patch.setattr(module, "make_filtered_controller", make_spring_damper)
+        patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
         patch.setattr(lessons, "make_sobolev_loss", make_small_loss)
         patch.setattr(lessons, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
@@ -127,7 +126,9 @@ def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back
 def test_penalties_are_raised_in_the_loss_itself_and_its_terms_still_add_up(poisoned):
     recorder, _ = poisoned
     slack = column(recorder, "loss/slack")
-    assert [slack[index] for index in (3, 4, 5, 6)] == [1.0, 2.0, 2.0, 1.0], "raised by the roll-back, back after a pass"
+    assert [slack[index] for index in (3, 4, 5, 6)] == [1.0, 2.0, 2.0, 1.0], (
+        "raised by the roll-back, back after a pass"
+    )
     for row in recorder.rows:
         terms = [value for name, value in row.items() if name.startswith("loss/") and name != "loss/total"]
         if terms:

@@ -95,7 +95,9 @@ def test_a_barrier_to_begin_with_goes_on_where_its_run_ended(mixed):
     result, recorder = mixed
     before = jax.device_get(result.barrier)
     _, further = pretrained(SETTINGS, start=result.barrier)
-    ended = {name.removeprefix("validation/"): value for name, value in recorder.rows[-1].items() if "validation/" in name}
+    ended = {
+        name.removeprefix("validation/"): value for name, value in recorder.rows[-1].items() if "validation/" in name
+    }
     began = {name.removeprefix("initial/"): value for name, value in further.rows[0].items() if "initial/" in name}
     assert began == pytest.approx(ended, nan_ok=True) and "gap/boundary_error_mean" in began
     jax.tree.map(np.testing.assert_array_equal, result.barrier, before)  # lent, not given away

@@ -34,7 +34,9 @@ def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):
     marks = 1000.0 * (mark + np.arange(count, dtype=np.float32))[:, None] + np.arange(horizon + 1, dtype=np.float32)
 
     def marked(leaf):
-        return jnp.broadcast_to(marks.reshape(count, horizon + 1, *(1,) * (leaf.ndim - 2)), (count, horizon + 1, *leaf.shape[2:]))
+        return jnp.broadcast_to(
+            marks.reshape(count, horizon + 1, *(1,) * (leaf.ndim - 2)), (count, horizon + 1, *leaf.shape[2:])
+        )
 
     flown = FlownStates(
         states=jax.tree.map(marked, EMPTY.flown.states),

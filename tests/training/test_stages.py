@@ -45,9 +45,13 @@ def few_flights():
     """Every count of flights and states that only makes figures precise, made small."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
-        patch.setattr(pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key))
+        patch.setattr(
+            pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key)
+        )
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
-        patch.setattr(pretraining, "hold_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64}))
+        patch.setattr(
+            pretraining, "hold_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64})
+        )
         patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
         patch.setattr(pretraining, "audit_analytic_barrier", audit)
@@ -143,8 +147,7 @@ def make_simple_controller(system):
 @pytest.fixture(scope="module")
 def simply_controlled(few_flights):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (joint_update, safety):
-            patch.setattr(module, "make_filtered_controller", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
         yield
 
 
