@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -28,6 +29,22 @@ def spread(tree: Tree) -> Tree:
     """
     devices = jax.device_count()
     return jax.tree.map(lambda leaf: _constrained(leaf, "flights") if leaf.shape[0] % devices == 0 else leaf, tree)
+
+
+def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
+    """Inside a compiled function: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its share.
+
+    Every device has a copy of ``params``. Gradients towards them are so added up on each device and once between them, at the
+    end; with ``params`` held in common, devices would wait for one another after every step of the flights.
+    """
+    devices, count = jax.device_count(), jax.tree.leaves(flights)[0].shape[0]
+    mapped = jax.vmap(function, in_axes=(None, *(0 for _ in flights)))
+    if devices == 1 or count % devices:
+        return mapped(params, *flights)
+    copies = spread(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (devices, *jnp.shape(leaf))), params))
+    shares = spread(jax.tree.map(lambda leaf: leaf.reshape(devices, count // devices, *leaf.shape[1:]), flights))
+    done = jax.vmap(mapped)(copies, *shares)
+    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), done)
 
 
 def everywhere(tree: Tree) -> Tree:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.agreement import Comparison, Tolerance
+from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.tags import COMMIT_TAG, DIRTY_TAG
 
 SHOWN = 20

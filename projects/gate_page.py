@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.gates import PASSING_RUNS, Check
 from drone_cbf.tracking.judging import Judged
+from drone_cbf.tracking.links import run_page
 
 
 def gate_page(judged: Judged, checks: Sequence[Check], query: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL
-from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.evidence import Finding
+from drone_cbf.tracking.links import run_page
 
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`, `intervened`,

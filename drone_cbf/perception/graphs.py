@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, smooth_cutoff, softplus, unit
 from drone_cbf.config import SensorConfig
@@ -13,7 +13,6 @@ from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.obstacles import FAR
 from drone_cbf.physics.point_mass import Motion, committed_motion, drag_acceleration, lag_free_equivalent
-
 
 CLOSING_SHARPNESS = 10.0
 """Sharpness of the closing speed's softplus [s/m]: 0.07 m/s too cautious at rest, exact to 1e-4 above 1 m/s."""
@@ -62,8 +61,8 @@ def build_graph(
     ahead = distances_ahead(offset, relative_velocity, config.lookahead)
     slots = surfaces.points.shape[0]
     count = min(config.neighbours, slots)
-    # With room for everything there is nothing to rank, and sorting is what building a graph costs.
-    order = jax.lax.stop_gradient(jnp.argsort(ahead)) if slots > count else jnp.arange(slots)
+    # With room for everything there is nothing to rank.
+    order = smallest_first(jax.lax.stop_gradient(ahead), count + 1) if slots > count else jnp.arange(slots)
     chosen = order[:count]
     spread = jnp.zeros(count) if surfaces.spread is None else surfaces.spread[chosen]
     return Graph(
@@ -78,6 +77,17 @@ def build_graph(
         velocity=motion.velocity,
         drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
     )
+
+
+def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
+    """Indices of the ``count`` smallest values in ascending order, as ``argsort(values)[:count]``; of equals the first first.
+
+    Every value is compared with every other: on CPU, sorting so few takes sixteen times as long and was an eighth of a flight.
+    """
+    index = jnp.arange(values.shape[0])
+    before = (values < values[:, None]) | ((values == values[:, None]) & (index < index[:, None]))
+    rank = jnp.sum(before, axis=-1)
+    return jnp.sum(jnp.where(rank == jnp.arange(count)[:, None], index, 0), axis=-1)
 
 
 def acting_motion(estimate: DroneState, params: DroneParams, time_step: float) -> Motion:

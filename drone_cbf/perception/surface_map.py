@@ -9,10 +9,15 @@ radius ``R``, whose nearest point to a place ``q`` is
 An extended Kalman filter per surface and shape estimates (c, R); the shape that has explained the readings better is
 believed. The gain is Kalman's: a new surface is believed as seen, a well-known one moves little. (Bar-Shalom, Li and
 Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001: 10.3 EKF, 11.6 multiple models.)
+
+Components come first and surfaces last in every array here: each operation then runs over all surfaces at once. Written
+for one surface and mapped, with matrices of 4 x 4 last, the same arithmetic was most of a flight's time.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 
 import jax
@@ -20,7 +25,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.sensors import Surfaces
 
@@ -34,11 +39,11 @@ UPRIGHT = (0.0, 1.0)
 
 @struct.dataclass
 class SurfaceMap:
-    """Belief about ``m`` surfaces as each of the shapes in ``UPRIGHT``, world frame. Row i is obstacle i."""
+    """Belief about ``m`` surfaces as each of the shapes in ``UPRIGHT``, world frame. Column i is obstacle i."""
 
-    fit: Float[Array, "2 m 4"]
+    fit: Float[Array, "4 2 m"]
     """Centre and radius (c_x, c_y, c_z, R) [m]."""
-    covariance: Float[Array, "2 m 4 4"]
+    covariance: Float[Array, "4 4 2 m"]
     """Of ``fit`` [m^2]."""
     misfit: Float[Array, "2 m"]
     """-2 log likelihood of the readings so far, up to a constant."""
@@ -53,22 +58,11 @@ SurfaceUpdate = Callable[[SurfaceMap, Surfaces, Vector, Scalar], SurfaceMap]
 def empty_map(surfaces: int) -> SurfaceMap:
     """Nothing seen yet."""
     return SurfaceMap(
-        fit=jnp.zeros((2, surfaces, 4), jnp.float32),
-        covariance=jnp.zeros((2, surfaces, 4, 4), jnp.float32),
+        fit=jnp.zeros((4, 2, surfaces), jnp.float32),
+        covariance=jnp.zeros((4, 4, 2, surfaces), jnp.float32),
         misfit=jnp.zeros((2, surfaces), jnp.float32),
         known=jnp.zeros(surfaces, bool),
     )
-
-
-def nearest_point(fit: Float[Array, "4"], upright: Scalar, place: Vector) -> Vector:
-    """y(q): the point of the fitted surface nearest to ``place`` [m]."""
-    axis = _axis(fit, upright, place)
-    return axis + fit[3] * unit(place - axis)
-
-
-def _axis(fit: Float[Array, "4"], upright: Scalar, place: Vector) -> Vector:
-    vertical = jnp.array([0.0, 0.0, 1.0], fit.dtype) * upright
-    return fit[:3] + vertical * (place - fit[:3])
 
 
 def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate:
@@ -78,73 +72,106 @@ def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate
     over ten steps, a radius that is not yet known costs 0.3 % of it, and a ball at the drone's very height, which until
     one of them moves may as well be an upright cylinder, 1.4 %.
     """
-    shapes = jnp.asarray(UPRIGHT)
-    drift = (config.surface_drift**2 * time_step) * jnp.eye(4)
+    flat = _flatness(jnp.asarray(UPRIGHT))[..., None]
+    drift = (config.surface_drift**2 * time_step) * jnp.eye(4)[:, :, None, None]
 
     def update(belief: SurfaceMap, reading: Surfaces, place: Vector, noise: Scalar) -> SurfaceMap:
         belief, reading, place = jax.lax.stop_gradient((belief, reading, place))
         variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
+        points, here = reading.points.T[:, None], place[:, None, None]
+        moved = belief.fit.at[:3].add(reading.velocity.T[:, None] * time_step)
+        fit, covariance, surprise = _correct(moved, belief.covariance + drift, flat, points, here, variance)
+        first_fit, first_covariance = _start(points, here, flat, variance, config)
 
-        def one(fit, covariance, upright, point, velocity, known, visible):
-            moved = fit.at[:3].add(velocity * time_step)
-            corrected = _correct(moved, covariance + drift, upright, point, place, variance)
-            started = _start(point, place, upright, variance, config)
-            chosen = jax.tree.map(lambda old, new: jnp.where(known, old, new), corrected, started)
-            return jax.tree.map(lambda new, old: jnp.where(visible, new, old), chosen, (moved, covariance, 0.0))
+        def chosen(corrected: Array, started: Array | float, unseen: Array | float) -> Array:
+            return jnp.where(reading.visible, jnp.where(belief.known, corrected, started), unseen)
 
-        per_surface = jax.vmap(one, in_axes=(0, 0, None, 0, 0, 0, 0))
-        fit, covariance, surprise = jax.vmap(per_surface, in_axes=(0, 0, 0, None, None, None, None))(
-            belief.fit, belief.covariance, shapes, reading.points, reading.velocity, belief.known, reading.visible
-        )
         return SurfaceMap(
-            fit=fit, covariance=covariance, misfit=belief.misfit + surprise, known=belief.known | reading.visible
+            fit=chosen(fit, first_fit, moved),
+            covariance=chosen(covariance, first_covariance, belief.covariance),
+            misfit=belief.misfit + chosen(surprise, 0.0, 0.0),
+            known=belief.known | reading.visible,
         )
 
     return update
 
 
+def _flatness(upright: Float[Array, "..."]) -> Float[Array, "3 ..."]:
+    """Which coordinates of (place - centre) tell how far the surface is: not the height above an upright cylinder."""
+    return jnp.stack([jnp.ones_like(upright), jnp.ones_like(upright), 1.0 - upright])
+
+
+def _dot(a: Float[Array, "n ..."], b: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    """Over the leading axis, spelt out: a reduction over so few entries takes many times as long on CPU."""
+    return functools.reduce(operator.add, [a[i] * b[i] for i in range(a.shape[0])])
+
+
+def _direction(
+    vectors: Float[Array, "3 ..."], epsilon: float = 1e-6
+) -> tuple[Float[Array, "3 ..."], Float[Array, "..."]]:
+    """Unit vectors and lengths over the leading axis, as :func:`drone_cbf.arrays.unit` and ``safe_norm``."""
+    length = jnp.sqrt(_dot(vectors, vectors) + epsilon * epsilon)
+    return vectors / length, length
+
+
 def _start(
-    point: Vector, place: Vector, upright: Scalar, variance: Scalar, config: SensorConfig
-) -> tuple[Float[Array, "4"], Float[Array, "4 4"], Scalar]:
+    points: Float[Array, "3 1 m"],
+    place: Float[Array, "3 1 1"],
+    flat: Float[Array, "3 2 1"],
+    variance: Scalar,
+    config: SensorConfig,
+) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"]]:
     """Belief after the first reading: the expected radius, behind the point as seen."""
     radius, spread = config.surface_radius, config.surface_radius_spread
-    away = (place - point) * (1.0 - upright * jnp.array([0.0, 0.0, 1.0]))
-    distance, u = safe_norm(away, 1e-2), unit(away, 1e-2)
-    fit = jnp.append(point - radius * u, radius)
-    along = jnp.outer(u, u)
+    u, distance = _direction((place - points) * flat, 1e-2)
+    fit = jnp.concatenate([points - radius * u, jnp.full_like(u[:1], radius)])
+    along, identity = u[:, None] * u[None, :], jnp.eye(3)[:, :, None, None]
     # An error of the point across the line of sight turns the direction, and so moves the centre more.
     lever = (distance + radius) / distance
-    centre = variance * (along + lever**2 * (jnp.eye(3) - along)) + spread**2 * along
-    covariance = jnp.block([[centre, -(spread**2) * u[:, None]], [-(spread**2) * u[None, :], jnp.full((1, 1), spread**2)]])
-    return fit, covariance, jnp.float32(0.0)
+    centre = variance * (along + lever**2 * (identity - along)) + spread**2 * along
+    mixed, own = -(spread**2) * u, jnp.full_like(u[:1, None], spread**2)
+    above = jnp.concatenate([centre, mixed[:, None]], 1)
+    return fit, jnp.concatenate([above, jnp.concatenate([mixed[None, :], own], 1)])
 
 
-def _slopes(fit: Float[Array, "4"], upright: Scalar, place: Vector) -> Float[Array, "3 4"]:
-    """Derivative of y(q) with respect to (c, R)."""
-    away = place - _axis(fit, upright, place)
-    u = unit(away)
-    turning = fit[3] / jnp.maximum(safe_norm(away), SMALLEST_RADIUS)
-    by_centre = (1.0 - turning) * jnp.eye(3) + turning * u[:, None] * u[None, :]
-    return jnp.concatenate([by_centre.at[:, 2].multiply(1.0 - upright), u[:, None]], 1)
+def _nearest(
+    fit: Float[Array, "4 ..."], flat: Float[Array, "3 ..."], place: Float[Array, "3 ..."]
+) -> Float[Array, "3 ..."]:
+    """y(q): the point of each fitted surface nearest to ``place`` [m]."""
+    away = place - fit[:3]
+    u, _ = _direction(flat * away)
+    return fit[:3] + (1.0 - flat) * away + fit[3] * u
+
+
+def _slopes(
+    fit: Float[Array, "4 ..."], flat: Float[Array, "3 ..."], place: Float[Array, "3 ..."]
+) -> list[Float[Array, "4 ..."]]:
+    """Of each coordinate of y(q) the derivative with respect to (c, R)."""
+    u, distance = _direction(flat * (place - fit[:3]))
+    turning = fit[3] / jnp.maximum(distance, SMALLEST_RADIUS)
+
+    def of(row: int) -> Float[Array, "4 ..."]:
+        by_centre = [flat[i] * ((1.0 - turning) * (i == row) + turning * u[row] * u[i]) for i in range(3)]
+        return jnp.stack([*by_centre, u[row]])
+
+    return [of(row) for row in range(3)]
 
 
 def _correct(
-    fit: Float[Array, "4"],
-    covariance: Float[Array, "4 4"],
-    upright: Scalar,
-    point: Vector,
-    place: Vector,
+    fit: Float[Array, "4 2 m"],
+    covariance: Float[Array, "4 4 2 m"],
+    flat: Float[Array, "3 2 1"],
+    points: Float[Array, "3 1 m"],
+    place: Float[Array, "3 1 1"],
     variance: Scalar,
-) -> tuple[Float[Array, "4"], Float[Array, "4 4"], Scalar]:
+) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"], Float[Array, "2 m"]]:
     """One EKF step, coordinate by coordinate: the reading's errors are independent, so no matrix is inverted."""
-    slopes = _slopes(fit, upright, place)
-    surprise = point - nearest_point(fit, upright, place)
-    change, misfit = jnp.zeros_like(fit), jnp.float32(0.0)
-    for coordinate in range(3):
-        slope = slopes[coordinate]
-        spread = jnp.sum(covariance * slope, -1)
-        total = jnp.sum(slope * spread) + variance
-        left = surprise[coordinate] - jnp.sum(slope * change)
+    surprise = points - _nearest(fit, flat, place)
+    change, misfit = jnp.zeros_like(fit), jnp.zeros_like(fit[0])
+    for row, slope in enumerate(_slopes(fit, flat, place)):
+        spread = _dot(covariance, slope[:, None])
+        total = _dot(slope, spread) + variance
+        left = surprise[row] - _dot(slope, change)
         gain = spread / total
         change = change + gain * left
         covariance = covariance - gain[:, None] * spread[None, :]
@@ -160,15 +187,14 @@ def believed_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_
     through ``place`` alone: how the nearest point slides along the surface.
     """
     belief = jax.lax.stop_gradient(belief)
-    better = jnp.argmin(belief.misfit, axis=0)
-    fit = jnp.take_along_axis(belief.fit, better[None, :, None], axis=0)[0]
-    covariance = jnp.take_along_axis(belief.covariance, better[None, :, None, None], axis=0)[0]
-    upright = jnp.asarray(UPRIGHT)[better]
-    points = jax.vmap(nearest_point, in_axes=(0, 0, None))(fit, upright, place)
-    slopes = jax.vmap(_slopes, in_axes=(0, 0, None))(fit, upright, jax.lax.stop_gradient(place))
+    upright = belief.misfit[1] < belief.misfit[0]
+    fit = jnp.where(upright, belief.fit[:, 1], belief.fit[:, 0])
+    covariance = jnp.where(upright, belief.covariance[:, :, 1], belief.covariance[:, :, 0])
+    flat = _flatness(jnp.where(upright, UPRIGHT[1], UPRIGHT[0]))
+    points = _nearest(fit, flat, place[:, None]).T
+    slopes = _slopes(fit, flat, jax.lax.stop_gradient(place)[:, None])
     # Mean over the axes: trace(S P S') / 3.
-    moved = jnp.sum(slopes[:, :, :, None] * covariance[:, None, :, :], 2)
-    variance = jnp.sum(moved * slopes, (1, 2)) / 3.0
+    variance = sum(_dot(slope, _dot(covariance, slope[:, None])) for slope in slopes) / 3.0
     return reading.replace(
         points=jnp.where(reading.visible[:, None], points, reading.points),
         spread=jnp.sqrt(jnp.maximum(variance, 0.0) + own_spread**2),

@@ -71,7 +71,7 @@ class GoalPolicy(nn.Module):
         message = nn.silu(nn.Dense(self.node_features, name="message_in")(invariant))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
         weights = node_weights(graph)[:, None]
-        pooled = jnp.concatenate([jnp.sum(weights * message, 0), largest_entry((weights * message).T)])
+        pooled = jnp.concatenate([jnp.sum(weights * message, 0), largest_entry(weights * message, axis=0)])
         start = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
         amount = weights * nn.Dense(4, name="push", kernel_init=start)(message)
         up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), away.shape)

@@ -12,7 +12,7 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import everywhere, place_everywhere, spread
+from drone_cbf.devices import everywhere, on_every_flight, place_everywhere, spread
 from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import flight_report, quick_figures
@@ -70,7 +70,7 @@ def make_efficiency_update(
         scenes = spread(sample(scene_key, START_AUGMENT))
         keys = jax.random.split(flight_key, settings.batch)
         noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
-        flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(unfiltered(policy), scenes, noise, keys)
+        flights = on_every_flight(rollout, unfiltered(policy), scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         figures = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
         total = sum(terms.values())

@@ -13,7 +13,7 @@ from flax import struct
 from drone_cbf.arrays import Scalar, scale_gradient
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
-from drone_cbf.devices import everywhere, spread
+from drone_cbf.devices import everywhere, on_every_flight, spread
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import filter_figures, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams
@@ -122,7 +122,7 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
             margin=margin,
             blend=conditions.blend,
         )
-        flights = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(controller, scenes, noise, keys)
+        flights = on_every_flight(rollout, controller, scenes, noise, keys)
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
         ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
         batch = Flights(trajectories=flights, scenes=scenes)

@@ -18,6 +18,7 @@ from drone_cbf.perception.graphs import (
     empty_graph,
     graph_at,
     node_weights,
+    smallest_first,
 )
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import nominal_params
@@ -69,6 +70,14 @@ def seen(request):
     config = SYSTEM.sensor.model_copy(update={"lookahead": request.param})
     readings = random_readings()
     return readings, true_distances_ahead(readings, request.param), build(config, readings)
+
+
+@pytest.mark.parametrize("count", [1, 5, SLOTS])
+def test_the_smallest_come_first_as_a_stable_sort_has_them(count):
+    """Drawn from seven numbers, so that most are there several times."""
+    values = np.random.default_rng(0).integers(-3, 4, (STATES, SLOTS)).astype(np.float32)
+    found = jax.jit(jax.vmap(lambda row: smallest_first(row, count)))(values)
+    np.testing.assert_array_equal(found, np.argsort(values, axis=-1, kind="stable")[:, :count])
 
 
 def test_the_places_go_to_the_visible_points_that_will_be_nearest(seen):

@@ -70,9 +70,9 @@ def test_without_noise_shape_centre_and_radius_are_found():
     belief, *_ = fly(jnp.float32(0.0), jax.random.key(0))
     better = np.argmin(np.asarray(belief.misfit[-1]), axis=0)
     np.testing.assert_array_equal(np.asarray(UPRIGHT)[better] == 1.0, TRUNKS)
-    fit = np.asarray(belief.fit[-1])[better, np.arange(len(RADII))]
-    np.testing.assert_allclose(fit[:, 3], RADII, atol=5e-3)
-    np.testing.assert_allclose(fit[:, :2], np.asarray(CENTRES)[:, :2], atol=5e-3)
+    fit = np.asarray(belief.fit[-1])[:, better, np.arange(len(RADII))]
+    np.testing.assert_allclose(fit[3], RADII, atol=5e-3)
+    np.testing.assert_allclose(fit[:2].T, np.asarray(CENTRES)[:, :2], atol=5e-3)
 
 
 def test_the_noise_left_in_the_points_is_a_fraction_of_the_sensors(many):
@@ -86,8 +86,9 @@ def test_the_errors_are_as_large_as_the_covariance_says(many):
     """Mean squared error of the centres across the line of flight, in units of the believed variance, near one."""
     belief, *_ = many
     balls = np.flatnonzero(~TRUNKS)
-    error = np.asarray(belief.fit)[:, -1, 0][:, balls, :3] - np.asarray(CENTRES)[balls]
-    variance = np.diagonal(np.asarray(belief.covariance)[:, -1, 0][:, balls, :3, :3], axis1=-2, axis2=-1)
+    error = np.asarray(belief.fit)[:, -1, :3, 0][..., balls] - np.asarray(CENTRES)[balls].T
+    covariance = np.asarray(belief.covariance)[:, -1, :3, :3, 0][..., balls]
+    variance = np.moveaxis(np.diagonal(covariance, axis1=1, axis2=2), -1, 1)
     assert 0.5 < np.mean(error**2 / variance) < 2.0
 
 
@@ -122,9 +123,9 @@ def test_with_surfaces_that_stand_still_the_fit_is_that_of_least_squares_over_al
             return np.append(((points - seen) / LEVEL).ravel(), prior)
 
         batch = least_squares(misfit, np.append(CENTRES[slot], RADII[slot])).x
-        spread = np.sqrt(np.diag(np.asarray(belief.covariance[-1, 0, slot])))
+        spread = np.sqrt(np.diag(np.asarray(belief.covariance[-1, :, :, 0, slot])))
         # The filter linearises each reading once, where it then believed the surface to be.
-        assert np.all(np.abs(np.asarray(belief.fit[-1, 0, slot]) - batch) < spread + 1e-3)
+        assert np.all(np.abs(np.asarray(belief.fit[-1, :, 0, slot]) - batch) < spread + 1e-3)
 
 
 def test_a_surface_that_moves_as_the_sensor_says_is_followed():
@@ -140,14 +141,14 @@ def test_what_is_out_of_sight_is_neither_known_nor_changed():
     distance = np.linalg.norm(PLACES[:, None] - np.asarray(CENTRES), axis=-1)
     assert not known[0].any() and known[-1].any()
     last = len(CENTRES) - 1
-    fits = np.asarray(belief.fit)[:, :, last]
+    fits = np.asarray(belief.fit)[..., last]
     seen_first = int(np.argmax(known[:, last]))
     assert distance[seen_first, last] > RADII[last]
     np.testing.assert_array_equal(fits[:seen_first], 0.0)
 
 
 def test_the_covariance_stays_symmetric_and_positive(many):
-    covariance = np.asarray(many[0].covariance, np.float64)[:, -1].reshape(-1, 4, 4)
+    covariance = np.moveaxis(np.asarray(many[0].covariance, np.float64)[:, -1], (1, 2), (-2, -1))
     np.testing.assert_allclose(covariance, np.swapaxes(covariance, -1, -2), atol=1e-7)
     assert np.linalg.eigvalsh(0.5 * (covariance + np.swapaxes(covariance, -1, -2))).min() > -1e-7
 
