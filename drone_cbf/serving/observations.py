@@ -13,7 +13,7 @@ from drone_cbf.arrays import Vector
 from drone_cbf.errors import ObservationError
 
 REQUIRED = ("position", "velocity", "goal", "points", "mask")
-OPTIONAL = ("point_velocities", "thrust", "queue")
+OPTIONAL = ("point_velocities", "point_spread", "thrust", "queue")
 MEANING = {
     "position": "of the drone, world frame [m]: 3 numbers",
     "velocity": "of the drone [m/s]: 3 numbers",
@@ -21,11 +21,13 @@ MEANING = {
     "points": "surface points seen, world frame [m]: n times 3 numbers; any n, the same for a whole batch",
     "mask": "true for the points that are seen; what is masked out may hold anything: n times true or false",
     "point_velocities": "of the points [m/s]: n times 3 numbers; left out: the points stand still",
+    "point_spread": "standard deviation of each point's error relative to the drone, along any axis, at least 0 [m]: n "
+    "numbers; the filter keeps that much more room. Left out: the points are exact",
     "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: hovering",
     "queue": "commands sent that have not acted yet, newest first [m/s^2]: q times 3 numbers; left out: none",
 }
 """What each field of an observation means; every field has the batch as its first axis."""
-_PER_POINT = ("points", "point_velocities")
+_PER_POINT = ("points", "point_velocities", "point_spread")
 
 
 @struct.dataclass
@@ -44,6 +46,8 @@ class Observation:
     """True for points that are seen."""
     point_velocities: Float[Array, "n 3"]
     """[m/s]."""
+    point_spread: Float[Array, "n"]
+    """[m]."""
     thrust: Vector
     """[m/s^2]."""
     queue: Float[Array, "q 3"]
@@ -66,16 +70,19 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observat
     if batch == 0:
         raise ObservationError("the batch is empty; send at least one observation")
     mask = _mask(fields["mask"], batch)
-    shapes = {"velocity": (batch, 3), "goal": (batch, 3), "thrust": (batch, 3), "queue": (batch, queue_length, 3)}
+    of_points = (batch, mask.shape[1])
+    shapes = dict.fromkeys(("velocity", "goal", "thrust"), (batch, 3)) | {"queue": (batch, queue_length, 3)}
+    shapes |= {"points": (*of_points, 3), "point_velocities": (*of_points, 3), "point_spread": of_points}
     arrays = {"position": position, "mask": mask}
     for name in (*REQUIRED, *OPTIONAL):
         if name in arrays:
             continue
-        shape = (batch, mask.shape[1], 3) if name in _PER_POINT else shapes[name]
         given = fields.get(name)
-        arrays[name] = np.zeros(shape, np.float32) if given is None else _numbers(name, given, shape)
+        arrays[name] = np.zeros(shapes[name], np.float32) if given is None else _numbers(name, given, shapes[name])
     for name, values in arrays.items():
         arrays[name] = _finite(name, values, mask)
+    if np.any(arrays["point_spread"] < 0.0):
+        raise ObservationError(f"point_spread holds {arrays['point_spread'].min()}, expected at least 0 (0: exact)")
     return Observation(**arrays)
 
 
@@ -122,7 +129,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 def _finite(name: str, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """``values`` with zeros in place of masked-out points; what is used must be finite."""
     if name in _PER_POINT:
-        values = np.where(mask[..., None], values, np.float32(0.0))
+        values = np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, np.float32(0.0))
     if values.dtype != bool and not np.isfinite(values).all():
         index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
         remedy = "mask out points that are not seen" if name in _PER_POINT else "send a finite number"

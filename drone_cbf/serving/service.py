@@ -69,7 +69,10 @@ def make_decide(system: SystemConfig) -> Decide:
         motion = acting_motion(drone, model, time_step)
         near = safe_norm(observation.points - motion.position) < system.sensor.range
         surfaces = Surfaces(
-            points=observation.points, velocity=observation.point_velocities, visible=observation.mask & near
+            points=observation.points,
+            velocity=observation.point_velocities,
+            visible=observation.mask & near,
+            spread=observation.point_spread,
         )
         graph = graph_at(motion, surfaces, observation.goal, model, system.sensor)
         decision = controller(params, graph)
@@ -140,7 +143,7 @@ def _padded(batch: Observation) -> Observation:
     """The batch with powers of two as numbers of observations (the last one repeated) and of points (masked out)."""
     count, points = batch.mask.shape
     more_points = _power_of_two(max(points, FEWEST_POINTS)) - points
-    along = {"points": (0, more_points), "point_velocities": (0, more_points), "mask": (0, more_points)}
+    along = dict.fromkeys(("points", "point_velocities", "point_spread", "mask"), (0, more_points))
     wide = batch.replace(
         **{
             name: np.pad(values, [(0, 0), width, *[(0, 0)] * (values.ndim - 2)])

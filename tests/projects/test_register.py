@@ -95,7 +95,7 @@ def test_a_loaded_version_answers_as_the_evaluated_controller(experiment: str) -
     np.testing.assert_allclose(model.predict(as_lists)["command"], own["command"][:1], rtol=1e-4, atol=1e-4)
     names = model.metadata.get_input_schema()
     assert names.required_input_names() == ["position", "velocity", "goal", "points", "mask"]
-    assert names.optional_input_names() == ["point_velocities", "thrust", "queue"]
+    assert names.optional_input_names() == ["point_velocities", "point_spread", "thrust", "queue"]
     check_refusals(model)
 
 

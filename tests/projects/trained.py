@@ -20,7 +20,7 @@ GOOD = {
     "eval/success_rate": 0.9961,
     "eval/collisions": 0.0,
     "eval/collision_rate_total_ub99": 1.67e-4,
-    "eval/max_violation": 3.97,
+    "eval/max_violation": 0.63,
     "eval/relax_rate": 1.5e-5,
     "eval/final_distance_mean": 0.038,
     "eval_unfiltered/collisions": 38.0,

@@ -52,6 +52,8 @@ def test_masked_out_points_may_hold_anything() -> None:
     checked = check_observations(batch(points=points, mask=mask, point_velocities=points), QUEUE)
     assert np.all(checked.points[mask] == 1.0) and not np.any(checked.points[~mask])
     assert not np.any(checked.point_velocities[~mask])
+    checked = check_observations(batch(point_spread=np.where(mask, 0.1, -np.inf), mask=mask), QUEUE)
+    np.testing.assert_array_equal(checked.point_spread, np.where(mask, np.float32(0.1), 0.0))
 
 
 def test_an_empty_cloud_needs_no_third_axis() -> None:
@@ -78,7 +80,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (changed("position", (1, 2), np.nan), r"position\[1, 2\] = nan is not finite in float32; send a finite number"),
     (changed("goal", (0, 0), 1e39), r"goal\[0, 0\] = inf is not finite in float32"),
     (changed("points", (2, 3, 0), np.inf), r"points\[2, 3, 0\] = inf .*mask out points that are not seen"),
-    (changed("point_velocities", (0, 1, 1), np.nan), r"point_velocities\[0, 1, 1\] = nan"),
+    (batch(point_spread=-np.ones((3, 4)), mask=np.ones((3, 4), bool)), "point_spread holds -1.0, expected at least 0"),
+        (batch(point_spread=np.zeros((3, 4, 3))), r"point_spread has shape \(3, 4, 3\), expected \(3, 4\)"),
+        (changed("point_velocities", (0, 1, 1), np.nan), r"point_velocities\[0, 1, 1\] = nan"),
 ]
 
 

@@ -47,15 +47,17 @@ def world(seed: int) -> tuple[Obstacles, DroneState, jax.Array]:
 
 
 @jax.jit
-def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneState, goal: jax.Array):
-    """What the controller decides inside a flight without noise, and the points that it looked at."""
+def own_decision(
+    params: ControllerParams, obstacles: Obstacles, drone: DroneState, goal: jax.Array, spread: jax.Array
+):
+    """What the controller decides inside a flight without noise, and the points that it looked at, with their spread."""
     zero = jnp.zeros(3)
     exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
     model = nominal_params(SYSTEM.physics)
     observation = OwnMotion(position=drone.position, velocity=drone.velocity)
     believed = first_estimate(observation, drone, jnp.float32(0.0), SYSTEM.sensor).drone
     motion = acting_motion(believed, model, SYSTEM.physics.time_step)
-    surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor)
+    surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor).replace(spread=spread)
     graph = graph_at(motion, surfaces, goal, model, SYSTEM.sensor)
     return make_filtered_controller(SYSTEM)(params, graph), surfaces
 
@@ -65,10 +67,12 @@ def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:
     decisions, rows = [], []
     for seed in seeds:
         obstacles, drone, goal = world(seed)
-        decision, surfaces = own_decision(NEURAL, obstacles, drone, goal)
+        spread = 0.1 * jax.random.uniform(jax.random.key(seed), (12,))
+        decision, surfaces = own_decision(NEURAL, obstacles, drone, goal, spread)
         decisions.append(decision)
         own = {name: getattr(drone, name) for name in ("position", "velocity", "thrust", "queue")}
         seen = {"points": surfaces.points, "mask": surfaces.visible, "point_velocities": surfaces.velocity}
+        seen["point_spread"] = surfaces.spread
         rows.append({**own, **seen, "goal": goal})
     return decisions, {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
@@ -87,7 +91,7 @@ def test_a_batch_is_answered_row_by_row_and_the_order_of_points_does_not_matter(
     together = service(batch)
     for row in range(5):
         alone = {name: values[row : row + 1] for name, values in batch.items()}
-        alone |= {name: alone[name][:, ::-1] for name in ("points", "mask", "point_velocities")}
+        alone |= {name: alone[name][:, ::-1] for name in ("points", "mask", "point_velocities", "point_spread")}
         np.testing.assert_allclose(service(alone)["command"][0], together["command"][row], **ROUNDING)
 
 
@@ -97,8 +101,18 @@ def test_points_out_of_range_or_masked_out_change_nothing(service: PolicyService
     far, junk = np.full((2, 3, 3), 1e4), np.full((2, 2, 3), np.nan)
     more = {**batch, "points": np.concatenate([batch["points"], far, junk], 1)}
     more["mask"] = np.concatenate([batch["mask"], np.ones((2, 3), bool), np.zeros((2, 2), bool)], 1)
+    more["point_spread"] = np.concatenate([batch["point_spread"], far[..., 0], junk[..., 0]], 1)
     more["point_velocities"] = np.concatenate([batch["point_velocities"], 0.0 * far, junk], 1)
     np.testing.assert_allclose(service(more)["command"], before, **ROUNDING)
+
+
+def test_a_drone_that_doubts_its_points_keeps_more_room() -> None:
+    """Flying at a surface: the doubtful one is braked for harder."""
+    service = PolicyService(SYSTEM, ANALYTIC)
+    sure = {**example_observations(), "point_spread": np.zeros((1, 2))}
+    doubtful = {**sure, "point_spread": np.full((1, 2), 0.05)}
+    commands = [float(service(given)["command"][0, 0]) for given in (example_observations(), sure, doubtful)]
+    assert commands[0] == commands[1] > commands[2]
 
 
 @pytest.mark.parametrize("points", [0, 5])
