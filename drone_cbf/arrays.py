@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -94,11 +93,9 @@ def _limit_forward(tree: Tree, limit: float) -> tuple[Tree, None]:
 
 
 def _limit_backward(limit: float, _: None, gradient: Tree) -> tuple[Tree]:
-    floats = [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]
-    # In one piece, or every leaf would be reduced twice, at every step of the flight.
-    flat = [jnp.concatenate([jnp.ravel(leaf) for leaf in floats])]
+    flat = in_one([leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0])
     shrinking = _shrinking(flat)  # 1 for all but a gradient that explodes
-    norm = _plain_norm([shrinking * flat[0]])
+    norm = _plain_norm(shrinking * flat)
     factor = jnp.minimum(1.0 / shrinking, limit / (norm + 1e-12 * shrinking))
     return (
         jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * (shrinking * leaf), gradient),
@@ -110,32 +107,40 @@ limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 def tree_norm(tree: Tree) -> Scalar:
     """Euclidean norm of all leaves together; finite for all finite leaves whose norm is a number of their type."""
-    leaves = jax.tree.leaves(tree)
-    shrinking = _shrinking(leaves)
-    return _plain_norm([shrinking * leaf for leaf in leaves]) / shrinking
+    flat = in_one(tree)
+    shrinking = _shrinking(flat)
+    return _plain_norm(shrinking * flat) / shrinking
 
 
 def within_reach(tree: Tree) -> Tree:
     """``tree``, scaled down to :data:`LARGEST_SQUARED` where it is larger: clipped by its plain norm, which would be infinite,
     it would vanish; so it keeps its direction. What is smaller is the same to the last bit."""
-    size = _magnitude(jax.tree.leaves(tree))
+    size = _magnitude(in_one(tree))
     factor = jnp.where(size > LARGEST_SQUARED, LARGEST_SQUARED / size, 1.0)
     return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)
 
 
-def _magnitude(leaves: Sequence[ArrayLike]) -> Scalar:
-    """Of the largest entry, in float32; NaN where a leaf holds one."""
-    sizes = [jnp.max(jnp.abs(leaf), initial=0).astype(jnp.float32) for leaf in leaves]
-    return jnp.max(jnp.stack(sizes), initial=0.0) if sizes else jnp.float32(0.0)
+def in_one(tree: Tree) -> Float[Array, "entries"]:
+    """All entries of all leaves as one vector.
+
+    A reduction of each leaf would be compiled into everything that is done with the result, for every leaf anew.
+    """
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
+    return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
 
 
-def _shrinking(leaves: Sequence[ArrayLike]) -> Scalar:
-    """What to multiply ``leaves`` by so that their squares do not overflow: 1, or :data:`SHRINKING`."""
-    return jnp.where(_magnitude(leaves) > LARGEST_SQUARED, jnp.float32(SHRINKING), jnp.float32(1.0))
+def _magnitude(values: Float[Array, "entries"]) -> Scalar:
+    """Of the largest entry, in float32; NaN if there is one."""
+    return jnp.max(jnp.abs(values), initial=0).astype(jnp.float32)
 
 
-def _plain_norm(leaves: Sequence[ArrayLike]) -> Scalar:
-    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), start=jnp.zeros(())))
+def _shrinking(values: Float[Array, "entries"]) -> Scalar:
+    """What to multiply ``values`` by so that their squares do not overflow: 1, or :data:`SHRINKING`."""
+    return jnp.where(_magnitude(values) > LARGEST_SQUARED, jnp.float32(SHRINKING), jnp.float32(1.0))
+
+
+def _plain_norm(values: Float[Array, "entries"]) -> Scalar:
+    return jnp.sqrt(jnp.sum(jnp.square(values)))
 
 
 def tree_all_finite(tree: Tree) -> Array:

@@ -22,8 +22,8 @@ from projects.running import Stage
 
 SHOWN_FLIGHTS = 4
 """Flights of each scenario in the pictures."""
-RECORDED_FLIGHTS = 128
-"""Flights recorded of each scenario: among them a collision is looked for, to show what the filter prevents."""
+RECORDED_FLIGHTS = 256
+"""Flights recorded of each scenario: the one that comes closest without the filter shows what the filter is for."""
 
 
 def draw_evaluation(
@@ -50,8 +50,8 @@ def draw_evaluation(
 
 
 def _draw_pair(stage: Stage, on: Sequence[Flight], off: Sequence[Flight], scenario: str) -> None:
-    """The first scene in which the same policy collides without the filter; the first of all where none does."""
-    index = next((i for i, flight in enumerate(off) if flight.collided), 0)
+    """The scene in which the same policy comes closest to a surface, or into it, without the filter."""
+    index = int(np.argmin([np.min(flight.clearance) for flight in off]))
     title = f"{scenario.replace('_', ' ')}: the same policy with and without the filter"
     stage.draw(f"{scenario}_filter_on_off.png", lambda: paired_flights(on[index], off[index], title))
 

@@ -37,6 +37,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--store", metavar="URI", help="look at the runs of this store, in place of a small pipeline's")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The small pipeline is run first and looked at by others last: meanwhile nobody waits for it."""
+    first = "tests/projects/test_pipeline.py"
+
+    def turn(item: pytest.Item) -> int:
+        if item.nodeid.startswith(first):
+            return 0
+        return 2 if "small_pipeline" in getattr(item, "fixturenames", ()) else 1
+
+    turns: dict[str, int] = {}
+    for item in items:  # files stay together: each is given to one process
+        file = item.nodeid.partition("::")[0]
+        turns[file] = max(turns.get(file, 0), turn(item))
+    items.sort(key=lambda item: turns[item.nodeid.partition("::")[0]])
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_as_fits_the_tests(request: pytest.FixtureRequest) -> None:
     jax.config.update("jax_disable_most_optimizations", request.path.parent.name in UNOPTIMISED)
