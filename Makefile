@@ -26,10 +26,10 @@ run: install ## Train and evaluate: 'mlflow run . -e pipeline', then say where t
 	@python tools/ui.py $(PORT)
 
 test: install-dev ## Run the quick tests
-	python -m pytest -m "not slow" -n auto --dist loadfile $(ARGS)
+	python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: install-dev ## Run every test
-	python -m pytest -n auto --dist loadfile $(ARGS)
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ui: install ## Open the light MLflow UI on this machine (PORT=5000)
 	@python tools/ui.py --serve $(PORT)

@@ -14,6 +14,9 @@ from drone_cbf.tracking.selection import Evaluated, evaluated
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.comparing import evaluation_notes, group_names
 
+SHOWN_BY_THE_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
+"""Notes that the page leaves out: it has a column for the blend, takes the same cells of every policy, and says if some lack."""
+
 Cell = dict[str, Any]
 """One row of an evaluation's table of cells: ``scene``, ``noise``, ``goals``, ``filtered`` and the figures."""
 
@@ -91,7 +94,7 @@ def measured(records: Sequence[Record]) -> Measured:
         kept[key] = policy
     chosen = list(kept.values())
     asked = [Evaluated(policy.trained, policy.evaluation) for policy in chosen]
-    notes += [note for note in evaluation_notes(asked) if not note.startswith("The evaluations differ in blend:")]
+    notes += [note for note in evaluation_notes(asked) if not note.startswith(SHOWN_BY_THE_TABLES)]
     return Measured(chosen, notes)
 
 

@@ -38,7 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The small pipeline is run first and looked at by others last: meanwhile nobody waits for it."""
+    """The small pipeline is run first and looked at by others last: meanwhile nobody waits for it (with xdist, in this order only
+    under ``--no-loadscope-reorder``)."""
     first = "tests/projects/test_pipeline.py"
 
     def turn(item: pytest.Item) -> int:

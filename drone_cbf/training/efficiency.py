@@ -12,7 +12,7 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import everywhere, on_every_flight, place_everywhere, spread
+from drone_cbf.devices import compiled, everywhere, on_every_flight, place_everywhere, spread
 from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import flight_report, quick_figures
@@ -100,7 +100,7 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     policy = initial_policy_params(system, report_key(root, 0))
     fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0), skipped=jnp.int32(0))
     state = place_everywhere(recorder.restore(fresh))
-    update = jax.jit(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
+    update = compiled(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
     recorder.begin("efficiency", settings.steps, first)
     for step in range(first, settings.steps):

@@ -17,7 +17,7 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison, calibration_report
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import place_everywhere
+from drone_cbf.devices import compiled, place_everywhere
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
@@ -196,7 +196,7 @@ class _Trainer:
         watch, step = progress.watch, int(progress.state.step)
         if stage.horizon not in self.updates:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
-            self.updates[stage.horizon] = jax.jit(update)
+            self.updates[stage.horizon] = compiled(update)
         scales = self.watcher.scales(watch) if watch else None
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
         state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
