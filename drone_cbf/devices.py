@@ -21,7 +21,8 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     """``jax.jit`` for updates, large programs that run a hundred times.
 
     On a CPU they are compiled with less effort: an efficiency update takes 33 in place of 45 s of processor time, a joint one
-    92 in place of 118 s, and they run as fast; at level 0 it would run eleven times as long. What flies for an evaluation would run a fifth longer, and stays as it is.
+    92 in place of 118 s, and they run as fast. At level 0 they would run eleven times as long; what flies for an evaluation would
+    run a fifth longer at level 1, and stays as it is.
     """
     ours = jax.default_backend() == "cpu" and not jax.config.jax_disable_most_optimizations  # what is set wins
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if ours else None, **options)
