@@ -24,7 +24,7 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     92 in place of 118 s, and they run as fast. At level 0 they would run eleven times as long; what flies for an evaluation would
     run a fifth longer at level 1, and stays as it is.
     """
-    ours = jax.default_backend() == "cpu" and not jax.config.jax_disable_most_optimizations  # what is set wins
+    ours = jax.default_backend() == "cpu" and not jax.config.read("jax_disable_most_optimizations")  # what is set wins
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if ours else None, **options)
 
 

@@ -3,7 +3,11 @@
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+
+from drone_cbf.devices import compiled
 
 PROGRAM = """
 import jax
@@ -75,3 +79,21 @@ def test_flights_and_their_gradient_are_those_of_float64_on_any_number_of_device
 def test_devices_do_not_wait_for_one_another_within_a_flight():
     said = answer(2, 6)
     assert "waits in a loop: 0 of" in said and "of 0" not in said and "waits: 0" not in said, said
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_update_is_compiled_with_less_effort_unless_jax_is_told_how_much(told, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(jax, "jit", lambda function, **options: asked.update(options) or function)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", told)
+    try:
+        compiled(np.sin, donate_argnums=0)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+    level = None if told else {"xla_backend_optimization_level": 1}
+    assert asked == {"compiler_options": level, "donate_argnums": 0}
+
+
+def test_a_compiled_function_computes_the_same():
+    np.testing.assert_allclose(compiled(lambda x: jax.numpy.sin(x) ** 2)(np.float32(0.3)), np.sin(0.3) ** 2, rtol=1e-6)
