@@ -46,7 +46,7 @@ def largest_entry(values: Float[Array, "*shape"], axis: int = -1) -> Float[Array
 
 
 def _place_of_largest(values: Float[Array, "n *rest"]) -> Int[Array, "*rest"]:
-    """``jnp.argmax`` over the leading axis, entry by entry: on CPU the reduction takes ten times as long."""
+    """``jnp.argmax`` over the leading axis, entry by entry: on CPU the reduction takes several times as long."""
     best, place = values[0], jnp.zeros(values.shape[1:], jnp.int32)
     for index, entry in enumerate(values[1:], start=1):
         larger = (entry > best) | jnp.isnan(entry)

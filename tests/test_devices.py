@@ -1,5 +1,6 @@
 """Flights shared out to several devices: in a process of its own, because JAX decides once how many there are."""
 
+import json
 import subprocess
 import sys
 
@@ -9,24 +10,24 @@ import pytest
 
 from drone_cbf.devices import compiled
 
+STEPS = 5
 PROGRAM = """
+import json, sys
 import jax
-jax.config.update("jax_num_cpu_devices", {devices})
+given = json.load(sys.stdin)
+jax.config.update("jax_num_cpu_devices", given["devices"])
 import jax.numpy as jnp
-import numpy as np
 from drone_cbf.devices import on_every_flight, place_everywhere, spread
 
-rng = np.random.default_rng(0)
-params = {{"matrix": rng.normal(size=(3, 3)).astype(np.float32), "scale": np.float32(0.7)}}
-starts = rng.normal(size=({flights}, 3)).astype(np.float32)
-drifts = rng.normal(size=({flights}, 3)).astype(np.float32)
+starts, drifts = (jnp.asarray(given[name], jnp.float32) for name in ("starts", "drifts"))
+params = place_everywhere({"matrix": jnp.asarray(given["matrix"], jnp.float32), "scale": jnp.float32(given["scale"])})
 
 
 def fly(params, start, drift):
     def step(place, _):
         place = jnp.tanh(params["matrix"] @ place + params["scale"] * drift)
         return place, place
-    return jax.lax.scan(step, start, None, length=5)[1]
+    return jax.lax.scan(step, start, None, length=given["steps"])[1]
 
 
 def loss(params, starts, drifts):
@@ -34,51 +35,64 @@ def loss(params, starts, drifts):
     return jnp.sum(flown**2), flown
 
 
-compiled = jax.jit(jax.grad(loss, has_aux=True)).lower(place_everywhere(params), starts, drifts).compile()
-gradient, flown = compiled(place_everywhere(params), starts, drifts)
-
-
-def alone(params, start, drift):  # float64 NumPy
-    place, places = start.astype(float), []
-    for _ in range(5):
-        place = np.tanh(params["matrix"].astype(float) @ place + float(params["scale"]) * drift)
-        places.append(place)
-    return np.array(places)
-
-
-def total(params):
-    return sum(np.sum(alone(params, *flight) ** 2) for flight in zip(starts, drifts))
-
-
-np.testing.assert_allclose(flown, [alone(params, *flight) for flight in zip(starts, drifts)], atol=1e-5)
-for place in [(0, 0), (1, 2)]:
-    sides = []
-    for width in (1e-5, -1e-5):
-        moved = dict(params, matrix=params["matrix"].astype(float).copy())
-        moved["matrix"][place] += width
-        sides.append(total(moved))
-    np.testing.assert_allclose(gradient["matrix"][place], (sides[0] - sides[1]) / 2e-5, rtol=1e-3, atol=1e-4)
-loops = [part for part in compiled.as_text().split("\\n\\n") if "region" in part.strip().split(" ")[0]]
-print("waits in a loop:", sum("all-reduce(" in part for part in loops), "of", len(loops))
-print("waits:", compiled.as_text().count("all-reduce("))
+program = jax.jit(jax.grad(loss, has_aux=True)).lower(params, starts, drifts).compile()
+gradient, flown = program(params, starts, drifts)
+loops = [part for part in program.as_text().split("\\n\\n") if "region" in part.strip().split(" ")[0]]
+print(json.dumps({
+    "flown": flown.tolist(),
+    "matrix": gradient["matrix"].tolist(),
+    "scale": float(gradient["scale"]),
+    "waits": program.as_text().count("all-reduce("),
+    "loops": len(loops),
+    "waiting_loops": sum("all-reduce(" in part for part in loops),
+}))
 """
 
 
-def answer(devices: int, flights: int) -> str:
-    program = PROGRAM.format(devices=devices, flights=flights)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+def world(flights):
+    rng = np.random.default_rng(0)
+    shapes = {"matrix": (3, 3), "starts": (flights, 3), "drifts": (flights, 3)}
+    return {name: np.float32(rng.normal(size=shape)).astype(float) for name, shape in shapes.items()} | {"scale": 0.75}
+
+
+def answer(devices, flights):
+    """What the program computes on so many devices, and how often they wait for one another."""
+    given = {name: np.asarray(value).tolist() for name, value in world(flights).items()}
+    words = json.dumps({**given, "devices": devices, "steps": STEPS})
+    done = subprocess.run([sys.executable, "-c", PROGRAM], input=words, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return json.loads(done.stdout)
+
+
+def flown_in_float64(matrix, scale, starts, drifts):
+    places, place = [], starts
+    for _ in range(STEPS):
+        place = np.tanh(place @ matrix.T + scale * drifts)
+        places.append(place)
+    return np.stack(places, axis=1)
 
 
 @pytest.mark.parametrize(("devices", "flights"), [(1, 6), (2, 6), (4, 8), (4, 6)])
 def test_flights_and_their_gradient_are_those_of_float64_on_any_number_of_devices(devices, flights):
-    answer(devices, flights)
+    """The gradient against central differences of the sum of squares."""
+    found, given, width = answer(devices, flights), world(flights), 1e-5
+    np.testing.assert_allclose(found["flown"], flown_in_float64(**given), atol=1e-5)
+
+    def slope(**change):
+        sides = [{name: given[name] + sign * step for name, step in change.items()} for sign in (1, -1)]
+        upper, lower = (np.sum(flown_in_float64(**{**given, **side}) ** 2) for side in sides)
+        return (upper - lower) / (2 * width)
+
+    entries = np.eye(9).reshape(9, 3, 3)
+    matrix = np.array([slope(matrix=width * entry) for entry in entries]).reshape(3, 3)
+    np.testing.assert_allclose(found["matrix"], matrix, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["scale"], slope(scale=width), rtol=1e-3, atol=1e-4)
 
 
 def test_devices_do_not_wait_for_one_another_within_a_flight():
-    said = answer(2, 6)
-    assert "waits in a loop: 0 of" in said and "of 0" not in said and "waits: 0" not in said, said
+    found = answer(2, 6)
+    assert found["loops"] > 0 and found["waits"] > 0, "or the test looks at the wrong text"
+    assert found["waiting_loops"] == 0
 
 
 @pytest.mark.parametrize("told", [False, True])

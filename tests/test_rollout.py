@@ -54,7 +54,7 @@ def one(tree, index=0):
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def allclose(ours, other, tolerance=ROUNDING):
+def assert_close(ours, other, tolerance=ROUNDING):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=tolerance, rtol=tolerance), ours, other)
 
 
@@ -121,11 +121,11 @@ def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
         rows.append((before, graph, decision.replace(status=jnp.int32(0))))
     states, graphs, decisions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     ours = without_status(flown)
-    allclose(ours.states, states)
-    allclose(ours.graphs, graphs)
-    allclose(ours.last, state)
-    allclose(ours.decisions.command, decisions.command, 20 * ROUNDING)
-    allclose(ours.decisions.barrier, decisions.barrier)
+    assert_close(ours.states, states)
+    assert_close(ours.graphs, graphs)
+    assert_close(ours.last, state)
+    assert_close(ours.decisions.command, decisions.command, 20 * ROUNDING)
+    assert_close(ours.decisions.barrier, decisions.barrier)
     assert np.linalg.norm(ours.last.position - scene.start) > 0.01
 
 
@@ -145,14 +145,14 @@ def test_a_batch_of_flights_is_each_flight_alone(world):
     together = jax.jit(jax.vmap(ROLLOUT, in_axes=(None, 0, None, 0)))(params, many, NOISE, keys)
     for index in range(FLIGHTS):
         alone = fly(params, one(many, index), NOISE, keys[index])
-        allclose(one(together, index).states, alone.states)
-        allclose(one(together, index).last, alone.last)
+        assert_close(one(together, index).states, alone.states)
+        assert_close(one(together, index).last, alone.last)
 
 
 def test_a_flight_of_one_step_works(world, flown):
     params, scene, key = world
     short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1))(params, scene, NOISE, key)
-    allclose(short.states, jax.tree.map(lambda x: x[:1], flown.states))
+    assert_close(short.states, jax.tree.map(lambda x: x[:1], flown.states))
     assert short.decisions.slack.shape == (1,)
 
 
