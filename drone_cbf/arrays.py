@@ -69,7 +69,12 @@ def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) ->
 
 
 def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
-    """The identity forward; multiplies the gradient by ``weight`` (0 stops it, 1 leaves it)."""
+    """The identity forward; multiplies the gradient by ``weight`` (0 stops it, 1 leaves it).
+
+    A ``weight`` that is plainly the number 0 spares the computation of the gradient, too.
+    """
+    if isinstance(weight, (int, float)) and weight == 0:
+        return jax.lax.stop_gradient(tree)
 
     def scale(leaf: Array) -> Array:
         stopped = jax.lax.stop_gradient(leaf)

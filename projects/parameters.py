@@ -111,9 +111,11 @@ class PipelineParameters(Section):
     batch: int = Field(_default(EfficiencySettings, "batch"), ge=1, le=4096)
     """Flights per update of the efficiency and safety stages."""
     horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
-    """Steps of a flight in the efficiency and evaluate stages; the curriculum sets the safety stage's."""
-    rollouts: int = Field(512, ge=1, le=100_000)
-    """Flights per cell of the evaluate stage, so 1,536 of every scene family at every noise level."""
+    """Steps of a flight in the other stages; the curriculum sets the safety stage's."""
+    report_flights: int = Field(_default(SafetySettings, "report_flights"), ge=1, le=100_000)
+    """Fresh flights with which every training stage measures and calibrates what it trains."""
+    rollouts: int = Field(256, ge=1, le=100_000)
+    """Flights per cell of the evaluate stage, so 768 of every scene family at every noise level."""
 
 
 class RegisterParameters(Section):

@@ -35,15 +35,19 @@ def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
     """Entry point -> what it is given, in the order in which they run."""
     given = {name: str(value) for name, value in stage.parameters.model_dump().items()}
     blend = load_curriculum(stage.parameters.curriculum).stages[-1].blend  # what was trained is what is measured
-    shared = {name: given[name] for name in ("seed", "batch", "horizon", "curriculum", "rollouts")}
+    shared = {name: given[name] for name in ("seed", "batch", "horizon", "curriculum", "report_flights", "rollouts")}
 
     def pick(*names: str) -> dict[str, str]:
         return {name: shared[name] for name in names}
 
     return {
-        "efficiency": {**stage.given_system, **pick("seed", "batch", "horizon"), "steps": given["efficiency_steps"]},
-        "pretrain_cbf": {**pick("seed"), "steps": given["pretrain_steps"]},
-        "safety": pick("seed", "batch", "curriculum"),
+        "efficiency": {
+            **stage.given_system,
+            **pick("seed", "batch", "horizon", "report_flights"),
+            "steps": given["efficiency_steps"],
+        },
+        "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"]},
+        "safety": pick("seed", "batch", "report_flights", "curriculum"),
         "evaluate": {**pick("rollouts", "horizon"), "blend": str(blend)},
     }
 

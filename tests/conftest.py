@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def turn(item: pytest.Item) -> int:
         if item.nodeid.startswith(first):
             return 0
-        return 2 if "small_pipeline" in getattr(item, "fixturenames", ()) else 1
+        looks_on = {"small_pipeline", "ui"} & set(getattr(item, "fixturenames", ()))
+        return 2 if looks_on else 1
 
     turns: dict[str, int] = {}
     for item in items:  # files stay together: each is given to one process

@@ -106,6 +106,13 @@ def test_scale_gradient_is_the_identity_with_a_weighted_gradient(weight):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, weight * y, rtol=ROUNDING), gradient, plain)
 
 
+def test_a_gradient_with_no_weight_is_not_computed_at_all():
+    def steep(x):
+        return jnp.sqrt(scale_gradient(x, 0.0))
+
+    assert jax.grad(steep)(jnp.float32(0.0)) == 0.0, "infinity times zero would be NaN"
+
+
 LIMIT = 2.0
 
 

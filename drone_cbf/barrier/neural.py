@@ -57,7 +57,7 @@ def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
 
 def initial_barrier_params(system: SystemConfig, key: jax.Array) -> BarrierParams:
     """Untrained parameters; shapes depend on ``system.barrier`` only."""
-    return neural_barrier_module(system).init(key, empty_graph(system.sensor))
+    return jax.jit(neural_barrier_module(system).init)(key, empty_graph(system.sensor))
 
 
 def make_neural_barrier(system: SystemConfig) -> Callable[[BarrierParams], Barrier]:

@@ -92,7 +92,7 @@ def tightening(at: Slopes, graph: Graph, config: BarrierConfig) -> Scalar:
     A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken. The distance
     barrier, kept as the original flew it, is not tightened.
     """
-    if config.kind != "braking":
+    if config.kind != "braking" or not (config.noise_tightening or config.speed_tightening):
         return jnp.float32(0.0)
     doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
     return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)

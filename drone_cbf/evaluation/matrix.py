@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drone_cbf.config import GoalMode, SceneName, SystemConfig
+from drone_cbf.config import GoalMode, SceneConfig, SceneName, SystemConfig
 from drone_cbf.devices import compiled_quickly
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
@@ -113,7 +114,13 @@ def sample_scenes(system: SystemConfig, scenario: SceneName, goals: GoalMode, se
     """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
     key = jax.random.fold_in(jax.random.key(settings.seed), 0)
     keys = jax.random.split(key, settings.rollouts)
-    return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, system.scene)))(keys)
+    return _sampler(scenario, goals, system.scene)(keys)
+
+
+@functools.cache
+def _sampler(scenario: SceneName, goals: GoalMode, config: SceneConfig) -> Callable[[jax.Array], Scene]:
+    """Compiled once, for the matrix and its pictures."""
+    return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, config)))
 
 
 def fly_first(

@@ -92,7 +92,7 @@ def policy_module(system: SystemConfig) -> GoalPolicy:
 
 def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
     """Untrained parameters."""
-    return policy_module(system).init(key, empty_graph(system.sensor))
+    return jax.jit(policy_module(system).init)(key, empty_graph(system.sensor))
 
 
 def make_policy(system: SystemConfig) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.training.flown_states import Picked
 from drone_cbf.training.labels import Labels
+
+Tree = TypeVar("Tree")
 
 
 @struct.dataclass
@@ -58,15 +61,23 @@ def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Momen
 
     def moments(picked: Picked, seen: Graph | None) -> Moments:
         picked, seen = jax.lax.stop_gradient((picked, seen))
-        here = true_graphs(picked.states, picked.scenes, picked.steps)
-        return Moments(
-            seen=here if seen is None else seen,
-            here=here,
-            following=true_graphs(picked.following, picked.scenes, picked.steps + 1),
-            labels=picked.labels,
-        )
+        states, scenes = joined(picked.states, picked.following), joined(picked.scenes, picked.scenes)
+        both = true_graphs(states, scenes, joined(picked.steps, picked.steps + 1))
+        here, following = parted(both, 2)
+        return Moments(seen=here if seen is None else seen, here=here, following=following, labels=picked.labels)
 
     return moments
+
+
+def joined(*trees: Tree) -> Tree:
+    """One after another along the leading axis: a program that meets them at once is compiled once."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+
+
+def parted(tree: Tree, count: int) -> list[Tree]:
+    """The ``count`` trees that were joined, all of the same length."""
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
+    return [jax.tree.map(lambda leaf, index=index: leaf[index], parts) for index in range(count)]
 
 
 def mean_where(values: Float[Array, "n"], chosen: Bool[Array, "n"]) -> Scalar:
@@ -85,8 +96,8 @@ def make_barrier_losses(system: SystemConfig, epsilon: float) -> Callable[[Barri
     alpha, time_step = system.barrier.class_k_gain, system.physics.time_step
 
     def losses(params: BarrierParams, moments: Moments) -> dict[str, Scalar]:
-        barrier = jax.vmap(neural(params))
-        seen, here, following = barrier(moments.seen), barrier(moments.here), barrier(moments.following)
+        together = jax.vmap(neural(params))(joined(moments.seen, moments.here, moments.following))
+        seen, here, following = parted(together, 3)
         rate = (following - here) / time_step
         return {
             "cbf_safe": mean_where(jax.nn.relu(epsilon - seen), moments.labels.safe),

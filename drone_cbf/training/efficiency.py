@@ -27,8 +27,6 @@ from drone_cbf.training.settings import EfficiencySettings
 
 START_AUGMENT = 0.5
 """Disturbance of scenes and start velocities (:func:`drone_cbf.physics.scenes.perturb`): flights start in motion."""
-REPORT_FLIGHTS = 512
-"""Flights behind the final figures of the stage."""
 
 
 @struct.dataclass
@@ -121,5 +119,5 @@ def measure_policy(
 ) -> dict[str, float]:
     """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
     fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
-    measure = make_flight_measure(system, fly, settings.scenes, REPORT_FLIGHTS)
+    measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
     return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

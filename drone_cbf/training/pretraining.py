@@ -17,7 +17,7 @@ from drone_cbf.barrier.calibration import Comparison, braking_audit, make_compar
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
-from drone_cbf.devices import compiled_quickly, everywhere, place_everywhere, spread
+from drone_cbf.devices import compiled, compiled_quickly, everywhere, place_everywhere, spread
 from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
@@ -34,12 +34,8 @@ from drone_cbf.training.validation import Comparer, HeldOutStrata, Judgement, St
 
 SCENES_PER_BATCH = 64
 """Random scenes among which the sampled states of one batch are spread."""
-COLLECTED_FLIGHTS = 256
-"""Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
 COLLECTED_NOISE = 0.05
-"""Each collected flight draws its observation noise up to this [m]."""
-COLLECTED_HORIZON = 200
-"""Steps of these flights; that of the other stages, which spares them a compilation."""
+"""Each flight of the parent's policy draws its observation noise up to this [m]."""
 KEPT_NEAR_BOUNDARY = 16_384
 """Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
 STRATA_STATES = 8192
@@ -181,7 +177,7 @@ def pretrain_barrier(
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     taught = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    collect, compare = _make_collector(system, root), make_comparer(system)
+    collect, compare = _make_collector(system, settings), make_comparer(system)
     flown, held_out = collect(taught, 1), collect(taught, 2)
     strata = hold_out_strata(system, report_key(root, 5))
 
@@ -214,7 +210,7 @@ def _learn(
         barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0)
     )
     state = place_everywhere(recorder.restore(fresh))
-    update = jax.jit(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
+    update = compiled(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
@@ -229,10 +225,11 @@ def _learn(
     return state
 
 
-def _make_collector(system: SystemConfig, root: jax.Array) -> Callable[[ControllerParams, int], Graph]:
+def _make_collector(system: SystemConfig, settings: PretrainingSettings) -> Callable[[ControllerParams, int], Graph]:
     """Function (controller parameters, purpose) -> states near the boundary, from flights drawn for that purpose."""
-    fly = make_flyer(system, make_filtered_controller(system), COLLECTED_HORIZON)
-    collect = make_graph_collector(system, fly, ALL_SCENES, COLLECTED_FLIGHTS)
+    root = jax.random.key(settings.seed)
+    fly = make_flyer(system, make_filtered_controller(system), settings.horizon)
+    collect = make_graph_collector(system, fly, ALL_SCENES, settings.report_flights)
 
     def near_boundary(params: ControllerParams, purpose: int) -> Graph:
         graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))

@@ -44,12 +44,8 @@ from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.watching import Watcher, adaptive_figures, best_that_met, on_devices
 
-STAGE_FLIGHTS = 256
-"""Flights that measure a stage at its end."""
 SHOWN_FLIGHTS = 3
-"""Of these, the ones that a picture shows: one of each family, where there are three."""
-CALIBRATION_FLIGHTS = 256
-"""Held-out flights behind the final margin."""
+"""Of the flights that measure a stage, the ones that a picture shows: one of each family, where there are three."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +253,7 @@ class _Trainer:
         return course
 
     def _fly(self, state: SafetyState, index: int, stage: Stage) -> Measured:
-        return self.measures.fly(self.controller(state, stage.blend), index, stage, STAGE_FLIGHTS)
+        return self.measures.fly(self.controller(state, stage.blend), index, stage, self.settings.report_flights)
 
     def _record(self, state: SafetyState, measured: Measured, index: int, stage: Stage) -> None:
         """Figures and pictures of the state that leaves a stage, or is to be trained longer."""
@@ -279,7 +275,8 @@ def _finish(
 ) -> SafetyResult:
     """Calibrate on held-out flights of the final pair, save everything, and sum up beside the last stage's figures."""
     last = settings.curriculum.stages[-1]
-    collect = make_graph_collector(system, trainer.measures.flyer(last.horizon), settings.scenes, CALIBRATION_FLIGHTS)
+    fly = trainer.measures.flyer(last.horizon)
+    collect = make_graph_collector(system, fly, settings.scenes, settings.report_flights)
     policy, barrier = networks_of(state)
     controller = ControllerParams(
         policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)

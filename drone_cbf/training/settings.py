@@ -27,6 +27,8 @@ class EfficiencySettings(Section):
     """Flights per update."""
     horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
+    report_flights: int = Field(256, ge=1, le=100_000)
+    """Fresh flights behind the final figures."""
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
     checkpoint_every: int = Field(20, ge=1, le=100_000)
@@ -55,6 +57,10 @@ class PretrainingSettings(Section):
     """Peak learning rate of AdamW."""
     checkpoint_every: int = Field(250, ge=1, le=100_000)
     """Updates between two stored states from which an interrupted run can go on."""
+    report_flights: int = Field(256, ge=1, le=100_000)
+    """Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
+    horizon: int = Field(200, ge=1, le=2000)
+    """Steps of these flights; that of the other stages spares them a compilation."""
     policy_states: Fraction = 0.5
     """Fraction of every batch taken from flights of the parent's policy; the rest is sampled."""
     nonfinite_limit: int = Field(3, ge=0, le=100_000)
@@ -96,6 +102,8 @@ class SafetySettings(Section):
     """Peak learning rate of the policy's AdamW."""
     barrier_learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""
+    report_flights: int = Field(256, ge=1, le=100_000)
+    """Fresh flights that measure a stage at its end; as many other ones calibrate the final barrier."""
     checkpoint_every: int = Field(10, ge=1, le=100_000)
     """Updates between two stored states from which an interrupted run can go on."""
     barrier_task_gradient: Fraction = 0.0

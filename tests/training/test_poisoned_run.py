@@ -60,7 +60,9 @@ def make_loss_with_slack(system, *, filtered):
 
 def settings_of(**changes):
     curriculum = Curriculum(name="tiny", stages=(STAGE,), monitor=changes.pop("monitor", MONITOR))
-    return SafetySettings(curriculum=curriculum, batch=8, scenes=("random_cloud",), seed=1, **changes)
+    return SafetySettings(
+        curriculum=curriculum, batch=8, report_flights=FLIGHTS, scenes=("random_cloud",), seed=1, **changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,6 @@ def poisoned():
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "STAGE_FLIGHTS", FLIGHTS)
         patch.setattr(safety, "_finish", lambda system, settings, state, *_: state)
         rate = 100.0 * SafetySettings.model_fields["learning_rate"].default
         state = safety.train_safety(SYSTEM, settings_of(learning_rate=rate), POLICY, BARRIER, 0.0, recorder)

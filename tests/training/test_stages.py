@@ -58,8 +58,6 @@ def few_flights():
         patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "STAGE_FLIGHTS", 2)
-        patch.setattr(safety, "CALIBRATION_FLIGHTS", 2)
         patch.setattr(safety, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
@@ -123,7 +121,8 @@ def test_pretraining_reduces_the_loss_and_calibrates():
 
 def safety_settings(**changes):
     stage = Stage(name="only", steps=2, horizon=HORIZON, **changes.pop("stage", {}))
-    settings = {"curriculum": Curriculum(name="tiny", stages=(stage,)), "batch": BATCH, "scenes": FAMILIES}
+    tiny = Curriculum(name="tiny", stages=(stage,))
+    settings = {"curriculum": tiny, "batch": BATCH, "report_flights": 2, "scenes": FAMILIES}
     return SafetySettings(**(settings | changes))
 
 

@@ -24,6 +24,8 @@ from tests.perception.worlds import small_system
 
 SYSTEM = small_system()
 DRIFT = 1.0
+REPORT_FLIGHTS = 7
+"""As many measure a stage at its end; the monitor flies others."""
 POLICY, BARRIER = {"p": jnp.float32(0.0)}, {"b": jnp.float32(0.0)}
 
 
@@ -68,7 +70,8 @@ def train(script, *stages, saved=None, borne=3, **monitor):
     """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not finite."""
     monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, **monitor})
     curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor)
-    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, nonfinite_limit=borne, seed=3)
+    limits = {"report_flights": REPORT_FLIGHTS, "nonfinite_limit": borne}
+    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3, **limits)
     recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safety, "make_safety_update", drifting_update)
@@ -224,7 +227,7 @@ def test_a_stage_is_passed_under_its_own_blend_only_and_a_run_that_ends_backed_o
         return (1.0, 0.0) if blend < 0.6 else (0.0, 9.0)
 
     run = train(analytic_only, stage(steps=3, blend=1.0), patience=1, extensions=0)
-    gates = [blend for _, blend, flights, random in run.seen if flights == safety.STAGE_FLIGHTS]
+    gates = [blend for _, blend, flights, random in run.seen if flights == REPORT_FLIGHTS]
     assert gates == [1.0], "measured at full blend although it was backed off"
     assert "success 0.000 below 0.9" in run.recorder.events[-2][1] and "going on" in run.recorder.events[-2][1]
     assert "training ends backed off" in run.recorder.events[-1][1] and "blend x 0.5" in run.recorder.events[-1][1]
