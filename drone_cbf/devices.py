@@ -46,17 +46,19 @@ def spread(tree: Tree) -> Tree:
 def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
     """Inside a compiled function: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its share.
 
-    Every device has a copy of ``params``. Gradients towards them are so added up on each device and once between them, at the
-    end; with ``params`` held in common, devices would wait for one another after every step of the flights.
+    Gradients towards ``params`` are added up on each device and once between them, at the end: each device runs a program of
+    its own, where one program for all would make devices wait for one another after every step of the flights.
     """
     devices, count = jax.device_count(), jax.tree.leaves(flights)[0].shape[0]
     mapped = jax.vmap(function, in_axes=(None, *(0 for _ in flights)))
     if devices == 1 or count % devices:
         return mapped(params, *flights)
-    copies = spread(jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (devices, *jnp.shape(leaf))), params))
-    shares = spread(jax.tree.map(lambda leaf: leaf.reshape(devices, count // devices, *leaf.shape[1:]), flights))
-    done = jax.vmap(mapped)(copies, *shares)
-    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), done)
+    whole, share = PartitionSpec(), PartitionSpec("flights")
+    # Checked, replicated values would be made varying, and their gradients added up, where they are used: in every step.
+    each = jax.shard_map(
+        mapped, mesh=_mesh(), in_specs=(whole, *(share for _ in flights)), out_specs=share, check_vma=False
+    )
+    return each(params, *flights)
 
 
 def everywhere(tree: Tree) -> Tree:
@@ -74,4 +76,8 @@ def _constrained(leaf: jax.Array, *axes: str) -> jax.Array:
 
 
 def _sharding(*axes: str) -> NamedSharding:
-    return NamedSharding(Mesh(np.array(jax.devices()), ("flights",)), PartitionSpec(*axes))
+    return NamedSharding(_mesh(), PartitionSpec(*axes))
+
+
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.devices()), ("flights",))

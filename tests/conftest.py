@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 
-UNOPTIMISED = ("training", "evaluation", "serving")
+UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself is tested,
 and in the processes that tests start, code is as users have it."""
 

@@ -182,6 +182,7 @@ def test_braking_stops_without_reversing():
     np.testing.assert_allclose(command, [-SYSTEM.physics.max_acceleration[0], 0.01 / dt, 0.0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_rematerialising_changes_no_gradient(world):
     params, scene, key = world
     loss = make_flight_loss(SYSTEM, filtered=False)
@@ -199,6 +200,7 @@ def test_rematerialising_changes_no_gradient(world):
     assert float(tree_norm(jax.tree.map(jnp.subtract, *gradients))) < 1e-3 * size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 3])
 def test_gradients_that_are_not_rematerialised_are_finite_however_much_is_optimised(world, level):
     """What the backward pass keeps and what it computes again are then rounded differently, by level."""
@@ -271,6 +273,7 @@ def check_long(horizon, seeds):
     assert np.all(np.asarray(jax.vmap(tree_norm)(gradients["policy"])) > 0.0)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_filter_are_finite_over_180_steps():
     check_long(180, 4)
 

@@ -32,7 +32,8 @@ def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig)
             "train/final_distance": distance[-1],
         }
 
-    return jax.lax.stop_gradient(jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), jax.vmap(one)(trajectories, scenes)))
+    single = jax.vmap(one)(*jax.lax.stop_gradient((trajectories, scenes)))
+    return jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), single)
 
 
 def flight_report(flights: FlightMetrics) -> dict[str, float]:

@@ -125,7 +125,7 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         flights = on_every_flight(rollout, controller, scenes, noise, keys)
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
         ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
-        batch = Flights(trajectories=flights, scenes=scenes)
+        batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
         lesson = lessons(networks["barrier"], conditions.weights, batch, kept, visit_key, state_key)
         weighted = flight | {name: conditions.weights[name] * value for name, value in ties.items()} | lesson.terms
         figures = {f"loss/{name}": value for name, value in (flight | ties | lesson.values).items()}

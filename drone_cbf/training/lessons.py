@@ -29,7 +29,7 @@ Weights = dict[str, Scalar]
 
 @struct.dataclass
 class Flights:
-    """The flights of an update; leading axis f."""
+    """The flights of an update, without their gradient: data; leading axis f."""
 
     trajectories: Trajectory
     scenes: Scene
@@ -122,6 +122,6 @@ def as_candidates(flown: FlownStates, flights: Flights, kept: KeptFlights, syste
     def smallest(trajectory: Trajectory, scene: Scene) -> Scalar:
         return jnp.min(swept_clearances(trajectory, scene, system.physics))
 
-    clearances = jax.lax.stop_gradient(jax.vmap(smallest)(flights.trajectories, flights.scenes))
-    slacks = jax.lax.stop_gradient(jnp.max(flights.trajectories.decisions.slack, axis=-1))
+    clearances = jax.vmap(smallest)(flights.trajectories, flights.scenes)
+    slacks = jnp.max(flights.trajectories.decisions.slack, axis=-1)
     return candidates(flown, clearances, slacks, longest=kept.flown.labels.safe.shape[1])

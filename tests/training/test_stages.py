@@ -208,6 +208,7 @@ def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
     assert distance(result.policy, NETWORKS["policy"]) > 0.0 and distance(result.barrier, NETWORKS["barrier"]) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("simply_controlled")
 def test_joint_training_goes_on_from_any_update_of_a_curriculum_to_the_same_networks():
     stages = [Stage(name=name, steps=2, horizon=HORIZON, success_threshold=1.0) for name in ("one", "two")]
