@@ -98,7 +98,7 @@ class SafetySettings(Section):
     """Stages in order."""
     batch: int = Field(64, ge=1, le=4096)
     """Flights per update."""
-    learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
+    learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
     """Peak learning rate of the policy's AdamW."""
     barrier_learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""
