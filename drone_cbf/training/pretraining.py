@@ -24,7 +24,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.flights import make_graph_collector, report_key
-from drone_cbf.training.gradient_health import health_figures, on_host, unless_unhealthy, watch_health
+from drone_cbf.training.gradient_health import health_figures, on_host, unhealthy, unless_unhealthy, watch_health
 from drone_cbf.training.mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
@@ -216,9 +216,11 @@ def _learn(
     for step in range(first, settings.steps):
         state, figures = update(state, flown, root)
         values = on_host(figures) | (opening if step == 0 else {})
-        if step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1:
+        judged = step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1
+        if judged:
             values |= judge(state.barrier).metrics("validation")
-        recorder.metrics(step, values)
+        if judged or step % settings.log_every == 0 or unhealthy(values):
+            recorder.metrics(step, values)
         watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root, "flown": flown})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)

@@ -57,6 +57,9 @@ class PretrainingSettings(Section):
     """Peak learning rate of AdamW."""
     checkpoint_every: int = Field(250, ge=1, le=100_000)
     """Updates between two stored states from which an interrupted run can go on."""
+    log_every: int = Field(10, ge=1, le=1_000_000)
+    """Updates between two points of the charts; sixty updates a second, all stored, would make training a seventh longer. What
+    is validated or skipped is always stored."""
     report_flights: int = Field(256, ge=1, le=100_000)
     """Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
     horizon: int = Field(200, ge=1, le=2000)

@@ -10,6 +10,7 @@ import pytest
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.strata import BAND
 from drone_cbf.config import BarrierConfig, SceneConfig
+from drone_cbf.errors import TrainingError
 from drone_cbf.training import pretraining
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import PretrainingSettings
@@ -18,7 +19,7 @@ from tests.perception.worlds import crowd, graph_seen, random_barrier, random_po
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=6, cloud_obstacles=6, ring_obstacles=6))
 SETTINGS = PretrainingSettings(
-    steps=4, batch=16, strata=("boundary:3", "gap:1"), temperatures=(0.3,), checkpoint_every=2, seed=3
+    steps=4, batch=16, strata=("boundary:3", "gap:1"), temperatures=(0.3,), checkpoint_every=2, log_every=1, seed=3
 )
 
 
@@ -104,6 +105,22 @@ def test_a_barrier_to_begin_with_goes_on_where_its_run_ended(mixed):
     assert not any("initial/" in name for row in [*further.rows[1:], *recorder.rows] for name in row)
     scratch, going_on = recorder.rows[0]["loss/total"], further.rows[0]["loss/total"]
     assert going_on != scratch
+
+
+def test_every_second_update_is_stored_and_the_last_one_with_its_validation(mixed):
+    _, every = mixed
+    _, recorder = pretrained(SETTINGS.model_copy(update={"log_every": 2}))
+    assert [row["step"] for row in recorder.rows] == [0, 2, 3] and "validation/gradient_cosine" in recorder.rows[-1]
+    np.testing.assert_equal(recorder.rows, [every.rows[step] for step in (0, 2, 3)])
+
+
+def test_a_skipped_update_is_stored_whatever_is_due():
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, random_barrier(SYSTEM, seed=5))
+    recorder = ListRecorder()
+    settings = SETTINGS.model_copy(update={"log_every": 100, "nonfinite_limit": 1})
+    with pytest.raises(TrainingError, match="nonfinite_limit = 1"):
+        pretraining.pretrain_barrier(SYSTEM, settings, random_policy(SYSTEM), recorder, broken)
+    assert [row["step"] for row in recorder.rows] == [0, 1]
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["from scratch", "from a barrier"])

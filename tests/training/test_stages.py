@@ -106,7 +106,7 @@ def test_training_moves_the_policy(efficient):
 
 
 def test_pretraining_reduces_the_loss_and_calibrates():
-    settings = PretrainingSettings(steps=60, batch=32, learning_rate=0.01)
+    settings = PretrainingSettings(steps=60, batch=32, learning_rate=0.01, log_every=1)
     recorder = ListRecorder()
     result = pretraining.pretrain_barrier(SYSTEM, settings, random_policy(SYSTEM), recorder)
     losses = [row["loss/total"] for row in recorder.rows]
