@@ -30,6 +30,8 @@ SYSTEM = small_system(
     sensor=SensorConfig(surfaces="raw", estimator="raw", neighbours=1),
 )
 FLIGHTS = 12
+HEALTHY_RATE = 5e-4
+"""Learning rate from which this little task learns without falling."""
 POLICY, BARRIER = {"gains": jnp.zeros(2)}, random_barrier(SYSTEM)
 STAGE = Stage(name="only", steps=10, horizon=20, success_threshold=0.7)
 MONITOR = Monitor(every=2, flights=FLIGHTS, robust_flights=FLIGHTS, patience=1, rate_backoff=0.1)
@@ -99,8 +101,7 @@ def poisoned():
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(safety, "_finish", lambda system, settings, state, *_: state)
-        rate = 100.0 * SafetySettings.model_fields["learning_rate"].default
-        state = safety.train_safety(SYSTEM, settings_of(learning_rate=rate), POLICY, BARRIER, 0.0, recorder)
+        state = safety.train_safety(SYSTEM, settings_of(learning_rate=100.0 * HEALTHY_RATE), POLICY, BARRIER, 0.0, recorder)
     return recorder, state
 
 
