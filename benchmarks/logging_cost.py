@@ -38,10 +38,9 @@ from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.checkpoints import save_checkpoint
 from drone_cbf.tracking.recorder import MlflowRecorder
 from drone_cbf.tracking.runs import StageRun, stage_run
-from drone_cbf.training.recorder import SilentRecorder
 from drone_cbf.training.efficiency import train_efficiency
 from drone_cbf.training.pretraining import pretrain_barrier
-from drone_cbf.training.recorder import Recorder
+from drone_cbf.training.recorder import Recorder, SilentRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings
 from projects.presenting import scene_datasets
 from projects.running import ROOT, configure_jax
