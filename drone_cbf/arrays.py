@@ -68,6 +68,17 @@ def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) ->
     return 1.0 - x * x * (3.0 - 2.0 * x)
 
 
+def joined(*trees: Tree) -> Tree:
+    """One after another along the leading axis: a program that meets them at once is compiled once."""
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+
+
+def parted(tree: Tree, count: int) -> list[Tree]:
+    """The ``count`` trees that were joined, all of the same length."""
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
+    return [jax.tree.map(lambda leaf, index=index: leaf[index], parts) for index in range(count)]
+
+
 def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
     """The identity forward; multiplies the gradient by ``weight`` (0 stops it, 1 leaves it).
 

@@ -35,10 +35,9 @@ def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
     """Entry point -> what it is given, in the order in which they run."""
     given = {name: str(value) for name, value in stage.parameters.model_dump().items()}
     blend = load_curriculum(stage.parameters.curriculum).stages[-1].blend  # what was trained is what is measured
-    shared = {name: given[name] for name in ("seed", "batch", "horizon", "curriculum", "report_flights", "rollouts")}
 
     def pick(*names: str) -> dict[str, str]:
-        return {name: shared[name] for name in names}
+        return {name: given[name] for name in names}
 
     return {
         "efficiency": {

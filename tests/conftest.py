@@ -26,7 +26,7 @@ jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().pare
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself is tested,
-and in the processes that tests start, code is as users have it."""
+code is as users have it."""
 
 _numbers = itertools.count()
 

@@ -7,8 +7,10 @@ import optax
 import pytest
 
 from drone_cbf.arrays import (
+    joined,
     largest_entry,
     limit_gradient,
+    parted,
     safe_norm,
     scale_gradient,
     smooth_cutoff,
@@ -90,6 +92,14 @@ def test_the_cutoff_and_its_slope_are_continuous():
     assert np.all(np.diff(value) <= 1e-6) and np.abs(np.diff(value)).max() <= 0.75 * step + 1e-6
     assert np.abs(np.diff(slope)).max() <= 1.5 * step + 1e-5
     assert slope.min() == pytest.approx(-0.75, abs=1e-3)
+
+
+def test_what_was_joined_is_parted_into_the_same_trees():
+    trees = [{"a": jnp.arange(6.0).reshape(2, 3) + 10 * n, "b": jnp.arange(2) + n} for n in range(3)]
+    together = joined(*trees)
+    np.testing.assert_array_equal(together["b"], [0, 1, 1, 2, 2, 3])
+    for before, after in zip(trees, parted(together, 3), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -273,7 +273,6 @@ def check_long(horizon, seeds):
     assert np.all(np.asarray(jax.vmap(tree_norm)(gradients["policy"])) > 0.0)
 
 
-@pytest.mark.slow
 def test_gradients_through_the_filter_are_finite_over_180_steps():
     check_long(180, 4)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, joined, parted
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.metrics import true_graph
@@ -19,8 +18,6 @@ from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.training.flown_states import Picked
 from drone_cbf.training.labels import Labels
-
-Tree = TypeVar("Tree")
 
 
 @struct.dataclass
@@ -67,17 +64,6 @@ def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Momen
         return Moments(seen=here if seen is None else seen, here=here, following=following, labels=picked.labels)
 
     return moments
-
-
-def joined(*trees: Tree) -> Tree:
-    """One after another along the leading axis: a program that meets them at once is compiled once."""
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
-
-
-def parted(tree: Tree, count: int) -> list[Tree]:
-    """The ``count`` trees that were joined, all of the same length."""
-    parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
-    return [jax.tree.map(lambda leaf, index=index: leaf[index], parts) for index in range(count)]
 
 
 def mean_where(values: Float[Array, "n"], chosen: Bool[Array, "n"]) -> Scalar:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array
 
+from drone_cbf.arrays import joined
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 
@@ -30,7 +30,7 @@ def make_batch_sampler(
             if count:
                 parts.append(jax.vmap(sampler)(drawn[start : start + count]))
                 start += count
-        scenes = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+        scenes = joined(*parts)
         return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, perturbed)
 
     return sample

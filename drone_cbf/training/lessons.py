@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, joined
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import spread
@@ -82,7 +82,7 @@ def make_lessons(
         moments = draw(flown, flights, kept, visit_key)
         values = own(params, moments)
         if taught:
-            states = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), moments.seen, sample_states(state_key))
+            states = joined(moments.seen, sample_states(state_key))
             values = taught(params, spread(states)) | values
         terms = {name: weights[name] * value for name, value in values.items() if name in used}
         fresh = None if kept is None else as_candidates(flown, flights, kept, system)
