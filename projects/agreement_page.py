@@ -9,7 +9,6 @@ from typing import Any
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.agreement import Comparison, Tolerance
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.tags import COMMIT_TAG, DIRTY_TAG
 
 SHOWN = 20
 """Metrics that the description shows; the table artifact holds all."""
@@ -20,7 +19,7 @@ def agreement_page(
 ) -> str:
     """The verdict, what differs between the two runs' environments, and the metrics that differ most.
 
-    ``recorded`` and ``repeated`` are MLflow runs; ``changed`` holds versions and device where they differ.
+    ``recorded`` and ``repeated`` are MLflow runs; ``changed`` holds versions, commit, device and parameters where they differ.
     """
     wrong = sum(1 for row in rows if row.disagreeing)
     verdict = f"{wrong} of {len(rows)} metrics disagree" if wrong else f"all {len(rows)} metrics agree at every step"
@@ -31,7 +30,7 @@ def agreement_page(
         f"### Reproduction: {verdict}",
         f"Recorded: run {_link(recorded)}. Repeated: run {_link(repeated)}. Figures must agree {accepted}.",
         "#### Environment",
-        _environment(recorded.data.tags, repeated.data.tags, changed),
+        _environment(changed),
     ]
     if rows:
         parts += ["#### Metrics, the most different first", markdown_table([_row(row) for row in sorted(rows, key=_order)[:SHOWN]])]
@@ -40,15 +39,10 @@ def agreement_page(
     return "\n\n".join(parts)
 
 
-def _environment(before: Mapping[str, str], after: Mapping[str, str], changed: Mapping[str, tuple[str, str]]) -> str:
-    names = {"commit": COMMIT_TAG, "uncommitted changes": DIRTY_TAG}
-    rows = [
-        {"": name, "recorded": before.get(tag, "unknown"), "repeated": after.get(tag, "unknown")}
-        for name, tag in names.items()
-    ]
-    rows += [{"": name, "recorded": pair[0], "repeated": pair[1]} for name, pair in changed.items()]
-    note = "" if changed else "\n\nVersions and device are the same."
-    return markdown_table(rows) + note
+def _environment(changed: Mapping[str, tuple[str, str]]) -> str:
+    if not changed:
+        return "Commit, versions and device are the same."
+    return markdown_table([{"": name, "recorded": pair[0], "repeated": pair[1]} for name, pair in changed.items()])
 
 
 def _row(row: Comparison) -> dict[str, object]:

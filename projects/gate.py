@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drone_cbf.errors import GateError
-from drone_cbf.tracking.gates import FAILED, PASSED, PASSING_RUNS, Check, judge, to_rows
+from drone_cbf.tracking.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge, to_rows
 from drone_cbf.tracking.judging import Judged, champion_metrics, find_judged, mark, promote_judged
 from projects.gate_files import load_gates
 from projects.gate_page import gate_page
@@ -22,8 +22,14 @@ class Verdict:
     """All checks of one evaluation."""
 
     checks: list[Check]
-    query: str
-    """Filter that finds the evaluations which meet the absolute thresholds."""
+    gates: GateSettings
+    trial: bool
+    """By other gates than the project's own."""
+
+    @property
+    def query(self) -> str:
+        """Filter that finds the evaluations which meet the absolute thresholds."""
+        return self.gates.query()
 
     @property
     def passed(self) -> bool:
@@ -39,7 +45,8 @@ def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
     gates = load_gates(wanted.gates)
     judged = find_judged(wanted.model, wanted.run, wanted.promote)
-    verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates.query())
+    checks = judge(gates, judged.metrics, champion_metrics(judged))
+    verdict = Verdict(checks, gates, trial=wanted.gates != "default")
     report(stage, judged, verdict)
     if not verdict.passed:
         raise GateError(f"run {judged.run_id} does not pass: {verdict.reason}")
@@ -54,19 +61,23 @@ def work(stage: Stage) -> Outcome:
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
-    """Leaves the verdict on this run, and as tags on the judged one and its versions, passed or not."""
+    """Leaves the verdict on this run and, unless it is a trial, as tags on the judged one and its versions, passed or not."""
     outcome = PASSED if verdict.passed else FAILED
+    digest = verdict.gates.digest()
     content = {
         "verdict": outcome,
         "run": judged.run_id,
         "champion_run": judged.champion_run,
+        "gates": stage.parameters.gates,
+        "gates_digest": digest,
         "checks": to_rows(verdict.checks),
         "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.query},
     }
     stage.run.log_text(json.dumps(content, indent=1), "gate.json")
     stage.run.tag(judged_run=judged.run_id, verdict=outcome)
     stage.run.describe(gate_page(judged, verdict.checks, verdict.query))
-    mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id)
+    if not verdict.trial:
+        mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id, digest)
     for check in verdict.checks:
         state = "ok" if check.passed else "FAILS"
         print(f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True)

@@ -114,8 +114,8 @@ class PipelineParameters(Section):
     """Steps of a flight in the other stages; the curriculum sets the safety stage's."""
     report_flights: int = Field(_default(SafetySettings, "report_flights"), ge=1, le=100_000)
     """Fresh flights with which every training stage measures and calibrates what it trains."""
-    rollouts: int = Field(256, ge=1, le=100_000)
-    """Flights per cell of the evaluate stage, so 768 of every scene family at every noise level."""
+    rollouts: int = Field(512, ge=1, le=100_000)
+    """Flights per cell of the evaluate stage, 13,824 in all: without a collision, enough for the shipped gate."""
 
 
 class RegisterParameters(Section):
@@ -158,7 +158,7 @@ class GateParameters(Section):
     promote: bool = False
     """Make the run's newest registered version the champion, if it passes."""
     gates: str = Field("default", min_length=1, max_length=1000)
-    """``default``: projects/gates.yaml; else a path to such a file."""
+    """``default``: projects/gates.yaml; else a path to such a file, as a trial: no tag is set and nothing promoted by it."""
     model: ModelName = MODEL
     """Name of the registered model whose champion is meant."""
 
@@ -170,6 +170,11 @@ class GateParameters(Section):
             )
         if self.champion and self.promote:
             raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
+        if self.promote and self.gates != "default":
+            raise ValueError(
+                "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave gates out, or "
+                "change that file"
+            )
         return self
 
 

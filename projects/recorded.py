@@ -37,6 +37,8 @@ class Recorded:
     """Every parameter and every field of its system, as on the command line."""
     curriculum: str | None
     """The curriculum as it was then, JSON; None where the stage has none."""
+    newer: dict[str, str]
+    """Parameters and fields of the system that did not exist yet when it was recorded, at their defaults of today."""
 
     def arguments(self, folder: Path) -> dict[str, str]:
         """What the entry point is given; the curriculum is written into ``folder``, for its file may have changed since."""
@@ -63,7 +65,8 @@ def read_recorded(run_id: str) -> Recorded:
     for group, fields in system.items():
         given |= {f"{group}.{name}": as_text(value) for name, value in fields.items()}
     curriculum = load_artifact(run_id, CURRICULUM_FILE) if recorded.stage == "safety" else None
-    result = Recorded(run_id=run_id, stage=recorded.stage, given=given, curriculum=curriculum)
+    newer = _newer(PARAMETERS[recorded.stage], parameters, system)
+    result = Recorded(run_id=run_id, stage=recorded.stage, given=given, curriculum=curriculum, newer=newer)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         _check(result, Path(folder), parameters, system)
     return result
@@ -74,6 +77,15 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(map(as_text, value))
     return value if isinstance(value, str) else repr(value)
+
+
+def _newer(model: type[Section], parameters: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:
+    """What the command line of today has and the run had not, with the value that is taken."""
+    found = {name: field.default for name, field in model.model_fields.items() if name not in {*parameters, *NOT_REPEATED}}
+    for group, fields in SystemConfig().model_dump(mode="json").items():
+        known = system.get(group, {})
+        found |= {f"{group}.{name}": value for name, value in fields.items() if name not in known}
+    return {name: as_text(value) for name, value in found.items()}
 
 
 def _check(recorded: Recorded, folder: Path, parameters: Mapping[str, Any], system: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ def work(stage: Stage) -> Outcome:
         child = run_child(stage.run, ROOT, recorded.stage, recorded.arguments(Path(folder)))
     before, after = get_run(recorded.run_id, "run"), get_run(child.run_id, "run")
     changed = environment_differences(before.data.tags, after.data.tags)
+    changed |= {name: ("not there yet", value) for name, value in recorded.newer.items()}
     tolerance = tolerance_for(stage, same_environment=not changed)
     stage.recorder.begin("compare", len(metric_names(before, after)))
     rows = compare_runs(before, after, tolerance, lambda number: stage.recorder.metrics(number, {}))

@@ -22,6 +22,7 @@ from drone_cbf.tracking.progress import ProgressRecorder
 from drone_cbf.tracking.recorder import MlflowRecorder, Together, events_page
 from drone_cbf.tracking.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs import StageRun, one_line, run_link, stage_run
+from drone_cbf.tracking.tags import DEVICE_TAG
 from drone_cbf.training.recorder import ListRecorder, Recorder
 from projects.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request, wants_help
 from projects.digests import config_digest
@@ -148,7 +149,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
         run.log_dataset(dataset, context)
     if entry.device:
         configure_jax()
-        run.tag(device=device_name())
+        run.made_with({DEVICE_TAG: device_name()})
     history = _History(run.stored)
     with recording(run, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from drone_cbf.reporting.tables import markdown_table
@@ -15,7 +16,7 @@ Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not 
 
 
 def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: Finding) -> str:
-    """What is known about a version: evidence, origin, and how to ask it."""
+    """What is known about a version: evidence, origin, and how to ask it; without padding, for stores have little room."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": f"[{run}]({run_page(run, experiment)})"} for stage, run in runs.items()]
@@ -34,7 +35,7 @@ def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, st
         markdown_table(inputs),
         ANSWERS,
     ]
-    return "\n\n".join(parts)
+    return re.sub(" {2,}", " ", re.sub("-{4,}", "---", "\n\n".join(parts)))
 
 
 def evidence_rows(metrics: Mapping[str, float]) -> list[dict[str, object]]:

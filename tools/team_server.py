@@ -29,7 +29,7 @@ DATABASES = ("mlflow", "mlflow_auth")
 """Runs and models; users and permissions."""
 AUTH_INI = f"""\
 [mlflow]
-default_permission = EDIT
+default_permission = MANAGE
 database_uri = {{database}}
 admin_username = {ADMIN}
 auth_cache_ttl_seconds = 60

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.tags import DEVICE_TAG, VERSION_PREFIX
+from drone_cbf.tracking.tags import COMMIT_TAG, DEVICE_TAG, DIRTY_TAG, VERSION_PREFIX
 
 LEFT_OUT = ("system/",)
 """Metrics that measure the machine, not the run."""
@@ -88,10 +88,16 @@ def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: T
 
 
 def environment_differences(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Versions and device in which the tags of two runs differ: name -> both values."""
-    names = {name for tags in (recorded, repeated) for name in tags if name.startswith(VERSION_PREFIX)} | {DEVICE_TAG}
+    """Versions, commit and device in which the tags of two runs differ: name -> both values."""
+    names = {name for tags in (recorded, repeated) for name in tags if name.startswith(VERSION_PREFIX)}
+    names |= {DEVICE_TAG, COMMIT_TAG, DIRTY_TAG}
     both = {name: (recorded.get(name, "unknown"), repeated.get(name, "unknown")) for name in sorted(names)}
-    return {name.removeprefix("drone_cbf."): pair for name, pair in both.items() if pair[0] != pair[1]}
+    return {_called(name): pair for name, pair in both.items() if pair[0] != pair[1]}
+
+
+def _called(tag: str) -> str:
+    names = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes"}
+    return names.get(tag, tag.removeprefix("drone_cbf."))
 
 
 def _agree(left: list[float], right: list[float], tolerance: Tolerance) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,10 @@ class GateSettings(Section):
         if twice:
             raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
         return self
+
+    def digest(self) -> str:
+        """SHA-256 (hexadecimal, its beginning) of all thresholds."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def query(self) -> str:
         """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds."""

@@ -18,10 +18,12 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.evidence import EVALUATION_TAG
 from drone_cbf.tracking.packages import write_package
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.runs import StageRun, shorten
 from drone_cbf.tracking.served import ARTIFACT
 
 MODEL = "drone-policy"
+LONGEST_DESCRIPTION = 5000
+"""Of a version; PostgreSQL refuses more (sqlite does not)."""
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 TRAINING_TAG = "drone_cbf.training_run"
@@ -83,7 +85,7 @@ def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evid
     mlflow.log_metrics(metrics, run_id=run.run_id, model_id=logged.model_id, dataset=evidence.dataset)
     client = MlflowClient()
     version = mlflow.register_model(logged.model_uri, name, tags=dict(evidence.tags))
-    client.update_model_version(name, version.version, evidence.description)
+    client.update_model_version(name, version.version, shorten(evidence.description, LONGEST_DESCRIPTION))
     if not client.get_registered_model(name).description:
         client.update_registered_model(name, MODEL_NOTE)
     client.set_registered_model_alias(name, CHALLENGER, version.version)
@@ -130,9 +132,12 @@ def tag_versions(versions: list[ModelVersion], tags: Mapping[str, str]) -> None:
 
 
 def promote(version: ModelVersion) -> None:
-    """Makes the version the ``champion``; if it was the ``challenger``, that alias is gone."""
+    """Makes the version the ``champion``; if it was the ``challenger``, that alias goes first.
+
+    Deleting asks for more rights on a server than setting: whoever lacks them changes nothing.
+    """
     client = MlflowClient()
-    client.set_registered_model_alias(version.name, CHAMPION, version.version)
     challenger = client.get_registered_model(version.name).aliases.get(CHALLENGER)
     if str(challenger) == str(version.version):
         client.delete_registered_model_alias(version.name, CHALLENGER)
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)

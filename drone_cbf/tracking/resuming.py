@@ -63,6 +63,11 @@ def check_resumable(run_id: str, stage: str) -> None:
     process = run.data.tags.get(PROCESS_TAG, "")
     if run.info.status == "RUNNING" and _alive(process):
         raise LineageError(f"resume_run {run_id} is still running ({process}); wait for it, or end that process")
+    if run.info.status == "RUNNING" and _elsewhere(process):
+        raise LineageError(
+            f"resume_run {run_id} is said to run on another machine ({process}): two would write into it; wait for it, or, if "
+            f"it is dead, say so first: python -c \"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')\""
+        )
     if not any(file.path == CONFIG_FILE for file in MlflowClient().list_artifacts(run_id)):
         raise LineageError(f"resume_run {run_id} was interrupted before it stored {CONFIG_FILE}; start a new run")
 
@@ -83,9 +88,18 @@ def process_name() -> str:
     return f"process {this.pid} on {socket.gethostname()} since {this.create_time():.0f}"
 
 
+_PROCESS_NAME = re.compile(r"process (\d+) on (\S+) since (\d+)")
+
+
+def _elsewhere(name: str) -> bool:
+    """Whether it names a process of another host: nothing is known of that."""
+    found = _PROCESS_NAME.fullmatch(name)
+    return bool(found) and found[2] != socket.gethostname()
+
+
 def _alive(name: str) -> bool:
-    """Whether the process is known to run; of another host nothing is known."""
-    found = re.fullmatch(r"process (\d+) on (\S+) since (\d+)", name)
+    """Whether the process is one of this host and runs."""
+    found = _PROCESS_NAME.fullmatch(name)
     if not found or found[2] != socket.gethostname():
         return False
     try:

@@ -36,6 +36,7 @@ from drone_cbf.tracking.tags import (
     FAILURE_TAG,
     NOTE_TAG,
     PROCESS_TAG,
+    RESUMED_WITH_TAG,
     STAGE_TAG,
     VERSION_PREFIX,
 )
@@ -63,6 +64,17 @@ class StageRun:
         """Sets tags ``drone_cbf.<name>``."""
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
+    def made_with(self, tags: Mapping[str, str]) -> None:
+        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what is different now."""
+        known = MlflowClient().get_run(self.run_id).data.tags
+        changed = [f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text]
+        new = {name: text for name, text in tags.items() if name not in known}
+        if changed:
+            told = "; ".join([*filter(None, [known.get(RESUMED_WITH_TAG)]), *changed])
+            new[RESUMED_WITH_TAG] = shorten(told, _LONGEST_TAG)
+            print(f"{self.stage}: resumed with other means, so not to the same bits: {'; '.join(changed)}", file=sys.stderr)
+        _set_tags(self.run_id, new)
+
     def name(self, name: str) -> None:
         """Names the run in the UI, unless whoever started it gave a name of their own."""
         name_run(MlflowClient(), self.run_id, name, replaceable=self.stage)
@@ -70,7 +82,7 @@ class StageRun:
     def describe(self, markdown: str) -> None:
         """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
         mlflow.log_text(markdown, "summary.md", run_id=self.run_id)
-        _set_tags(self.run_id, {NOTE_TAG: _shorten(markdown, _LONGEST_TAG)})
+        _set_tags(self.run_id, {NOTE_TAG: shorten(markdown, _LONGEST_TAG)})
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Stores ``config`` as ``config.yaml`` and, flattened, as params.
@@ -81,7 +93,7 @@ class StageRun:
         client = MlflowClient()
         known = client.get_run(self.run_id).data.params
         params = [
-            Param(key, _shorten(value, _LONGEST_PARAM)) for key, value in flatten(config).items() if key not in known
+            Param(key, shorten(value, _LONGEST_PARAM)) for key, value in flatten(config).items() if key not in known
         ]
         for start in range(0, len(params), _PARAMS_PER_CALL):
             client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
@@ -148,13 +160,13 @@ def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool 
             run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
         run.name(stage)
         present_experiment(MlflowClient(), run.experiment_id)
-        tags = {STAGE_TAG: stage, PROCESS_TAG: process_name(), **_provenance(project, active.data.tags)}
-        _set_tags(run.run_id, tags)
+        _set_tags(run.run_id, {STAGE_TAG: stage, PROCESS_TAG: process_name()})
+        run.made_with(_provenance(project))
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         try:
-            _set_tags(run.run_id, {FAILURE_TAG: _shorten(one_line(error), _LONGEST_TAG)})
+            _set_tags(run.run_id, {FAILURE_TAG: shorten(one_line(error), _LONGEST_TAG)})
         finally:
             mlflow.end_run("KILLED" if interrupted else "FAILED")
         raise
@@ -236,15 +248,14 @@ def _experiment() -> str | None:
     return get_or_create_experiment(EXPERIMENT)
 
 
-def _provenance(project: Path, known: Mapping[str, str]) -> dict[str, str]:
+def _provenance(project: Path) -> dict[str, str]:
     tags = {f"{VERSION_PREFIX}{name}": version for name in _VERSIONS if (version := _version(name))}
     tags[f"{VERSION_PREFIX}python"] = platform.python_version()
     tags["drone_cbf.environment"] = environment()
     commit = _git(project, "rev-parse", "HEAD")
     if commit:
         tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
-        if COMMIT_TAG not in known:
-            tags[COMMIT_TAG] = commit
+        tags[COMMIT_TAG] = commit
     return tags
 
 
@@ -267,5 +278,6 @@ def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
     MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
 
 
-def _shorten(text: str, longest: int) -> str:
+def shorten(text: str, longest: int) -> str:
+    """The beginning of a text that a store has no more room for."""
     return text if len(text) <= longest else text[: longest - 1] + "…"

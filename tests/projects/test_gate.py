@@ -140,6 +140,21 @@ def test_own_thresholds_are_read_from_a_file(experiment: str, tmp_path: Path) ->
     assert [check["metric"] for check in verdict(run)["checks"]] == ["eval/max_violation"]
 
 
+def test_own_thresholds_are_a_trial_that_tags_and_promotes_nothing(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, evaluation = evaluated(experiment, {"eval/success_rate": 0.5})
+    file = tmp_path / "lenient.yaml"
+    file.write_text("gates: [{metric: eval/success_rate, at_least: 0.1}]\n")
+    lenient = judged(experiment, f"--run={evaluation}", "--model=none", f"--gates={file}")
+    assert "drone_cbf.gate" not in MlflowClient().get_run(evaluation).data.tags
+    assert gate.main([f"--run={evaluation}", "--model=none", f"--gates={file}", "--promote=true"]) == 1
+    assert "promote goes by projects/gates.yaml alone" in capsys.readouterr().err
+    shipped = judged(experiment, f"--run={evaluation}", "--model=none", passes=False)
+    digests = [verdict(run)["gates_digest"] for run in (lenient, shipped)]
+    assert digests[0] != digests[1] == MlflowClient().get_run(evaluation).data.tags["drone_cbf.gate_digest"]
+
+
 def test_what_cannot_be_judged_is_refused_in_one_line_with_the_remedy(
     experiment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints import load_checkpoint
+from drone_cbf.tracking.presentation import EXPERIMENT_NOTE
 from drone_cbf.tracking.lineage import load_config
 from projects.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
@@ -81,6 +82,11 @@ class TestPipeline:
             assert names <= set(finished.runs[stage].data.metrics), stage
         for name in ("grad_norm/policy", "grad_norm/cbf"):
             assert finished.runs["safety"].data.metrics[name] > 0.0
+
+    def test_the_experiments_page_explains_every_group_of_metrics(self, finished: Finished) -> None:
+        groups = {name.split("/")[0] for run in finished.runs.values() for name in run.data.metrics}
+        assert {"loss", "eval", "system"} <= groups
+        assert [group for group in sorted(groups) if f"`{group}`" not in EXPERIMENT_NOTE] == []
 
     def test_checkpoints_load_and_hold_what_the_stage_says(self, finished: Finished) -> None:
         for stage, provides in (("efficiency", "policy"), ("pretrain_cbf", "barrier"), ("safety", "policy,barrier")):

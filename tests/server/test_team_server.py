@@ -10,16 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.checkpoints import load_checkpoint
+from drone_cbf.tracking.recorder import MlflowRecorder
+from drone_cbf.tracking.resuming import progress_names
+from drone_cbf.tracking.runs import stage_run
 from tests.projects.small_pipeline import ROOT, SMALL, STAGES, mlflow_run, stored_runs
+from tests.projects.trained import evaluated
 from tools.team_server import TeamServer, missing, team_server
 
-USER, PASSWORD = "ada", "a colleague's password"
+USER, OTHER_USER, PASSWORD = "ada", "grace", "a colleague's password"
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,7 +44,8 @@ def colleague(server: TeamServer) -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         for name, text in server.environment().items():
             patch.setenv(name, text)
-        get_app_client("basic-auth", server.uri).create_user(USER, PASSWORD)
+        for user in (USER, OTHER_USER):
+            get_app_client("basic-auth", server.uri).create_user(user, PASSWORD)
         environment = server.environment(USER, PASSWORD)
         for name, text in environment.items():
             patch.setenv(name, text)
@@ -75,25 +81,46 @@ def test_artifacts_go_through_the_server(folder: Path, server: TeamServer) -> No
     assert "figures" in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
 
 
-LENIENT = "gates:\n  - {metric: eval/collision_rate, at_most: 1.0}\n"
-"""A policy that has seen three batches passes no real gate."""
-
-
-def test_the_evaluated_policy_is_registered_promoted_through_the_gate_and_loaded_from_the_server(
+def test_the_evaluated_policy_is_registered_promoted_by_a_colleague_and_loaded_from_the_server(
     folder: Path, server: TeamServer, colleague: dict[str, str], tmp_path: Path
 ) -> None:
-    trained = stored_runs(server.uri)["safety"].info.run_id
-    registered = mlflow_run(tmp_path, "register", {"run": trained}, colleague)
-    assert registered.returncode == 0, registered.stdout + registered.stderr
-    refused = mlflow_run(tmp_path, "gate", {"run": trained, "promote": "true"}, colleague)
+    barely_trained = stored_runs(server.uri)["safety"].info.run_id
+    trained, evaluation = evaluated("0")
+    for run in (barely_trained, evaluation):
+        registered = mlflow_run(tmp_path, "register", {"run": run}, colleague)
+        assert registered.returncode == 0, registered.stdout + registered.stderr
+    refused = mlflow_run(tmp_path, "gate", {"run": barely_trained, "promote": "true"}, colleague)
     assert refused.returncode != 0 and "does not pass" in refused.stderr
-    gates = tmp_path / "lenient.yaml"
-    gates.write_text(LENIENT)
-    passed = mlflow_run(tmp_path, "gate", {"run": trained, "promote": "true", "gates": str(gates)}, colleague)
+    other = server.environment(OTHER_USER, PASSWORD)
+    passed = mlflow_run(tmp_path, "gate", {"run": evaluation, "promote": "true"}, other)
     assert passed.returncode == 0, passed.stdout + passed.stderr
     assert MlflowClient().get_model_version_by_alias("drone-policy", "champion").tags["drone_cbf.training_run"] == trained
-    files = mlflow.artifacts.download_artifacts("models:/drone-policy@champion", dst_path=str(tmp_path / "model"))
-    assert (Path(files) / "MLmodel").is_file()
+    model = mlflow.pyfunc.load_model("models:/drone-policy@champion")
+    answer = model.predict(model.input_example)
+    assert np.isfinite(answer["command"]).all()
+
+
+def test_a_colleague_keeps_progress_and_resumes_in_an_experiment_of_somebody_else(
+    server: TeamServer, colleague: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient()
+    with pytest.MonkeyPatch.context() as other:
+        for name, text in server.environment(OTHER_USER, PASSWORD).items():
+            other.setenv(name, text)
+        experiment = client.create_experiment("somebody else's")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
+    with pytest.raises(ValueError, match="interrupted"), stage_run("efficiency", ROOT) as run:
+        run.log_config({"stage": "efficiency"})
+        recorder = MlflowRecorder(run)
+        for step in (1, 2):
+            recorder.progress(step, {"step": np.float32(step)})
+        recorder.close()
+        raise ValueError("interrupted")
+    assert progress_names(run.run_id) == ["progress_2"], "the older one was deleted"
+    with stage_run("efficiency", ROOT, resume=run.run_id) as again:
+        assert MlflowRecorder(again).restore({"step": np.float32(0)}) == {"step": 2.0}
+    found = client.search_runs([experiment])
+    assert [(each.info.run_id, each.info.status) for each in found] == [(run.run_id, "FINISHED")]
 
 
 @pytest.mark.parametrize("password", ["wrong", ""])

@@ -74,9 +74,10 @@ def test_the_tolerance_is_a_fraction_of_the_value_and_a_little_beside(left: floa
     assert tolerance.accepts(left, right) is tolerance.accepts(right, left) is accepted
 
 
-def test_versions_and_device_that_differ_are_named_and_nothing_else() -> None:
+def test_versions_commit_and_device_that_differ_are_named_and_nothing_else() -> None:
     before = {"drone_cbf.version.jax": "1", "drone_cbf.version.numpy": "2", "drone_cbf.device": "cpu", "x": "1"}
     after = {"drone_cbf.version.jax": "2", "drone_cbf.version.numpy": "2", "drone_cbf.device": "gpu", "x": "2"}
     assert environment_differences(before, after) == {"version.jax": ("1", "2"), "device": ("cpu", "gpu")}
     assert environment_differences(before, before) == {}
+    assert environment_differences({"mlflow.source.git.commit": "a"}, {"mlflow.source.git.commit": "b"}) == {"commit": ("a", "b")}
     assert environment_differences({}, {"drone_cbf.version.jax": "2"}) == {"version.jax": ("unknown", "2")}

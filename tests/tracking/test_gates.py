@@ -7,8 +7,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError
+from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.tracking.gates import Check, GateSettings, judge
 from projects.gate_files import load_gates
+from projects.parameters import PipelineParameters
 from tests.projects.trained import GOOD, evaluate_run
 
 GATES = GateSettings.model_validate(
@@ -55,6 +58,14 @@ def test_the_champion_raises_the_bar_only_where_worse_by_is_given() -> None:
 @pytest.mark.parametrize("champion", [{}, {"eval/success_rate": math.nan}])
 def test_a_champion_without_the_metric_cannot_be_compared_with(champion: dict[str, float]) -> None:
     assert failing(judge(GATES, FINE, champion)) == ["eval/success_rate is missing on the champion's evaluation"]
+
+
+def test_a_pipelines_flights_are_enough_for_the_shipped_gate_and_one_collision_among_them_is_too_many() -> None:
+    matrix = EvaluationSettings()
+    flights = PipelineParameters().rollouts * len(matrix.scenarios) * len(matrix.noise) * len(matrix.goals)
+    for collisions, passes in ((0, True), (1, False)):
+        figures = {**GOOD, "eval/collision_rate_total_ub99": rate_upper_bound(collisions, flights)}
+        assert (failing(judge(load_gates("default"), figures, None)) == []) is passes, collisions
 
 
 def test_the_shipped_gates_pass_the_recorded_run_and_fail_worse_ones() -> None:

@@ -50,6 +50,7 @@ def test_a_failed_killed_or_dead_run_can_be_gone_on_with(experiment: str, status
     [
         ({"status": "FINISHED"}, "has finished: there is nothing to resume; start a new run"),
         ({"status": "RUNNING", "process": "this"}, r"is still running \(process \d+ on .*wait for it, or end that process"),
+        ({"status": "RUNNING", "process": "process 7 on elsewhere since 0"}, r"is said to run on another machine \(process 7"),
         ({"stage": "safety"}, "is a run of stage safety, not of toy; resume it with -e safety"),
         ({"config": False}, "was interrupted before it stored config.yaml; start a new run"),
     ],

@@ -30,6 +30,23 @@ def test_a_run_started_directly_says_what_it_is_and_where_it_comes_from(experime
     assert len(tags["mlflow.source.git.commit"]) == 40 and tags["drone_cbf.git_dirty"] in ("true", "false")
 
 
+def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(TrainingError), stage_run("toy", PROJECT) as run:
+        run.log_config({"stage": "toy"})
+        run.made_with({"drone_cbf.device": "1 x tpu"})
+        raise TrainingError("lost")
+    MlflowClient().set_tag(run.run_id, "drone_cbf.version.jax", "0.1")
+    with stage_run("toy", PROJECT, resume=run.run_id) as again:
+        again.made_with({"drone_cbf.device": "2 x cpu"})
+    tags = stored(run.run_id).data.tags
+    assert (tags["drone_cbf.version.jax"], tags["drone_cbf.device"]) == ("0.1", "1 x tpu")
+    told = tags["drone_cbf.resumed_with"]
+    assert told.startswith("drone_cbf.version.jax: 0.1 before, ") and told.endswith("drone_cbf.device: 1 x tpu before, 2 x cpu now")
+    assert "not to the same bits: drone_cbf.version.jax" in capsys.readouterr().err
+
+
 def test_without_a_chosen_experiment_a_direct_run_goes_to_drone_cbf(
     experiment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
