@@ -16,7 +16,7 @@ from drone_cbf.tracking.histories import Record, history, settings
 from drone_cbf.tracking.runs import flatten, run_link
 from projects import efficiency, pretrain_cbf, safety
 from projects.comparing import Comparison
-from projects.report_evaluation import comparison_section, evaluation_section, flights_section
+from projects.report_evaluation import ablations_section, comparison_section, evaluation_section, flights_section
 from projects.report_runs import ReportRuns
 
 CURVES: Mapping[str, Mapping[str, Sequence[str]]] = {
@@ -36,7 +36,7 @@ def report_document(title: str, runs: ReportRuns, comparison: Comparison | None,
     sections = [runs_section(runs)]
     if comparison is not None:
         if len(comparison.trials) > 1:
-            sections.append(comparison_section(comparison))
+            sections += filter(None, [comparison_section(comparison), ablations_section(comparison)])
         sections += [evaluation_section(comparison), flights_section(comparison)]
     else:
         last = runs.last_finished()

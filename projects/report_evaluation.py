@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drone_cbf.reporting.document import Block, Heading, Picture, Section, Table, Text, picture_of
 from drone_cbf.reporting.matrices import success_matrix
 from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
-from drone_cbf.reporting.trials import CONFIDENCE, Trial, grouped, summary_rows
+from drone_cbf.reporting.trials import CONFIDENCE, Interval, Trial, grouped, interval, present_measures, summary_rows
 from drone_cbf.tracking.histories import artifact, artifact_names, table
+from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.comparing import Comparison
+from projects.curriculum_files import ABLATIONS
 
 FIGURES = {
     "_filter_on_off.png": "{}: the same policy in the same scene, with and without the filter.",
@@ -54,6 +58,40 @@ def comparison_section(comparison: Comparison) -> Section:
         caption = "The barrier's loss over the training and against the share of the neural barrier in the filter."
         blocks += _drawn(lambda: loss_over_blend(trials), caption)
     return Section("Comparison", blocks)
+
+
+def ablations_section(comparison: Comparison) -> Section | None:
+    """What every ablation changes against the default curriculum; None where not both were evaluated."""
+    curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
+    groups = grouped(comparison.trials)
+    whole = next((members for members in groups.values() if curricula[members[0].run_id] == "default"), None)
+    ablated = [members for members in groups.values() if curricula[members[0].run_id].startswith(ABLATIONS)]
+    if whole is None or not ablated:
+        return None
+    measures = present_measures(comparison.trials)
+    rows = [{"changed": "nothing", "n": len(whole), **{one.label: interval_of(whole, one.key).text() for one in measures}}]
+    for members in ablated:
+        row: dict[str, object] = {"changed": _changed(members[0].run_id) or members[0].group, "n": len(members)}
+        for one in measures:
+            difference = interval_of(members, one.key).mean - interval_of(whole, one.key).mean
+            row[one.label] = f"{difference:+.3g}"
+        rows.append(row)
+    reading = (
+        "First row: the default curriculum, mean ± interval over n seeds. Below: by how much the mean over n seeds differs where "
+        "one thing is changed; the comparison above holds the intervals."
+    )
+    return Section("Ablations", [Table(rows, reading)])
+
+
+def interval_of(trials: Sequence[Trial], key: str) -> Interval:
+    """Mean over the trials of a group, with its interval."""
+    return interval(trial.figures.get(key, math.nan) for trial in trials)
+
+
+def _changed(run_id: str) -> str:
+    """What the curriculum of a run says of itself."""
+    stored = artifact(run_id, CURRICULUM_FILE)
+    return str(json.loads(stored).get("description", "")) if stored else ""
 
 
 def evaluation_section(comparison: Comparison) -> Section:

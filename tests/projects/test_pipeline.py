@@ -13,8 +13,8 @@ from mlflow.entities import Run
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints import load_checkpoint
-from drone_cbf.tracking.presentation import EXPERIMENT_NOTE
 from drone_cbf.tracking.lineage import load_config
+from drone_cbf.tracking.presentation import EXPERIMENT_NOTE
 from projects.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 

@@ -47,6 +47,18 @@ def test_a_report_tells_of_runs_comparison_cells_flights_training_settings_and_e
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF") and len(pdf) > 50_000
 
 
+def test_ablations_are_set_against_the_default_by_their_difference(experiment: str) -> None:
+    runs = [policy(experiment, name, seed) for name in ("default", "ablations/ema") for seed in (0, 1)]
+    for run_id, success in zip(runs, (0.96, 0.98, 0.94, 0.98), strict=True):
+        evaluation(experiment, run_id, success)
+    page, _ = report(experiment, f"--runs={','.join(runs)}")
+    assert "<h2>Ablations</h2>" in page
+    section = page.split("<h2>Ablations</h2>")[1].split("<h2>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)]
+    assert [row[:2] for row in rows if row] == [["nothing", "2"], ["ablations/ema", "2"]]
+    assert rows[1][2].startswith("0.97 ±") and rows[2][2] == "-0.01"
+
+
 def test_a_run_that_was_not_evaluated_is_reported_with_the_command_that_does_it(experiment: str) -> None:
     run_id = policy(experiment, "default", 0)
     failed = record(experiment, "safety", {"seed": 1}, failure="loss/total became nan")
