@@ -27,6 +27,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
     "time to goal [s]": ("time_to_goal", "mean"),
 }
 """Title -> figure of a cell, and how the cells of one policy become one number."""
+RELAXED_OF_CHANGED = "relaxed of those changed"
 READING = (
     "Each policy counts with its worst of the 18 cells (steps changed and time to goal: their mean); mean ± half width "
     f"of the {CONFIDENCE:.0%} Student-t interval over n seeds, none for n = 1. Collisions are all that happened in the "
@@ -67,7 +68,9 @@ def barriers_section(found: Measured) -> str:
     return (
         "## The original's barrier beside the braking barrier\n\nThe original's layer is the soft-min distance with the "
         "second-order condition and a quadratic price on slack. Violations are of each row's own analytic barrier, so "
-        "they compare only where the barrier is the same; relaxed steps and collisions compare throughout.\n\n"
+        "they compare only where the barrier is the same; relaxed steps and collisions compare throughout. How often a filter has "
+        f"to act depends on the policy and on the scenes; *{RELAXED_OF_CHANGED}* is the share of the steps on which it acts that "
+        "take slack.\n\n"
         f"{markdown_table(rows)}"
     )
 
@@ -105,6 +108,7 @@ def group_row(group: str, blend: float, policies: Sequence[Policy]) -> dict[str,
     fewest = min(len(one) for one in flown)
     for title, (column, how) in COLUMNS.items():
         row[title] = interval(_one_number(one, column, how) for one in flown).text()
+    row[RELAXED_OF_CHANGED] = interval(_relaxed_of_changed(one) for one in flown).text(".3g")
     collisions, flights = (int(sum(cell[key] for one in flown for cell in one)) for key in ("collisions", "rollouts"))
     row["collisions"] = f"{collisions} in {flights:,}"
     row["99 % bound"] = f"{rate_upper_bound(collisions, flights):.2g}"
@@ -120,6 +124,12 @@ def _one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> fl
     if any(math.isnan(value) for value in values):
         return math.nan
     return {"min": min(values), "max": max(values), "mean": sum(values) / len(values)}[how]
+
+
+def _relaxed_of_changed(cells: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the steps on which the filter acts on which it also misses its row; NaN where it never acts or was not measured."""
+    relaxed, changed = (_one_number(cells, column, "mean") for column in ("relax_rate", "intervention_rate"))
+    return relaxed / changed if changed > 0.0 else math.nan
 
 
 def decay_section(found: Measured) -> str:

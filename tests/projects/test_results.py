@@ -122,7 +122,7 @@ def test_a_store_without_evaluations_gives_a_page_that_says_so(experiment: str, 
 def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experiment: str, tmp_path: Path) -> None:
     for seed, (success, relaxed) in enumerate(((1.0, 0.8), (0.98, 0.9), (0.99, 0.85))):
         trained = policy(experiment, "distance_hocbf", seed, settings={"barrier.kind": "distance_hocbf"})
-        evaluation(experiment, trained, 0.9, blend=0.0, cells=cells(success_rate=success, relax_rate=relaxed))
+        evaluation(experiment, trained, 0.9, blend=0.0, cells=cells(success_rate=success, relax_rate=relaxed, intervention_rate=1.0))
     more = "fixed_ring,random_cloud,forest"
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(collisions=1.0), scenarios=more)
     page = written(experiment, tmp_path)
@@ -135,6 +135,7 @@ def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experimen
     # Student's t for 2 degrees of freedom at 97.5 % is 4.3027; the standard deviation is 0.01.
     assert original["success"] == f"0.99 ± {4.3027 * 0.01 / 3**0.5:.2g}" and original["blend"] == "0"
     assert original["relaxed steps"] == f"0.85 ± {4.3027 * 0.05 / 3**0.5:.2g}"
+    assert original["relaxed of those changed"] == f"0.85 ± {4.3027 * 0.05 / 3**0.5:.3g}"
     default = row_of(rows, curriculum="`default`")
     assert (default["success"], default["collisions"]) == ("1", f"18 in {18 * 1024:,}")
     assert default["time to goal [s]"] == "4" and default["steps changed"] == "0.05"
