@@ -22,7 +22,8 @@ from drone_cbf.serving.observations import example_observations
 from projects import register
 from tests.projects.trained import evaluated
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "registry.md"
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE, README = ROOT / "docs" / "registry.md", ROOT / "README.md"
 PATIENCE = 120.0
 
 
@@ -104,7 +105,8 @@ def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong
     ):
         status, error = post(address, {"inputs": {**example, **changed}})
         assert status == 400 and message in error["message"], error
-    (documented,) = re.findall(r"^curl .*-d '(.*)'$", GUIDE.read_text(), re.MULTILINE)
-    assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], "the example, as documented"
+    for page in (GUIDE, README):
+        (documented,) = re.findall(r"^curl .*-d '(.*)'$", page.read_text(), re.MULTILINE)
+        assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], "the example, as documented"
     status, error = post(address, {"inputs": {name: value for name, value in example.items() if name != "mask"}})
     assert status == 400 and "mask" in error["message"]
