@@ -6,6 +6,7 @@ best values known from recorded runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -16,10 +17,18 @@ SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
 
 
+def refuse_repeats(name: str, values: Sequence[object]) -> None:
+    """ValueError where an entry of the list ``name`` occurs twice."""
+    repeated = next((value for value in values if values.count(value) > 1), None)
+    if repeated is not None:
+        text = ",".join(map(str, values))
+        raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class PhysicsConfig(Section):

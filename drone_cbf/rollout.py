@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.barrier.blend import make_blended_barrier
@@ -85,6 +85,8 @@ class Trajectory:
     """As the controller saw it: estimated, noisy."""
     decisions: Decision
     last: DroneState
+    wind: Float[Array, "t 3"]
+    """True wind during each step [m/s]."""
 
 
 Rollout = Callable[[ControllerParams, Scene, Scalar, jax.Array], Trajectory]
@@ -109,7 +111,11 @@ def make_unfiltered_controller(system: SystemConfig) -> Controller:
 
 
 def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
-    """Stops the drone as fast as its limits allow, without reversing [m/s^2]: the fallback of the filter."""
+    """Stops the drone as fast as its limits allow, without reversing [m/s^2]: the fallback of the filter.
+
+    An axis along which the velocity is not known (not finite) is left alone.
+    """
+    velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
     return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
 
 
@@ -202,6 +208,6 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
         first = observe_motion(state, jax.tree.map(lambda errors: errors[0], noises))
         belief = Belief(motion=first_estimate(first, state, noise, sensor), surfaces=empty_map(slots))
         (last, _), (states, graphs, decisions) = jax.lax.scan(body, (state, belief), (steps, noises, gusts))
-        return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last)
+        return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last, wind=scene.wind + gusts)
 
     return rollout

@@ -6,14 +6,13 @@ curriculum's name, and what the pipeline hands to its stages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from drone_cbf.config import Fraction, GoalMode, SceneName, Section
-from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel
+from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
+from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel, refuse_repeated_cells
 from drone_cbf.tracking.registry import MODEL
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
 
@@ -195,14 +194,6 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-def refuse_repeats(name: str, values: Sequence[object]) -> None:
-    """ValueError where an entry of the list ``name`` occurs twice."""
-    repeated = next((value for value in values if values.count(value) > 1), None)
-    if repeated is not None:
-        text = ",".join(map(str, values))
-        raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
-
-
 def _last_or_fraction(text: str) -> str:
     """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
     with suppress(ValueError):
@@ -262,4 +253,5 @@ class SuiteParameters(Section):
     def _each_once(self) -> SuiteParameters:
         refuse_repeats("curricula", self.curricula)
         refuse_repeats("seeds", self.seeds)
+        refuse_repeated_cells(self.scenarios, self.noise, self.goals)
         return self

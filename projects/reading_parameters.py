@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from drone_cbf.config import Section
+from drone_cbf.config import Section, refuse_repeats
 from drone_cbf.training.settings import without_blanks
-from projects.parameters import RunId, refuse_repeats
+from projects.parameters import RunId
 
 RunIds = Annotated[tuple[RunId, ...], BeforeValidator(without_blanks)]
 

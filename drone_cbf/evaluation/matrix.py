@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,12 @@ class Cell:
     @property
     def name(self) -> str:
         """``<scenario>/noise_<x>/<goals>``, as in metric names."""
-        return f"{self.scenario}/noise_{self.noise:g}/{self.goals}"
+        return cell_name(self.scenario, self.noise, self.goals)
+
+
+def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
+    """What a cell of the matrix is called, and what its randomness is drawn by."""
+    return f"{scenario}/noise_{noise:g}/{goals}"
 
 
 Progress = Callable[[int, Cell], None]
@@ -85,18 +91,22 @@ def evaluate_matrix(
     progress: Progress,
     watch: Watch = lambda cell, flights: None,
 ) -> list[Cell]:
-    """Fly every cell with every one of ``flyers``, on the very same scenes and noise; ``progress`` after each cell."""
+    """Fly every cell with every one of ``flyers``, on the very same scenes and noise; ``progress`` after each cell.
+
+    Scenes and noise of different cells are independent: flights of all cells together are as many trials.
+    """
     cells: list[Cell] = []
-    for scenario, goals in itertools.product(settings.scenarios, settings.goals):
-        scenes = sample_scenes(system, scenario, goals, settings)
-        for noise, filtered in itertools.product(settings.noise, sorted(flyers, reverse=True)):
+    for scenario, goals, noise in itertools.product(settings.scenarios, settings.goals, settings.noise):
+        scenes = sample_scenes(system, scenario, noise, goals, settings)
+        keys = flight_keys(scenario, noise, goals, settings)
+        for filtered in sorted(flyers, reverse=True):
             twin = not filtered and len(flyers) > 1
             count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
-            flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, settings, count, _watched)
+            flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, keys[:count], _watched)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
             if filtered:
-                keys, size = flight_keys(settings)[:count], min(count, chunk_size())
-                watch(cells[-1], WatchedFlights(scenes, keys, flights, status, end, size))
+                size = min(count, chunk_size())
+                watch(cells[-1], WatchedFlights(scenes, keys[:count], flights, status, end, size))
             progress(len(cells) - 1, cells[-1])
     return cells
 
@@ -105,16 +115,22 @@ def _watched(flown: Flown) -> tuple[FlightMetrics, jax.Array, jax.Array]:
     return flown.metrics, flown.trajectories.decisions.status, flown.trajectories.last.position
 
 
-def flight_keys(settings: EvaluationSettings) -> jax.Array:
-    """Random keys of the flights of a cell, the same in every cell."""
-    return jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.rollouts)
+def flight_keys(scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings) -> jax.Array:
+    """Random keys of the flights of a cell, the same with or without filter."""
+    return _cell_keys(cell_name(scenario, noise, goals), settings, purpose=1)
 
 
-def sample_scenes(system: SystemConfig, scenario: SceneName, goals: GoalMode, settings: EvaluationSettings) -> Scene:
-    """The scenes of a cell (leading axis), the same for every noise level and with or without filter."""
-    key = jax.random.fold_in(jax.random.key(settings.seed), 0)
-    keys = jax.random.split(key, settings.rollouts)
+def sample_scenes(
+    system: SystemConfig, scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings
+) -> Scene:
+    """The scenes of a cell (leading axis), the same with or without filter."""
+    keys = _cell_keys(cell_name(scenario, noise, goals), settings, purpose=0)
     return _sampler(scenario, goals, system.scene)(keys)
+
+
+def _cell_keys(cell: str, settings: EvaluationSettings, purpose: int) -> jax.Array:
+    root = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(cell.encode()))
+    return jax.random.split(jax.random.fold_in(root, purpose), settings.rollouts)
 
 
 @functools.cache
@@ -128,14 +144,13 @@ def fly_first(
     params: ControllerParams,
     scenes: Scene,
     noise: float,
-    settings: EvaluationSettings,
-    count: int,
+    keys: jax.Array,
     keep: Callable[[Flown], Kept],
 ) -> Kept:
-    """What ``keep`` takes from the first ``count`` flights of a cell with these ``scenes``."""
-    keys = flight_keys(settings)
+    """What ``keep`` takes from the first flights of a cell with these ``scenes``, as many as there are ``keys``."""
+    count = keys.shape[0]
     first = jax.tree.map(lambda x: x[:count], scenes)
-    return fly_all(fly, params, first, jnp.full(count, noise, jnp.float32), keys[:count], keep)
+    return fly_all(fly, params, first, jnp.full(count, noise, jnp.float32), keys, keep)
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:

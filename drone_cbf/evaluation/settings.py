@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from drone_cbf.config import Fraction, GoalMode, SceneName, Section
+from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
 
 NoiseLevel = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -30,3 +31,15 @@ class EvaluationSettings(Section):
     """Root of all randomness; apart from the training seeds, so that scenes are fresh."""
     blend: Fraction = 1.0
     """1: the neural barrier alone decides; 0: the analytic one."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> EvaluationSettings:
+        refuse_repeated_cells(self.scenarios, self.noise, self.goals)
+        return self
+
+
+def refuse_repeated_cells(scenarios: Sequence[str], noise: Sequence[float], goals: Sequence[str]) -> None:
+    """ValueError where a cell of the matrix would be flown, and counted, twice."""
+    refuse_repeats("scenarios", scenarios)
+    refuse_repeats("noise", [f"{level:g}" for level in noise])  # as in metric names
+    refuse_repeats("goals", goals)

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
-from drone_cbf.evaluation.matrix import fly_first, sample_scenes
+from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flyer, chunk_size
 from drone_cbf.objectives.metrics import FlightMetrics, true_graph
@@ -47,10 +47,11 @@ def record_flights(
     filtered: bool,
     flights: int,
 ) -> RecordedFlights:
-    """The first ``flights`` random-goal flights of ``scenario`` in the matrix, in full."""
-    scenes = sample_scenes(system, scenario, "random", settings)
+    """The first ``flights`` random-goal flights of ``scenario`` with ``noise`` in the matrix, in full."""
+    scenes = sample_scenes(system, scenario, noise, "random", settings)
     chunk = min(settings.rollouts, max(flights, chunk_size()))  # the size that is compiled already
-    flown = fly_first(fly, controller, scenes, noise, settings, chunk, lambda flown: flown)
+    keys = flight_keys(scenario, noise, "random", settings)[:chunk]
+    flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
     flown = jax.tree.map(lambda x: x[:flights], flown)
     return RecordedFlights(
         scenario=scenario,
@@ -88,7 +89,7 @@ def record_slice(
     points: int = 121,
 ) -> RecordedSlice:
     """Barrier values over the box of the clouds at height zero, flying along x with ``speed`` [m/s]."""
-    scene = jax.tree.map(lambda x: x[0], sample_scenes(system, scenario, "random", settings))
+    scene = jax.tree.map(lambda x: x[0], sample_scenes(system, scenario, max(settings.noise), "random", settings))
     half = system.scene.cloud_half_extent
     x, y = (np.linspace(-extent, extent, points, dtype=np.float32) for extent in half[:2])
     velocity = jnp.array([speed, 0.0, 0.0], jnp.float32)

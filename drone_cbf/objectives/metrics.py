@@ -79,16 +79,17 @@ def true_graph(
 
 
 def true_barrier_rate(
-    barrier: Barrier, state: DroneState, command: Vector, scene: Scene, time: Scalar, system: SystemConfig
+    barrier: Barrier, state: DroneState, command: Vector, wind: Vector, scene: Scene, time: Scalar, system: SystemConfig
 ) -> tuple[Scalar, Scalar]:
     """h [m] and dh/dt [m/s] of ``barrier`` where ``command`` begins to act, with the true geometry of the surfaces.
 
     Differentiates along the motion q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points
-    themselves, so curvature counts; independent of the flat-surface row that the filter uses.
+    themselves, so curvature counts; independent of the flat-surface row that the filter uses. The true ``wind`` [m/s], which
+    the controller does not know, blows as it does at ``time`` [s].
     """
-    model = flown_drone(scene, system.physics)
+    model = flown_drone(scene, system.physics).replace(wind=wind)
     motion = acting_motion(state, model, system.physics.time_step)
-    acceleration = model.gain * command + drag_acceleration(motion.velocity, jnp.zeros(3), model)
+    acceleration = model.gain * command + drag_acceleration(motion.velocity, wind, model)
 
     def value(elapsed: Scalar) -> Scalar:
         later = motion.replace(
@@ -108,11 +109,12 @@ def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], F
         decisions = trajectory.decisions
         horizon = decisions.slack.shape[0]
 
-        def violation_at(state: DroneState, command: Vector, index: Array) -> tuple[Scalar, Scalar]:
-            h, rate = true_barrier_rate(barrier, state, command, scene, index * dt, system)
+        def violation_at(state: DroneState, command: Vector, wind: Vector, index: Array) -> tuple[Scalar, Scalar]:
+            h, rate = true_barrier_rate(barrier, state, command, wind, scene, index * dt, system)
             return jnp.maximum(-(rate + system.barrier.class_k_gain * h), 0.0), h
 
-        violation, true_barrier = jax.vmap(violation_at)(trajectory.states, decisions.command, jnp.arange(horizon))
+        flown = (trajectory.states, decisions.command, trajectory.wind, jnp.arange(horizon))
+        violation, true_barrier = jax.vmap(violation_at)(*flown)
         clearance = jnp.min(swept_clearances(trajectory, scene, system.physics))
         return FlightMetrics(
             **_arrival(trajectory, scene, system, clearance < 0.0),
@@ -140,7 +142,7 @@ def _arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collide
     there = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
     stays = jnp.flip(jnp.cumprod(jnp.flip(there))).astype(bool)
     arrived = jnp.argmax(stays)
-    last = final_steps(system, points.shape[0] - 1)
+    last = final_steps(system, points.shape[0] - 1) + 1  # both ends of the final second
     under_way = jnp.where(stays[-1], arrived, points.shape[0] - 1)
     lengths = jnp.linalg.norm(jnp.diff(points, axis=0), axis=-1)
     flown = jnp.sum(jnp.where(jnp.arange(lengths.shape[0]) < under_way, lengths, 0.0))

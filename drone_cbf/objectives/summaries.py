@@ -23,7 +23,7 @@ def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig)
     def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
         distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
         speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
-        last = final_steps(system, distance.shape[0] - 1)
+        last = final_steps(system, distance.shape[0] - 1) + 1  # both ends of the final second
         collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
         there = jnp.all((distance[-last:] < GOAL_RADIUS) & (speed[-last:] < GOAL_SPEED))
         return {

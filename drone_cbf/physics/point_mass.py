@@ -107,12 +107,11 @@ def step(
 
 
 def committed_motion(state: DroneState, params: DroneParams, time_step: float) -> Motion:
-    """Motion at the moment a command sent now begins to act: the queue played out, still air assumed."""
+    """Motion at the moment a command sent now begins to act: the queue played out in the wind of ``params``."""
     motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
-    still = jnp.zeros(3, jnp.float32)
     for age in reversed(range(state.queue.shape[0])):
         duration = jnp.clip(params.delay - age * time_step, 0.0, time_step)
-        motion = advance(motion, state.queue[age], duration, still, params)
+        motion = advance(motion, state.queue[age], duration, params.wind, params)
     return motion
 
 

@@ -114,7 +114,8 @@ def test_the_true_barrier_rate_counts_curvature(crowded):
 
     def one(position, velocity, command):
         state = initial_state(position, velocity, system.physics)
-        return true_barrier_rate(barrier, state, command, scene_of(obstacles), jnp.float32(0.0), system)
+        still = jnp.zeros(3)
+        return true_barrier_rate(barrier, state, command, still, scene_of(obstacles), jnp.float32(0.0), system)
 
     values, rates = jax.jit(jax.vmap(one))(*map(jnp.asarray, states))
     expected = [reference.value(p, v, obstacles, system) for p, v, _ in zip(*states, strict=True)]

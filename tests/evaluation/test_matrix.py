@@ -1,5 +1,7 @@
 """The scenario matrix on a tiny system: same scenes with and without filter, chunks, and the worst cell."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,11 +71,33 @@ def test_filter_on_and_off_fly_the_same_scenes_with_the_same_noise(twice_unfilte
     assert len(distances) == 4, "noise and goals must make a difference"
 
 
+def test_every_cell_has_scenes_and_noise_of_its_own():
+    """Else flights of all cells together were not as many independent trials, as the bound over all of them takes them."""
+    places = [("random_cloud", 0.0, "random"), ("random_cloud", 0.05, "random"), ("random_cloud", 0.0, "shifted")]
+    starts = [np.asarray(matrix.sample_scenes(SYSTEM, *place, SETTINGS).start) for place in places]
+    keys = [jax.random.key_data(matrix.flight_keys(*place, SETTINGS)) for place in places]
+    for drawn in (starts, keys):
+        assert not any(np.any(np.all(one[:, None] == other[None], -1)) for one, other in itertools.combinations(drawn, 2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"scenarios": ("forest", "forest")}, "scenarios = forest,forest holds forest twice"),
+        ({"noise": (0.02, 0.02000001)}, "holds 0.02 twice"),
+        ({"goals": ("random", "random")}, "holds random twice"),
+    ],
+)
+def test_no_cell_is_counted_twice(given, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationSettings(**given)
+
+
 def test_chunks_change_nothing(twice_unfiltered):
     """Against all flights of a cell in one batch, drawn and flown here."""
     cell = next(c for c in twice_unfiltered[0] if c.noise == 0.05 and c.goals == "random")
-    scenes = matrix.sample_scenes(SYSTEM, "random_cloud", "random", SETTINGS)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(SETTINGS.seed), 1), SETTINGS.rollouts)
+    scenes = matrix.sample_scenes(SYSTEM, "random_cloud", 0.05, "random", SETTINGS)
+    keys = matrix.flight_keys("random_cloud", 0.05, "random", SETTINGS)
     rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), SETTINGS.horizon)
     metrics = make_flight_metrics(SYSTEM)
 

@@ -40,4 +40,5 @@ def flight(system: SystemConfig, points, velocities=None, commands=None, **decis
         graphs=empty_graph(system.sensor),
         decisions=Decision(**made),
         last=DroneState(**{name: value[steps] for name, value in vars(states).items()}),
+        wind=jnp.zeros((steps, 3)),
     )

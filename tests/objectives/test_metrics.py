@@ -64,7 +64,7 @@ def arrival(case):
     if case == "too fast":
         speeds[10:, 2] = 1.05 * GOAL_SPEED
     if case == "leaves early in the last second":
-        points[STEPS - LAST + 1] += [0.0, 2.0 * GOAL_RADIUS, 0.0]
+        points[STEPS - LAST] += [0.0, 2.0 * GOAL_RADIUS, 0.0]
     if case == "leaves at the end":
         points[-1] += [0.0, 2.0 * GOAL_RADIUS, 0.0]
     if case == "away before the last second":
@@ -159,6 +159,19 @@ def test_the_violation_is_that_of_the_drone_that_flies():
     expected, other = METRICS(pushed[2.0], scene).violation, METRICS(pushed[4.0], scene).violation
     np.testing.assert_allclose(METRICS(pushed[4.0], heavy).violation, expected, atol=1e-3)
     assert np.all(other - expected > 0.5), "and not as the configured one"
+
+
+def test_the_violation_is_that_in_the_true_wind():
+    """Its drag is an acceleration beside the command's, as long as the delay, which is none here."""
+    drag, speed, wind, push = 0.5, 5.0, 2.0, 1.0
+    windy = small_system(physics=PLAIN.model_copy(update={"linear_drag": drag}), scene=SYSTEM.scene)
+    scene = scene_of(capsules([[6.5, 0.0, 0.0], [0.0, 30.0, 0.0]], 5.0))
+    points, speeds = np.zeros((STEPS + 1, 3)), np.tile([speed, 0, 0], (STEPS + 1, 1))
+    blown = flight(windy, points, speeds, np.tile([push, 0, 0], (STEPS, 1))).replace(wind=jnp.tile(jnp.array([wind, 0, 0]), (STEPS, 1)))
+    pushed = flight(SYSTEM, points, speeds, np.tile([push - drag * (speed - wind), 0, 0], (STEPS, 1)))
+    found = jax.jit(make_flight_metrics(windy))(blown, scene).violation
+    np.testing.assert_allclose(found, METRICS(pushed, scene).violation, atol=1e-3)
+    assert np.all(found > 0.5)
 
 
 def counted():
