@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import Barrier
 from drone_cbf.barrier.rows import slopes
+from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import Graph
 
 BOUNDARY = 0.3
@@ -65,6 +67,21 @@ def calibration_margin(comparison: Comparison) -> float:
     if not near.any():
         return float("inf")
     return max(0.0, float(np.quantile((neural - analytic)[near], CONFIDENCE)))
+
+
+def usable_margin(report: Mapping[str, float]) -> float:
+    """The margin of a calibration report [m].
+
+    Raises:
+        TrainingError: it is not finite; a filter that subtracts it would brake for ever.
+    """
+    margin = report["margin"]
+    if not math.isfinite(margin):
+        raise TrainingError(
+            f"the barrier cannot be calibrated: none of {report['states']:.0f} held-out states has |h| < {BOUNDARY} m; raise "
+            "report_flights or the horizon, so that flights come near obstacles"
+        )
+    return margin
 
 
 def calibration_report(comparison: Comparison) -> dict[str, float]:

@@ -13,7 +13,7 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar, joined, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.calibration import Comparison, braking_audit, make_comparison
+from drone_cbf.barrier.calibration import Comparison, braking_audit, make_comparison, usable_margin
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import OptimiserConfig, SystemConfig
@@ -172,7 +172,8 @@ def pretrain_barrier(
     """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters itself.
 
     Raises:
-        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite, or no held-out state is
+            near the boundary.
     """
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
@@ -189,9 +190,10 @@ def pretrain_barrier(
     learned = taught.replace(barrier=state.barrier, blend=jnp.float32(1.0))
     judgement = strata.judge(compare, state.barrier, collect(learned, 3))
     report = judgement.report() | audit_analytic_barrier(system, report_key(root, 4))
-    tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": report["margin"]}
+    margin = usable_margin(report)
+    tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": margin}
     recorder.checkpoint(settings.steps, tree, "final")
-    return PretrainingResult(state.barrier, report["margin"], report, judgement.flown, judgement.strata_reports())
+    return PretrainingResult(state.barrier, margin, report, judgement.flown, judgement.strata_reports())
 
 
 def _learn(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from drone_cbf.arrays import Scalar
-from drone_cbf.barrier.calibration import Comparison, calibration_report
+from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import compiled, place_everywhere
@@ -285,6 +285,6 @@ def _finish(
     held_out = nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY)
     comparison = make_comparer(system)(barrier, held_out)
     report = trainer.report | calibration_report(comparison)
-    tree = {**handed_on(state), "margin": report["margin"]}
-    recorder.checkpoint(int(state.step), tree, "final")
-    return SafetyResult(policy=policy, barrier=barrier, margin=report["margin"], report=report, comparison=comparison)
+    margin = usable_margin(report)
+    recorder.checkpoint(int(state.step), {**handed_on(state), "margin": margin}, "final")
+    return SafetyResult(policy=policy, barrier=barrier, margin=margin, report=report, comparison=comparison)

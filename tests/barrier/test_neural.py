@@ -16,9 +16,11 @@ from drone_cbf.barrier.calibration import (
     calibration_margin,
     calibration_report,
     make_comparison,
+    usable_margin,
 )
 from drone_cbf.barrier.neural import initial_barrier_params, make_neural_barrier
 from drone_cbf.barrier.samples import make_graph_sampler
+from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import FAR, empty_graph
 from drone_cbf.physics.scenes import make_scene_sampler
 from tests.perception.worlds import crowd, graph_seen, random_barrier, small_system
@@ -113,6 +115,8 @@ def test_without_a_state_near_the_boundary_the_margin_is_infinite():
     report = calibration_report(far)
     assert calibration_margin(far) == np.inf == report["margin"]
     assert report["states_near_boundary"] == 0.0 and np.isnan(report["gradient_cosine"])
+    with pytest.raises(TrainingError, match="none of 50 held-out states has .* raise report_flights"):
+        usable_margin(report)
 
 
 def test_the_report_says_what_stands_behind_the_margin():
