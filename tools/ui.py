@@ -24,7 +24,9 @@ def links(base: str) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     serve = "--serve" in arguments
-    port = next((a for a in arguments if a.isdigit()), "5000")
+    port = next((a for a in arguments if a != "--serve"), "5000")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        sys.exit(f"ui: PORT = {port} is no port; give a number from 1 to 65535 (make ui PORT=5001)")
     from mlflow import get_tracking_uri
 
     uri = get_tracking_uri()

@@ -33,11 +33,6 @@ TOP_SPEED = 1.3
 """Fastest state that is sampled, as a multiple of ``objective.max_speed``."""
 
 
-def make_graph_sampler(system: SystemConfig) -> GraphSampler:
-    """Function that places a drone at random in a scene, mostly where the barrier matters (:func:`make_open_sampler`)."""
-    return seen_by(make_open_sampler(system), system)
-
-
 def seen_by(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
     """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
     return lambda scene, key: graph_in(scene, sample(scene, key), system)
