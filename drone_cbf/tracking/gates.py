@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import mlflow
 from mlflow.models import MetricThreshold
 from mlflow.models.evaluation import EvaluationResult, validation
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from drone_cbf.config import Section
 from drone_cbf.tracking.tags import STAGE_TAG
@@ -33,13 +33,6 @@ class Gate(Section):
     """Largest value that passes."""
     worse_by: float | None = Field(None, ge=0.0)
     """How much worse than the champion still passes; left out: the champion does not matter."""
-
-    @field_validator("at_least", "at_most", "worse_by")
-    @classmethod
-    def _is_finite(cls, value: float | None) -> float | None:
-        if value is not None and not math.isfinite(value):
-            raise ValueError("must be a finite number: nothing is greater or less than NaN")
-        return value
 
     @model_validator(mode="after")
     def _has_one_direction(self) -> Gate:

@@ -103,7 +103,7 @@ def test_one_query_finds_the_evaluations_that_meet_the_thresholds(experiment: st
         ("gates: [{metric: m}]", "m needs one of at_least"),
         ("gates: [{metric: m, at_least: 1, at_most: 2}]", "m needs one of at_least"),
         ("gates: [{metric: m, at_least: high}]", "gates.0.at_least = 'high'"),
-        ("gates: [{metric: m, at_least: .nan}]", "gates.0.at_least: must be a finite number"),
+        ("gates: [{metric: m, at_least: .nan}]", "gates.0.at_least = nan: Input should be a finite number"),
         ("gates: [{metric: m, at_least: 1, worse_by: -1}]", "gates.0.worse_by = -1"),
         ("gates: [{metric: m, at_least: 1, better_by: 1}]", "gates.0.better_by"),
         ("gates: [{metric: m, at_least: 1}, {metric: m, at_most: 1}]", "m is given twice"),
