@@ -10,7 +10,7 @@ from projects.comparing import compare
 from projects.parameters import SuiteParameters
 from projects.running import EntryPoint, Outcome, Stage, own_interpreter_first, run_stage
 from projects.suite_children import Children, failures, plan_text, store_members, suite_page
-from projects.suite_tasks import Member, plan, suite_tasks, walk
+from projects.suite_tasks import DONE, Member, plan, suite_tasks, walk
 
 ENTRY = EntryPoint("suite", SuiteParameters, parents=("pretrain_cbf", "safety"), device=False)
 
@@ -43,10 +43,11 @@ def work(stage: Stage) -> Outcome:
 
 
 def evaluated_pairs(members: Sequence[Member]) -> list[Evaluated]:
-    """Of the members, the trained policies with their evaluations."""
+    """Of the members, the trained policies with their finished evaluations."""
     pairs = []
     for member in members:
-        if member.task.entry.name == "evaluate" and member.run is not None and member.task.after is not None:
+        finished = member.state in DONE and member.task.after is not None
+        if finished and member.task.entry.name == "evaluate" and member.run is not None:
             trained = members[member.task.after].run
             assert trained is not None, "an evaluation has its safety run"
             pairs.append(Evaluated(trained, member.run))

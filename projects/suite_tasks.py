@@ -18,6 +18,8 @@ from projects.parameters import SuiteParameters
 from projects.running import EntryPoint
 
 State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
+DONE: tuple[State, ...] = ("reused", "trained", "resumed")
+"""States in which a task's run has finished."""
 UNKNOWN = "not-yet-trained"
 """Stands for the parent of a task while that is not trained: the rest of its parameters can be checked all the same."""
 
@@ -96,7 +98,7 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
         elif before is None:
             member = child(task, start)
         else:
-            done = before.run if before.state in ("reused", "trained", "resumed") else None
+            done = before.run if before.state in DONE else None
             member = child(task, done and done.run_id)
         members.append(member)
     return members

@@ -81,7 +81,7 @@ class TestSuite:
             f"comparison/{name}" for name in ("summary.md", "summary.csv", "runs.csv", "loss_over_blend.csv")
         }
         note = suite.data.tags["mlflow.note.content"]
-        assert all(f"runs/{run.info.run_id})" in note for run in children) and "#/compare-runs?runs=" in note
+        assert all(f"runs/{run.info.run_id}?" in note for run in children) and "#/compare-runs?runs=" in note
 
     def test_started_twice_it_trains_nothing_the_second_time(self, store: Store) -> None:
         before = store.runs()
