@@ -48,8 +48,10 @@ def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None
 def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """The original's barrier d(p) = soft-min distance - r_safe, made relative degree one as psi = d' + alpha d.
 
-    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0 with the
-    gradient and Hessian of d. Under bounded thrust it is often infeasible: kept as the baseline to compare against.
+    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0. Its row, as every
+    one here, takes surfaces as flat along the motion (:func:`drone_cbf.barrier.rows.slopes`): of the Hessian of d only what the
+    weights of the soft minimum contribute is left, which asks for more than the original's row. Under bounded thrust it is
+    often infeasible: kept as the baseline to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     temperature = system.barrier.temperature if temperature is None else temperature
