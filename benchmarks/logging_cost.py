@@ -94,11 +94,14 @@ def _barrier(system: SystemConfig) -> BarrierParams:
     return initial_barrier_params(system, jax.random.key(0))
 
 
-TRAININGS = (
-    Training("efficiency", lambda steps: EfficiencySettings(steps=steps), 20, EfficiencySettings().steps, train_efficiency),
-    Training("pretrain_cbf", lambda steps: PretrainingSettings(steps=steps), 250, PretrainingSettings().steps, _pretrain),
-    Training("safety", _safety_settings, 10, load_curriculum("default").total_steps, _safety),
-)
+def trainings() -> tuple[Training, ...]:
+    """All stages that train."""
+    default, long = EfficiencySettings().steps, PretrainingSettings().steps
+    return (
+        Training("efficiency", lambda steps: EfficiencySettings(steps=steps), 20, default, train_efficiency),
+        Training("pretrain_cbf", lambda steps: PretrainingSettings(steps=steps), 250, long, _pretrain),
+        Training("safety", _safety_settings, 10, load_curriculum("default").total_steps, _safety),
+    )
 
 
 @dataclass(frozen=True)
@@ -250,9 +253,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.pairs < 2:
         parser.error("--pairs must be at least 2: one pair has no interval")
-    chosen = [training for training in TRAININGS if training.stage in arguments.stages.split(",")]
+    known = trainings()
+    chosen = [training for training in known if training.stage in arguments.stages.split(",")]
     if len(chosen) != len(arguments.stages.split(",")):
-        parser.error(f"--stages are of {', '.join(training.stage for training in TRAININGS)}")
+        parser.error(f"--stages are of {', '.join(training.stage for training in known)}")
     configure_jax()
     costs = []
     for store in arguments.stores.split(","):

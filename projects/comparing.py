@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from drone_cbf.reporting.trials import (
     summary_rows,
     trial_rows,
 )
-from drone_cbf.tracking.histories import Record, artifact, history, settings
+from drone_cbf.tracking.histories import Record, artifact, history, settings, stored_curriculum
 from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.links import compare_page, run_page
 from drone_cbf.tracking.runs import flatten, ui_address
@@ -182,8 +181,7 @@ def _told(record: Record) -> dict[str, str]:
 
 def _set_by_curriculum(record: Record) -> dict[str, str]:
     """What the curriculum of a run sets of the system, as params show it."""
-    stored = artifact(record.run_id, CURRICULUM_FILE) if record.curriculum else None
-    asked = json.loads(stored).get("system", {}) if stored else {}
+    asked = stored_curriculum(record.run_id).get("system", {}) if record.curriculum else {}
     return {name: str(value) for name, value in asked.items()}
 
 

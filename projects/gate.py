@@ -23,8 +23,6 @@ class Verdict:
 
     checks: list[Check]
     gates: GateSettings
-    trial: bool
-    """By other gates than the project's own."""
 
     @property
     def query(self) -> str:
@@ -45,8 +43,7 @@ def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
     gates = load_gates(wanted.gates)
     judged = find_judged(wanted.model, wanted.run, wanted.promote)
-    checks = judge(gates, judged.metrics, champion_metrics(judged))
-    verdict = Verdict(checks, gates, trial=wanted.gates != "default")
+    verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates)
     report(stage, judged, verdict)
     if not verdict.passed:
         raise GateError(f"run {judged.run_id} does not pass: {verdict.reason}")
@@ -61,7 +58,7 @@ def work(stage: Stage) -> Outcome:
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
-    """Leaves the verdict on this run and, unless it is a trial, as tags on the judged one and its versions, passed or not."""
+    """Leaves the verdict on this run and, if the project's own gates gave it, as tags on the judged one and its versions."""
     outcome = PASSED if verdict.passed else FAILED
     digest = verdict.gates.digest()
     content = {
@@ -76,7 +73,7 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
     stage.run.log_text(json.dumps(content, indent=1), "gate.json")
     stage.run.tag(judged_run=judged.run_id, verdict=outcome)
     stage.run.describe(gate_page(judged, verdict.checks, verdict.query))
-    if not verdict.trial:
+    if stage.parameters.gates == "default":  # others are a trial
         mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id, digest)
     for check in verdict.checks:
         state = "ok" if check.passed else "FAILS"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drone_cbf.reporting.document import Block, Heading, Picture, Section, Table, Text, picture_of
 from drone_cbf.reporting.matrices import success_matrix
 from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
-from drone_cbf.reporting.trials import CONFIDENCE, Interval, Trial, grouped, interval, present_measures, summary_rows
-from drone_cbf.tracking.histories import artifact, artifact_names, table
-from drone_cbf.tracking.tags import CURRICULUM_FILE
+from drone_cbf.reporting.trials import CONFIDENCE, Trial, grouped, interval, present_measures, summary_rows
+from drone_cbf.tracking.histories import artifact, artifact_names, stored_curriculum, table
 from projects.comparing import Comparison
 from projects.curriculum_files import ABLATIONS
 
@@ -64,34 +61,27 @@ def ablations_section(comparison: Comparison) -> Section | None:
     """What every ablation changes against the default curriculum; None where not both were evaluated."""
     curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
     groups = grouped(comparison.trials)
-    whole = next((members for members in groups.values() if curricula[members[0].run_id] == "default"), None)
+    whole = max((one for one in groups.values() if curricula[one[0].run_id] == "default"), key=len, default=None)
     ablated = [members for members in groups.values() if curricula[members[0].run_id].startswith(ABLATIONS)]
     if whole is None or not ablated:
         return None
     measures = present_measures(comparison.trials)
-    rows = [{"changed": "nothing", "n": len(whole), **{one.label: interval_of(whole, one.key).text() for one in measures}}]
+    kept = {one.label: interval(trial.figures[one.key] for trial in whole) for one in measures}
+    rows: list[dict[str, object]] = [
+        {"changed": "nothing", "n": len(whole), **{label: found.text() for label, found in kept.items()}}
+    ]
     for members in ablated:
-        row: dict[str, object] = {"changed": _changed(members[0].run_id) or members[0].group, "n": len(members)}
+        told = stored_curriculum(members[0].run_id).get("description")
+        row: dict[str, object] = {"changed": told or members[0].group, "n": len(members)}
         for one in measures:
-            difference = interval_of(members, one.key).mean - interval_of(whole, one.key).mean
-            row[one.label] = f"{difference:+.3g}"
+            mean = interval(trial.figures[one.key] for trial in members).mean
+            row[one.label] = f"{mean - kept[one.label].mean:+.3g}"
         rows.append(row)
     reading = (
         "First row: the default curriculum, mean ± interval over n seeds. Below: by how much the mean over n seeds differs where "
         "one thing is changed; the comparison above holds the intervals."
     )
     return Section("Ablations", [Table(rows, reading)])
-
-
-def interval_of(trials: Sequence[Trial], key: str) -> Interval:
-    """Mean over the trials of a group, with its interval."""
-    return interval(trial.figures.get(key, math.nan) for trial in trials)
-
-
-def _changed(run_id: str) -> str:
-    """What the curriculum of a run says of itself."""
-    stored = artifact(run_id, CURRICULUM_FILE)
-    return str(json.loads(stored).get("description", "")) if stored else ""
 
 
 def evaluation_section(comparison: Comparison) -> Section:

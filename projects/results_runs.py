@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.histories import Record, artifact, read, settings, table
+from drone_cbf.tracking.histories import Record, read, settings, stored_curriculum, table
 from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.selection import Evaluated, evaluated
-from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.comparing import evaluation_notes, group_names
 
 SHOWN_BY_THE_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
@@ -103,7 +101,6 @@ def _weight(policy: Policy) -> tuple[int, object]:
 
 
 def _policy(pair: Evaluated, group: str) -> Policy:
-    stored = artifact(pair.trained.run_id, CURRICULUM_FILE)
     asked = settings(pair.evaluation.run_id).get("parameters", {})
     return Policy(
         group=group,
@@ -112,7 +109,7 @@ def _policy(pair: Evaluated, group: str) -> Policy:
         trained=pair.trained,
         evaluation=pair.evaluation,
         cells=table(pair.evaluation.run_id, "tables/cells.json"),
-        curriculum=json.loads(stored) if stored else {},
+        curriculum=stored_curriculum(pair.trained.run_id),
         minutes=_minutes(pair.trained.run_id),
     )
 

@@ -6,7 +6,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from drone_cbf.config import BarrierConfig, OptimiserConfig, PhysicsConfig, SceneConfig, Section, SystemConfig
+from drone_cbf.config import (
+    BarrierConfig,
+    ObjectiveConfig,
+    OptimiserConfig,
+    PhysicsConfig,
+    SceneConfig,
+    Section,
+    SystemConfig,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "system_config.yaml"
 REGENERATE = "if the change is meant: python -m tests.test_config"
@@ -73,6 +81,8 @@ def test_a_value_beyond_its_range_is_refused_and_the_field_named(section, name, 
         (PhysicsConfig, "delay", -0.01),
         (PhysicsConfig, "max_acceleration", (9.0, 9.0, 0.0)),
         (PhysicsConfig, "max_acceleration", (9.0, 9.0)),
+        (PhysicsConfig, "max_acceleration", (float("inf"), 9.0, 9.0)),
+        (ObjectiveConfig, "goal", float("nan")),
         (SceneConfig, "obstacles", 0),
         (BarrierConfig, "kind", "distance"),
         (BarrierConfig, "temperature", 0.0),

@@ -180,6 +180,8 @@ def test_braking_stops_without_reversing():
     dt = SYSTEM.physics.time_step
     command = braking_command(jnp.array([100.0, -0.01, 0.0]), model, dt)
     np.testing.assert_allclose(command, [-SYSTEM.physics.max_acceleration[0], 0.01 / dt, 0.0], rtol=1e-6)
+    unknown = braking_command(jnp.array([100.0, jnp.nan, jnp.inf]), model, dt)
+    np.testing.assert_allclose(unknown, [-SYSTEM.physics.max_acceleration[0], 0.0, 0.0], rtol=1e-6)
 
 
 @pytest.mark.slow

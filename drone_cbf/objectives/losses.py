@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
 
 from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.config import SystemConfig
@@ -26,6 +27,11 @@ LossTerms = dict[str, Scalar]
 def final_steps(system: SystemConfig, horizon: int) -> int:
     """Steps of the last second, at most the whole flight."""
     return max(1, min(horizon, round(FINAL_TIME / system.physics.time_step)))
+
+
+def final_second(samples: Shaped[Array, "n ..."], system: SystemConfig) -> Shaped[Array, "m ..."]:
+    """Of the samples before each step and at the end those of the last second, both its ends."""
+    return samples[-(final_steps(system, samples.shape[0] - 1) + 1) :]
 
 
 def make_flight_loss(system: SystemConfig, *, filtered: bool) -> Callable[[Trajectory, Scene], LossTerms]:

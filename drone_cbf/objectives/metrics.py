@@ -13,7 +13,7 @@ from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
-from drone_cbf.objectives.losses import final_steps
+from drone_cbf.objectives.losses import final_second
 from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import DroneState, nominal_params
@@ -142,13 +142,12 @@ def _arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collide
     there = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
     stays = jnp.flip(jnp.cumprod(jnp.flip(there))).astype(bool)
     arrived = jnp.argmax(stays)
-    last = final_steps(system, points.shape[0] - 1) + 1  # both ends of the final second
     under_way = jnp.where(stays[-1], arrived, points.shape[0] - 1)
     lengths = jnp.linalg.norm(jnp.diff(points, axis=0), axis=-1)
     flown = jnp.sum(jnp.where(jnp.arange(lengths.shape[0]) < under_way, lengths, 0.0))
     return {
-        "success": jnp.all(there[-last:]) & ~collided,
-        "final_distance": jnp.max(distance[-last:]),
+        "success": jnp.all(final_second(there, system)) & ~collided,
+        "final_distance": jnp.max(final_second(distance, system)),
         "final_speed": speed[-1],
         "time_to_goal": jnp.where(stays[-1], arrived * dt, jnp.nan),
         "mean_speed": flown / jnp.maximum(under_way * dt, dt),

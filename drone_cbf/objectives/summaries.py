@@ -10,7 +10,7 @@ from jaxtyping import Array
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
-from drone_cbf.objectives.losses import final_steps
+from drone_cbf.objectives.losses import final_second
 from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, FlightMetrics
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
@@ -23,9 +23,8 @@ def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig)
     def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
         distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
         speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
-        last = final_steps(system, distance.shape[0] - 1) + 1  # both ends of the final second
         collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
-        there = jnp.all((distance[-last:] < GOAL_RADIUS) & (speed[-last:] < GOAL_SPEED))
+        there = jnp.all(final_second((distance < GOAL_RADIUS) & (speed < GOAL_SPEED), system))
         return {
             "train/success_rate": there & ~collided,
             "train/collision_rate": collided,

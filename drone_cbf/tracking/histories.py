@@ -17,9 +17,15 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.lineage import get_run, load_config
-from drone_cbf.tracking.tags import DIGEST_TAG, FAILURE_TAG, NESTED_TAG, PARENT_TAG, STAGE_TAG
-
-_COMMIT_TAG = "mlflow.source.git.commit"
+from drone_cbf.tracking.tags import (
+    COMMIT_TAG,
+    CURRICULUM_FILE,
+    DIGEST_TAG,
+    FAILURE_TAG,
+    NESTED_TAG,
+    PARENT_TAG,
+    STAGE_TAG,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Record:
     @property
     def commit(self) -> str:
         """Git commit of the code; empty where unknown."""
-        return self.tags.get(_COMMIT_TAG, "")
+        return self.tags.get(COMMIT_TAG, "")
 
     @property
     def seed(self) -> int:
@@ -167,6 +173,12 @@ def artifact(run_id: str, path: str) -> bytes | None:
         return None
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as place:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)).read_bytes()
+
+
+def stored_curriculum(run_id: str) -> dict[str, Any]:
+    """The curriculum that a run was given, as it was then; empty where it had none."""
+    content = artifact(run_id, CURRICULUM_FILE)
+    return json.loads(content) if content else {}
 
 
 def table(run_id: str, path: str) -> list[dict[str, Any]]:

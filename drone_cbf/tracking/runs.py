@@ -36,6 +36,7 @@ from drone_cbf.tracking.tags import (
     FAILURE_TAG,
     NOTE_TAG,
     PROCESS_TAG,
+    RESUMED_TAG,
     RESUMED_WITH_TAG,
     STAGE_TAG,
     VERSION_PREFIX,
@@ -69,9 +70,9 @@ class StageRun:
         known = MlflowClient().get_run(self.run_id).data.tags
         changed = [f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text]
         new = {name: text for name, text in tags.items() if name not in known}
-        if changed:
-            told = "; ".join([*filter(None, [known.get(RESUMED_WITH_TAG)]), *changed])
-            new[RESUMED_WITH_TAG] = shorten(told, _LONGEST_TAG)
+        if changed and RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
+            told = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
+            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
             print(f"{self.stage}: resumed with other means, so not to the same bits: {'; '.join(changed)}", file=sys.stderr)
         _set_tags(self.run_id, new)
 

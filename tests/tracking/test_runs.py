@@ -45,6 +45,22 @@ def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
     told = tags["drone_cbf.resumed_with"]
     assert told.startswith("drone_cbf.version.jax: 0.1 before, ") and told.endswith("drone_cbf.device: 1 x tpu before, 2 x cpu now")
     assert "not to the same bits: drone_cbf.version.jax" in capsys.readouterr().err
+    MlflowClient().set_terminated(run.run_id, "KILLED")
+    with stage_run("toy", PROJECT, resume=run.run_id) as again:
+        again.made_with({"drone_cbf.device": "2 x cpu"})
+    assert stored(run.run_id).data.tags["drone_cbf.resumed_with"] == told, "the same is not told twice"
+
+
+def test_a_new_run_whose_commit_is_recorded_already_keeps_it_and_is_not_called_resumed(
+    experiment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = MlflowClient().create_run(experiment, tags={"mlflow.source.git.commit": "of mlflow run"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", prepared.info.run_id)
+    with stage_run("toy", PROJECT) as run:
+        pass
+    tags = stored(run.run_id).data.tags
+    assert tags["mlflow.source.git.commit"] == "of mlflow run" and "drone_cbf.resumed_with" not in tags
+    assert "resumed" not in capsys.readouterr().err
 
 
 def test_without_a_chosen_experiment_a_direct_run_goes_to_drone_cbf(
