@@ -15,7 +15,8 @@ from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flyer, chunk_size
-from drone_cbf.objectives.metrics import FlightMetrics, true_graph
+from drone_cbf.objectives.metrics import FlightMetrics
+from drone_cbf.objectives.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import ControllerParams, Trajectory

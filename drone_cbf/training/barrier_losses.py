@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from drone_cbf.arrays import Scalar, joined, parted
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.objectives.metrics import true_graph
+from drone_cbf.objectives.truth import true_graph
 from drone_cbf.perception.graphs import Graph, acting_motion
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene

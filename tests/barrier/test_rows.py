@@ -9,7 +9,7 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.barrier.rows import NEAREST, read_barrier, row_doubt, slopes, tightening
 from drone_cbf.config import BarrierConfig, PhysicsConfig
-from drone_cbf.objectives.metrics import true_barrier_rate
+from drone_cbf.objectives.truth import true_barrier_rate
 from drone_cbf.physics.drone import initial_state
 from tests.barrier import reference
 from tests.perception.worlds import PLAIN, capsules, crowd, graph_seen, random_barrier, scene_of, small_system
