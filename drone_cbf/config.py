@@ -143,14 +143,16 @@ class BarrierConfig(Section):
     """tau [s]: distance c tau is kept for lag, delay and sampling."""
     braking: float = Field(7.0, gt=0.0, le=50.0)
     """a_brake [m/s^2]; below max_acceleration, which leaves room to act."""
-    temperature: float = Field(0.03, gt=0.0, le=1.0)
-    """Soft-min temperature T [m]."""
+    temperature: float = Field(0.06, gt=0.0, le=1.0)
+    """Soft-min temperature T [m]: between surfaces whose margins differ by less, the row heeds all of them."""
     class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     speed_tightening: float = Field(0.4, ge=0.0, le=5.0)
     """The filter asks for dh/dt >= -alpha h + this times speed [m/s per m/s]: room for the barrier's own error."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
     """Standard deviations of the row, as far as the surfaces are not known exactly, that the filter adds to it."""
+    margin_factor: float = Field(1.0, ge=0.0, le=10.0)
+    """Times the calibrated margin is subtracted from the neural barrier; 0 believes it as it is."""
     features: int = Field(48, ge=4, le=512)
     """Width of the neural barrier's layers."""
 
@@ -220,6 +222,8 @@ class ObjectiveConfig(Section):
     """Squared difference of safe and nominal command."""
     fallback: float = Field(1.0, ge=0.0)
     """Squared nominal command where the solver fell back to braking."""
+    violation: float = Field(0.0, ge=0.0)
+    """Squared violation of the CBF condition by the analytic barrier along the true path [(m/s)^2]."""
 
 
 class SystemConfig(Section):

@@ -16,15 +16,15 @@ BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
 
 
 def make_blended_barrier(system: SystemConfig) -> BlendedBarrier:
-    """h = (1 - blend) h_analytic + blend (h_neural - margin), ``blend`` in [0, 1].
+    """h = (1 - blend) h_analytic + blend (h_neural - margin), ``blend`` in [0, 1], the margin times its configured factor.
 
     At blend 1 only the network decides (the analytic term has zero weight); at 0 only the analytic barrier.
     """
     analytic = make_analytic_barrier(system)
-    neural = make_neural_barrier(system)
+    neural, factor = make_neural_barrier(system), system.barrier.margin_factor
 
     def blended(params: BarrierParams, margin: Scalar, blend: Scalar) -> Barrier:
         blend = jnp.asarray(blend, jnp.float32)
-        return lambda graph: (1.0 - blend) * analytic(graph) + blend * (neural(params)(graph) - margin)
+        return lambda graph: (1.0 - blend) * analytic(graph) + blend * (neural(params)(graph) - factor * margin)
 
     return blended

@@ -8,10 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
-from drone_cbf.arrays import Scalar, safe_norm
+from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.objectives.truth import true_graph
+from drone_cbf.perception.graphs import acting_motion
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
@@ -35,10 +39,15 @@ def final_second(samples: Shaped[Array, "n ..."], system: SystemConfig) -> Shape
 
 
 def make_flight_loss(system: SystemConfig, *, filtered: bool) -> Callable[[Trajectory, Scene], LossTerms]:
-    """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter."""
+    """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter.
+
+    ``violation`` is left out where it has no weight: it asks for the true graph of every step.
+    """
+    violation = _make_violation_term(system) if system.objective.violation else lambda trajectory, scene: {}
 
     def loss(trajectory: Trajectory, scene: Scene) -> LossTerms:
         terms = _flight_terms(trajectory, scene, system) | _clearance_terms(trajectory, scene, system)
+        terms |= violation(trajectory, scene)
         return terms | _filter_terms(trajectory, system) if filtered else terms
 
     return loss
@@ -84,3 +93,28 @@ def _filter_terms(trajectory: Trajectory, system: SystemConfig) -> LossTerms:
         "intervention": weights.intervention * jnp.mean(changed),
         "fallback": weights.fallback * jnp.mean(nominal),
     }
+
+
+def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], LossTerms]:
+    """Squared violation (-(dh/dt + alpha h))+ of the analytic barrier over each step, with the true surfaces.
+
+    As the violation that is measured it is taken where commands act, but dh/dt is the difference quotient from one such
+    point to the next: no derivative of h, so no second one in the gradient.
+    """
+    barrier = make_analytic_barrier(system)
+    dt, gain = system.physics.time_step, system.barrier.class_k_gain
+
+    def term(trajectory: Trajectory, scene: Scene) -> LossTerms:
+        drone = flown_drone(scene, system.physics)
+        states = jax.tree.map(lambda one, end: jnp.concatenate([one, end[None]]), trajectory.states, trajectory.last)
+        winds = jnp.concatenate([trajectory.wind, trajectory.wind[-1:]])
+
+        def true_value(state: DroneState, wind: Vector, step: Array) -> Scalar:
+            motion = acting_motion(state, drone.replace(wind=wind), dt)
+            return barrier(true_graph(motion, scene, step * dt + drone.delay, system))
+
+        h = jax.vmap(true_value)(states, winds, jnp.arange(winds.shape[0]))
+        missed = jax.nn.relu(-(jnp.diff(h) / dt + gain * h[:-1]))
+        return {"violation": system.objective.violation * jnp.mean(missed**2)}
+
+    return term

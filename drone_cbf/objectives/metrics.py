@@ -24,6 +24,8 @@ GOAL_RADIUS = 0.2
 """At the goal: within this distance of it [m] ..."""
 GOAL_SPEED = 0.2
 """... and slower than this [m/s]."""
+VIOLATION_TOLERANCE = 0.01
+"""A step with a larger violation of the CBF condition [m/s] is counted as one that violates it."""
 
 
 @struct.dataclass

@@ -11,7 +11,7 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
 from drone_cbf.objectives.losses import final_second
-from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, FlightMetrics
+from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, VIOLATION_TOLERANCE, FlightMetrics
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
@@ -56,6 +56,7 @@ def flight_report(flights: FlightMetrics) -> dict[str, float]:
         "smallest_clearance": float(flights.smallest_clearance.min()),
         "max_violation": float(flights.violation.max()),
         "violation_p999": float(np.quantile(flights.violation, 0.999)),
+        "violation_rate": float((flights.violation > VIOLATION_TOLERANCE).mean()),
         "relax_rate": float(flights.relaxed.mean()),
         "relax_mean": float(flights.relax_mean.mean()),
         "intervention_rate": float(flights.intervened.mean()),

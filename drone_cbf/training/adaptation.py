@@ -10,7 +10,7 @@ import jax
 
 from drone_cbf.arrays import Scalar
 
-PENALISED = frozenset({"slack", "collision", "fallback"})
+PENALISED = frozenset({"slack", "collision", "fallback", "violation"})
 """Terms of the flight's loss whose weights a monitor may raise."""
 Tree = TypeVar("Tree")
 
@@ -21,7 +21,7 @@ class Scales:
 
     blend: float = 1.0
     penalty: float = 1.0
-    """On the weights of slack, collision and fallback."""
+    """On the weights of :data:`PENALISED`."""
     learning_rate: float = 1.0
     """On the changes of both networks."""
 

@@ -11,7 +11,7 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar, Tree
 
-SAFETY_TERMS = frozenset({"clearance", "collision", "slack", "intervention", "fallback"})
+SAFETY_TERMS = frozenset({"clearance", "collision", "slack", "intervention", "fallback", "violation"})
 """Terms of the flight's loss that are about safety; the others are about efficiency, or teach."""
 TINY = 1e-30
 """Square of a difference of gradients below which they count as equal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from drone_cbf.config import Fraction, Section, SystemConfig
 from drone_cbf.errors import ConfigError
@@ -51,6 +51,15 @@ class Curriculum(Section):
     """How training is watched."""
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
     """At least one."""
+
+    @model_validator(mode="after")
+    def _penalties_act(self) -> Curriculum:
+        if self.learning.balance == "mgda" and self.monitor.every and self.monitor.penalty_boost != 1.0:
+            raise ValueError(
+                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: of two gradients the "
+                "longer has the smaller share, so that a penalty would make the policy less careful; set it to 1"
+            )
+        return self
 
     @field_validator("system")
     @classmethod

@@ -53,7 +53,7 @@ class Conditions:
     weights: Weights
     """Of the losses beside the flight's own, by name."""
     penalty: Scalar | None = None
-    """Factor on the weights of slack, collision and fallback; None: no monitor sets one, and none is built."""
+    """Factor on the weights of ``adaptation.PENALISED``; None: no monitor sets one, and none is built."""
     learning_rate: Scalar | None = None
     """Factor on the changes of both networks, likewise."""
     teacher: PolicyParams | None = None
@@ -109,7 +109,8 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    lessons = make_lessons(system, settings, BARRIER_BATCH, make_sampled_batch(system, BARRIER_BATCH))
+    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    lessons = make_lessons(system, settings, BARRIER_BATCH, sampled)
 
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
         scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from drone_cbf.config import Fraction, Section
+from drone_cbf.training.mixture import parse_strata
 
 LossName = Literal["cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot", "distill", "policy_l2"]
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -41,6 +42,8 @@ class Learning(Section):
     look_ahead: float = Field(1.0, ge=0.0, le=30.0)
     """A state is safe if no surface comes within the safety margin for this long after it [s]; nearer the flight's end it
     has no label."""
+    strata: tuple[str, ...] = Field(("open:1",), min_length=1)
+    """Kinds of the sampled states on which the barrier learns beside the flown ones, with their weights (barrier/strata.py)."""
     replay: Fraction = 0.0
     """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
     replay_flights: int = Field(64, ge=1, le=4096)
@@ -57,6 +60,12 @@ class Learning(Section):
     """Weight of the task gradient that reaches the barrier through the filter; none: as the safety stage is told."""
     filtered: bool = True
     """false: flights are trained without the filter, by the clearance terms alone (DiffPhysDrone)."""
+
+    @field_validator("strata")
+    @classmethod
+    def _are_known(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        parse_strata(entries)
+        return entries
 
 
 class Monitor(Section):
@@ -76,7 +85,7 @@ class Monitor(Section):
     blend_backoff: float = Field(0.5, ge=0.0, le=1.0)
     """Factor on the blend at each roll-back, towards the analytic barrier; each pass takes one back."""
     penalty_boost: float = Field(2.0, ge=1.0, le=100.0)
-    """Factor on the weights of slack, collision and fallback at each roll-back, taken back likewise."""
+    """Factor on the weights of slack, collision, fallback and violation at each roll-back, taken back likewise."""
     penalty_limit: float = Field(16.0, ge=1.0, le=1e6)
     """Largest such factor."""
     rate_backoff: float = Field(0.3, gt=0.0, le=1.0)
@@ -85,5 +94,5 @@ class Monitor(Section):
     """Roll-backs before the run gives up and fails, saying why."""
     extensions: int = Field(1, ge=0, le=100)
     """How often a stage that misses its thresholds at its end is trained half its steps longer."""
-    gate: Literal["warn", "fail"] = "warn"
-    """What a stage does that still misses them then: ``warn`` records it and goes on, ``fail`` ends the run."""
+    gate: Literal["warn", "fail"] = "fail"
+    """What a stage does that still misses them then: ``fail`` ends the run, ``warn`` records it and goes on."""

@@ -14,18 +14,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from drone_cbf.arrays import Scalar
-from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
+from drone_cbf.barrier.calibration import Comparison
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import compiled, place_everywhere
 from drone_cbf.errors import TrainingError
-from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.training.anchors import is_anchored
 from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
-from drone_cbf.training.flights import Measured, make_graph_collector, report_key
 from drone_cbf.training.gradient_health import on_host, watch_health
 from drone_cbf.training.joint_update import (
     Optimisers,
@@ -36,10 +33,10 @@ from drone_cbf.training.joint_update import (
     make_trained_controller,
     start_replay,
 )
+from drone_cbf.training.leaving import Leaving, controller_of, examine, make_calibrator
 from drone_cbf.training.measuring import StageMeasures, prefixed
-from drone_cbf.training.monitor import Watch, missed_thresholds, start_watch
+from drone_cbf.training.monitor import Watch, start_watch
 from drone_cbf.training.optimisers import make_optimiser
-from drone_cbf.training.pretraining import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.watching import Watcher, adaptive_figures, best_that_met, on_devices
@@ -83,6 +80,8 @@ class Progress:
 
     state: SafetyState
     course: Course
+    margin: Scalar
+    """Subtracted from the neural barrier [m]: of the calibration at the end of the last stage, at first the parent's."""
     watch: Watch | None = None
     """What the monitor remembers, where there is one."""
 
@@ -95,21 +94,22 @@ def train_safety(
     margin: float,
     recorder: Recorder,
 ) -> SafetyResult:
-    """Train both networks through the curriculum, then calibrate the barrier anew.
+    """Train both networks through the curriculum; at the end of each stage the barrier is calibrated anew.
 
-    A stage that misses its thresholds at its end goes on from its best state, if that met them; else it is trained half
-    its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
+    A stage that misses its thresholds at its end, with that margin, goes on from its best state, if that met them; else it is
+    trained half its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
 
     Raises:
         TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor rolls
-            back, the monitor gave up, or a stage missed its thresholds and the gate is closed.
+            back, the monitor gave up, a stage missed its thresholds and the gate is closed, or the barrier cannot be
+            calibrated.
     """
-    root = jax.random.key(settings.seed)
-    trainer = _Trainer(system, settings, policy, jnp.float32(margin), root, recorder)
-    progress = recorder.restore(trainer.start(policy, barrier))
+    trainer = _Trainer(system, settings, policy, jax.random.key(settings.seed), recorder)
+    progress = recorder.restore(trainer.start(policy, barrier, margin))
     progress = Progress(
         state=place_everywhere(progress.state),
         course=jax.tree.map(int, progress.course),
+        margin=jnp.float32(progress.margin),
         watch=progress.watch and on_devices(progress.watch),
     )
     recorder.begin("safety", trainer.total(progress.course), int(progress.state.step))
@@ -117,7 +117,17 @@ def train_safety(
         progress = trainer.advance(progress)
     if progress.watch:
         trainer.watcher.finish(progress.watch, int(progress.state.step))
-    return _finish(system, settings, progress.state, root, recorder, trainer)
+    return _finish(trainer.leaving, recorder)
+
+
+def _finish(leaving: Leaving, recorder: Recorder) -> SafetyResult:
+    """Save what leaves the last stage, and sum it up."""
+    state, margin = leaving.state, leaving.report["margin"]
+    recorder.checkpoint(int(state.step), {**handed_on(state), "margin": margin}, "final")
+    policy, barrier = networks_of(state)
+    return SafetyResult(
+        policy=policy, barrier=barrier, margin=margin, report=leaving.report, comparison=leaving.comparison
+    )
 
 
 class _Trainer:
@@ -128,11 +138,10 @@ class _Trainer:
         system: SystemConfig,
         settings: SafetySettings,
         teacher: PolicyParams,
-        margin: Scalar,
         root: jax.Array,
         recorder: Recorder,
     ) -> None:
-        self.system, self.settings, self.margin = system, settings, margin
+        self.system, self.settings = system, settings
         self.teacher = place_everywhere(teacher) if is_anchored(settings.curriculum) else None
         self.root, self.recorder = root, recorder
         total = settings.curriculum.total_steps
@@ -143,10 +152,12 @@ class _Trainer:
         self.updates: dict[int, SafetyUpdate] = {}
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
         self.monitor = settings.curriculum.monitor
-        self.watcher = Watcher(self.monitor, self.measures, self.controller, margin, recorder)
-        self.report: dict[str, float] = {}
+        self.calibrate = make_calibrator(system, settings, self.measures, root)
+        self.watcher = Watcher(self.monitor, self.measures, recorder)
+        self.leaving: Leaving | None = None
+        """What left the last stage that was ended."""
 
-    def start(self, policy: PolicyParams, barrier: BarrierParams) -> Progress:
+    def start(self, policy: PolicyParams, barrier: BarrierParams, margin: float) -> Progress:
         """The state before the first update."""
         state = SafetyState(
             policy=policy,
@@ -158,7 +169,8 @@ class _Trainer:
             averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
             replay=start_replay(self.system, self.settings),
         )
-        return Progress(state, Course(), start_watch(state) if self.monitor.every else None)
+        watch = start_watch(state) if self.monitor.every else None
+        return Progress(state, Course(), jnp.float32(margin), watch)
 
     def total(self, course: Course) -> int:
         """Updates of the whole curriculum, as far as is known."""
@@ -169,37 +181,33 @@ class _Trainer:
         course, watch = progress.course, progress.watch
         stage = self.settings.curriculum.stages[course.stage]
         if watch and watch.stage != course.stage:
-            progress = progress.replace(watch=self.watcher.enter(progress.state, watch, course.stage, stage))
+            watch = self.watcher.enter(progress.state, watch, course.stage, stage, progress.margin)
+            progress = progress.replace(watch=watch)
         total = stage.steps + course.extra
         if course.done >= total:
             return self._end_stage(progress, stage)
         state, watch = self._update(progress, stage)
         course = course.replace(done=course.done + 1)
         if watch and self.watcher.is_due(course.done, total):
-            state, watch = self.watcher.look(state, watch, course.stage, stage)
-        progress = Progress(state, course, watch)
+            state, watch = self.watcher.look(state, watch, course.stage, stage, progress.margin)
+        progress = progress.replace(state=state, course=course, watch=watch)
         if int(state.step) % self.settings.checkpoint_every == 0:
             self.recorder.progress(int(state.step), progress)
         return progress
 
-    def controller(self, state: SafetyState, blend: float) -> ControllerParams:
-        """What is flown to measure ``state``."""
-        policy, barrier = networks_of(state)
-        return ControllerParams(policy=policy, barrier=barrier, margin=self.margin, blend=jnp.float32(blend))
-
     def _update(self, progress: Progress, stage: Stage) -> tuple[SafetyState, Watch | None]:
         """One update; where too many were not finite, the monitor rolls back, and without one training ends."""
-        watch, step = progress.watch, int(progress.state.step)
+        watch, step, margin = progress.watch, int(progress.state.step), progress.margin
         if stage.horizon not in self.updates:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = compiled(update)
         scales = self.watcher.scales(watch) if watch else None
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
-        state, figures = self.updates[stage.horizon](progress.state, conditions, self.margin, self.root)
+        state, figures = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
         values = on_host(figures)
         values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
         self.recorder.metrics(step, values)
-        given = {"conditions": conditions, "margin": self.margin, "root": self.root}
+        given = {"conditions": conditions, "margin": margin, "root": self.root}
         try:
             watch_health(values, step, self.settings.nonfinite_limit, self.recorder, state, given)
         except TrainingError as error:
@@ -211,80 +219,60 @@ class _Trainer:
     def _end_stage(self, progress: Progress, stage: Stage) -> Progress:
         """Through the gate to the next stage, or longer, or no further."""
         course, watch = progress.course, progress.watch
-        state, missed = self._gate(progress, stage)
-        if missed and course.extensions < self.monitor.extensions:
-            return progress.replace(course=self._extended(course, stage, missed, int(state.step)))
-        if missed:
-            still = f"stage {stage.name}: still {missed}" if course.extensions else f"stage {stage.name}: {missed}"
+        leaving = self._gate(progress, stage)
+        if leaving.missed and course.extensions < self.monitor.extensions:
+            return self._extended(progress, stage, leaving)
+        step = int(leaving.state.step)
+        if leaving.missed:
+            still = "still " if course.extensions else ""
+            missed = f"stage {stage.name}: {still}{leaving.missed}"
             if self.monitor.gate == "fail":
-                raise TrainingError(f"{still}; lower its thresholds, train it longer, or set monitor.gate to warn")
-            self.recorder.event(int(state.step), f"{still}; going on")
-        tree = {**handed_on(state), "margin": self.margin, "stage": jnp.int32(course.stage + 1)}
-        self.recorder.checkpoint(int(state.step), tree, f"stage_{course.stage + 1}_{stage.name}")
-        watch = watch and watch.replace(backoffs=watch.backoffs if missed else 0)
-        return Progress(state, Course(stage=course.stage + 1, added=course.added), watch)
+                raise TrainingError(f"{missed}; lower its thresholds, train it longer, or set monitor.gate to warn")
+            self.recorder.event(step, f"{missed}; going on")
+        tree = {**handed_on(leaving.state), "margin": leaving.margin, "stage": jnp.int32(course.stage + 1)}
+        self.recorder.checkpoint(step, tree, f"stage_{course.stage + 1}_{stage.name}")
+        self.leaving = leaving
+        watch = watch and watch.replace(backoffs=watch.backoffs if leaving.missed else 0)
+        return Progress(leaving.state, Course(stage=course.stage + 1, added=course.added), leaving.margin, watch)
 
-    def _gate(self, progress: Progress, stage: Stage) -> tuple[SafetyState, str]:
-        """The state that leaves the stage, and what it misses: the last one, or the best if that misses nothing.
+    def _gate(self, progress: Progress, stage: Stage) -> Leaving:
+        """What leaves the stage: the last state, or the best one if that misses nothing.
 
         Measured under the stage's own conditions, whatever was backed off.
         """
         state, index = progress.state, progress.course.stage
-        measured = self._fly(state, index, stage)
-        missed = missed_thresholds(flight_report(measured.flown.metrics), stage)
-        best = best_that_met(progress.watch, state) if missed and progress.watch else None
+        leaving = self._examine(state, index, stage)
+        best = best_that_met(progress.watch, state) if leaving.missed and progress.watch else None
         if best is not None:
-            again = self._fly(best, index, stage)
-            if not missed_thresholds(flight_report(again.flown.metrics), stage):
+            again = self._examine(best, index, stage)
+            if not again.missed:
                 earlier = int(progress.watch.best.state.step)
-                text = f"stage {stage.name}: {missed}; going on from step {earlier}, which met the thresholds"
+                text = f"stage {stage.name}: {leaving.missed}; going on from step {earlier}, which met the thresholds"
                 self.recorder.event(int(state.step), text)
-                state, measured, missed = best, again, ""
-        self._record(state, measured, index, stage)
-        return state, missed
+                leaving = again
+        self._record(leaving, index, stage)
+        return leaving
 
-    def _extended(self, course: Course, stage: Stage, missed: str, step: int) -> Course:
+    def _examine(self, state: SafetyState, index: int, stage: Stage) -> Leaving:
+        return examine(state, index, stage, self.calibrate, self.measures, self.settings.report_flights)
+
+    def _extended(self, progress: Progress, stage: Stage, leaving: Leaving) -> Progress:
+        """The stage half its steps longer: from its best state if failures in a row, this one counted, exceed patience."""
+        course, watch, state = progress.course, progress.watch, progress.state
         extra = max(1, stage.steps // 2)
         course = course.replace(
             extra=course.extra + extra, added=course.added + extra, extensions=course.extensions + 1
         )
         self.recorder.begin("safety", self.total(course))
-        self.recorder.event(step, f"stage {stage.name}: {missed}; training {extra} more steps")
-        return course
+        self.recorder.event(int(state.step), f"stage {stage.name}: {leaving.missed}; training {extra} more steps")
+        if watch:
+            state, watch = self.watcher.missed_gate(state, watch, stage, leaving.missed)
+        return progress.replace(state=state, course=course, watch=watch)
 
-    def _fly(self, state: SafetyState, index: int, stage: Stage) -> Measured:
-        return self.measures.fly(self.controller(state, stage.blend), index, stage, self.settings.report_flights)
-
-    def _record(self, state: SafetyState, measured: Measured, index: int, stage: Stage) -> None:
+    def _record(self, leaving: Leaving, index: int, stage: Stage) -> None:
         """Figures and pictures of the state that leaves a stage, or is to be trained longer."""
-        step = int(state.step) - 1
-        self.report = flight_report(measured.flown.metrics)
-        self.recorder.flights(step, measured.some(SHOWN_FLIGHTS), stage.noise)
-        controller = self.controller(state, stage.blend)
+        step = int(leaving.state.step) - 1
+        self.recorder.flights(step, leaving.measured.some(SHOWN_FLIGHTS), stage.noise)
+        controller = controller_of(leaving.state, leaving.margin, stage.blend)
         robust = self.measures.robust_report(controller, index, stage) if self.monitor.every else {}
-        self.recorder.metrics(step, prefixed("eval", self.report) | prefixed("robust", robust))
-
-
-def _finish(
-    system: SystemConfig,
-    settings: SafetySettings,
-    state: SafetyState,
-    root: jax.Array,
-    recorder: Recorder,
-    trainer: _Trainer,
-) -> SafetyResult:
-    """Calibrate on held-out flights of the final pair, save everything, and sum up beside the last stage's figures."""
-    last = settings.curriculum.stages[-1]
-    fly = trainer.measures.flyer(last.horizon)
-    collect = make_graph_collector(system, fly, settings.scenes, settings.report_flights)
-    policy, barrier = networks_of(state)
-    controller = ControllerParams(
-        policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(last.blend)
-    )
-    flown = collect(controller, last.noise, last.augment, report_key(root, 1))
-    held_out = nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY)
-    comparison = make_comparer(system)(barrier, held_out)
-    report = trainer.report | calibration_report(comparison)
-    margin = usable_margin(report)
-    recorder.checkpoint(int(state.step), {**handed_on(state), "margin": margin}, "final")
-    return SafetyResult(policy=policy, barrier=barrier, margin=margin, report=report, comparison=comparison)
+        self.recorder.metrics(step, prefixed("eval", leaving.report) | prefixed("robust", robust))

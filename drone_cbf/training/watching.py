@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,14 @@ from drone_cbf.training.adaptation import Scales
 from drone_cbf.training.averaging import handed_on
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.joint_update import SafetyState
+from drone_cbf.training.leaving import controller_of
 from drone_cbf.training.measuring import StageMeasures, prefixed
 from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.monitor import (
     Best,
     Watch,
     entered,
+    failed,
     measured,
     missed_thresholds,
     observed,
@@ -30,18 +32,12 @@ from drone_cbf.training.monitor import (
 )
 from drone_cbf.training.recorder import Recorder
 
-ControllerOf = Callable[[SafetyState, float], ControllerParams]
-"""(state, blend) -> what is flown to measure the state."""
-
 
 class Watcher:
     """Carries out what ``Monitor`` asks for. What it remembers is in the ``Watch`` that it is given and returns."""
 
-    def __init__(
-        self, config: Monitor, measures: StageMeasures, controller: ControllerOf, margin: Scalar, recorder: Recorder
-    ) -> None:
-        self._config, self._measures, self._controller = config, measures, controller
-        self._margin, self._recorder = margin, recorder
+    def __init__(self, config: Monitor, measures: StageMeasures, recorder: Recorder) -> None:
+        self._config, self._measures, self._recorder = config, measures, recorder
 
     def scales(self, watch: Watch) -> Scales:
         """Factors in force."""
@@ -51,18 +47,20 @@ class Watcher:
         """Whether to measure after ``done`` of a stage's ``total`` updates; at the end the stage's gate does."""
         return done % self._config.every == 0 and done < total
 
-    def enter(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> Watch:
+    def enter(self, state: SafetyState, watch: Watch, index: int, stage: Stage, margin: Scalar) -> Watch:
         """A stage begins: how good is the state under its conditions? That is what later states have to beat."""
-        report = self._measures.report(self._flown(state, watch, stage), index, stage)
+        report = self._measures.report(self._flown(state, watch, stage, margin), index, stage)
         shown = {"entry_success": report["success_rate"], "entry_violation": report["violation_p999"]}
         self._recorder.metrics(int(state.step), prefixed("monitor", shown))
         first = measured(state, report, stage, watch.backoffs)
-        self._keep(first, index)
+        self._keep(first, index, margin)
         return entered(watch, first, index)
 
-    def look(self, state: SafetyState, watch: Watch, index: int, stage: Stage) -> tuple[SafetyState, Watch]:
+    def look(
+        self, state: SafetyState, watch: Watch, index: int, stage: Stage, margin: Scalar
+    ) -> tuple[SafetyState, Watch]:
         """Measure in the midst of a stage; beyond patience, roll back."""
-        flown = self._flown(state, watch, stage)
+        flown = self._flown(state, watch, stage, margin)
         report = self._measures.report(flown, index, stage)
         robust = self._measures.robust_report(flown, index, stage)
         found = measured(state, report, stage, watch.backoffs)
@@ -70,11 +68,21 @@ class Watcher:
         values = prefixed("eval", report) | prefixed("robust", robust)
         self._recorder.metrics(int(state.step) - 1, values | {"monitor/failures": float(following.failures)})
         if following.best is found:
-            self._keep(found, index)
-        if following.failures <= self._config.patience:
-            return state, following
-        times = f"{following.failures} measurements in a row, the last with {missed_thresholds(report, stage)}"
-        return self.roll_back(state, following, stage, f"failed {times}")
+            self._keep(found, index, margin)
+        return self._judge(state, following, stage, missed_thresholds(report, stage))
+
+    def missed_gate(self, state: SafetyState, watch: Watch, stage: Stage, missed: str) -> tuple[SafetyState, Watch]:
+        """The measurement at a stage's end has failed as others do, and the stage is trained longer."""
+        following = failed(watch)
+        self._recorder.metrics(int(state.step) - 1, {"monitor/failures": float(following.failures)})
+        return self._judge(state, following, stage, missed)
+
+    def _judge(self, state: SafetyState, watch: Watch, stage: Stage, missed: str) -> tuple[SafetyState, Watch]:
+        """Go on, or beyond patience roll back."""
+        if watch.failures <= self._config.patience:
+            return state, watch
+        times = f"{watch.failures} measurements in a row, the last with {missed}"
+        return self.roll_back(state, watch, stage, f"failed {times}")
 
     def roll_back(self, state: SafetyState, watch: Watch, stage: Stage, reason: str) -> tuple[SafetyState, Watch]:
         """The best state of the stage at the present step, trained on more cautiously.
@@ -106,12 +114,12 @@ class Watcher:
             factors = f"blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}"
             self._recorder.event(step, f"training ends backed off, and has not recovered: {factors}")
 
-    def _flown(self, state: SafetyState, watch: Watch, stage: Stage) -> ControllerParams:
+    def _flown(self, state: SafetyState, watch: Watch, stage: Stage, margin: Scalar) -> ControllerParams:
         """What is measured: the state under the blend in force."""
-        return self._controller(state, self.scales(watch).blend * stage.blend)
+        return controller_of(state, margin, self.scales(watch).blend * stage.blend)
 
-    def _keep(self, best: Best, index: int) -> None:
-        tree = {**handed_on(best.state), "margin": self._margin, "stage": jnp.int32(index)}
+    def _keep(self, best: Best, index: int, margin: Scalar) -> None:
+        tree = {**handed_on(best.state), "margin": margin, "stage": jnp.int32(index)}
         self._recorder.checkpoint(int(best.state.step), tree, "best")
 
 

@@ -83,6 +83,13 @@ def test_the_blend_mixes_teacher_and_calibrated_network(graph, blend):
     assert mixed == pytest.approx((1.0 - blend) * teacher + blend * network, abs=ROUNDING)
 
 
+def test_the_margin_counts_by_its_factor(graph):
+    unsure = SYSTEM.model_copy(update={"barrier": SYSTEM.barrier.model_copy(update={"margin_factor": 0.5})})
+    params, margin, blend = random_barrier(SYSTEM), jnp.float32(0.3), jnp.float32(1.0)
+    with_half, with_all = (make_blended_barrier(system)(params, margin, blend)(graph) for system in (unsure, SYSTEM))
+    assert with_half - with_all == pytest.approx(0.15, abs=ROUNDING)
+
+
 def test_at_blend_zero_the_network_has_no_gradient_and_at_one_it_has(graph):
     blended = make_blended_barrier(SYSTEM)
     gradient = jax.jit(jax.grad(lambda params, blend: blended(params, jnp.float32(0.0), blend)(graph)))

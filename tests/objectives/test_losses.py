@@ -12,7 +12,7 @@ from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
 
 WEIGHTS = ("goal", "final", "final_speed", "speed", "effort", "smoothness", "clearance", "collision", "slack",
-           "intervention", "fallback")  # fmt: skip
+           "intervention", "fallback", "violation")  # fmt: skip
 FILTER_TERMS = ("slack", "intervention", "fallback")
 OFF = dict.fromkeys(WEIGHTS, 0.0)
 STEPS = 30
@@ -60,7 +60,7 @@ def test_a_weight_scales_its_own_term_and_zero_switches_the_others_off(everythin
 
 def test_without_a_filter_there_are_no_terms_about_it():
     terms = terms_of(system_with(), *eventful(), filtered=False)
-    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS)
+    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS) - {"violation"}, "which is built only where it has a weight"
 
 
 def test_every_term_is_its_formula(everything):
@@ -98,6 +98,22 @@ def test_approaching_costs_by_nearness_and_closing_speed():
     assert terms["clearance"] == pytest.approx((0.2 + speed) * 0.75**2, rel=1e-4)
     inside = np.log1p(np.exp(-COLLISION_SHARPNESS * room)) / COLLISION_SHARPNESS
     assert terms["collision"] == pytest.approx((0.2 + speed) * inside, rel=1e-3)
+
+
+@pytest.mark.parametrize("speed", [0.5, 3.0])
+def test_the_violation_of_flying_on_towards_a_surface_is_the_closed_form(speed):
+    """At constant speed c the braking barrier falls by c each second; it is large far away and asks nothing there."""
+    system = system_with(violation=2.0)
+    barrier, dt = system.barrier, system.physics.time_step
+    points = np.stack([np.arange(STEPS + 1) * speed * dt, *np.zeros((2, STEPS + 1))], -1)
+    scene = scene_of(capsules([[5.5, 0.0, 0.0]], 0.5))
+    terms = terms_of(system, flight(system, points, np.tile([speed, 0.0, 0.0], (STEPS + 1, 1))), scene)
+    room = system.physics.drone_radius + barrier.safety_margin
+    braking = barrier.reaction_time * speed + speed**2 / (2.0 * barrier.braking)
+    h = 5.0 - points[:-1, 0] - room - braking
+    missed = np.maximum(speed - barrier.class_k_gain * h, 0.0)
+    assert (missed.max() > 1.0) == (speed == 3.0)
+    assert terms["violation"] == pytest.approx(2.0 * np.mean(missed**2), rel=2e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(("horizon", "expected"), [(1, 1), (10, 10), (10_000, None)])

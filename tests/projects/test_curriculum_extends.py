@@ -119,6 +119,28 @@ def test_every_shipped_curriculum_carries_its_name_and_is_listed_in_the_document
     assert listed == set(available()), "docs/curricula.md lists what is not shipped"
 
 
+def test_a_shipped_curriculum_that_asks_for_something_is_gated_and_watched_often_enough_to_be_rolled_back() -> None:
+    asking = [load_curriculum(name) for name in available() if "/" not in name]
+    asking = [one for one in asking if any(stage.success_threshold for stage in one.stages)]
+    assert {"default", "hybrid", "analytic_baseline", "aggressive_noise", *(f"curriculum_{x}" for x in "abcdef")} <= {
+        one.name for one in asking
+    }
+    for curriculum in asking:
+        monitor = curriculum.monitor
+        assert monitor.gate == "fail" and monitor.every
+        for stage in curriculum.stages:
+            measured = -(-stage.steps // monitor.every)  # within the stage and at its end
+            assert measured > monitor.patience, f"{curriculum.name}, {stage.name}: patience cannot be exceeded"
+
+
+def test_ablations_ask_for_nothing_so_that_all_are_trained_for_as_many_steps() -> None:
+    for name in available():
+        if "/" in name and name != "ablations/distance_linear":
+            stages = load_curriculum(name).stages
+            assert not any(stage.success_threshold for stage in stages)
+            assert [stage.steps for stage in stages] == [stage.steps for stage in load_curriculum("default").stages]
+
+
 def test_every_shipped_system_fits_the_default_system() -> None:
     for name in available():
         entry = safety.ENTRY

@@ -26,13 +26,14 @@ def test_a_curriculum_knows_its_stages_and_its_length():
         (content(name="a/b"), "stages.0.name", "'a/b'"),
         (content(success_threshold=1.5), "stages.0.success_threshold", "1.5"),
         ({"name": "empty", "stages": []}, "stages", "[]"),
+        (content() | {"learning": {"strata": ["gaps:1"]}}, "learning.strata", "'gaps' is not one of open, boundary"),
     ],
 )
 def test_an_error_names_file_field_and_value(wrong, field, value):
     with pytest.raises(ConfigError) as caught:
         parse_curriculum(wrong, "folder/short.yaml")
     message = str(caught.value)
-    assert "folder/short.yaml" in message and f"{field} = {value}" in message
+    assert "folder/short.yaml" in message and field in message and value in message
     assert "\n" not in message and "default.yaml" in message
     assert isinstance(caught.value.__cause__, ValidationError)
 
@@ -48,6 +49,16 @@ def test_a_missing_field_is_named(missing):
 def test_a_document_that_is_no_mapping_is_refused(wrong):
     with pytest.raises(ConfigError, match=r"short\.yaml: expected a mapping"):
         parse_curriculum(wrong, "short.yaml")
+
+
+def test_a_penalty_that_would_act_backwards_is_refused():
+    """MGDA gives the longer of two gradients the smaller share."""
+    balanced = content() | {"learning": {"balance": "mgda"}, "monitor": {"every": 2}}
+    with pytest.raises(ConfigError, match=r"short\.yaml: .*monitor\.penalty_boost = 2 with learning\.balance = mgda.* set it to 1"):
+        parse_curriculum(balanced, "short.yaml")
+    balanced["monitor"]["penalty_boost"] = 1.0
+    assert parse_curriculum(balanced, "short.yaml").monitor.penalty_boost == 1.0
+    assert parse_curriculum(balanced | {"monitor": {}}, "short.yaml").monitor.every == 0
 
 
 def test_a_curriculum_needs_a_stage():

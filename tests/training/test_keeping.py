@@ -13,7 +13,7 @@ from drone_cbf.config import OptimiserConfig, SceneConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
-from drone_cbf.training import joint_update, safety
+from drone_cbf.training import joint_update, leaving, safety
 from drone_cbf.training.anchors import (
     is_anchored,
     make_anchor_loss,
@@ -213,13 +213,13 @@ def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch)
 
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
     measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
-    replaced = {"StageMeasures": measures, "make_graph_collector": fly, "make_safety_update": move}
-    for name, function in replaced.items():
-        monkeypatch.setattr(safety, name, lambda *_, function=function: function)
-    monkeypatch.setattr(safety, "nearest_to_boundary", lambda *_: None)
-    monkeypatch.setattr(safety, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
+    replaced = [(safety, "StageMeasures", measures), (safety, "make_safety_update", move)]
+    for module, name, function in [*replaced, (leaving, "make_graph_collector", fly)]:
+        monkeypatch.setattr(module, name, lambda *_, function=function: function)
+    monkeypatch.setattr(leaving, "nearest_to_boundary", lambda *_: None)
+    monkeypatch.setattr(leaving, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
     for name in ("flight_report", "calibration_report"):
-        monkeypatch.setattr(safety, name, lambda _: given)
+        monkeypatch.setattr(leaving, name, lambda _: given)
     result = safety.train_safety(SYSTEM, SETTINGS, POLICY, BARRIER, 12.0, recorder)
     handed = [(each.policy, each.barrier) for each in (*flown, result)]
     handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]

@@ -15,7 +15,7 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import joint_update, lessons, safety
+from drone_cbf.training import joint_update, leaving, lessons, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.measuring import StageMeasures
 from drone_cbf.training.mechanisms import Monitor
@@ -63,7 +63,7 @@ def make_loss_with_slack(system, *, filtered):
 def settings_of(**changes):
     curriculum = Curriculum(name="tiny", stages=(STAGE,), monitor=changes.pop("monitor", MONITOR))
     return SafetySettings(
-        curriculum=curriculum, batch=8, report_flights=FLIGHTS, scenes=("random_cloud",), seed=1, **changes
+        curriculum=curriculum, batch=8, report_flights=FLIGHTS, scenes=("random_cloud",), seed=1, checkpoint_every=1, **changes
     )
 
 
@@ -90,8 +90,8 @@ def test_other_drones_fly_the_same_scenes_in_the_same_program(measures, controll
     assert float(known.gain) == 1.0
 
 
-@pytest.fixture(scope="module")
-def poisoned():
+def trained(learning_rate):
+    """(recorder, state at the end) of a run of the stage; the barrier is taken as calibrated."""
     recorder = ListRecorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
@@ -100,9 +100,16 @@ def poisoned():
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "_finish", lambda system, settings, state, *_: state)
-        state = safety.train_safety(SYSTEM, settings_of(learning_rate=100.0 * HEALTHY_RATE), POLICY, BARRIER, 0.0, recorder)
-    return recorder, state
+        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: None)
+        patch.setattr(leaving, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(safety, "_finish", lambda left, recorder: left.state)
+        settings = settings_of(learning_rate=learning_rate)
+        return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
+
+
+@pytest.fixture(scope="module")
+def poisoned():
+    return trained(100.0 * HEALTHY_RATE)
 
 
 def column(recorder, name):
@@ -123,6 +130,23 @@ def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back
     assert all(success[index] >= STAGE.success_threshold for index in success if index > 3), "it never falls again"
     assert int(state.step) == STAGE.steps and jnp.all(jnp.isfinite(state.policy["gains"]))
     assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
+
+
+def test_the_same_run_at_its_healthy_learning_rate_is_left_alone():
+    recorder, state = trained(HEALTHY_RATE)
+    assert not recorder.events and not column(recorder, "monitor/rollbacks")
+    assert min(column(recorder, "eval/success_rate").values()) >= STAGE.success_threshold
+    assert set(column(recorder, "adaptive/learning_rate_scale").values()) == {1.0}
+    assert float(jnp.max(jnp.abs(state.policy["gains"]))) > HEALTHY_RATE, "it has learned"
+
+
+def test_a_roll_back_restores_the_optimisers_too(poisoned):
+    """AdamW that had gone on with the moments of the poisoned updates would go astray again."""
+    recorder, _ = poisoned
+    (rolled_back,) = (progress.state for step, progress in recorder.states.items() if step == 4)
+    fresh = safety.make_optimiser(safety.OptimiserConfig(learning_rate=1.0), STAGE.steps).init(POLICY)
+    jax.tree.map(np.testing.assert_array_equal, rolled_back.policy_optimiser, fresh)
+    jax.tree.map(np.testing.assert_array_equal, rolled_back.policy, POLICY)
 
 
 def test_penalties_are_raised_in_the_loss_itself_and_its_terms_still_add_up(poisoned):

@@ -134,11 +134,11 @@ def test_an_interrupted_run_goes_on_to_the_same_barrier_to_the_last_bit(mixed, b
 
 
 def test_the_teacher_cools_in_even_parts_down_to_the_configured_temperature():
-    settings = PretrainingSettings(steps=7, temperatures=(0.12, 0.06))
+    settings = PretrainingSettings(steps=7, temperatures=(0.24, 0.12))
     at = pretraining.make_temperature_schedule(SYSTEM, settings)
     cooled = [float(at(jnp.int32(step))) for step in range(7)]
-    assert cooled == pytest.approx([0.12, 0.12, 0.12, 0.06, 0.06, 0.03, 0.03])
-    assert SYSTEM.barrier.temperature == 0.03
+    assert cooled == pytest.approx([0.24, 0.24, 0.24, 0.12, 0.12, 0.06, 0.06])
+    assert SYSTEM.barrier.temperature == 0.06
     assert pretraining.make_temperature_schedule(SYSTEM, PretrainingSettings())(jnp.int32(0)) is None
 
 

@@ -14,8 +14,9 @@ from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import efficiency, joint_update, pretraining, safety
+from drone_cbf.training import efficiency, joint_update, leaving, pretraining, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.validation import HeldOutStrata
@@ -33,7 +34,7 @@ def sampled(system):
     return jax.jit(pretraining.make_sampled_batch(system, 64))
 
 
-def resting(system, count):
+def resting(system, count, strata=()):
     """As many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
     graph = empty_graph(system.sensor)
     neighbours = min(system.sensor.neighbours, system.scene.obstacles)
@@ -59,7 +60,7 @@ def few_flights():
         patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "KEPT_NEAR_BOUNDARY", 16)
+        patch.setattr(leaving, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
 
@@ -120,9 +121,13 @@ def test_pretraining_reduces_the_loss_and_calibrates():
     assert result.comparison.neural.shape == (64,)
 
 
+OPEN = Monitor(gate="warn")
+"""What misses its threshold goes on: these flights are too short to reach anything."""
+
+
 def safety_settings(**changes):
     stage = Stage(name="only", steps=2, horizon=HORIZON, **changes.pop("stage", {}))
-    tiny = Curriculum(name="tiny", stages=(stage,))
+    tiny = Curriculum(name="tiny", stages=(stage,), monitor=OPEN)
     settings = {"curriculum": tiny, "batch": BATCH, "report_flights": 2, "scenes": FAMILIES}
     return SafetySettings(**(settings | changes))
 
@@ -219,7 +224,7 @@ def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
 @pytest.mark.usefixtures("simply_controlled", "every_state_is_near")
 def test_joint_training_goes_on_from_any_update_of_a_curriculum_to_the_same_networks():
     stages = [Stage(name=name, steps=2, horizon=HORIZON, success_threshold=1.0) for name in ("one", "two")]
-    settings = safety_settings(curriculum=Curriculum(name="two", stages=stages), checkpoint_every=1)
+    settings = safety_settings(curriculum=Curriculum(name="two", stages=stages, monitor=OPEN), checkpoint_every=1)
     recorder = ListRecorder()
     whole = safety.train_safety(SYSTEM, settings, *NETWORKS.values(), 12.0, recorder)
     assert set(recorder.states) == {1, 2, 3, 4, 5, 6}, "each stage is extended by one update"

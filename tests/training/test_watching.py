@@ -14,10 +14,10 @@ import pytest
 
 from drone_cbf.errors import TrainingError
 from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
-from drone_cbf.training import safety
+from drone_cbf.training import leaving, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.gradient_health import unless_unhealthy
-from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.mechanisms import Learning, LossWeights, Monitor
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import small_system
@@ -38,6 +38,7 @@ def drifting_update(system, settings, horizon, optimisers):
         policy = {"p": state.policy["p"] + DRIFT * rate}
         loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
         figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
+        figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
         return unless_unhealthy(state, state.replace(policy=policy, step=state.step + 1), figures)
 
     return update
@@ -47,11 +48,12 @@ class ScriptedMeasures:
     """Measures by a formula (policy's number, blend, stage) -> (success, violation)."""
 
     def __init__(self, script, monitor):
-        self.script, self.monitor, self.seen = script, monitor, []
+        self.script, self.monitor, self.seen, self.margins = script, monitor, [], []
 
     def fly(self, controller, index, stage, flights, *, random_drones=False):
         success, violation = self.script(float(controller.policy["p"]), float(controller.blend), stage)
         self.seen.append((stage.name, float(controller.blend), flights, random_drones))
+        self.margins.append((stage.name, flights, round(float(controller.margin), 3)))
         report = {"success_rate": success, "violation_p999": violation}
         return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
 
@@ -62,28 +64,36 @@ class ScriptedMeasures:
         return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
 
 
+def margin_of(state):
+    """A hundredth of the policy's number, to tell when the barrier was calibrated."""
+    return {"margin": 0.01 * float(state.policy["p"])}
+
+
 def stage(name="one", steps=6, **changes):
     return Stage(name=name, steps=steps, **{"success_threshold": 0.9, "violation_threshold": 2.0, **changes})
 
 
-def train(script, *stages, saved=None, borne=3, **monitor):
+def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
     """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not finite."""
-    monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, **monitor})
-    curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor)
+    monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
+    learning = Learning() if learning is None else learning
+    curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)
     limits = {"report_flights": REPORT_FLIGHTS, "nonfinite_limit": borne}
     settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3, **limits)
     recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safety, "make_safety_update", drifting_update)
         patch.setattr(safety, "StageMeasures", lambda *_: measures)
-        patch.setattr(safety, "flight_report", lambda report: report)
-        patch.setattr(safety, "_finish", lambda system, settings, state, *_: float(state.policy["p"]))
+        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
+        patch.setattr(leaving, "calibration_report", margin_of)
+        patch.setattr(leaving, "flight_report", lambda report: report)
+        patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
         error = final = None
         try:
             final = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
         except TrainingError as raised:
             error = str(raised)
-    return SimpleNamespace(recorder=recorder, seen=measures.seen, final=final, error=error)
+    return SimpleNamespace(recorder=recorder, seen=measures.seen, margins=measures.margins, final=final, error=error)
 
 
 def column(run, name):
@@ -120,11 +130,73 @@ def test_without_a_monitor_nothing_of_it_is_measured_stored_or_logged():
     assert all(progress.watch is None for progress in run.recorder.states.values())
 
 
+def test_what_ties_the_policy_is_the_parents_through_all_stages_and_roll_backs():
+    tied = Learning(weights=LossWeights(distill=0.1))
+    run = train(until(2.5), stage(steps=9), stage("two", steps=2), learning=tied, patience=0, rate_backoff=0.01)
+    assert column(run, "monitor/rollbacks") and run.final > 2.0
+    assert {value for _, value in column(run, "teacher")} == {float(POLICY["p"])}
+    assert not column(train(always_good), "teacher"), "where nothing is tied there is none"
+
+
 def test_flights_are_measured_under_the_conditions_of_the_stage_under_way():
     stages = stage("first", steps=2, blend=0.25), stage("second", steps=2, blend=1.0)
     run = train(always_good, *stages)
     mid_stage = [(name, blend) for name, blend, flights, _ in run.seen if flights == 5]
     assert mid_stage == [("first", 0.25)] * 2 + [("second", 1.0)] * 2, "entry and one measurement each"
+
+
+def test_a_stage_is_judged_with_the_margin_of_its_last_state_and_the_next_one_trained_with_it():
+    run = train(always_good, stage("first", steps=3), stage("second", steps=2), every=1)
+    margins = [one for one in run.margins if one[1] != 3]  # those of drones drawn at random aside
+    first = [("first", 5, 0.0)] * 3 + [("first", REPORT_FLIGHTS, 0.03)]
+    assert margins == [*first, *[("second", 5, 0.03)] * 2, ("second", REPORT_FLIGHTS, 0.05)]
+    assert [float(run.recorder.states[step].margin) for step in (3, 4)] == pytest.approx([0.0, 0.03])
+    kept = run.recorder.checkpoints
+    assert float(kept["stage_1_first"]["margin"]) == pytest.approx(0.03)
+    assert float(kept["stage_2_second"]["margin"]) == pytest.approx(0.05)
+    assert float(kept["best"]["margin"]) == pytest.approx(0.03), "the margin with which it was measured"
+
+
+def test_a_margin_that_leaves_no_room_fails_the_gate():
+    """The flights of training had the old margin, and were good with it."""
+
+    def script(policy, blend, stage):
+        return 1.0, 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptedMeasures, "fly", with_success_below(0.02, ScriptedMeasures.fly))
+        run = train(script, stage(steps=4), patience=9, extensions=0, gate="fail")
+    assert [value for _, value in column(run, "monitor/failures")] == [0.0, 0.0, 0.0]
+    assert "success 0.000 below 0.9" in run.error
+
+
+def with_success_below(margin, fly):
+    """``fly``, but nothing succeeds behind a larger margin."""
+
+    def flown(self, controller, *given, **named):
+        measured = fly(self, controller, *given, **named)
+        if controller.margin > margin:
+            measured.flown.metrics["success_rate"] = 0.0
+        return measured
+
+    return flown
+
+
+def test_a_missed_gate_counts_as_a_failed_measurement_and_beyond_patience_rolls_back():
+    """Policy 1 is the last good one, so updates 2 and 3 fail; at the end of three the gate is the second failure."""
+    run = train(until(1.0), stage(steps=3, blend=1.0), patience=1, rate_backoff=0.01, every=1)
+    texts = [text for _, text in run.recorder.events]
+    assert "going on from step 1, which met the thresholds" in texts[0], "the best state met them: no need to train longer"
+    lost = train(lambda policy, *_: (0.5 - 0.01 * policy, 0.0), stage(steps=3), patience=2, rate_backoff=0.01, every=1)
+    texts = [text for _, text in lost.recorder.events]
+    assert "training 1 more steps" in texts[0]
+    assert "failed 3 measurements in a row, the last with success 0.470 below 0.9; rolled back to step 0" in texts[1]
+
+
+def test_a_state_that_fails_and_is_the_best_so_far_is_not_rolled_back():
+    run = train(lambda policy, *_: (min(1.0, 0.1 * policy), 0.0), stage(steps=12), patience=0)
+    assert not run.recorder.events and run.final == 12.0
+    assert {value for _, value in column(run, "monitor/failures")} == {0.0}
 
 
 def test_beyond_patience_the_best_state_returns_with_less_blend_more_penalty_and_slower():
