@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.barrier.blend import make_blended_barrier
 from drone_cbf.barrier.neural import BarrierParams
-from drone_cbf.barrier.rows import read_barrier
+from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import (
     Estimate,
@@ -123,14 +123,14 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
     """The policy behind the CBF-QP of the blended barrier."""
     policy = make_policy(system)
     blended = make_blended_barrier(system)
-    safety_filter = make_filter(system.filter)
+    read, safety_filter = make_row_reader(system.barrier), make_filter(system.filter)
     model = nominal_params(system.physics)
     limits = Limits(lower=-model.max_acceleration, upper=model.max_acceleration)
 
     def decide(params: ControllerParams, graph: Graph) -> Decision:
         nominal = policy(params.policy, graph)
         barrier = blended(params.barrier, params.margin, params.blend)
-        reading = read_barrier(barrier, graph, system.barrier)
+        reading = read(barrier, graph)
         fallback = braking_command(graph.velocity, model, system.physics.time_step)
         safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
         return Decision(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -27,19 +29,40 @@ class Slopes:
     by_velocity: Vector
     """dh/dv [s]."""
     drift: Scalar
-    """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], surfaces taken as flat (:func:`slopes`)."""
+    """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
     by_node: Float[Array, "k"]
     """|dh/dr_i|: how much each node counts. For one node at rest, one."""
 
 
-def slopes(barrier: Barrier, graph: Graph) -> Slopes:
-    """Value and derivatives of ``barrier`` at ``graph`` by reverse-mode differentiation.
+NodeMotion = Callable[[Graph], Float[Array, "k 3"]]
+"""r_i' [m/s]: how the vector from each node to the drone changes while the drone flies on at constant velocity."""
 
-    A node is the nearest point of a surface, not a thing: flying past, it slides along. On a flat surface it keeps
-    beside the drone, so that r_i' = n_i (n_i . w_i). A fixed point instead would promise that the closing speed falls
-    by w_t^2 / s while passing, where a surface of radius R gives w_t^2 / (s + R): the flat surface promises nothing,
-    and for every convex obstacle the true rate of h is at least this one.
+
+def sliding(graph: Graph) -> Float[Array, "k 3"]:
+    """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
+
+    A fixed point would promise that the closing speed falls by w_t^2 / s while passing, where a surface of radius R
+    gives w_t^2 / (s + R): a flat surface promises nothing, and for every convex obstacle the true rate of h is at least
+    this one.
     """
+    normal = unit(graph.relative_position)
+    return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
+
+
+def fixed(graph: Graph) -> Float[Array, "k 3"]:
+    """r_i' = w_i: a node is a point of its own, as in the original's cloud, and the drone leaves it behind.
+
+    The row of the distance barrier then has the whole Hessian of the soft-min distance, w_t^2 / s of each point included.
+    """
+    return graph.relative_velocity
+
+
+NODE_MOTIONS: Mapping[str, NodeMotion] = {"braking": sliding, "distance_hocbf": fixed}
+"""What the row of each ``barrier.kind`` takes its nodes for; a neural barrier goes with its teacher."""
+
+
+def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
+    """Value and derivatives of ``barrier`` at ``graph`` by reverse-mode differentiation."""
 
     def value(relative_position: Float[Array, "k 3"], relative_velocity: Float[Array, "k 3"]) -> Scalar:
         return barrier(graph.replace(relative_position=relative_position, relative_velocity=relative_velocity))
@@ -47,12 +70,11 @@ def slopes(barrier: Barrier, graph: Graph) -> Slopes:
     h, (by_position, by_velocity) = jax.value_and_grad(value, argnums=(0, 1))(
         graph.relative_position, graph.relative_velocity
     )
-    normal = unit(graph.relative_position)
     return Slopes(
         value=h,
         by_position=jnp.sum(by_position, 0),
         by_velocity=jnp.sum(by_velocity, 0),
-        drift=jnp.sum(by_position * normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)),
+        drift=jnp.sum(by_position * node_motion(graph)),
         by_node=safe_norm(by_position),
     )
 
@@ -98,12 +120,21 @@ def tightening(at: Slopes, graph: Graph, config: BarrierConfig) -> Scalar:
     return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)
 
 
-def read_barrier(barrier: Barrier, graph: Graph, config: BarrierConfig) -> BarrierReading:
+RowReader = Callable[[Barrier, Graph], BarrierReading]
+"""(barrier, graph) -> its row."""
+
+
+def make_row_reader(config: BarrierConfig) -> RowReader:
     """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
-    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``. The
-    right-hand side is raised by :func:`tightening`.
+    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with r_i'
+    by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.
     """
-    at = slopes(barrier, graph)
-    offset = -config.class_k_gain * at.value - at.drift - jnp.dot(at.by_velocity, graph.drag)
-    return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset + tightening(at, graph, config))
+    node_motion = NODE_MOTIONS[config.kind]
+
+    def read(barrier: Barrier, graph: Graph) -> BarrierReading:
+        at = slopes(barrier, graph, node_motion)
+        offset = -config.class_k_gain * at.value - at.drift - jnp.dot(at.by_velocity, graph.drag)
+        return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset + tightening(at, graph, config))
+
+    return read

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier, make_braking_barrier, soft_minimum
-from drone_cbf.barrier.rows import read_barrier
+from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import BarrierConfig, SceneConfig
 from tests.barrier import reference
 from tests.perception.worlds import capsules, crowd, graph_seen, small_system
@@ -101,7 +101,7 @@ def feasibility(kind, obstacles_of, seed):
 
     def room(position, velocity):
         graph = graph_seen(system, obstacles, position, velocity)
-        row = read_barrier(barrier, graph, system.barrier)
+        row = make_row_reader(system.barrier)(barrier, graph)
         return row.value, jnp.sum(jnp.abs(row.normal) * limit) - row.offset
 
     return [np.asarray(x) for x in jax.jit(jax.vmap(room))(positions, velocities)]

@@ -7,7 +7,7 @@ import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
-from drone_cbf.barrier.rows import NEAREST, read_barrier, row_doubt, slopes, tightening
+from drone_cbf.barrier.rows import NEAREST, make_row_reader, row_doubt, slopes, tightening
 from drone_cbf.config import BarrierConfig, PhysicsConfig
 from drone_cbf.objectives.truth import true_barrier_rate
 from drone_cbf.physics.drone import initial_state
@@ -39,9 +39,10 @@ def random_states(seed, obstacles, count=STATES):
 
 def readings(system, barrier, obstacles, positions, velocities):
     untightened = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
+    read = make_row_reader(untightened)
 
     def one(position, velocity):
-        return read_barrier(barrier, graph_seen(system, obstacles, position, velocity), untightened)
+        return read(barrier, graph_seen(system, obstacles, position, velocity))
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(positions, velocities))
 
@@ -197,14 +198,14 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
     system = small_system(physics=PLAIN)
     loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
     graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
-    tight, plain = read_barrier(barrier, graph, system.barrier), read_barrier(barrier, graph, loose)
+    tight, plain = make_row_reader(system.barrier)(barrier, graph), make_row_reader(loose)(barrier, graph)
     assert tight.offset - plain.offset == pytest.approx(float(tightening(slopes(barrier, graph), graph, system.barrier)))
     assert tight.offset > plain.offset + 1.0
     np.testing.assert_array_equal(tight.normal, plain.normal)
     assert tight.value == plain.value
 
     def offset(velocity, config):
-        return read_barrier(barrier, graph.replace(relative_velocity=graph.relative_velocity + velocity), config).offset
+        return make_row_reader(config)(barrier, graph.replace(relative_velocity=graph.relative_velocity + velocity)).offset
 
     gradients = [jax.grad(offset)(jnp.zeros(3), config) for config in (system.barrier, loose)]
     np.testing.assert_allclose(*gradients, atol=1e-12)
@@ -220,7 +221,7 @@ def test_a_row_of_a_batch_is_the_row_alone():
     system, barrier = small_system(physics=PLAIN), make_analytic_barrier(small_system(physics=PLAIN))
     graphs = [head_on_at_a_wall(speed, 1.0, spread=0.02, system=system) for speed in (0.0, 1.0, 4.0)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
-    together = jax.jit(jax.vmap(lambda graph: read_barrier(barrier, graph, system.barrier)))(stacked)
+    together = jax.jit(jax.vmap(lambda graph: make_row_reader(system.barrier)(barrier, graph)))(stacked)
     for index, graph in enumerate(graphs):
-        alone = read_barrier(barrier, graph, system.barrier)
+        alone = make_row_reader(system.barrier)(barrier, graph)
         jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(x[i], y, atol=1e-6), together, alone)
