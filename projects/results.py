@@ -13,6 +13,7 @@ from projects.reading_parameters import ResultsParameters
 from projects.results_benchmark import benchmark_section
 from projects.results_comparison import ablations_section, barriers_section, curricula_section, decay_section
 from projects.results_evidence import evidence_section
+from projects.results_learning import learning_section
 from projects.results_runs import Measured, Policy, measured
 from projects.running import ROOT, EntryPoint, Outcome, Stage, run_stage
 
@@ -47,6 +48,7 @@ def results_page(found: Measured, benchmark: str, written_by: str) -> str:
     sections = [
         *(filter(None, [notes])),
         benchmark_section(policies, benchmark),
+        learning_section(found),
         curricula_section(found),
         barriers_section(found),
         ablations_section(found, benchmark),
