@@ -52,7 +52,7 @@ def sliding(graph: Graph) -> Float[Array, "k 3"]:
 def fixed(graph: Graph) -> Float[Array, "k 3"]:
     """r_i' = w_i: a node is a point of its own, as in the original's cloud, and the drone leaves it behind.
 
-    The row of the distance barrier then has the whole Hessian of the soft-min distance, w_t^2 / s of each point included.
+    The row of the distance barrier then has the whole Hessian of its soft minimum, w_t^2 / s of each point included.
     """
     return graph.relative_velocity
 
@@ -127,8 +127,8 @@ RowReader = Callable[[Barrier, Graph], BarrierReading]
 def make_row_reader(config: BarrierConfig) -> RowReader:
     """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
-    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with r_i'
-    by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.
+    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
+    r_i' by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.
     """
     node_motion = NODE_MOTIONS[config.kind]
 
