@@ -1,4 +1,4 @@
-"""Joint training of a results page: whether the barrier's losses fall at blend 1, and whether success keeps its threshold."""
+"""Joint training of a results page: do the barrier's losses fall at blend 1, and does success keep its threshold?"""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UPDATES = 10
 """At either end of the training at blend 1 that are compared."""
 BLEND, STAGE, SUCCESS = "curriculum/blend", "curriculum/stage", "eval/success_rate"
 READING = (
-    f"Losses: mean of the first {UPDATES} and of the last {UPDATES} updates at blend 1, in which only the neural barrier is "
-    "flown, and what became of it, by the mean and by the median (a single steep state moves the mean alone); losses that "
-    "have no weight there are left out. Success: the monitor's measurements and those at the end of a stage, each against "
-    "the threshold of its stage; the longest run is of measurements in a row below it, within one stage, and should not be "
-    "longer than the monitor's patience."
+    f"Losses: mean of the first {UPDATES} and of the last {UPDATES} updates at blend 1, in which only the neural "
+    "barrier is flown, and what became of it, by the mean and by the median (a single steep state moves the mean "
+    "alone); losses that have no weight there are left out. Success: the monitor's measurements and those at the end "
+    "of a stage, each against the threshold of its stage; the longest run is of measurements in a row below it, "
+    "within one stage, and should not be longer than the monitor's patience."
 )
 
 
@@ -77,14 +77,14 @@ def learning_section(found: Measured) -> str:
     watched = [kept for _, _, kept in told if kept]
     hold = sum(kept.holds for kept in watched)
     summary = (
-        f"In {fall} of {len(told)} runs every loss of the barrier falls at blend 1; in {hold} of the {len(watched)} in which it "
-        "was measured, success was never below its stage's threshold for longer than the patience."
+        f"In {fall} of {len(told)} runs every loss of the barrier falls at blend 1; in {hold} of the {len(watched)} in "
+        "which it was measured, success was never below its stage's threshold for longer than the patience."
     )
     return f"{title}\n\n{summary} {READING}\n\n{markdown_table(rows)}"
 
 
 def told_of(policy: Policy) -> tuple[dict[str, Change], Kept | None]:
-    """What the histories of a run say: losses by name, none without enough updates at blend 1, and success, if measured."""
+    """What the histories of a run say: losses by name, without enough updates at blend 1 none; success, if measured."""
     rows = history(policy.trained.run_id, [f"loss/{name}" for name in LOSSES] + [BLEND, STAGE, SUCCESS])
     return loss_changes(rows, weighted(policy.curriculum)), success_kept(rows, policy.curriculum)
 

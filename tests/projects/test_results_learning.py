@@ -53,8 +53,8 @@ def falling(first: float, last: float) -> list[float]:
     return [first] * 10 + [1e3] * (STEPS - 20) + [last] * 10
 
 
-def test_the_mean_of_the_first_and_the_last_ten_updates_at_blend_1_are_compared(experiment: str, tmp_path: Path) -> None:
-    # 0.04 .. 0.13 and 0.004 .. 0.013: means 0.085 and 0.0085, so a tenth; what happens between, or at blend 0, is not it.
+def test_the_means_of_the_first_and_last_ten_updates_at_blend_1_are_compared(experiment: str, tmp_path: Path) -> None:
+    # 0.04 .. 0.13 and 0.004 .. 0.013: means 0.085 and 0.0085, so a tenth. What is between, or at blend 0, is no part.
     value = [0.04 + 0.01 * i for i in range(10)] + [7.0] * (STEPS - 20) + [0.004 + 0.001 * i for i in range(10)]
     trained(experiment, 3, {"cbf_value": value, "cbf_gradient": falling(0.5, 0.25)}, {})
     page = written(experiment, tmp_path)
