@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,6 +37,7 @@ READING = (
 BARRIERS = {
     "distance_hocbf": "analytic distance, second order; quadratic slack",
     f"{ABLATIONS}distance_linear": "analytic distance, second order; linear slack",
+    f"{ABLATIONS}distance_braking": "analytic braking distance; linear slack; all else as in `distance_hocbf`",
     f"{ABLATIONS}slack_quadratic": "neural braking distance; quadratic slack",
     "analytic_baseline": "analytic braking distance; linear slack",
     "default": "neural braking distance; linear slack",
@@ -60,18 +62,31 @@ def curricula_section(found: Measured) -> str:
 def barriers_section(found: Measured) -> str:
     """The original's barrier beside ours: what makes a policy live on slack, and what cures it."""
     rows = [
-        {"barrier and price": text, **row}
+        {"barrier and price": text, **row, **by_scene}
         for name, text in BARRIERS.items()
-        for row in rows_of(found.groups(name), name)
+        for row, by_scene in itertools.zip_longest(
+            rows_of(found.groups(name), name), map(_violation_by_scene, found.groups(name).values()), fillvalue={}
+        )
     ]
     return (
-        "## The original's barrier beside the braking barrier\n\nThe original's layer is the soft-min distance with the "
-        "second-order condition and a quadratic price on slack. Violations are of each row's own analytic barrier, so "
-        "they compare only where the barrier is the same; relaxed steps and collisions compare throughout. How often a filter has "
-        f"to act depends on the policy and on the scenes; *{RELAXED_OF_CHANGED}* is the share of the steps on which it acts that "
-        "take slack.\n\n"
+        "## The original's barrier beside the braking barrier\n\nThe original's layer is the soft-min distance with "
+        "the second-order condition and a quadratic price on slack; its log tells of slack on 0.82–0.95 of the steps "
+        "and of largest violations of 24 (fixed ring) and 69 (random cloud). Violations are of each row's own "
+        "analytic barrier, so they compare only where the barrier is the same; relaxed steps and collisions compare "
+        f"throughout. How often a filter has to act depends on the policy and on the scenes; *{RELAXED_OF_CHANGED}* is"
+        " the share of the steps on which it acts that take slack.\n\n"
         f"{markdown_table(rows)}"
     )
+
+
+def _violation_by_scene(policies: Sequence[Policy]) -> dict[str, str]:
+    """The largest violation in each of the two scenes of the benchmark, which the original told apart."""
+    told = {}
+    for scene in dict.fromkeys(place[0] for place in PLACES):
+        cells = [[cell for cell in measured_cells(policy) if cell["scene"] == scene] for policy in policies]
+        largest = [_one_number(one, "max_violation", "max") for one in cells if one]
+        told[f"violation in {scene}"] = interval(largest).text(".3g")
+    return told
 
 
 def ablations_section(found: Measured, benchmark: str) -> str:

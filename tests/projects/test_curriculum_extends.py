@@ -171,6 +171,12 @@ def test_the_presets_are_what_their_names_say() -> None:
     original = found["distance_hocbf"]
     assert {stage.blend for stage in original.stages} == {0.0}
     assert original.system["filter.slack_penalty"] == "quadratic" and original.system["sensor.lookahead"] == 0.0
+    cured = found["ablations/distance_braking"]
+    differ = {name for name in cured.system if cured.system[name] != original.system.get(name)}
+    tightening = {"barrier.speed_tightening", "barrier.noise_tightening"}  # of which the distance barrier has none
+    assert differ == {"barrier.kind", "filter.slack_penalty", "filter.penalty"} | tightening
+    assert all(cured.system[name] == 0.0 for name in tightening) and cured.system["barrier.kind"] == "braking"
+    assert cured.stages == original.stages and cured.learning == original.learning
     grid = {(c.system["physics.gradient_decay"], c.stages[0].horizon) for n, c in found.items() if "decay_" in n}
     assert grid == {(decay, horizon) for decay in (0.0, 1.5, 2.5, 5.0) for horizon in (60, 180, 400)}
     assert all(c.total_steps == found["default"].total_steps for n, c in found.items() if n.startswith(ABLATIONS))

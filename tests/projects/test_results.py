@@ -89,6 +89,23 @@ def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experimen
     assert [row["curriculum"].strip("`") for row in beside if row["n"] != "0"] == ["distance_hocbf", "default"]
 
 
+def test_the_barriers_are_shown_with_the_originals_figures_and_their_violations_scene_by_scene(
+    experiment: str, tmp_path: Path
+) -> None:
+    for seed, (ring, cloud) in enumerate(((20.0, 60.0), (24.0, 66.0))):
+        worse = {(scene, 0.05, "random"): {"max_violation": value}
+                 for scene, value in (("fixed_ring", ring), ("random_cloud", cloud))}  # fmt: skip
+        evaluation(experiment, policy(experiment, "distance_hocbf", seed), 0.9, blend=0.0, cells=cells(worse))
+    page = written(experiment, tmp_path)
+    assert "slack on 0.82–0.95 of the steps and of largest violations of 24 (fixed ring) and 69 (random cloud)" in page
+    rows = section(page, "The original's barrier beside the braking barrier")
+    original = row_of(rows, curriculum="`distance_hocbf`")
+    # Student's t for one degree of freedom at 97.5 % is 12.706; the standard errors are 2 and 3.
+    assert original["violation in fixed_ring"] == f"22 ± {12.706 * 2.0:.3g}"
+    assert original["violation in random_cloud"] == f"63 ± {12.706 * 3.0:.3g}"
+    assert row_of(rows, curriculum="`ablations/distance_braking`")["violation in fixed_ring"] == "–"
+
+
 def test_ablations_stand_beside_default_and_their_settings_do_not_split_the_groups(
     experiment: str, tmp_path: Path
 ) -> None:
