@@ -47,6 +47,12 @@ def available() -> list[str]:
     return sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 
 
+def base_of(name: str) -> str | None:
+    """The curriculum that the shipped curriculum ``name`` extends; None: it stands alone."""
+    content = _read(FOLDER / f"{name}.yaml")
+    return content.get(BASE) if isinstance(content, Mapping) else None
+
+
 def _place(name: str, folder: Path, user: str = "") -> Path:
     """The file of the curriculum ``name``; relative paths begin in ``folder``. ``user``: the file that extends it."""
     if Path(name).suffix in (".yaml", ".yml"):

@@ -10,9 +10,11 @@ from typing import Any
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import CONFIDENCE, interval
 from drone_cbf.tracking.histories import settings
-from projects.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
 from projects.results_benchmark import NOT_MEASURED, PLACES, largest_bound, measured_cells
 from projects.results_runs import Cell, Measured, Policy
+from projects.results_verdicts import LARGER_IS_BETTER, verdict
+from projects.results_verdicts import READING as VERDICTS
 
 DECAY = f"{ABLATIONS}decay_"
 """How the ablations of temporal gradient decay begin: a grid of their own."""
@@ -90,15 +92,47 @@ def _violation_by_scene(policies: Sequence[Policy]) -> dict[str, str]:
 
 
 def ablations_section(found: Measured, benchmark: str) -> str:
-    """Each mechanism left out or put in, beside the curriculum that it is an ablation of."""
+    """Each mechanism left out or put in, beside the curriculum that it is an ablation of, and what that says."""
     shipped = [name for name in available() if name.startswith(ABLATIONS) and not name.startswith(DECAY)]
     own = dict.fromkeys(policy.name for policy in found.policies)
     others = [name for name in own if name.startswith(ABLATIONS) and not name.startswith(DECAY) and name not in shipped]
     rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
     for name in [*shipped, *others]:
         text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
-        rows += [{"changed": text, **row} for row in rows_of(found.groups(name), name)]
-    return f"## Ablations\n\nEach beside `{benchmark}`. {READING}\n\n{markdown_table(rows)}"
+        base = base_of(name) if name in shipped else None
+        beside = benchmark if base in (None, "default") else base
+        rows += [{"changed": text, **row} for row in _judged_rows(found, name, beside)]
+    return (
+        f"## Ablations\n\nEach beside `{benchmark}`, or beside the curriculum that *against* names. {READING} "
+        f"{VERDICTS} The violation is not judged where the barrier or its gain is another one.\n\n"
+        f"{markdown_table(rows)}"
+    )
+
+
+def _judged_rows(found: Measured, name: str, beside: str) -> list[dict[str, object]]:
+    """The rows of an ablation, judged against the group of ``beside`` of the same blend, or else of most seeds."""
+    groups, bases = found.groups(name), found.groups(beside)
+    rows = rows_of(groups, name)
+    for row, ((_, blend), policies) in zip(rows, groups.items(), strict=False):  # of none there is a row that says so
+        base = max(bases, key=lambda place: (place[1] == blend, len(bases[place])), default=None)
+        row |= {"against": f"`{beside}`", "the change": judged(policies, bases[base] if base else [])}
+    return rows
+
+
+def judged(policies: Sequence[Policy], base: Sequence[Policy]) -> str:
+    """In which figures ``policies`` are better or worse than ``base``."""
+    flown = [[cells for one in side if (cells := measured_cells(one))] for side in (policies, base)]
+    figures = [
+        {title: [_one_number(cells, *COLUMNS[title]) for cells in side] for title in LARGER_IS_BETTER} for side in flown
+    ]
+    same = not policies or not base or _condition(policies[0]) == _condition(base[0])
+    return verdict(*figures, [title for title in LARGER_IS_BETTER if same or not title.startswith("largest violation")])
+
+
+def _condition(policy: Policy) -> tuple[object, ...]:
+    """What the violation is measured by."""
+    barrier = settings(policy.trained.run_id)["system"]["barrier"]
+    return barrier["kind"], barrier["class_k_gain"]
 
 
 def _stored_description(found: Measured, name: str) -> str:
