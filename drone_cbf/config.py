@@ -6,6 +6,7 @@ best values known from recorded runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -15,6 +16,8 @@ Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
+FOREST_EDGE = 1.0
+"""Kept free of trees behind the start line and before the goal line of ``forest`` [m]."""
 
 
 def refuse_repeats(name: str, values: Sequence[object]) -> None:
@@ -99,6 +102,33 @@ class SceneConfig(Section):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} = ({low}, {high}) must be ordered (smallest, largest)")
+        return self
+
+    @property
+    def forest_columns(self) -> int:
+        """Cells of ``forest`` from the start line to the goal line."""
+        return math.floor((self.forest_length - 2.0 * FOREST_EDGE) / self.forest_spacing)
+
+    @model_validator(mode="after")
+    def _forest_fits(self) -> SceneConfig:
+        length, spacing = f"forest_length = {self.forest_length}", f"forest_spacing = {self.forest_spacing}"
+        room = self.forest_length - 2.0 * FOREST_EDGE
+        if self.forest_columns < 1:
+            raise ValueError(
+                f"{spacing} exceeds the {room:g} m that {length} leaves for trees; "
+                "lower forest_spacing or raise forest_length"
+            )
+        if self.forest_columns > self.obstacles:
+            raise ValueError(
+                f"{length} with {spacing} takes a row of {self.forest_columns} trees, more than obstacles = "
+                f"{self.obstacles}; raise obstacles or forest_spacing, or lower forest_length"
+            )
+        widest = 0.5 * self.forest_spacing - self.forest_radius[1]
+        if self.forest_jitter > widest + 1e-9:  # 1e-9: rounding of the difference
+            raise ValueError(
+                f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap (allowed with {spacing} "
+                f"and trunks of {self.forest_radius[1]} m: <= {widest:g}); lower forest_jitter or raise forest_spacing"
+            )
         return self
 
 

@@ -121,6 +121,49 @@ def test_a_pair_of_radii_must_be_ordered(name):
         SceneConfig(**{name: (0.4, 0.3)})
 
 
+FOREST_REFUSALS = [
+    (
+        {"forest_length": 23.0},
+        {"forest_length": 22.9},
+        "forest_length = 23.0 with forest_spacing = 3.0 takes a row of 7 trees, more than obstacles = 6; "
+        "raise obstacles or forest_spacing, or lower forest_length",
+    ),
+    (
+        {"forest_spacing": 2.5},
+        {"forest_spacing": 2.6},
+        "forest_length = 20.0 with forest_spacing = 2.5 takes a row of 7 trees, more than obstacles = 6; "
+        "raise obstacles or forest_spacing, or lower forest_length",
+    ),
+    (
+        {"forest_spacing": 18.1},
+        {"forest_spacing": 18.0},
+        "forest_spacing = 18.1 exceeds the 18 m that forest_length = 20.0 leaves for trees; "
+        "lower forest_spacing or raise forest_length",
+    ),
+    (
+        {"forest_jitter": 1.11},
+        {"forest_jitter": 1.1},
+        "forest_jitter = 1.11 lets trees leave their cells and overlap (allowed with forest_spacing = 3.0 and trunks "
+        "of 0.4 m: <= 1.1); lower forest_jitter or raise forest_spacing",
+    ),
+    (
+        {"forest_radius": (0.1, 0.71)},
+        {"forest_radius": (0.1, 0.7)},
+        "forest_jitter = 0.8 lets trees leave their cells and overlap (allowed with forest_spacing = 3.0 and trunks "
+        "of 0.71 m: <= 0.79); lower forest_jitter or raise forest_spacing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("refused", "accepted", "message"), FOREST_REFUSALS)
+def test_a_forest_that_cannot_stand_as_it_is_described_is_refused_with_the_remedy(refused, accepted, message):
+    slots = {"obstacles": 6, "cloud_obstacles": 6, "ring_obstacles": 6}
+    assert SceneConfig(**slots, **accepted)
+    with pytest.raises(ValidationError) as caught:
+        SceneConfig(**slots, **refused)
+    assert caught.value.errors()[0]["msg"] == f"Value error, {message}"
+
+
 def test_every_field_is_described():
     missing = [
         f"{type(section).__name__}.{name}"

@@ -11,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector
-from drone_cbf.config import GoalMode, PhysicsConfig, SceneConfig, SceneName
+from drone_cbf.config import FOREST_EDGE, GoalMode, PhysicsConfig, SceneConfig, SceneName
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
@@ -123,14 +123,14 @@ def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, ob
 
 
 def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
-    """Trees on a jittered grid, so that every gap can be passed; the flight crosses it along x, in wind."""
+    """Trees on a grid, each displaced within its own cell: none touch. The flight crosses it along x, in wind."""
     slots = config.obstacles
     draw = uniform_draws(key, jitter=(slots, 2), radius=(slots,), start=(3,), goal=(3,), wind=(3,), yaw=())
-    columns = max(1, math.floor((config.forest_length - 2.0) / config.forest_spacing))
-    rows = max(1, config.obstacles // columns)
+    columns = config.forest_columns
+    rows = config.obstacles // columns
     slot = jnp.arange(config.obstacles)
-    grid = jnp.stack([1.0 + config.forest_spacing * (slot % columns + 0.5), slot // columns - 0.5 * (rows - 1)], -1)
-    grid = grid.at[:, 1].multiply(config.forest_spacing)
+    grid = config.forest_spacing * jnp.stack([slot % columns + 0.5, slot // columns - 0.5 * (rows - 1)], -1)
+    grid = grid.at[:, 0].add(FOREST_EDGE)
     centre = grid + config.forest_jitter * between(draw["jitter"], -1.0, 1.0)
     obstacles = Obstacles(
         centre=jnp.concatenate([centre, jnp.zeros((config.obstacles, 1))], -1),

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from drone_cbf import flights
-from drone_cbf.config import SceneConfig
 from drone_cbf.evaluation import matrix
 from drone_cbf.evaluation.matrix import (
     SMALLER_IS_WORSE,
@@ -23,9 +22,9 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.objectives.metrics import make_flight_metrics
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
-from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
-SYSTEM = small_system(scene=SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4))
+SYSTEM = small_system(scene=few_obstacles(4))
 SETTINGS = EvaluationSettings(
     scenarios=("random_cloud",), noise=(0.0, 0.05), goals=("random", "shifted"), rollouts=5, horizon=6
 )

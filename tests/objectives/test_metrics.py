@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.config import SceneConfig
 from drone_cbf.objectives.clearance import approach, swept_clearances
 from drone_cbf.objectives.losses import final_steps
 from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, make_flight_metrics
@@ -14,9 +13,9 @@ from drone_cbf.perception.graphs import CLOSING_SHARPNESS
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 from tests.objectives.flights import flight
-from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
+from tests.perception.worlds import PLAIN, capsules, few_obstacles, scene_of, small_system
 
-SYSTEM = small_system(physics=PLAIN, scene=SceneConfig(obstacles=2, cloud_obstacles=2, ring_obstacles=2))
+SYSTEM = small_system(physics=PLAIN, scene=few_obstacles(2))
 DT = SYSTEM.physics.time_step
 HULL = SYSTEM.physics.drone_radius
 FAR_AWAY = capsules([[0.0, 30.0, 0.0], [0.0, 40.0, 0.0]], 1.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SystemConfig
+from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SceneConfig, SystemConfig
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import nominal_params
@@ -27,6 +27,12 @@ def small_system(**sections) -> SystemConfig:
         "barrier": BarrierConfig(features=8),
     }
     return SystemConfig(**(small | sections))
+
+
+def few_obstacles(count: int, **fields) -> SceneConfig:
+    """Scenes of ``count`` obstacles each; the forest is a single row of them. Other ``fields`` as given."""
+    few = {"obstacles": count, "cloud_obstacles": count, "ring_obstacles": count, "forest_spacing": 18.0 / count}
+    return SceneConfig(**(few | fields))
 
 
 def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:

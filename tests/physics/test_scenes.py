@@ -105,6 +105,18 @@ def test_every_gap_of_the_forest_can_be_passed(goals):
     assert min(pairwise_gaps(scenes, index).min() for index in range(0, COUNT, 5)) >= promised - ROUNDING
 
 
+def test_the_tightest_forest_that_is_accepted_has_all_its_trees_apart_and_off_both_ends():
+    """As many columns as slots, and trees displaced as far as they may be."""
+    config = SceneConfig(obstacles=6, cloud_obstacles=6, ring_obstacles=6, forest_jitter=1.1, clearance=0.99)
+    sampler = make_scene_sampler("forest", "shifted", config)
+    scenes = jax.jit(jax.vmap(sampler), compiler_options=QUICK)(jax.random.split(jax.random.key(8), COUNT))
+    assert np.all(scenes.obstacles.active), "a tree too near to start or goal would have been cleared away"
+    assert min(pairwise_gaps(scenes, index).min() for index in range(COUNT)) >= -ROUNDING
+    along, radius = np.asarray(scenes.obstacles.centre)[..., 0], np.asarray(scenes.obstacles.radius)
+    assert (along - radius).min() >= 1.0 - ROUNDING and (along + radius).max() <= config.forest_length - 1.0 + ROUNDING
+    assert np.diff(along, axis=1).min() > 0.0 and along[:, -1].min() > config.forest_length - 4.0, "no stretch is empty"
+
+
 @pytest.mark.parametrize("goals", GOALS)
 def test_a_forest_is_crossed_from_end_to_end(goals):
     scenes = drawn("forest", goals)

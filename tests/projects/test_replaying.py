@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import pytest
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.config import SceneConfig
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.evaluation.matrix import evaluate_matrix
 from drone_cbf.evaluation.settings import EvaluationSettings
@@ -20,10 +19,10 @@ from drone_cbf.training.recorder import ListRecorder
 from projects import replaying
 from projects.parameters import EvaluateParameters
 from projects.running import ROOT, Stage
-from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.test_stages import make_simple_controller
 
-SYSTEM = small_system(scene=SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4))
+SYSTEM = small_system(scene=few_obstacles(4))
 SETTINGS = EvaluationSettings(scenarios=("random_cloud",), noise=(0.05,), goals=("random",), rollouts=3, horizon=8)
 PARAMS = ControllerParams(
     policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.0), blend=jnp.float32(1.0)

@@ -6,18 +6,16 @@ import numpy as np
 import pytest
 
 from drone_cbf.arrays import tree_norm
-from drone_cbf.config import OptimiserConfig, SceneConfig
+from drone_cbf.config import OptimiserConfig
 from drone_cbf.training import joint_update
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.mechanisms import Learning, LossWeights
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.settings import SafetySettings
-from tests.perception.worlds import small_system
+from tests.perception.worlds import few_obstacles, small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_controller, resting
 
-CROWDED = SceneConfig(
-    obstacles=4, cloud_obstacles=4, ring_obstacles=4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6)
-)
+CROWDED = few_obstacles(4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6))
 SYSTEM = small_system(scene=CROWDED)
 QUICK = {"xla_backend_optimization_level": 0}
 OWN = ("cbf_safe", "cbf_unsafe", "cbf_hdot")

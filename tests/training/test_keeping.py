@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.arrays import tree_norm
-from drone_cbf.config import OptimiserConfig, SceneConfig
+from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
@@ -27,10 +27,10 @@ from drone_cbf.training.mechanisms import Learning, LossWeights
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
-from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_controller, resting
 
-SYSTEM = small_system(scene=SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4))
+SYSTEM = small_system(scene=few_obstacles(4))
 POLICY, OTHER, BARRIER = random_policy(SYSTEM, 0), random_policy(SYSTEM, 1), random_barrier(SYSTEM)
 
 ROUNDING = 1e-9

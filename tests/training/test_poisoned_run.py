@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.config import PhysicsConfig, SceneConfig, SensorConfig
+from drone_cbf.config import PhysicsConfig, SensorConfig
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.rollout import ControllerParams, Decision
@@ -21,12 +21,12 @@ from drone_cbf.training.measuring import StageMeasures
 from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
-from tests.perception.worlds import random_barrier, small_system
+from tests.perception.worlds import few_obstacles, random_barrier, small_system
 from tests.training.test_stages import resting
 
 SYSTEM = small_system(
     physics=PhysicsConfig(time_step=0.2, gradient_decay=0.0),
-    scene=SceneConfig(obstacles=1, cloud_obstacles=1, ring_obstacles=1, forest_wind=0.0),
+    scene=few_obstacles(1, forest_wind=0.0),
     sensor=SensorConfig(surfaces="raw", estimator="raw", neighbours=1),
 )
 FLIGHTS = 12

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.config import SceneConfig
 from drone_cbf.training.flown_states import FlownStates
 from drone_cbf.training.labels import Labels
 from drone_cbf.training.replay_buffer import (
@@ -20,9 +19,9 @@ from drone_cbf.training.replay_buffer import (
     keep_worst,
     replay_figures,
 )
-from tests.perception.worlds import small_system
+from tests.perception.worlds import few_obstacles, small_system
 
-SYSTEM = small_system(scene=SceneConfig(obstacles=3, cloud_obstacles=3, ring_obstacles=3))
+SYSTEM = small_system(scene=few_obstacles(3))
 PLACES, LONGEST = 4, 6
 keep, draw = jax.jit(keep_worst), jax.jit(draw_steps, static_argnums=1)
 EMPTY = empty_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)

@@ -9,7 +9,7 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
-from drone_cbf.config import ObjectiveConfig, SceneConfig
+from drone_cbf.config import ObjectiveConfig
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
@@ -20,9 +20,9 @@ from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.validation import HeldOutStrata
-from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
-SCENES = SceneConfig(obstacles=4, cloud_obstacles=4, ring_obstacles=4)
+SCENES = few_obstacles(4)
 SYSTEM = small_system(scene=SCENES)
 FAMILIES = ("random_cloud",)
 HORIZON, BATCH = 8, 3
