@@ -44,6 +44,11 @@ def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -
     return curriculum.model_copy(update={"stages": changed, "name": plain + mark})
 
 
+def blend_flown(asked: str, curriculum: Curriculum) -> str:
+    """The blend to evaluate with, as ``asked``; ``last``: the last stage's, so that what was trained is measured."""
+    return str(curriculum.stages[-1].blend) if asked == "last" else asked
+
+
 def _miscounted(name: str, values: Sequence[float], curriculum: Curriculum) -> str:
     given = ",".join(f"{value:g}" for value in values)
     names = ", ".join(stage.name for stage in curriculum.stages)

@@ -96,6 +96,19 @@ class EvaluateParameters(EvaluationSettings):
     filter, in place of the matrix, with the blend and horizon of that time."""
 
 
+def _last_or_fraction(text: str) -> str:
+    """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
+    with suppress(ValueError):
+        if text == "last" or 0.0 <= float(text) <= 1.0:
+            return text
+    raise ValueError(
+        f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>"
+    )
+
+
+Blend = Annotated[str, AfterValidator(_last_or_fraction)]
+
+
 class PipelineParameters(Section):
     """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run."""
 
@@ -115,6 +128,8 @@ class PipelineParameters(Section):
     """Fresh flights with which every training stage measures and calibrates what it trains."""
     rollouts: int = Field(512, ge=1, le=100_000)
     """Flights per cell of the evaluate stage, 13,824 in all: without a collision, enough for the shipped gate."""
+    blend: Blend = "last"
+    """Share of the neural barrier in the evaluate stage, 0 to 1; ``last``: that of the curriculum's last stage."""
 
 
 class RegisterParameters(Section):
@@ -194,16 +209,6 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-def _last_or_fraction(text: str) -> str:
-    """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
-    with suppress(ValueError):
-        if text == "last" or 0.0 <= float(text) <= 1.0:
-            return text
-    raise ValueError(
-        f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>"
-    )
-
-
 class SuiteParameters(Section):
     """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
 
@@ -236,8 +241,8 @@ class SuiteParameters(Section):
     """Kinds of goals of the evaluations."""
     rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
     """Flights per cell of the evaluations."""
-    blend: Annotated[str, AfterValidator(_last_or_fraction)] = "last"
-    """Share of the neural barrier in the evaluations; ``last``: that of the curriculum's last stage."""
+    blend: Blend = "last"
+    """Share of the neural barrier in the evaluations, 0 to 1; ``last``: that of the curriculum's last stage."""
     efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
     """Updates of the shared efficiency stage; nothing where parent_run is given."""
     pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)

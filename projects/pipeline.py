@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from drone_cbf.tracking.nesting import ChildRun, run_child
 from projects.curriculum_files import load_curriculum
+from projects.curriculum_levels import blend_flown
 from projects.parameters import PipelineParameters
 from projects.running import ROOT, EntryPoint, Outcome, Stage, own_interpreter_first, run_stage
 from projects.summaries import lineage_table, report_table
@@ -16,7 +17,8 @@ WORST_CELL = ("eval", "eval_unfiltered")
 
 
 def work(stage: Stage) -> Outcome:
-    planned = stage_parameters(stage)  # a wrong curriculum must not cost the training of two stages
+    # First of all: a wrong curriculum must not cost the training of two stages.
+    planned = stage_parameters(stage.parameters, stage.given_system)
     own_interpreter_first()
     done: list[ChildRun] = []
     for entry, parameters in planned.items():
@@ -31,23 +33,27 @@ def work(stage: Stage) -> Outcome:
     return Outcome(f"{lineage}\n\n{report_table('Worst cell of the evaluation, filter on', headline)}")
 
 
-def stage_parameters(stage: Stage) -> dict[str, dict[str, str]]:
-    """Entry point -> what it is given, in the order in which they run."""
-    given = {name: str(value) for name, value in stage.parameters.model_dump().items()}
-    blend = load_curriculum(stage.parameters.curriculum).stages[-1].blend  # what was trained is what is measured
+def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Entry point -> what it is given, in the order in which they run.
+
+    Raises:
+        ConfigError: the curriculum does not exist or is not valid.
+    """
+    given = {name: str(value) for name, value in parameters.model_dump().items()}
+    curriculum = load_curriculum(parameters.curriculum)
 
     def pick(*names: str) -> dict[str, str]:
         return {name: given[name] for name in names}
 
     return {
         "efficiency": {
-            **stage.given_system,
+            **given_system,
             **pick("seed", "batch", "horizon", "report_flights"),
             "steps": given["efficiency_steps"],
         },
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"]},
         "safety": pick("seed", "batch", "report_flights", "curriculum"),
-        "evaluate": {**pick("rollouts", "horizon"), "blend": str(blend)},
+        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum)},
     }
 
 

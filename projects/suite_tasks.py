@@ -13,6 +13,7 @@ from drone_cbf.tracking.selection import can_go_on
 from projects import efficiency, evaluate, pretrain_cbf, safety
 from projects.arguments import parse
 from projects.curriculum_files import load_curriculum
+from projects.curriculum_levels import blend_flown
 from projects.digests import config_digest
 from projects.parameters import SuiteParameters
 from projects.running import EntryPoint
@@ -82,8 +83,7 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
         for name, place in curricula.items():
             own = {"curriculum": place, "seed": str(seed), **system, **pick("batch", "barrier_task_gradient")}
             tasks.append(Task(safety.ENTRY, own, start, name, seed))
-            last = load_curriculum(place).stages[-1]
-            flown = {**measured, "blend": str(last.blend) if parameters.blend == "last" else parameters.blend}
+            flown = {**measured, "blend": blend_flown(parameters.blend, load_curriculum(place))}
             tasks.append(Task(evaluate.ENTRY, flown, len(tasks) - 1, name, seed))
     return tasks
 

@@ -15,13 +15,12 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.lineage import load_config
 from drone_cbf.training.curriculum import Curriculum
 from projects import evaluate, safety
-from projects.arguments import KEPT_FROM_PARENT, parse
+from projects.arguments import KEPT_FROM_PARENT
 from projects.curriculum_files import ABLATIONS, available, load_curriculum
 from projects.curriculum_levels import LEVELS, curriculum_of, with_levels
 from projects.digests import config_digest
-from projects.parameters import SafetyParameters, SuiteParameters
+from projects.parameters import SafetyParameters
 from projects.running import EntryPoint, Outcome, Stage, run_stage
-from projects.suite_tasks import suite_tasks
 from tests.projects.recorded import record
 from tests.projects.test_running import last_run
 
@@ -233,19 +232,6 @@ def test_the_task_gradient_of_a_curriculum_counts_unless_the_command_line_says_o
     assert safety.settings_of(other, load_curriculum("default")).barrier_task_gradient == 0.5
     with pytest.raises(ConfigError, match="barrier_task_gradient = 0.5 differs from the 0.1 of curriculum"):
         safety.settings_of(other, curriculum)
-
-
-def test_a_suite_evaluates_with_the_last_blend_of_each_curriculum_unless_told_otherwise() -> None:
-    asked = {"curricula": ("default", "hybrid", "distance_hocbf"), "seeds": (0,), "parent_run": "x"}
-
-    def blends(**more: object) -> list[str]:
-        tasks = suite_tasks(SuiteParameters.model_validate({**asked, **more}), {})
-        return [task.parameters["blend"] for task in tasks if task.entry.name == "evaluate"]
-
-    assert blends() == ["1.0", "0.5", "0.0"] and blends(blend="1") == ["1"] * 3
-    for wrong in ("2", "nan", "first"):
-        with pytest.raises(ConfigError, match=f"blend = {wrong} is neither last nor a number from 0 to 1"):
-            parse("suite", SuiteParameters, [f"--blend={wrong}"])
 
 
 def nothing(stage: Stage) -> Outcome:
