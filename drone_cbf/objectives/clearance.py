@@ -35,7 +35,14 @@ def velocities(trajectory: Trajectory) -> Float[Array, "points 3"]:
 
 
 def swept_clearances(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Float[Array, "t m"]:
-    """Smallest distance of the drone's hull to each obstacle during each step [m]; negative is penetration."""
+    """Smallest distance of the drone's hull to each obstacle during each step [m]; negative is penetration.
+
+    Between two samples the drone is taken to move along their chord at constant speed. The way off it, e, vanishes
+    at both samples and |e''| <= A, the largest acceleration on the way, so that |e| <= A dt^2 / 8: no clearance is
+    reported that is larger than the true one by more. A is at most the norm of ``physics.max_acceleration`` plus drag.
+    By default that is 18.8 m/s^2 and, flying at 5.5 m/s through still air, 2.0 m/s^2 more: 6.5 mm, 5.9 mm of which are
+    thrust.
+    """
     points = path(trajectory)
     times = jnp.arange(points.shape[0] - 1) * physics.time_step
 
