@@ -41,7 +41,7 @@ def results_page(found: Measured, benchmark: str, written_by: str) -> str:
         "# Results\n\n"
         f"Written by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the end; not by hand.\n\n"
         "Success is reaching the goal and staying there without a collision; the violation is (−(dh/dt + αh))₊ of the "
-        "analytic barrier at the true state (README, *What it measures*)."
+        "analytic barrier where the command acts, predicted from the true state (README, *What it measures*)."
     )
     notes = "\n".join(f"- {note}" for note in found.notes)
     policies = benchmark_policies(found, benchmark)

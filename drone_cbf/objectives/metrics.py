@@ -49,9 +49,10 @@ class FlightMetrics:
     effort: Scalar
     """Time integral of the squared command [m^2/s^3]."""
     violation: Float[Array, "t"]
-    """(-(dh/dt + alpha h))+ of the analytic barrier at the true state, command flown [m/s]."""
+    """(-(dh/dt + alpha h))+ of the analytic barrier where the command flown begins to act [m/s]: at the acting point,
+    predicted from the true state through delay and lag (:func:`true_barrier_rate`)."""
     true_barrier: Float[Array, "t"]
-    """Analytic h at the true state [m]."""
+    """Analytic h there [m]."""
     relaxed: Float[Array, ""]
     """Fraction of steps with slack above 1e-4."""
     relax_mean: Scalar

@@ -67,7 +67,8 @@ class Flight:
     barrier: Array
     """h that was flown [m], (T,); NaN where none was evaluated."""
     analytic_barrier: Array
-    """h of the analytic barrier at the true state [m], (T,); NaN where none was evaluated."""
+    """h of the analytic barrier where the command acts, predicted from the true state [m], (T,); NaN where none was
+    evaluated."""
     clearance: Array
     """Least distance from the drone's surface to any obstacle's within the step [m], (T,); inf: nothing near."""
     slack: Array

@@ -22,7 +22,7 @@ class Replay:
 
     flight: Flight
     violation: Array
-    """(-(dh/dt + alpha h))+ of the analytic barrier at the true state [m/s], (T,)."""
+    """(-(dh/dt + alpha h))+ of the analytic barrier where the command acts, from the true state [m/s], (T,)."""
     step: int
     """The worst moment, as recorded the first time."""
     recorded: float

@@ -29,7 +29,7 @@ def draw_clearance(axes: Axes, flights: Sequence[Flight], labels: Sequence[str] 
 
 
 def draw_barrier(axes: Axes, flight: Flight) -> None:
-    """The barrier that was flown, and the analytic one at the true state [m]."""
+    """The barrier that was flown, and the analytic one, both where the command acts [m]: as seen, and in truth."""
     if np.isfinite(flight.analytic_barrier).any():
         _draw(axes, flight, _finite(flight.analytic_barrier), style.TRUE_BARRIER, "analytic, true state", "analytic")
         axes.lines[-1].set_linestyle((0, (4, 2)))

@@ -173,6 +173,20 @@ def test_the_violation_is_that_in_the_true_wind():
     assert np.all(found > 0.5)
 
 
+def test_the_violation_is_that_where_the_command_acts():
+    """At constant speed a drone of delay and lag acts that much later, and so farther on."""
+    speed, push = 5.0, 4.0
+    late = PLAIN.model_copy(update={"delay": 0.05, "lag_time": 0.08})
+    scene = scene_of(capsules([[6.5, 0.0, 0.0], [0.0, 30.0, 0.0]], 5.0))
+    speeds, pushed = np.tile([speed, 0, 0], (STEPS + 1, 1)), np.tile([push, 0, 0], (STEPS, 1))
+    system = small_system(physics=late, scene=SYSTEM.scene)
+    figures = jax.jit(make_flight_metrics(system))(flight(system, np.zeros((STEPS + 1, 3)), speeds, pushed), scene)
+    ahead = np.tile([speed * (late.delay + late.lag_time), 0, 0], (STEPS + 1, 1))
+    expected = METRICS(flight(SYSTEM, ahead, speeds, pushed), scene)
+    np.testing.assert_allclose(figures.violation, expected.violation, atol=1e-3)
+    np.testing.assert_allclose(figures.true_barrier, expected.true_barrier, atol=1e-4)
+
+
 def counted():
     """Ten steps of which 1 passes, 2 intervene, 3 are relaxed, 3 have no authority and 1 falls back."""
     kinds = [Status.NOMINAL, Status.INTERVENED, Status.RELAXED, Status.NO_AUTHORITY, Status.FALLBACK]
