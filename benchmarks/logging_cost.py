@@ -4,12 +4,13 @@
     python -m benchmarks.logging_cost --stores sqlite        one of them
     python -m benchmarks.logging_cost --stores http://...    a server that runs already
 
-One real training loop of every stage that trains; blocks of updates alternate between a recorder that forgets and the one that
-every stage uses, each with one state to resume from (as often as by default or oftener). A logged block counts until all of it
-is stored. The ratio of each logged block to the forgotten one beside it gives the mean and its 95 % interval (Student's t on
-the logarithms). What a run costs once (start, settings, datasets, final checkpoint, end) is measured apart, and set against the
-stage's default length. Drawing pictures is work of the stage and not counted; system metrics run in both kinds of block.
-Progress goes to stderr, the Markdown table to stdout; the exit code is 1 where a whole run costs more than is allowed.
+One real training loop of every stage that trains; blocks of updates alternate between a recorder that forgets and the
+one that every stage uses, each with one state to resume from (as often as by default or oftener). A logged block counts
+until all of it is stored. The ratio of each logged block to the forgotten one beside it gives the mean and its 95 %
+interval (Student's t on the logarithms). What a run costs once (start, settings, datasets, final checkpoint, end) is
+measured apart, and set against the stage's default length. Drawing pictures is work of the stage and not counted;
+system metrics run in both kinds of block. Progress goes to stderr, the Markdown table to stdout; the exit code is 1
+where a whole run costs more than is allowed.
 
 The server that is started here shares the processor with the training; a real one does not.
 """
@@ -81,7 +82,9 @@ def _safety(system: SystemConfig, settings: Any, recorder: Recorder) -> object:
 def _safety_settings(steps: int) -> SafetySettings:
     """The last stage of the default curriculum alone, without what measures it: that is no logging."""
     curriculum = load_curriculum("default")
-    last = curriculum.stages[-1].model_copy(update={"steps": steps, "success_threshold": 0.0, "violation_threshold": 1e6})
+    last = curriculum.stages[-1].model_copy(
+        update={"steps": steps, "success_threshold": 0.0, "violation_threshold": 1e6}
+    )
     monitor = curriculum.monitor.model_copy(update={"every": 0})
     return SafetySettings(curriculum=curriculum.model_copy(update={"stages": (last,), "monitor": monitor}))
 
@@ -248,7 +251,9 @@ def active_store(store: str) -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stores", default="sqlite,server", help="sqlite, server, or addresses (default: %(default)s)")
-    parser.add_argument("--stages", default="efficiency,pretrain_cbf,safety", help="which to train (default: %(default)s)")
+    parser.add_argument(
+        "--stages", default="efficiency,pretrain_cbf,safety", help="which to train (default: %(default)s)"
+    )
     parser.add_argument("--pairs", type=int, default=10, help="pairs of blocks per figure (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.pairs < 2:

@@ -2,8 +2,8 @@
 
     python benchmarks/resume_after_kill.py --parent_run=<pretrain_cbf run> --curriculum=default --kills=10
 
-Runs in the store of the current folder. Exits with 1 unless every parameter of both final checkpoints and every metric at
-every step is the same to the last bit.
+Runs in the store of the current folder. Exits with 1 unless every parameter of both final checkpoints and every metric
+at every step is the same to the last bit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def main() -> int:
     print(f"| kills | at update | of | parameters | metrics | verdict |\n|---|---|---|---|---|---|")
     leaves, metrics = len(to_leaves(load_checkpoint(whole, FINAL))), len(histories(whole))
     verdict = "identical" if not differing else f"{len(differing)} differ: {', '.join(differing[:5])}"
-    print(f"| {len(killed_at)} | {', '.join(map(str, killed_at))} | {total} | {leaves} arrays | {metrics} | {verdict} |")
+    print(
+        f"| {len(killed_at)} | {', '.join(map(str, killed_at))} | {total} | {leaves} arrays | {metrics} | {verdict} |"
+    )
     return 1 if differing else 0
 
 

@@ -37,8 +37,8 @@ def unit(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array
 def largest_entry(values: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*rest"]:
     """Maximum over a short ``axis``, NaN if there is one; the gradient goes to one largest entry.
 
-    The gradient of ``jnp.max`` divides by the number of entries that equal the maximum. Where the compiler computes the entries
-    once more, rounded otherwise, that is none, and 0 / 0 (seen at XLA optimisation level 0).
+    The gradient of ``jnp.max`` divides by the number of entries that equal the maximum. Where the compiler computes the
+    entries once more, rounded otherwise, that is none, and 0 / 0 (seen at XLA optimisation level 0).
     """
     values = jnp.moveaxis(values, axis, 0)
     places = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in values.shape[1:]))
@@ -129,8 +129,8 @@ def tree_norm(tree: Tree) -> Scalar:
 
 
 def within_reach(tree: Tree) -> Tree:
-    """``tree``, scaled down to :data:`LARGEST_SQUARED` where it is larger: clipped by its plain norm, which would be infinite,
-    it would vanish; so it keeps its direction. What is smaller is the same to the last bit."""
+    """``tree``, scaled down to :data:`LARGEST_SQUARED` where it is larger: clipped by its plain norm, which would be
+    infinite, it would vanish; so it keeps its direction. What is smaller is the same to the last bit."""
     size = _magnitude(in_one(tree))
     factor = jnp.where(size > LARGEST_SQUARED, LARGEST_SQUARED / size, 1.0)
     return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)

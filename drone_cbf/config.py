@@ -126,8 +126,9 @@ class SceneConfig(Section):
         widest = 0.5 * self.forest_spacing - self.forest_radius[1]
         if self.forest_jitter > widest + 1e-9:  # 1e-9: rounding of the difference
             raise ValueError(
-                f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap (allowed with {spacing} "
-                f"and trunks of {self.forest_radius[1]} m: <= {widest:g}); lower forest_jitter or raise forest_spacing"
+                f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap (allowed with "
+                f"{spacing} and trunks of {self.forest_radius[1]} m: <= {widest:g}); lower forest_jitter or raise "
+                "forest_spacing"
             )
         return self
 
@@ -153,7 +154,8 @@ class SensorConfig(Section):
     bias_drift: float = Field(0.03, ge=0.0, le=10.0)
     """How fast that acceleration wanders [m/s^2 per square root of a second]."""
     surfaces: Literal["raw", "tracked"] = "tracked"
-    """``raw`` believes each reading of a surface point; ``tracked`` fits surfaces over time (perception/surface_map.py)."""
+    """``raw`` believes each reading of a surface point; ``tracked`` fits surfaces over time
+    (perception/surface_map.py)."""
     surface_radius: float = Field(0.25, gt=0.0, le=10.0)
     """Radius of curvature expected of a surface seen for the first time [m]."""
     surface_radius_spread: float = Field(0.1, gt=0.0, le=10.0)
@@ -191,14 +193,15 @@ class FilterConfig(Section):
     """CBF-QP: min 0.5 |u - u_nom|^2 + the price of the slack (DESIGN 4, Filter)."""
 
     solver: Literal["exact", "qpax", "projected_gradient"] = "exact"
-    """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``: iterated."""
+    """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``:
+    iterated."""
     gradient: Literal["full", "identity", "stopped"] = "full"
     """How gradients pass: to command and row, to the nominal command as identity, or not at all."""
     penalty: float = Field(1000.0, gt=0.0, le=1e6)
     """rho, the weight of the slack, for a row whose largest coefficient is 1."""
     slack_penalty: Literal["linear", "quadratic"] = "linear"
-    """``linear``: rho * slack, exact: no slack where an admissible command meets the row. ``quadratic``: rho/2 * slack^2,
-    the original's: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
+    """``linear``: rho * slack, exact: no slack where an admissible command meets the row. ``quadratic``: rho/2 *
+    slack^2, the original's: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
     authority: float = Field(1e-3, gt=0.0, le=1.0)
     """Rows with max|a| below this cannot be enforced: the command passes through and is counted."""
 

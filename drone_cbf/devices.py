@@ -1,7 +1,7 @@
 """How programs meet the machine: a batch of flights is spread over all devices, each core of a CPU or each accelerator.
 
-How many devices there are is decided where JAX is configured. What is computed is the same on any number, but sums over a
-batch are rounded in another order: figures are repeated bit for bit on the same number of devices only.
+How many devices there are is decided where JAX is configured. What is computed is the same on any number, but sums over
+a batch are rounded in another order: figures are repeated bit for bit on the same number of devices only.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Tree = TypeVar("Tree")
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """``jax.jit`` for updates, large programs that run a hundred times.
 
-    On a CPU they are compiled with less effort: an efficiency update takes 33 in place of 45 s of processor time, a joint one
-    92 in place of 118 s, one of pretraining 18 in place of 26 s. They run as fast, that of pretraining in three quarters of the
-    time. At level 0 they would run eleven times as long; what flies for an evaluation would run a fifth longer at level 1, and
-    stays as it is.
+    On a CPU they are compiled with less effort: an efficiency update takes 33 in place of 45 s of processor time, a
+    joint one 92 in place of 118 s, one of pretraining 18 in place of 26 s. They run as fast, that of pretraining in
+    three quarters of the time. At level 0 they would run eleven times as long; what flies for an evaluation would run a
+    fifth longer at level 1, and stays as it is.
     """
     ours = jax.default_backend() == "cpu" and not jax.config.read("jax_disable_most_optimizations")  # what is set wins
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if ours else None, **options)
@@ -43,17 +43,20 @@ def spread(tree: Tree) -> Tree:
 
 
 def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
-    """Inside a compiled function: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its share.
+    """Inside a compiled function: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its
+    share.
 
-    Gradients towards ``params`` are added up on each device and once between them, at the end: each device runs a program of
-    its own, where one program for all would make devices wait for one another after every step of the flights.
+    Gradients towards ``params`` are added up on each device and once between them, at the end: each device runs a
+    program of its own, where one program for all would make devices wait for one another after every step of the
+    flights.
     """
     devices, count = jax.device_count(), jax.tree.leaves(flights)[0].shape[0]
     mapped = jax.vmap(function, in_axes=(None, *(0 for _ in flights)))
     if devices == 1 or count % devices:
         return mapped(params, *flights)
     whole, share = PartitionSpec(), PartitionSpec("flights")
-    # Checked, replicated values would be made varying, and their gradients added up, where they are used: in every step.
+    # Checked, replicated values would be made varying, and their gradients added up, where they are used: in every
+    # step.
     each = jax.shard_map(
         mapped, mesh=_mesh(), in_specs=(whole, *(share for _ in flights)), out_specs=share, check_vma=False
     )
@@ -66,7 +69,8 @@ def everywhere(tree: Tree) -> Tree:
 
 
 def place_everywhere(tree: Tree) -> Tree:
-    """Copies ``tree`` to every device: what :func:`everywhere` leaves, so that a first update compiles no second time."""
+    """Copies ``tree`` to every device: what :func:`everywhere` leaves, so that a first update compiles no second
+    time."""
     return jax.device_put(tree, _sharding()) if jax.device_count() > 1 else tree
 
 

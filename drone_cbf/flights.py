@@ -38,7 +38,8 @@ class Flown:
 
 
 Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
-"""(controller parameters, scenes, noise of each flight [m], keys) -> flights; compiled once for one number of flights."""
+"""(controller parameters, scenes, noise of each flight [m], keys) -> flights; compiled once for one number of
+flights."""
 
 
 def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
@@ -74,7 +75,8 @@ def chunk_size() -> int:
 def fly_all(
     fly: Flyer, params: ControllerParams, scenes: Scene, noise: Array, keys: Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
-    """What ``keep`` takes from the flights in ``scenes``, on the host: flown in chunks, joined along the leading axis."""
+    """What ``keep`` takes from the flights in ``scenes``, on the host: flown in chunks, joined along the leading
+    axis."""
     count = keys.shape[0]
     size = min(count, chunk_size())
     params, parts = jax.device_get(params), []

@@ -15,11 +15,16 @@ SHOWN = 20
 
 
 def agreement_page(
-    recorded: Any, repeated: Any, rows: Sequence[Comparison], changed: Mapping[str, tuple[str, str]], tolerance: Tolerance
+    recorded: Any,
+    repeated: Any,
+    rows: Sequence[Comparison],
+    changed: Mapping[str, tuple[str, str]],
+    tolerance: Tolerance,
 ) -> str:
     """The verdict, what differs between the two runs' environments, and the metrics that differ most.
 
-    ``recorded`` and ``repeated`` are MLflow runs; ``changed`` holds versions, commit, device and parameters where they differ.
+    ``recorded`` and ``repeated`` are MLflow runs; ``changed`` holds versions, commit, device and parameters where they
+    differ.
     """
     wrong = sum(1 for row in rows if row.disagreeing)
     verdict = f"{wrong} of {len(rows)} metrics disagree" if wrong else f"all {len(rows)} metrics agree at every step"
@@ -33,7 +38,10 @@ def agreement_page(
         _environment(changed),
     ]
     if rows:
-        parts += ["#### Metrics, the most different first", markdown_table([_row(row) for row in sorted(rows, key=_order)[:SHOWN]])]
+        parts += [
+            "#### Metrics, the most different first",
+            markdown_table([_row(row) for row in sorted(rows, key=_order)[:SHOWN]]),
+        ]
     if len(rows) > SHOWN:
         parts.append(f"{len(rows) - SHOWN} more in `tables/reproduction.json`.")
     return "\n\n".join(parts)

@@ -58,7 +58,8 @@ def work(stage: Stage) -> Outcome:
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
-    """Leaves the verdict on this run and, if the project's own gates gave it, as tags on the judged one and its versions."""
+    """Leaves the verdict on this run and, if the project's own gates gave it, as tags on the judged one and its
+    versions."""
     outcome = PASSED if verdict.passed else FAILED
     digest = verdict.gates.digest()
     content = {
@@ -77,7 +78,9 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
         mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id, digest)
     for check in verdict.checks:
         state = "ok" if check.passed else "FAILS"
-        print(f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True)
+        print(
+            f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,9 @@ def load_gates(name: str) -> GateSettings:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
-        raise ConfigError(f"gates file {where} cannot be read ({error}); correct the path or leave gates out") from error
+        raise ConfigError(
+            f"gates file {where} cannot be read ({error}); correct the path or leave gates out"
+        ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"gates file {path} is not valid YAML: {' '.join(str(error).split())}; correct it") from error
     if not isinstance(content, dict):
@@ -36,4 +38,6 @@ def load_gates(name: str) -> GateSettings:
         field = ".".join(str(part) for part in first["loc"])
         value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
         text = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"gates file {path}: {field}{value}: {text}; see projects/gates.yaml for an example") from error
+        raise ConfigError(
+            f"gates file {path}: {field}{value}: {text}; see projects/gates.yaml for an example"
+        ) from error

@@ -31,6 +31,7 @@ def gate_page(judged: Judged, checks: Sequence[Check], query: str) -> str:
             f"Judged: run [{judged.run_id}]({run_page(judged.run_id, judged.experiment_id)}). Champion: {champion}.",
             markdown_table(rows),
             "Filters of the MLflow UI's search box and of `search_runs`:",
-            f"- every run that has passed: ``{PASSING_RUNS}``\n- every evaluation that meets the thresholds: ``{query}``",
+            f"- every run that has passed: ``{PASSING_RUNS}``\n"
+            f"- every evaluation that meets the thresholds: ``{query}``",
         ]
     )

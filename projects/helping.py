@@ -25,7 +25,9 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     own = getattr(parameters, "examples", ())
     examples = own or dict.fromkeys((needed, needed + changed))
     lines = [
-        "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")),
+        "\n\n".join(
+            textwrap.fill(" ".join(part.split()), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")
+        ),
         "",
         "Examples:",
         *(f"  mlflow run . -e {entry}{example}" for example in examples),

@@ -55,8 +55,8 @@ class PretrainParameters(PretrainingSettings, Following):
     parent_run: str = Field("", max_length=250)
     """ID of a finished efficiency run, whose policy visits the states."""
     init_run: str = Field("", max_length=250)
-    """ID of a finished pretrain_cbf or safety run whose barrier is the start, with a new learning-rate schedule; empty: a
-    barrier is trained from scratch."""
+    """ID of a finished pretrain_cbf or safety run whose barrier is the start, with a new learning-rate schedule; empty:
+    a barrier is trained from scratch."""
 
 
 NoiseLevels = Annotated[tuple[NoiseLevel, ...], BeforeValidator(without_blanks)]
@@ -152,7 +152,8 @@ class RegisterParameters(Section):
     def _has_one_source(self) -> RegisterParameters:
         if bool(self.run) == bool(self.best_of):
             raise ValueError(
-                "give one of run (-P run=<safety, evaluate or pipeline run>) and best_of (-P best_of=<filter of search_runs>)"
+                "give one of run (-P run=<safety, evaluate or pipeline run>) and best_of "
+                "(-P best_of=<filter of search_runs>)"
             )
         return self
 
@@ -172,7 +173,8 @@ class GateParameters(Section):
     promote: bool = False
     """Make the run's newest registered version the champion, if it passes."""
     gates: str = Field("default", min_length=1, max_length=1000)
-    """``default``: projects/gates.yaml; else a path to such a file, as a trial: no tag is set and nothing promoted by it."""
+    """``default``: projects/gates.yaml; else a path to such a file, as a trial: no tag is set and nothing promoted by
+    it."""
     model: ModelName = MODEL
     """Name of the registered model whose champion is meant."""
 
@@ -186,8 +188,8 @@ class GateParameters(Section):
             raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
         if self.promote and self.gates != "default":
             raise ValueError(
-                "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave gates out, or "
-                "change that file"
+                "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave "
+                "gates out, or change that file"
             )
         return self
 
@@ -198,7 +200,8 @@ class ReproduceParameters(Section):
     run: RunId
     """ID of a finished run: efficiency, pretrain_cbf, safety or evaluate."""
     exact: Literal["auto", "always", "never"] = "auto"
-    """Whether every figure must be the same to the last bit: ``auto`` demands it where versions and device are the same."""
+    """Whether every figure must be the same to the last bit: ``auto`` demands it where versions and device are the
+    same."""
     relative_tolerance: float = Field(0.05, ge=0.0, le=1.0)
     """Where exactness is not demanded: accepted difference as a fraction of the value."""
     absolute_tolerance: float = Field(0.01, ge=0.0)

@@ -41,7 +41,8 @@ class Recorded:
     """Parameters and fields of the system that did not exist yet when it was recorded, at their defaults of today."""
 
     def arguments(self, folder: Path) -> dict[str, str]:
-        """What the entry point is given; the curriculum is written into ``folder``, for its file may have changed since."""
+        """What the entry point is given; the curriculum is written into ``folder``, for its file may have changed
+        since."""
         if self.curriculum is None:
             return self.given
         file = folder / "curriculum.yaml"
@@ -61,7 +62,9 @@ def read_recorded(run_id: str) -> Recorded:
         parameters, system = recorded.config["parameters"], recorded.config["system"]
     except KeyError as error:
         raise LineageError(f"config.yaml of run {run_id} has no {error}; it cannot be repeated") from error
-    given = {name: as_text(value) for name, value in parameters.items() if value is not None and name not in NOT_REPEATED}
+    given = {
+        name: as_text(value) for name, value in parameters.items() if value is not None and name not in NOT_REPEATED
+    }
     for group, fields in system.items():
         given |= {f"{group}.{name}": as_text(value) for name, value in fields.items()}
     curriculum = load_artifact(run_id, CURRICULUM_FILE) if recorded.stage == "safety" else None
@@ -81,7 +84,9 @@ def as_text(value: Any) -> str:
 
 def _newer(model: type[Section], parameters: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:
     """What the command line of today has and the run had not, with the value that is taken."""
-    found = {name: field.default for name, field in model.model_fields.items() if name not in {*parameters, *NOT_REPEATED}}
+    found = {
+        name: field.default for name, field in model.model_fields.items() if name not in {*parameters, *NOT_REPEATED}
+    }
     for group, fields in SystemConfig().model_dump(mode="json").items():
         known = system.get(group, {})
         found |= {f"{group}.{name}": value for name, value in fields.items() if name not in known}
@@ -102,6 +107,6 @@ def _check(recorded: Recorded, folder: Path, parameters: Mapping[str, Any], syst
     expected = SystemConfig.model_validate(system).model_dump(mode="json")
     if changed or rebuilt != expected:
         raise LineageError(
-            f"run {recorded.run_id} was given other parameters than this version has ({', '.join(sorted(changed)) or 'system'}); "
-            "repeat it with the commit that recorded it"
+            f"run {recorded.run_id} was given other parameters than this version has "
+            f"({', '.join(sorted(changed)) or 'system'}); repeat it with the commit that recorded it"
         )

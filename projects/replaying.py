@@ -87,7 +87,8 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     shown = min(MOST_REPLAYS, len(states))
     title = f"The {shown} worst flights again"
     stage.draw("replay.png", lambda: replays_over_time(_replays(stage, states, flown, shown), title))
-    summary = f"### Flights of {stage.parameters.replay} again\n\n{markdown_table([{'figure': n, 'value': v} for n, v in figures.items()])}"
+    table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
+    summary = f"### Flights of {stage.parameters.replay} again\n\n{table}"
     return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table([{n: row[n] for n in COLUMNS} for row in rows])}")
 
 

@@ -78,8 +78,8 @@ def ablations_section(comparison: Comparison) -> Section | None:
             row[one.label] = f"{mean - kept[one.label].mean:+.3g}"
         rows.append(row)
     reading = (
-        "First row: the default curriculum, mean ± interval over n seeds. Below: by how much the mean over n seeds differs where "
-        "one thing is changed; the comparison above holds the intervals."
+        "First row: the default curriculum, mean ± interval over n seeds. Below: by how much the mean over n seeds "
+        "differs where one thing is changed; the comparison above holds the intervals."
     )
     return Section("Ablations", [Table(rows, reading)])
 

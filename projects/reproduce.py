@@ -54,7 +54,9 @@ def conclude(stage: Stage, recorded: Recorded, rows: Sequence[Comparison], page:
     stage.run.tag(reproduction="agrees" if agrees else "differs")
     stage.run.describe(page)
     if not rows:
-        raise ReproductionError(f"run {recorded.run_id} recorded no metric, so nothing can be compared; name another run")
+        raise ReproductionError(
+            f"run {recorded.run_id} recorded no metric, so nothing can be compared; name another run"
+        )
     if wrong:
         first = max(wrong, key=lambda row: row.disagreeing)
         raise ReproductionError(

@@ -57,8 +57,8 @@ def benchmark_section(policies: Sequence[Policy], curriculum: str) -> str:
     targets = markdown_table([*(target_row(target, policies) for target in TARGETS), *_counted(policies)])
     seeds = ", ".join(str(policy.seed) for policy in policies) or "none"
     return (
-        f"## The benchmark\n\nPolicies of the curriculum `{curriculum}`, each flying every cell with the neural barrier "
-        f"alone (blend 1); training seeds: {seeds}. The worst is over all cells and seeds.\n\n{targets}\n\n"
+        f"## The benchmark\n\nPolicies of the curriculum `{curriculum}`, each flying every cell with the neural "
+        f"barrier alone (blend 1); training seeds: {seeds}. The worst is over all cells and seeds.\n\n{targets}\n\n"
         f"Cell by cell, over the seeds (mean / worst):\n\n{markdown_table(cell_rows(policies))}"
     )
 
@@ -111,11 +111,13 @@ def _counts(policies: Sequence[Policy], cells: Sequence[Mapping[str, float]]) ->
 
 
 def largest_bound(flown: Sequence[Sequence[Mapping[str, float]]]) -> float:
-    """Of several policies the largest bound of a collision rate, each over its own cells; policies without any are left out.
+    """Of several policies the largest bound of a collision rate, each over its own cells; policies without any are left
+    out.
 
     Never pooled: all policies fly the same scenes, so their flights together are not as many independent trials.
     """
-    counts = [[int(sum(cell[name] for cell in cells)) for name in ("collisions", "rollouts")] for cells in flown if cells]
+    names = ("collisions", "rollouts")
+    counts = [[int(sum(cell[name] for cell in cells)) for name in names] for cells in flown if cells]
     return max(rate_upper_bound(collisions, flights) for collisions, flights in counts)
 
 

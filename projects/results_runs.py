@@ -13,7 +13,8 @@ from drone_cbf.tracking.selection import Evaluated, evaluated
 from projects.comparing import evaluation_notes, group_names
 
 SHOWN_BY_THE_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
-"""Notes that the page leaves out: it has a column for the blend, takes the same cells of every policy, and says if some lack."""
+"""Notes that the page leaves out: it has a column for the blend, takes the same cells of every policy, and says if some
+lack."""
 
 Cell = dict[str, Any]
 """One row of an evaluation's table of cells: ``scene``, ``noise``, ``goals``, ``filtered`` and the figures."""

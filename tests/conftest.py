@@ -7,7 +7,8 @@ from jaxtyping import install_import_hook
 import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
-NUMERICAL = ("arrays", "draws", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives", "serving")
+NUMERICAL = ("arrays", "draws", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives")
+NUMERICAL += ("serving",)
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
-"""Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself is tested,
-code is as users have it."""
+"""Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself
+is tested, code is as users have it."""
 
 _numbers = itertools.count()
 
@@ -38,8 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The small pipeline is run first and looked at by others last: meanwhile nobody waits for it (with xdist, in this order only
-    under ``--no-loadscope-reorder``)."""
+    """The small pipeline is run first and looked at by others last: meanwhile nobody waits for it (with xdist, in this
+    order only under ``--no-loadscope-reorder``)."""
     first = "tests/projects/test_pipeline.py"
 
     def turn(item: pytest.Item) -> int:

@@ -42,9 +42,16 @@ ONLY_IN = {
 """Third-party package -> the only units that may import it."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
+LONGEST_LINE = 120
+PAGES = {"drone_cbf/reporting/html_template.py", "drone_cbf/reporting/viewer_page.py"}
+"""Hold a whole page of HTML, CSS and JavaScript, whose lines are not Python's."""
+STILL_WIDE = ("drone_cbf/training/", "drone_cbf/barrier/rows.py", "drone_cbf/barrier/analytic.py")
+STILL_WIDE += ("drone_cbf/tracking/checkpoints.py", "projects/results_")
+"""Where lines were longer when the limit came: wrapped as these files are next changed, then taken out of here."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").glob("*.py"))
+OTHERS = sorted(path for folder in ("tests", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
 STAGES += ("suite", "compare", "report", "results")
 
@@ -82,18 +89,21 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         assert unit in units or not any(name.split(".")[0] == package for name in imported(path)), f"imports {package}"
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *MAINS], ids=name_of)
-def test_files_and_functions_stay_short(path: Path) -> None:
+@pytest.mark.parametrize("path", [*SOURCES, *MAINS, *OTHERS], ids=name_of)
+def test_files_functions_and_lines_stay_short(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) < LONGEST_FILE
     long = [
         f"{node.name}: {node.end_lineno - node.lineno + 1}"
         for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno
         and node.end_lineno - node.lineno + 1 >= LONGEST_FUNCTION
     ]
     assert not long
+    wide = [number for number, line in enumerate(text.splitlines(), 1) if len(line) > LONGEST_LINE]
+    exempt = name_of(path) in PAGES or name_of(path).startswith(STILL_WIDE)
+    assert exempt or not wide, f"longer than {LONGEST_LINE} characters: lines {wide}"
 
 
 @pytest.mark.parametrize("stage", STAGES)

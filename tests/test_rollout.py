@@ -1,13 +1,11 @@
-"""The scan against a Python loop of its pieces, and its gradients through the filter over long flights."""
+"""The scan against a Python loop of its pieces."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.arrays import tree_all_finite, tree_norm
-from drone_cbf.config import PhysicsConfig, SensorConfig
-from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.config import PhysicsConfig
 from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
@@ -16,7 +14,6 @@ from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.scenes import make_scene_sampler
-from drone_cbf.policy.goal_conditioned import initial_policy_params
 from drone_cbf.rollout import (
     ControllerParams,
     braking_command,
@@ -84,15 +81,11 @@ def flown(world):
     return fly(params, scene, NOISE, key)
 
 
-def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
-    params, scene, key = world
-    physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
+def step_from_pieces(params, scene):
+    """One step of a flight, compiled: (state, beliefs, errors, gust, time) -> what follows, and what is recorded."""
+    dt = SYSTEM.physics.time_step
     controller, correct = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt)
-    model, track = nominal_params(physics), make_surface_update(SYSTEM.sensor, dt)
-    gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
-
-    def noise_of(index):
-        return draw_noise(NOISE, scene.obstacles.radius.shape[0], jax.random.fold_in(key, index))
+    model, track = nominal_params(SYSTEM.physics), make_surface_update(SYSTEM.sensor, dt)
 
     @jax.jit
     def once(state, predicted, seen, errors, gust, time):
@@ -101,14 +94,25 @@ def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
         motion = acting_motion(estimate.drone, believed, dt)
         surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, SYSTEM.sensor)
         seen = track(seen, surfaces, motion.position, NOISE)
-        surfaces = believed_surfaces(
-            seen, surfaces, motion.position, position_spread(estimate, model.delay + model.lag_time)
-        )
+        own_spread = position_spread(estimate, model.delay + model.lag_time)
+        surfaces = believed_surfaces(seen, surfaces, motion.position, own_spread)
         graph = graph_at(motion, surfaces, scene.goal, believed, SYSTEM.sensor)
         decision = controller(params, graph)
         after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)
         predicted = predict(estimate, decision.command, model, dt, SYSTEM.sensor.bias_drift)
         return after, predicted, seen, graph, decision
+
+    return once
+
+
+def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
+    params, scene, key = world
+    physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
+    once = step_from_pieces(params, scene)
+    gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
+
+    def noise_of(index):
+        return draw_noise(NOISE, scene.obstacles.radius.shape[0], jax.random.fold_in(key, index))
 
     state = initial_state(scene.start, scene.start_velocity, physics)
     predicted = first_estimate(observe_motion(state, noise_of(0)), state, NOISE, SYSTEM.sensor)
@@ -182,116 +186,3 @@ def test_braking_stops_without_reversing():
     np.testing.assert_allclose(command, [-SYSTEM.physics.max_acceleration[0], 0.01 / dt, 0.0], rtol=1e-6)
     unknown = braking_command(jnp.array([100.0, jnp.nan, jnp.inf]), model, dt)
     np.testing.assert_allclose(unknown, [-SYSTEM.physics.max_acceleration[0], 0.0, 0.0], rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_rematerialising_changes_no_gradient(world):
-    params, scene, key = world
-    loss = make_flight_loss(SYSTEM, filtered=False)
-    gradients = []
-    for rematerialise in (False, True):
-        rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), STEPS, rematerialise=rematerialise)
-
-        def total(policy, rollout=rollout):
-            return sum(loss(rollout(params.replace(policy=policy), scene, NOISE, key), scene).values())
-
-        gradients.append(jax.jit(jax.grad(total))(params.policy))
-    size = float(tree_norm(gradients[0]))
-    assert size > 1e-3
-    # 1e-3: the two orders of rounding, through eight steps of a controller.
-    assert float(tree_norm(jax.tree.map(jnp.subtract, *gradients))) < 1e-3 * size
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("level", [0, 3])
-def test_gradients_that_are_not_rematerialised_are_finite_however_much_is_optimised(world, level):
-    """What the backward pass keeps and what it computes again are then rounded differently, by level."""
-    params, scene, key = world
-    rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), 2)
-
-    def total(policy):
-        return jnp.sum(rollout(params.replace(policy=policy), scene, NOISE, key).last.position)
-
-    compiled = jax.jit(jax.grad(total), compiler_options={"xla_backend_optimization_level": level})
-    assert bool(tree_all_finite(compiled(params.policy)))
-
-
-EXPECTED_RADIUS = SensorConfig().surface_radius
-
-
-@pytest.mark.parametrize(
-    ("surfaces", "radius", "heights"), [("raw", 0.3, (0.0, 0.2)), ("tracked", EXPECTED_RADIUS, (0.5, -0.4))]
-)
-def test_the_gradient_of_a_flight_is_that_of_central_differences(surfaces, radius, heights):
-    """With gradient shaping off; along goal and start, in float32, so with a step far above rounding.
-
-    Fitted surfaces are constants to differentiation. Nothing is missing where the fit is right from the first reading:
-    of the expected radius, and away from the drone's height, where a ball cannot be told from an upright cylinder.
-    """
-    physics = PhysicsConfig(delay=0.05, gradient_decay=0.0, gradient_limit=1e6)
-    system = small_system(physics=physics, sensor=SensorConfig(surfaces=surfaces))
-    params = controller_params(system, jax.tree.map(lambda x: 0.3 * x, random_policy(system)))
-    rollout = make_rollout(system, make_unfiltered_controller(system), 10)
-    base = scene_of(capsules([[1.0, 0.6, heights[0]], [2.0, -1.0, heights[1]]], radius))
-
-    def end(goal, start):
-        flight = rollout(params, base.replace(goal=goal, start=start), jnp.float32(0.0), jax.random.key(0))
-        return flight.last.position
-
-    goal, start = jnp.array([3.0, 0.5, 0.2]), jnp.zeros(3)
-    by_goal, by_start = jax.jit(jax.jacrev(end, argnums=(0, 1)))(goal, start)
-    run, width = jax.jit(end), 0.01
-    for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
-        # Truncation of the order of width^2, rounding 3e-7 / width, on slopes of the order of 0.1 and 1.
-        goal_slope = (run(goal + e, start) - run(goal - e, start)) / (2 * width)
-        start_slope = (run(goal, start + e) - run(goal, start - e)) / (2 * width)
-        np.testing.assert_allclose(by_goal[:, axis], goal_slope, atol=2e-4)
-        np.testing.assert_allclose(by_start[:, axis], start_slope, atol=2e-3)
-
-
-def first_steps(flight, count):
-    """The flight as if it had ended after ``count`` steps."""
-    if count == len(flight.wind):
-        return flight
-    begun = jax.tree.map(lambda x: x[:count], flight.replace(last=None))
-    return begun.replace(last=one(flight.states, count))
-
-
-def long_gradients(horizons, seeds):
-    """Gradients of the losses after each horizon with respect to both networks, through the filter, for each seed.
-
-    One flight serves all horizons: compiling its backward pass takes far longer than flying it.
-    """
-    rollout = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), max(horizons), rematerialise=True)
-    loss = make_flight_loss(SYSTEM, filtered=True)
-    policies = [initial_policy_params(SYSTEM, jax.random.key(seed)) for seed in range(seeds)]
-    policies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)
-    base = controller_params()
-
-    def losses(networks, scene, key):
-        params = base.replace(policy=networks["policy"], barrier=networks["barrier"])
-        flight = rollout(params, scene, jnp.float32(0.05), key)
-        totals = [sum(loss(first_steps(flight, horizon), scene).values()) for horizon in horizons]
-        return jnp.stack(totals), flight.decisions.status
-
-    networks = {"policy": policies, "barrier": jax.tree.map(lambda x: jnp.stack([x] * seeds), base.barrier)}
-    keys = jax.random.split(jax.random.key(1), seeds)
-    return jax.jit(jax.vmap(jax.jacrev(losses, has_aux=True)))(networks, scenes(seeds), keys)
-
-
-def check_long(horizons, seeds):
-    gradients, status = long_gradients(horizons, seeds)
-    acted = np.isin(np.asarray(status), [Status.INTERVENED, Status.RELAXED])
-    assert acted[:, : min(horizons)].mean() > 0.01, "the filter must act, or its gradient is not on the way"
-    assert np.all(np.asarray(jax.vmap(jax.vmap(tree_all_finite))(gradients)))
-    sizes = np.asarray(jax.vmap(jax.vmap(tree_norm))(gradients["policy"]))
-    assert sizes.shape == (seeds, len(horizons)) and np.all(sizes > 0.0)
-
-
-def test_gradients_through_the_filter_are_finite_over_180_and_400_steps():
-    check_long((180, 400), 4)
-
-
-@pytest.mark.slow
-def test_gradients_through_the_filter_are_finite_for_fifty_seeds():
-    check_long((180, 400), 50)

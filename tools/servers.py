@@ -67,7 +67,8 @@ def _wait(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool]
     while not ready():
         if process.poll() is not None or time.monotonic() > end:
             state = "ended" if process.poll() is not None else f"was not ready within {PATIENCE:.0f} s"
-            raise RuntimeError(f"{process.args[0]} {state}: {log.read_text(errors='replace')[-2000:]}")  # type: ignore[index]
+            told = log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{process.args[0]} {state}: {told}")  # type: ignore[index]
         time.sleep(0.2)
 
 

@@ -50,8 +50,8 @@ def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = Non
 
     Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0. Nodes are the
     fixed points that the original flew past, so d'' holds the whole Hessian of d
-    (:func:`drone_cbf.barrier.rows.fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline to
-    compare against.
+    (:func:`drone_cbf.barrier.rows.fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline
+    to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     temperature = system.barrier.temperature if temperature is None else temperature

@@ -78,8 +78,8 @@ def usable_margin(report: Mapping[str, float]) -> float:
     margin = report["margin"]
     if not math.isfinite(margin):
         raise TrainingError(
-            f"the barrier cannot be calibrated: none of {report['states']:.0f} held-out states has |h| < {BOUNDARY} m; raise "
-            "report_flights or the horizon, so that flights come near obstacles"
+            f"the barrier cannot be calibrated: none of {report['states']:.0f} held-out states has |h| < {BOUNDARY} m; "
+            "raise report_flights or the horizon, so that flights come near obstacles"
         )
     return margin
 

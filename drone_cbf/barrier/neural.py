@@ -41,7 +41,8 @@ class NeuralBarrier(nn.Module):
         weights = jnp.append(node_weights(graph), 1.0)
         logits = jnp.append(urgency, -8.0 * self.free_value)
         logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
-        unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))  # a node of zero weight must not overflow to 0 * inf
+        # Bounded, because a node of zero weight must not overflow to 0 * inf.
+        unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))
         attention = unnormalised / jnp.sum(unnormalised)
         pooled = attention[:-1] @ message
         correction = nn.Dense(self.features, name="update")(nn.silu(pooled))

@@ -95,8 +95,8 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     """Standard deviation of the row, to first order and at no command, for the spread of the nodes [m/s].
 
     A node out of place by sigma changes h by sigma, and turns the direction to it by sigma / s: of the speed w_t past
-    the node so much is taken for closing speed, in dh/dt and, through dh/dv, in h. Nodes are added up as if their errors
-    conspired: sum_i |dh/dr_i| sigma_i (alpha + (1 + alpha |dh/dv|) w_t / s_i).
+    the node so much is taken for closing speed, in dh/dt and, through dh/dv, in h. Nodes are added up as if their
+    errors conspired: sum_i |dh/dr_i| sigma_i (alpha + (1 + alpha |dh/dv|) w_t / s_i).
     """
     normal = unit(graph.relative_position)
     closing = jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
@@ -125,7 +125,8 @@ RowReader = Callable[[Barrier, Graph], BarrierReading]
 
 
 def make_row_reader(config: BarrierConfig) -> RowReader:
-    """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
+    """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq.
+    13).
 
     Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
     r_i' by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.

@@ -1,7 +1,7 @@
 """Strata of states for teaching the barrier: each a kind of place where it is hard, by name.
 
-``open``: anywhere near surfaces (:mod:`drone_cbf.barrier.samples`); ``boundary``: at |h| below :data:`BAND`; ``gap`` and
-``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards surfaces or past them.
+``open``: anywhere near surfaces (:mod:`drone_cbf.barrier.samples`); ``boundary``: at |h| below :data:`BAND`; ``gap``
+and ``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards surfaces or past them.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 
     The state is solved for on a path that begins on a surface at top speed (h < 0), backs off to a random place,
     slows down to rest there, and ends at rest at the scene's start, which is clear (h > 0): h is continuous along it,
-    so bisection finds the value. In half of the states it is a speed that is found, in the others a place where the drone
-    is at top speed or at rest.
+    so bisection finds the value. In half of the states it is a speed that is found, in the others a place where the
+    drone is at top speed or at rest.
     """
     level, cruise = make_level(system), top_speed(system)
 

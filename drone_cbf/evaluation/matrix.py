@@ -170,7 +170,8 @@ def cell_figures(flights: FlightMetrics) -> dict[str, float]:
 def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
     """Of every figure the worst value over ``cells``; NaN (nobody reached the goal, say) is worst of all.
 
-    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, and ``collision_rate_total_ub99`` is the bound over all flights.
+    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, and ``collision_rate_total_ub99`` is the bound over
+    all flights.
     """
     columns: Mapping[str, np.ndarray] = {
         name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures

@@ -21,8 +21,8 @@ VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 class ReplayStates:
     """Flights by what decides them, and how they went; leading axis of flights.
 
-    The same policy flies them to the same bits on the same machine: a flight's row in its batch and the size of the batch
-    are kept too, for rounding depends on them.
+    The same policy flies them to the same bits on the same machine: a flight's row in its batch and the size of the
+    batch are kept too, for rounding depends on them.
     """
 
     scenes: Scene

@@ -73,10 +73,10 @@ def make_correction(config: SensorConfig, time_step: float) -> Correction:
     """Function that corrects a predicted estimate by an observation.
 
     ``kalman`` weighs prediction and observation by their variances, so the gain falls from the first observation on to
-    what ``bias_drift`` still asks for (Kalman 1960). ``predictor_corrector`` moves position and velocity by ``config.gain``
-    towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and the bias by
-    ``config.bias_gain`` of the acceleration that would explain the surprise in velocity. ``raw`` takes the motion as
-    observed and knows no bias.
+    what ``bias_drift`` still asks for (Kalman 1960). ``predictor_corrector`` moves position and velocity by
+    ``config.gain`` towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and
+    the bias by ``config.bias_gain`` of the acceleration that would explain the surprise in velocity. ``raw`` takes the
+    motion as observed and knows no bias.
     """
     if config.estimator == "kalman":
         return kalman_correction

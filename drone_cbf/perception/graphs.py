@@ -33,7 +33,8 @@ class Graph:
     mask: Bool[Array, "k"]
     """False for unused nodes."""
     spread: Float[Array, "k"]
-    """Standard deviation of each relative position along any axis [m]; no network reads it, the row's tightening does."""
+    """Standard deviation of each relative position along any axis [m]; no network reads it, the row's tightening
+    does."""
     range: Scalar
     """Sensing radius, at which a node's influence vanishes [m]."""
     left_out: Scalar
@@ -80,9 +81,11 @@ def build_graph(
 
 
 def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
-    """Indices of the ``count`` smallest values in ascending order, as ``argsort(values)[:count]``; of equals the first first.
+    """Indices of the ``count`` smallest values in ascending order, as ``argsort(values)[:count]``; of equals the first
+    first.
 
-    Every value is compared with every other: on CPU, sorting so few takes sixteen times as long and was a sixteenth of a flight.
+    Every value is compared with every other: on CPU, sorting so few takes sixteen times as long and was a sixteenth of
+    a flight.
     """
     index = jnp.arange(values.shape[0])
     before = (values < values[:, None]) | ((values == values[:, None]) & (index < index[:, None]))

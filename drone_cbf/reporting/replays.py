@@ -31,8 +31,8 @@ class Replay:
     def __post_init__(self) -> None:
         if np.shape(self.violation) != (self.flight.steps,) or not 0 <= self.step < self.flight.steps:
             raise ValueError(
-                f"Replay {self.flight.name!r}: violation has shape {np.shape(self.violation)} and step is {self.step}; the "
-                f"flight has {self.flight.steps} steps"
+                f"Replay {self.flight.name!r}: violation has shape {np.shape(self.violation)} and step is {self.step}; "
+                f"the flight has {self.flight.steps} steps"
             )
 
 

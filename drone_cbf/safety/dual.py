@@ -74,7 +74,8 @@ def scale_problem(
 
 
 def _yielding(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
-    """With a quadratic penalty: kappa lambda = b - a.u(lambda) is at most b - a.u(0), twice which allows for rounding."""
+    """With a quadratic penalty: kappa lambda = b - a.u(lambda) is at most b - a.u(0), twice which allows for
+    rounding."""
     give = magnitude * magnitude / penalty
     clipped = jnp.clip(problem.nominal, problem.limits.lower, problem.limits.upper)
     at_most = jnp.maximum(unmet(problem.normal, problem.offset, clipped), 0.0)
@@ -141,10 +142,11 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
         du_F = (du_nom)_F                                                  row not binding
 
     With a quadratic penalty |a_F|^2 + kappa stands for |a_F|^2 (in P as well), and db - u.da - lambda dkappa for
-    db - u.da; the row is never relaxed at a cap. In all cases du = 0 on the axes that rest on a limit. The derivative towards the row grows like ``1/|a_F|``. It is exact
-    while ``|a_F|`` (of the row as given) is at least ``authority`` and fades below: then the axes that are left have
-    no authority over the row. So, whatever the input, ``|du/du_nom| <= 1``, ``|du/db| <= 1 / authority`` and
-    ``|du/da| <= (|u| + 2 |u - u_nom|) / authority`` (quadratic: 4 for 2). First derivatives only.
+    db - u.da; the row is never relaxed at a cap. In all cases du = 0 on the axes that rest on a limit. The derivative
+    towards the row grows like ``1/|a_F|``. It is exact while ``|a_F|`` (of the row as given) is at least ``authority``
+    and fades below: then the axes that are left have no authority over the row. So, whatever the input,
+    ``|du/du_nom| <= 1``, ``|du/db| <= 1 / authority`` and ``|du/da| <= (|u| + 2 |u - u_nom|) / authority`` (quadratic:
+    4 for 2). First derivatives only.
     """
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     command, active = jax.lax.stop_gradient((command, active))

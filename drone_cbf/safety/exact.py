@@ -38,8 +38,8 @@ def solve(
     """Minimise ``0.5 |u - nominal|^2 + penalty * slack`` subject to the row and the limits (DESIGN 4, Filter).
 
     ``nominal`` (3,) [m/s^2]. ``penalty`` weighs the slack of the row divided by ``max|a|``, which must not be zero
-    (``quadratic``: half its square); ``authority`` bounds the gradient (``differentiable_solution``). The command is within 1e-4 m/s^2 of a float64
-    solution in float32. Differentiable with respect to ``row`` and ``nominal``.
+    (``quadratic``: half its square); ``authority`` bounds the gradient (``differentiable_solution``). The command is
+    within 1e-4 m/s^2 of a float64 solution in float32. Differentiable with respect to ``row`` and ``nominal``.
     """
     problem = scale_problem(row, nominal, limits, penalty=penalty, authority=authority, quadratic=quadratic)
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)

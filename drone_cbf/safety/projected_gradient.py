@@ -1,9 +1,10 @@
 """The CBF-QP by projected gradient ascent on its dual: the iterated alternative to ``exact``.
 
 The dual function g is concave with ``g'(lambda) = b - a.u(lambda)``, whose Lipschitz constant is ``|a|^2``; with a
-quadratic penalty ``kappa lambda`` is subtracted and ``kappa`` added. A step of one over that constant from below never passes the maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but
-crawls where axes with large coefficients rest on their limits. So each iteration also halves the bracket around the
-maximiser, which bounds the error after a fixed number of them.
+quadratic penalty ``kappa lambda`` is subtracted and ``kappa`` added. A step of one over that constant from below never
+passes the maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but crawls where axes with large
+coefficients rest on their limits. So each iteration also halves the bracket around the maximiser, which bounds the
+error after a fixed number of them.
 """
 
 from __future__ import annotations

@@ -118,7 +118,9 @@ class PolicyService:
         """
         batch = check_observations(fields, self._queue_length)
         count = batch.position.shape[0]
-        parts = [self._answer(batch, first, min(first + LARGEST_BATCH, count)) for first in range(0, count, LARGEST_BATCH)]
+        parts = [
+            self._answer(batch, first, min(first + LARGEST_BATCH, count)) for first in range(0, count, LARGEST_BATCH)
+        ]
         answer = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         return {
             "command": answer.command,

@@ -52,7 +52,9 @@ class Comparison:
     """Last value of the repeated run, likewise."""
 
 
-def compare_runs(recorded: Run, repeated: Run, tolerance: Tolerance, progress: Callable[[int], None]) -> list[Comparison]:
+def compare_runs(
+    recorded: Run, repeated: Run, tolerance: Tolerance, progress: Callable[[int], None]
+) -> list[Comparison]:
     """Every metric of either run, by name; ``progress`` is told the number of metrics done."""
     found = []
     for number, name in enumerate(metric_names(recorded, repeated)):

@@ -83,7 +83,8 @@ def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
 
 def is_complete(run_id: str, name: str) -> bool:
     """Whether the checkpoint has its manifest, which is uploaded last."""
-    return any(file.path.endswith(f"/{MANIFEST}") for file in MlflowClient().list_artifacts(run_id, f"checkpoints/{name}"))
+    files = MlflowClient().list_artifacts(run_id, f"checkpoints/{name}")
+    return any(file.path.endswith(f"/{MANIFEST}") for file in files)
 
 
 def delete_checkpoint(run_id: str, name: str) -> None:

@@ -1,9 +1,9 @@
 """The first use of a fresh sqlite store, made safe for many processes that start together.
 
 MLflow creates the tables of a missing sqlite file without a lock: of several processes that start at once most die, and
-the file can stay broken. Here the file is opened under a lock beside it. ``open_sqlite_store`` is registered as MLflow's
-tracking store for ``sqlite`` URIs (``pyproject.toml``, group ``mlflow.tracking_store``), because ``mlflow run`` and
-``mlflow ui`` open the store before any code of this project runs.
+the file can stay broken. Here the file is opened under a lock beside it. ``open_sqlite_store`` is registered as
+MLflow's tracking store for ``sqlite`` URIs (``pyproject.toml``, group ``mlflow.tracking_store``), because
+``mlflow run`` and ``mlflow ui`` open the store before any code of this project runs.
 """
 
 from __future__ import annotations

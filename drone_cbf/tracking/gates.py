@@ -72,7 +72,9 @@ class GateSettings(Section):
 
     def query(self) -> str:
         """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds."""
-        rows = [f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in self.gates]
+        rows = [
+            f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in self.gates
+        ]
         return " and ".join([f"tags.`{STAGE_TAG}` = 'evaluate'", "attributes.status = 'FINISHED'", *rows])
 
 

@@ -68,7 +68,8 @@ def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
 
 
 def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -> None:
-    """Tags the judged run and its registered versions with the verdict, and with the digest of the ``gates`` it was given by."""
+    """Tags the judged run and its registered versions with the verdict, and with the digest of the ``gates`` it was
+    given by."""
     tags = {GATE_TAG: verdict, f"{GATE_TAG}_reason": reason[:_LONGEST_TAG], f"{GATE_TAG}_run": gate_run}
     tags |= {f"{GATE_TAG}_digest": gates}
     MlflowClient().log_batch(judged.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
@@ -98,7 +99,7 @@ def _rival(best: ModelVersion, evaluation: Run) -> Run:
     named = ", ".join(differences(here, there)[:4])
     mine = evaluation.data.tags.get(PARENT_TAG, "<safety run>")
     raise ConfigError(
-        f"run {evaluation.info.run_id} and the champion (version {best.version}, run {registered.info.run_id}) were not "
-        f"evaluated under the same conditions ({named}); evaluate both with the same parameters: mlflow run . -e evaluate "
-        f"-P parent_run={training}, and -P parent_run={mine}"
+        f"run {evaluation.info.run_id} and the champion (version {best.version}, run {registered.info.run_id}) were "
+        f"not evaluated under the same conditions ({named}); evaluate both with the same parameters: "
+        f"mlflow run . -e evaluate -P parent_run={training}, and -P parent_run={mine}"
     )

@@ -1,4 +1,5 @@
-"""A controller as a folder that stands alone: Orbax checkpoint, ``config.yaml``, and a manifest that both are checked by."""
+"""A controller as a folder that stands alone: Orbax checkpoint, ``config.yaml``, and a manifest that both are checked
+by."""
 
 from __future__ import annotations
 

@@ -29,24 +29,25 @@ Each run is one stage. A later stage names its `drone_cbf.parent_run`; `pipeline
 | `grad_norm` | norm of the gradient of policy and barrier and of each of their modules, before clipping |
 | `grad_health` | entries of a gradient that are not finite, and the updates skipped because of them |
 | `train` | success and collisions of the flights trained on |
-| `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint (`relax_rate`), \
-or falls back to braking (`fallback_rate`) |
+| `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint \
+(`relax_rate`), or falls back to braking (`fallback_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
 | `robust` | of `safety`: the flights of `eval` again, each by a drone of its own (mass, drag, wind, lag) |
-| `monitor`, `adaptive` | of `safety`: how the monitor found a stage at its beginning, failures and roll-backs; the factors in force |
+| `monitor`, `adaptive` | of `safety`: how the monitor found a stage at its beginning, failures and roll-backs; \
+the factors in force |
 | `balance` | of `safety` with MGDA: the share of the efficiency terms |
 | `validation`, `final` | on held-out states while training; once at the end; below, by stratum of sampled states |
 | `initial` | the same of the barrier that `init_run` began with |
-| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below it, each cell: scene / noise / goals. Of `safety`: `eval` is the stage \
-under way, under its own noise and blend |
-| `replay` | of an evaluation's worst flights flown again (`evaluate -P replay=<run>`), beside what was recorded; of `safety`: the flights \
-kept to learn from again |
+| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below it, each cell: scene / noise / goals. Of `safety`: \
+`eval` is the stage under way, under its own noise and blend |
+| `replay` | of an evaluation's worst flights flown again (`evaluate -P replay=<run>`), beside what was recorded; \
+of `safety`: the flights kept to learn from again |
 | `comparison` | of `suite` and `compare`: means over the seeds of each curriculum |
 | `reproduction` | of `reproduce`: how many metrics were compared, and how many disagree |
 | `system` | processor, memory, network |
 
-Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. Evaluations \
-without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
+Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. \
+Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
 """
 
 

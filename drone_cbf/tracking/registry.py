@@ -1,4 +1,5 @@
-"""Registered policies: versions of one model, found by alias. ``challenger`` is the newest, ``champion`` passed the gate."""
+"""Registered policies: versions of one model, found by alias. ``challenger`` is the newest, ``champion`` passed the
+gate."""
 
 from __future__ import annotations
 
@@ -117,8 +118,8 @@ def run_of(version: ModelVersion, tag: str) -> str:
     """
     if tag not in version.tags:
         raise LineageError(
-            f"version {version.version} of {version.name} has no tag {tag}; it was not made by the entry point register: "
-            "register a run and promote that version"
+            f"version {version.version} of {version.name} has no tag {tag}; it was not made by the entry point "
+            "register: register a run and promote that version"
         )
     return version.tags[tag]
 

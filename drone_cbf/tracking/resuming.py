@@ -65,8 +65,9 @@ def check_resumable(run_id: str, stage: str) -> None:
         raise LineageError(f"resume_run {run_id} is still running ({process}); wait for it, or end that process")
     if run.info.status == "RUNNING" and _elsewhere(process):
         raise LineageError(
-            f"resume_run {run_id} is said to run on another machine ({process}): two would write into it; wait for it, or, if "
-            f"it is dead, say so first: python -c \"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')\""
+            f"resume_run {run_id} is said to run on another machine ({process}): two would write into it; wait for it, "
+            "or, if it is dead, say so first: "
+            f"python -c \"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')\""
         )
     if not any(file.path == CONFIG_FILE for file in MlflowClient().list_artifacts(run_id)):
         raise LineageError(f"resume_run {run_id} was interrupted before it stored {CONFIG_FILE}; start a new run")

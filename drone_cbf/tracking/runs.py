@@ -66,14 +66,20 @@ class StageRun:
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
     def made_with(self, tags: Mapping[str, str]) -> None:
-        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what is different now."""
+        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what is different
+        now."""
         known = MlflowClient().get_run(self.run_id).data.tags
-        changed = [f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text]
+        changed = [
+            f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text
+        ]
         new = {name: text for name, text in tags.items() if name not in known}
         if changed and RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
             told = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
             new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
-            print(f"{self.stage}: resumed with other means, so not to the same bits: {'; '.join(changed)}", file=sys.stderr)
+            print(
+                f"{self.stage}: resumed with other means, so not to the same bits: {'; '.join(changed)}",
+                file=sys.stderr,
+            )
         _set_tags(self.run_id, new)
 
     def name(self, name: str) -> None:
@@ -148,9 +154,9 @@ def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool 
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
-    an interrupted run to go on with in place of the prepared one, which is deleted. With ``system_metrics``, processor
-    and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume``
+    names an interrupted run to go on with in place of the prepared one, which is deleted. With ``system_metrics``,
+    processor and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
     active = _start(system_metrics)
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)

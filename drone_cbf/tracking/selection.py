@@ -79,7 +79,8 @@ def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
 
 
 def can_go_on(record: Record) -> bool:
-    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be resumed."""
+    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be
+    resumed."""
     if record.status == "FINISHED" or (record.status == "FAILED" and record.failure):
         return False
     try:

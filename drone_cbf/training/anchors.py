@@ -1,6 +1,8 @@
-"""Ties of the policy to the one it started from: distillation (Hinton et al. 2015, on commands) and an L2 anchor (L2-SP, Li et al. 2018).
+"""Ties of the policy to the one it started from: distillation (Hinton et al. 2015, on commands) and an L2 anchor
+(L2-SP, Li et al. 2018).
 
-The teacher is the parent's policy, without gradient. Both terms are built only where some stage of the curriculum weights one.
+The teacher is the parent's policy, without gradient. Both terms are built only where some stage of the curriculum
+weights one.
 """
 
 from __future__ import annotations

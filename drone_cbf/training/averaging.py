@@ -1,7 +1,7 @@
 """Running averages of both networks (Polyak and Juditsky 1992, as exponential moving averages).
 
-The average of parameters follows slowly and jumps less from update to update than they do; where a curriculum asks for it
-(``learning.ema``), it is what is measured, calibrated and handed on.
+The average of parameters follows slowly and jumps less from update to update than they do; where a curriculum asks for
+it (``learning.ema``), it is what is measured, calibrated and handed on.
 """
 
 from __future__ import annotations

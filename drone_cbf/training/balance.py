@@ -44,8 +44,8 @@ def tree_dot(one: Tree, other: Tree) -> Scalar:
 def smallest_in_hull(first: Tree, second: Tree) -> tuple[Tree, Scalar]:
     """The point of least norm on the segment between two gradients, and the share of ``first`` in it, in [0, 1].
 
-    Along its negative neither objective rises, to first order; it is zero where none can fall without the other's rising
-    (Desideri 2012; for two gradients in closed form, Sener and Koltun 2018, eq. 4).
+    Along its negative neither objective rises, to first order; it is zero where none can fall without the other's
+    rising (Desideri 2012; for two gradients in closed form, Sener and Koltun 2018, eq. 4).
     """
     apart = jax.tree.map(jnp.subtract, second, first)
     share = jnp.clip(tree_dot(apart, second) / jnp.maximum(tree_dot(apart, apart), TINY), 0.0, 1.0)
@@ -57,8 +57,8 @@ def balanced_gradient(
 ) -> tuple[Networks, Any, Scalar]:
     """(gradient, what ``loss`` returns beside the objectives, share of efficiency in the policy's direction).
 
-    Flights are flown once and pulled back for both halves at once, so that what is rematerialised is so once. The policy
-    follows the direction of least norm, the barrier the sum: what it learns is not a matter of balance.
+    Flights are flown once and pulled back for both halves at once, so that what is rematerialised is so once. The
+    policy follows the direction of least norm, the barrier the sum: what it learns is not a matter of balance.
     """
     _, pull, beside = jax.vjp(loss, networks, has_aux=True)
     (both,) = jax.vmap(pull)(Objectives(efficiency=jnp.array([1.0, 0.0]), safety=jnp.array([0.0, 1.0])))

@@ -1,4 +1,5 @@
-"""Losses of GCBF+ by which a barrier learns from flown states alone, without a teacher (Zhang et al. 2024, section IV)."""
+"""Losses of GCBF+ by which a barrier learns from flown states alone, without a teacher (Zhang et al. 2024, section
+IV)."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[A
 def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Moments]:
     """Function (picked steps, graphs as the controller saw them) -> moments; without graphs, the true ones stand in.
 
-    The rate of h is taken between true graphs. Two noisy ones, 0.05 s apart and each 0.05 m out, differ by 1.4 m/s, and a
-    one-sided loss would learn from that to be flat. No gradient reaches the flight: it is data.
+    The rate of h is taken between true graphs. Two noisy ones, 0.05 s apart and each 0.05 m out, differ by 1.4 m/s, and
+    a one-sided loss would learn from that to be flat. No gradient reaches the flight: it is data.
     """
     true_graphs = make_true_graphs(system)
 
@@ -74,9 +75,9 @@ def mean_where(values: Float[Array, "n"], chosen: Bool[Array, "n"]) -> Scalar:
 def make_barrier_losses(system: SystemConfig, epsilon: float) -> Callable[[BarrierParams, Moments], dict[str, Scalar]]:
     """Function (parameters, moments) -> unweighted ``cbf_safe`` [m], ``cbf_unsafe`` [m] and ``cbf_hdot`` [m/s].
 
-    (epsilon - h)+ over safe states, (epsilon + h)+ over unsafe ones, (epsilon - dh/dt - alpha h)+ over all, where dh/dt is the
-    difference of h to the next graph over the time step: along the motion as it was flown, gusts included, so neither the
-    row nor a model of the drone enters. Both ends of the difference have a gradient.
+    (epsilon - h)+ over safe states, (epsilon + h)+ over unsafe ones, (epsilon - dh/dt - alpha h)+ over all, where dh/dt
+    is the difference of h to the next graph over the time step: along the motion as it was flown, gusts included, so
+    neither the row nor a model of the drone enters. Both ends of the difference have a gradient.
     """
     neural = make_neural_barrier(system)
     alpha, time_step = system.barrier.class_k_gain, system.physics.time_step

@@ -27,12 +27,13 @@ GraphCollector = Callable[[ControllerParams, float, float, jax.Array], Graph]
 def sees_plainly(system: SystemConfig) -> SystemConfig:
     """The system as updates fly it: each reading of a surface is believed, and the filter's row asks for no room.
 
-    Room for the barrier's error is for flights that count: learned with it, the policy arrives late more often in the forest
-    (seed 0, 1,536 flights a noise level: success 95.7 to 96.7 % in place of 98.6 to 98.8 %), and it collides no less.
+    Room for the barrier's error is for flights that count: learned with it, the policy arrives late more often in the
+    forest (seed 0, 1,536 flights a noise level: success 95.7 to 96.7 % in place of 98.6 to 98.8 %), and it collides no
+    less.
 
-    Fitting surfaces made an update 2.4 times as long (0.69 s against 0.29 s on two cores; measured before all were fitted at
-    once, which takes less than half the time), and no gradient passes through it. Measurements, calibration and evaluation
-    fly the system as it is.
+    Fitting surfaces made an update 2.4 times as long (0.69 s against 0.29 s on two cores; measured before all were
+    fitted at once, which takes less than half the time), and no gradient passes through it. Measurements, calibration
+    and evaluation fly the system as it is.
     """
     sensor = system.sensor.model_copy(update={"surfaces": "raw"})
     barrier = system.barrier.model_copy(update={"noise_tightening": 0.0, "speed_tightening": 0.0})

@@ -1,7 +1,7 @@
 """Health of the gradient: norms by module, entries that are not finite, and an update that is skipped because of them.
 
-Nothing is turned into zero: a gradient or a loss that is not finite changes no parameter and no optimiser state, is counted,
-and is stored with the state from which it came, so that it can be computed again (DESIGN 6).
+Nothing is turned into zero: a gradient or a loss that is not finite changes no parameter and no optimiser state, is
+counted, and is stored with the state from which it came, so that it can be computed again (DESIGN 6).
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def is_healthy(figures: Mapping[str, Scalar]) -> Array:
 
 
 def unless_unhealthy(state: State, following: State, figures: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
-    """``following``, or, if ``figures`` are not healthy, ``state`` as it was at the next step, with one update more skipped.
+    """``following``, or, if ``figures`` are not healthy, ``state`` as it was at the next step, with one update more
+    skipped.
 
     Inside ``jit``. Also the figures with the number of skipped updates.
     """
@@ -92,9 +93,9 @@ def watch_health(
     recorder.event(step, f"update skipped, not finite: {what}; what it began with is checkpoints/{name}")
     if skipped > limit:
         raise TrainingError(
-            f"{skipped} updates had a loss or gradient that is not finite (nonfinite_limit = {limit}), the last at step "
-            f"{step} in {what}; its state and inputs are the run's artifact checkpoints/{name} (docs/gradient-health.md "
-            "says how to compute it again); lower the learning rate or shorten the horizon"
+            f"{skipped} updates had a loss or gradient that is not finite (nonfinite_limit = {limit}), the last at "
+            f"step {step} in {what}; its state and inputs are the run's artifact checkpoints/{name} "
+            "(docs/gradient-health.md says how to compute it again); lower the learning rate or shorten the horizon"
         )
 
 
@@ -117,7 +118,8 @@ def _is_module(name: str) -> bool:
 
 
 def nested(values: Mapping[str, float]) -> dict[str, Any]:
-    """Figures as nested dictionaries of float32, by the parts of their names; a name that is also a group is ``all`` in it."""
+    """Figures as nested dictionaries of float32, by the parts of their names; a name that is also a group is ``all`` in
+    it."""
     tree: dict[str, Any] = {}
     groups = {name.rpartition("/")[0] for name in values}
     for name, value in values.items():

@@ -42,9 +42,9 @@ def make_labels(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory
     """Function from one flight to the labels of its steps (Zhang et al. 2024, GCBF+, section IV).
 
     Collisions are judged between samples too. A state that only precedes a collision is neither safe nor unsafe, nor is
-    one so near the flight's end that it cannot be told. A state nearer to a surface than ``barrier.safety_margin`` is not
-    called safe, though nothing was hit: the barrier is zero at that distance from a surface at rest, and a label that
-    disagreed would wear the margin away. Labels carry no gradient.
+    one so near the flight's end that it cannot be told. A state nearer to a surface than ``barrier.safety_margin`` is
+    not called safe, though nothing was hit: the barrier is zero at that distance from a surface at rest, and a label
+    that disagreed would wear the margin away. Labels carry no gradient.
     """
     ahead, shift = steps_ahead(system, look_ahead), acting_steps(system)
 
@@ -68,6 +68,6 @@ def check_look_ahead(system: SystemConfig, settings: SafetySettings) -> None:
         if settings.curriculum.weights_in(stage)["cbf_safe"] > 0.0 and stage.horizon < needed:
             raise ConfigError(
                 f"stage {stage.name}: horizon = {stage.horizon} is too short for learning.look_ahead = "
-                f"{learning.look_ahead:g} s with cbf_safe on: at least {needed} steps are needed; lower the look-ahead, "
-                "lengthen the stage's flights or set cbf_safe to 0"
+                f"{learning.look_ahead:g} s with cbf_safe on: at least {needed} steps are needed; lower the "
+                "look-ahead, lengthen the stage's flights or set cbf_safe to 0"
             )

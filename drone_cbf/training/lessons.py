@@ -56,9 +56,9 @@ def make_lessons(
 ) -> Lessons:
     """Lessons on ``count`` flown states, a fraction ``learning.replay`` of them from kept flights, and on sampled ones.
 
-    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all of them, the losses of GCBF+ are about the flown ones.
-    The former are left out where no stage gives them a weight. The latter are always reported: without a gradient they are three
-    evaluations of the network.
+    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all of them, the losses of GCBF+ are about the flown
+    ones. The former are left out where no stage gives them a weight. The latter are always reported: without a gradient
+    they are three evaluations of the network.
 
     Raises:
         ConfigError: ``cbf_safe`` has a weight in a stage whose flights are too short to call a state safe.
@@ -94,7 +94,8 @@ def make_lessons(
 def make_draw(
     system: SystemConfig, settings: SafetySettings, count: int
 ) -> Callable[[FlownStates, Flights, KeptFlights | None, jax.Array], Moments]:
-    """Function that picks ``count`` flown states evenly at random, the last ones from kept flights as soon as there are any."""
+    """Function that picks ``count`` flown states evenly at random, the last ones from kept flights as soon as there are
+    any."""
     moments = make_moments(system)
     replayed = round(settings.curriculum.learning.replay * count)
 

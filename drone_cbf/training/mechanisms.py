@@ -40,12 +40,14 @@ class Learning(Section):
     epsilon: float = Field(0.02, ge=0.0, le=1.0)
     """Room asked of the barrier by ``cbf_safe``, ``cbf_unsafe`` and ``cbf_hdot`` [m, m/s]."""
     look_ahead: float = Field(1.0, ge=0.0, le=30.0)
-    """A state is safe if no surface comes within the safety margin for this long after it [s]; nearer the flight's end it
-    has no label."""
+    """A state is safe if no surface comes within the safety margin for this long after it [s]; nearer the flight's end
+    it has no label."""
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
-    """Kinds of the sampled states on which the barrier learns beside the flown ones, with their weights (barrier/strata.py)."""
+    """Kinds of the sampled states on which the barrier learns beside the flown ones, with their weights
+    (barrier/strata.py)."""
     replay: Fraction = 0.0
-    """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are kept."""
+    """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are
+    kept."""
     replay_flights: int = Field(64, ge=1, le=4096)
     """Flights that are kept."""
     freeze_steps: int = Field(0, ge=0, le=100_000)
@@ -54,8 +56,8 @@ class Learning(Section):
     """Decay per update of the running averages of both networks, which are then measured, calibrated and handed on; the
     parent's parameters have no weight in them. 0: none."""
     balance: Literal["sum", "mgda"] = "sum"
-    """How the policy weighs efficiency against safety: by the objective's weights, or by the common descent direction of
-    smallest norm (MGDA, Desideri 2012)."""
+    """How the policy weighs efficiency against safety: by the objective's weights, or by the common descent direction
+    of smallest norm (MGDA, Desideri 2012)."""
     barrier_task_gradient: Fraction | None = None
     """Weight of the task gradient that reaches the barrier through the filter; none: as the safety stage is told."""
     filtered: bool = True

@@ -97,8 +97,9 @@ def entered(watch: Watch, first: Best, stage: int) -> Watch:
 def observed(watch: Watch, found: Best) -> Watch:
     """After a measurement: failures are counted, a pass takes back one back-off, the better state is kept.
 
-    Of two that are equal the later has learned more if it passes; if not, it may be what has gone wrong. A state that fails
-    and is the best so far is learning what is asked for: there is nothing to return to, and failures are counted anew.
+    Of two that are equal the later has learned more if it passes; if not, it may be what has gone wrong. A state that
+    fails and is the best so far is learning what is asked for: there is nothing to return to, and failures are counted
+    anew.
     """
     better = found.rank > watch.best.rank or (found.passed and found.rank == watch.best.rank)
     best = found if better else watch.best

@@ -169,10 +169,12 @@ def pretrain_barrier(
     recorder: Recorder,
     start: BarrierParams | None = None,
 ) -> PretrainingResult:
-    """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters itself.
+    """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters
+    itself.
 
     Raises:
-        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite, or no held-out state is
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite, or no held-out
+        state is
             near the boundary.
     """
     root = jax.random.key(settings.seed)
@@ -205,7 +207,8 @@ def _learn(
     judge: Callable[[BarrierParams], Judgement],
     opening: dict[str, float],
 ) -> PretrainingState:
-    """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first figures."""
+    """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first
+    figures."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     fresh = PretrainingState(

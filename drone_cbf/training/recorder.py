@@ -17,7 +17,8 @@ class Recorder(Protocol):
     """Receives the progress of a training stage. Implementations must not block on slow storage for long."""
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        """A phase of ``total_steps`` updates, ``done`` of them earlier, starts (or its total changes): a progress bar."""
+        """A phase of ``total_steps`` updates, ``done`` of them earlier, starts (or its total changes): a progress
+        bar."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Figures of one update, by metric name (DESIGN 6), already on the host."""
@@ -29,7 +30,8 @@ class Recorder(Protocol):
         """The state after ``step`` updates, complete: what an interrupted run goes on from. Only the latest is kept."""
 
     def restore(self, tree: Tree) -> Tree:
-        """The latest state given to ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree`` itself."""
+        """The latest state given to ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree``
+        itself."""
 
     def flights(self, step: int, measured: Measured, noise: float) -> None:
         """A few of the filtered flights with observation noise ``noise`` [m] that a measurement flew, for pictures."""

@@ -17,7 +17,8 @@ from drone_cbf.training.flown_states import FlownStates, Picked, pick
 from drone_cbf.training.labels import Labels
 
 CLOSE = 0.5
-"""A flight that keeps farther than this from every surface [m] and uses no slack is not kept: nothing was hard in it."""
+"""A flight that keeps farther than this from every surface [m] and uses no slack is not kept: nothing was hard in
+it."""
 COLLISION = 1.0
 """What a collision counts for [m of clearance]: any is worse than every flight without one or slack ..."""
 SLACK = 1.0

@@ -81,7 +81,8 @@ class Progress:
     state: SafetyState
     course: Course
     margin: Scalar
-    """Subtracted from the neural barrier [m]: of the calibration at the end of the last stage, at first the parent's."""
+    """Subtracted from the neural barrier [m]: of the calibration at the end of the last stage, at first the
+    parent's."""
     watch: Watch | None = None
     """What the monitor remembers, where there is one."""
 
@@ -96,11 +97,13 @@ def train_safety(
 ) -> SafetyResult:
     """Train both networks through the curriculum; at the end of each stage the barrier is calibrated anew.
 
-    A stage that misses its thresholds at its end, with that margin, goes on from its best state, if that met them; else it is
-    trained half its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what follows.
+    A stage that misses its thresholds at its end, with that margin, goes on from its best state, if that met them; else
+    it is trained half its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what
+    follows.
 
     Raises:
-        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor rolls
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor
+        rolls
             back, the monitor gave up, a stage missed its thresholds and the gate is closed, or the barrier cannot be
             calibrated.
     """
@@ -257,7 +260,8 @@ class _Trainer:
         return examine(state, index, stage, self.calibrate, self.measures, self.settings.report_flights)
 
     def _extended(self, progress: Progress, stage: Stage, leaving: Leaving) -> Progress:
-        """The stage half its steps longer: from its best state if failures in a row, this one counted, exceed patience."""
+        """The stage half its steps longer: from its best state if failures in a row, this one counted, exceed
+        patience."""
         course, watch, state = progress.course, progress.watch, progress.state
         extra = max(1, stage.steps // 2)
         course = course.replace(

@@ -58,8 +58,8 @@ class PretrainingSettings(Section):
     checkpoint_every: int = Field(250, ge=1, le=100_000)
     """Updates between two stored states from which an interrupted run can go on."""
     log_every: int = Field(10, ge=1, le=1_000_000)
-    """Updates between two points of the charts; sixty updates a second, all stored, would make training a seventh longer. What
-    is validated or skipped is always stored."""
+    """Updates between two points of the charts; sixty updates a second, all stored, would make training a seventh
+    longer. What is validated or skipped is always stored."""
     report_flights: int = Field(256, ge=1, le=100_000)
     """Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
     horizon: int = Field(200, ge=1, le=2000)
@@ -71,8 +71,8 @@ class PretrainingSettings(Section):
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
     """Kinds of sampled states with their weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
     temperatures: Temperatures = ()
-    """Soft-min temperatures of the teacher [m] for equal parts of training, before ``barrier.temperature``, which has the
-    last part: a larger one rounds the ridges. Empty: that one alone."""
+    """Soft-min temperatures of the teacher [m] for equal parts of training, before ``barrier.temperature``, which has
+    the last part: a larger one rounds the ridges. Empty: that one alone."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness."""
 

@@ -133,7 +133,8 @@ def adaptive_figures(scales: Scales) -> Mapping[str, float]:
 
 
 def now(earlier: SafetyState, state: SafetyState) -> SafetyState:
-    """An earlier state, going on where ``state`` is: steps are not repeated, so each has figures and randomness of its own.
+    """An earlier state, going on where ``state`` is: steps are not repeated, so each has figures and randomness of its
+    own.
 
     What was skipped stays counted.
     """

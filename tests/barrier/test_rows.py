@@ -169,7 +169,9 @@ def test_the_tightening_is_the_closed_form(speed, passing):
     barrier = make_analytic_barrier(small_system(physics=PLAIN))
     gain = float(np.linalg.norm(slopes(barrier, graph).by_velocity))
     by_node = np.hypot(1.0, gain * passing / 2.0)  # along the normal, and across it through the closing speed
-    doubt = by_node * 0.03 * (config.class_k_gain + (1.0 + config.class_k_gain * gain) * passing / np.hypot(2.0, NEAREST))
+    doubt = (
+        by_node * 0.03 * (config.class_k_gain + (1.0 + config.class_k_gain * gain) * passing / np.hypot(2.0, NEAREST))
+    )
     expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
     # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
     assert tightening(slopes(barrier, graph), graph, config) == pytest.approx(expected, rel=1e-5, abs=1e-5)
@@ -199,13 +201,15 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
     loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
     graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
     tight, plain = make_row_reader(system.barrier)(barrier, graph), make_row_reader(loose)(barrier, graph)
-    assert tight.offset - plain.offset == pytest.approx(float(tightening(slopes(barrier, graph), graph, system.barrier)))
+    raised = tightening(slopes(barrier, graph), graph, system.barrier)
+    assert tight.offset - plain.offset == pytest.approx(float(raised))
     assert tight.offset > plain.offset + 1.0
     np.testing.assert_array_equal(tight.normal, plain.normal)
     assert tight.value == plain.value
 
     def offset(velocity, config):
-        return make_row_reader(config)(barrier, graph.replace(relative_velocity=graph.relative_velocity + velocity)).offset
+        faster = graph.replace(relative_velocity=graph.relative_velocity + velocity)
+        return make_row_reader(config)(barrier, faster).offset
 
     gradients = [jax.grad(offset)(jnp.zeros(3), config) for config in (system.barrier, loose)]
     np.testing.assert_allclose(*gradients, atol=1e-12)

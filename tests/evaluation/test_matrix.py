@@ -71,12 +71,15 @@ def test_filter_on_and_off_fly_the_same_scenes_with_the_same_noise(twice_unfilte
 
 
 def test_every_cell_has_scenes_and_noise_of_its_own():
-    """Else flights of all cells together were not as many independent trials, as the bound over all of them takes them."""
+    """Else flights of all cells together were not as many independent trials, as the bound over all of them takes
+    them."""
     places = [("random_cloud", 0.0, "random"), ("random_cloud", 0.05, "random"), ("random_cloud", 0.0, "shifted")]
     starts = [np.asarray(matrix.sample_scenes(SYSTEM, *place, SETTINGS).start) for place in places]
     keys = [jax.random.key_data(matrix.flight_keys(*place, SETTINGS)) for place in places]
     for drawn in (starts, keys):
-        assert not any(np.any(np.all(one[:, None] == other[None], -1)) for one, other in itertools.combinations(drawn, 2))
+        assert not any(
+            np.any(np.all(one[:, None] == other[None], -1)) for one, other in itertools.combinations(drawn, 2)
+        )
 
 
 @pytest.mark.parametrize(

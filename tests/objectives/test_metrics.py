@@ -166,7 +166,8 @@ def test_the_violation_is_that_in_the_true_wind():
     windy = small_system(physics=PLAIN.model_copy(update={"linear_drag": drag}), scene=SYSTEM.scene)
     scene = scene_of(capsules([[6.5, 0.0, 0.0], [0.0, 30.0, 0.0]], 5.0))
     points, speeds = np.zeros((STEPS + 1, 3)), np.tile([speed, 0, 0], (STEPS + 1, 1))
-    blown = flight(windy, points, speeds, np.tile([push, 0, 0], (STEPS, 1))).replace(wind=jnp.tile(jnp.array([wind, 0, 0]), (STEPS, 1)))
+    blown = flight(windy, points, speeds, np.tile([push, 0, 0], (STEPS, 1)))
+    blown = blown.replace(wind=jnp.tile(jnp.array([wind, 0, 0]), (STEPS, 1)))
     pushed = flight(SYSTEM, points, speeds, np.tile([push - drag * (speed - wind), 0, 0], (STEPS, 1)))
     found = jax.jit(make_flight_metrics(windy))(blown, scene).violation
     np.testing.assert_allclose(found, METRICS(pushed, scene).violation, atol=1e-3)

@@ -102,7 +102,8 @@ def test_the_noise_left_is_that_of_the_linear_error_dynamics(gain, bias_gain):
 def test_the_bias_becomes_the_acceleration_by_a_constant_wind():
     """With linear drag alone the wind is a constant acceleration beside the model: drag times wind."""
     wind = np.array([2.0, -1.0, 0.3])
-    _, estimates = flown(WINDY, SensorConfig(estimator="predictor_corrector", gain=0.3, bias_gain=0.05), wind, jnp.float32(0.0), 300)
+    config = SensorConfig(estimator="predictor_corrector", gain=0.3, bias_gain=0.05)
+    _, estimates = flown(WINDY, config, wind, jnp.float32(0.0), 300)
     bias = np.asarray(estimates.bias, np.float64)[0]
     assert np.abs(bias[0]).max() < 0.05 * 2.0
     # 1e-4: rounding of a velocity of 1 m/s (1e-7) over the period, times the bias gain, over a memory of 20 steps.
@@ -110,7 +111,8 @@ def test_the_bias_becomes_the_acceleration_by_a_constant_wind():
 
 
 def test_in_wind_the_estimate_of_the_motion_has_no_offset_left():
-    states, estimates = flown(WINDY, SensorConfig(estimator="predictor_corrector", gain=0.3, bias_gain=0.05), (2.0, -1.0, 0.3), jnp.float32(0.0), 300)
+    config = SensorConfig(estimator="predictor_corrector", gain=0.3, bias_gain=0.05)
+    states, estimates = flown(WINDY, config, (2.0, -1.0, 0.3), jnp.float32(0.0), 300)
     np.testing.assert_allclose(estimates.drone.velocity[0, -1], states.velocity[0, -1], atol=1e-4)
     np.testing.assert_allclose(estimates.drone.position[0, -1], states.position[0, -1], atol=1e-4)
 

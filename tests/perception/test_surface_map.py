@@ -77,7 +77,9 @@ def test_without_noise_shape_centre_and_radius_are_found():
 
 def test_the_noise_left_in_the_points_is_a_fraction_of_the_sensors(many):
     _, readings, points, truth, _ = many
-    seen, left = (np.sqrt(np.mean((np.asarray(x) - np.asarray(truth)) ** 2, axis=(0, 2, 3))) for x in (readings, points))
+    seen, left = (
+        np.sqrt(np.mean((np.asarray(x) - np.asarray(truth)) ** 2, axis=(0, 2, 3))) for x in (readings, points)
+    )
     np.testing.assert_allclose(seen, LEVEL, rtol=0.2)
     assert left[10] < 0.5 * LEVEL and np.all(left[30:] < 0.33 * LEVEL)
 

@@ -53,7 +53,8 @@ def policy(
     settings: dict[str, object] | None = None,
     **given: object,
 ) -> str:
-    """A finished safety run whose loss falls while the blend rises from 0 to 1; ``settings``: the curriculum's system."""
+    """A finished safety run whose loss falls while the blend rises from 0 to 1; ``settings``: the curriculum's
+    system."""
     client = MlflowClient()
     groups = SystemConfig().model_dump()
     for name, value in (settings or {}).items():
@@ -85,7 +86,9 @@ def evaluation(
 ) -> str:
     """A finished evaluation with a table of cells and a picture of flights."""
     client = MlflowClient()
-    run_id = record(experiment, "evaluate", {"rollouts": rollouts, "seed": 1000, "blend": blend, "scenarios": scenarios}, parent)
+    run_id = record(
+        experiment, "evaluate", {"rollouts": rollouts, "seed": 1000, "blend": blend, "scenarios": scenarios}, parent
+    )
     figures = {"success_rate": success, "collision_rate": 0.0, "relax_rate": 1e-4, "max_violation": 2.0 - success}
     figures |= {"violation_p999": 0.1, "final_distance_p95": 0.05, "collisions": 0.0, "rollouts": 256.0}
     figures |= {"collision_rate_total_ub99": 0.017}

@@ -41,7 +41,8 @@ class SmallPipeline:
 def mlflow_run(
     folder: Path, entry: str, parameters: Mapping[str, str], settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name one."""
+    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name
+    one."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]

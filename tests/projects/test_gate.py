@@ -122,7 +122,9 @@ def test_another_scene_section_is_another_condition_and_training_settings_are_no
     experiment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     training, evaluation = evaluated(experiment)
-    MlflowClient().set_registered_model_alias("systems", "champion", register(experiment, "systems", training, evaluation))
+    MlflowClient().set_registered_model_alias(
+        "systems", "champion", register(experiment, "systems", training, evaluation)
+    )
     scene = SYSTEM.scene.model_copy(update={"forest_spacing": 4.0})
     changed = evaluate_run(experiment, safety_run(experiment), system=SYSTEM.model_copy(update={"scene": scene}))
     assert gate.main([f"--run={changed}", "--model=systems"]) == 1

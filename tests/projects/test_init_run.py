@@ -81,7 +81,8 @@ def pretend(started: dict[str, Any]) -> Callable[..., PretrainingResult]:
         started["start"] = start
         flown = SimpleNamespace(analytic=np.linspace(-0.2, 0.2, 50), neural=np.linspace(-0.2, 0.2, 50) + 0.01)
         figures = {"boundary_error_mean": 0.02, "boundary_overestimate_p99": 0.05, "gradient_cosine": 0.9}
-        return PretrainingResult(random_barrier(system), 0.05, {"margin": 0.05}, flown, {"gap": figures})  # type: ignore[arg-type]
+        barrier = random_barrier(system)
+        return PretrainingResult(barrier, 0.05, {"margin": 0.05}, flown, {"gap": figures})  # type: ignore[arg-type]
 
     return pretrain
 

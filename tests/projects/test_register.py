@@ -51,7 +51,9 @@ def batch(count: int = 3) -> dict[str, np.ndarray]:
 @pytest.fixture
 def quick_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without compiling, for tests that only look at what was registered."""
-    monkeypatch.setattr(register, "register_policy", lambda run, name, servable, evidence: Registered(servable, evidence))
+    monkeypatch.setattr(
+        register, "register_policy", lambda run, name, servable, evidence: Registered(servable, evidence)
+    )
 
 
 class Registered:
@@ -201,7 +203,9 @@ def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
 ) -> None:
     client = MlflowClient()
     training = safety_run(experiment)
-    assert f"evaluate it first: mlflow run . -e evaluate -P parent_run={training}" in refused(capsys, f"--run={training}")
+    assert f"evaluate it first: mlflow run . -e evaluate -P parent_run={training}" in refused(
+        capsys, f"--run={training}"
+    )
     running = evaluate_run(experiment, training, status="RUNNING")
     assert "is RUNNING; name a finished evaluation" in refused(capsys, f"--run={running}")
     toy = client.create_run(experiment, tags={"drone_cbf.stage": "efficiency"}).info.run_id
@@ -215,7 +219,9 @@ def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
     assert "unknown parameter 'physics.lag_time'" in refused(capsys, "--run=a", "--physics.lag_time=0.1")
     with pytest.raises(MlflowException):
         client.get_registered_model("refused")
-    assert all(run.info.status == "FAILED" for run in client.search_runs([experiment], "tags.`drone_cbf.stage`='register'"))
+    assert all(
+        run.info.status == "FAILED" for run in client.search_runs([experiment], "tags.`drone_cbf.stage`='register'")
+    )
 
 
 def test_an_altered_checkpoint_is_not_registered(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,7 +41,9 @@ def recorded_run(experiment: str, stage: str, config: dict[str, object], **files
 
 
 def test_every_stored_setting_comes_back_to_the_last_bit(experiment: str, tmp_path: Path) -> None:
-    physics = SYSTEM.physics.model_copy(update={"lag_time": 0.1 + 0.2 - 0.25, "max_acceleration": (11.0, 1 / 3 + 11, 8.0)})
+    physics = SYSTEM.physics.model_copy(
+        update={"lag_time": 0.1 + 0.2 - 0.25, "max_acceleration": (11.0, 1 / 3 + 11, 8.0)}
+    )
     system = SYSTEM.model_copy(update={"physics": physics})
     parameters = SafetyParameters(parent_run="p", learning_rate=1e-7 / 3, scenes=("forest", "fixed_ring"), seed=9)
     config = {"parameters": parameters.model_dump(mode="json"), "system": system.model_dump(mode="json")}
@@ -56,17 +58,25 @@ def test_every_stored_setting_comes_back_to_the_last_bit(experiment: str, tmp_pa
 
 def test_what_the_recorded_run_did_not_know_yet_is_named_with_the_value_it_gets(experiment: str) -> None:
     parameters, system = SafetyParameters(parent_run="p").model_dump(mode="json"), SYSTEM.model_dump(mode="json")
-    today = read_recorded(recorded_run(experiment, "safety", {"parameters": parameters, "system": system}, curriculum=ONE_STAGE))
+    today = read_recorded(
+        recorded_run(experiment, "safety", {"parameters": parameters, "system": system}, curriculum=ONE_STAGE)
+    )
     assert today.newer == {}
     del parameters["learning_rate"], system["barrier"]["speed_tightening"]
-    older = read_recorded(recorded_run(experiment, "safety", {"parameters": parameters, "system": system}, curriculum=ONE_STAGE))
+    older = read_recorded(
+        recorded_run(experiment, "safety", {"parameters": parameters, "system": system}, curriculum=ONE_STAGE)
+    )
     assert older.newer == {"learning_rate": "0.001", "barrier.speed_tightening": "0.4"}
 
 
 @pytest.mark.parametrize(
     ("stage", "config", "message"),
     [
-        ("pipeline", {"parameters": {}, "system": {}}, "run .* is a run of stage pipeline, expected a finished efficiency"),
+        (
+            "pipeline",
+            {"parameters": {}, "system": {}},
+            "run .* is a run of stage pipeline, expected a finished efficiency",
+        ),
         ("efficiency", {"parameters": {}}, "has no 'system'; it cannot be repeated"),
         ("efficiency", {"parameters": {"stepz": 1}, "system": {}}, "unknown parameter 'stepz'"),
         ("efficiency", {"parameters": {"steps": 0}, "system": {}}, "steps = 0 is out of range"),
@@ -102,7 +112,11 @@ def test_a_run_agrees_with_itself_to_the_last_bit_until_a_stored_figure_is_alter
     assert (run.data.tags["drone_cbf.reproduction"], run.data.tags["drone_cbf.reproduces"]) == ("agrees", recorded)
     assert run.data.metrics["reproduction/disagreeing"] == 0.0 < run.data.metrics["reproduction/metrics"]
     note = run.data.tags["mlflow.note.content"]
-    assert "agree at every step" in note and "to the last bit" in note and "Commit, versions and device are the same" in note
+    assert (
+        "agree at every step" in note
+        and "to the last bit" in note
+        and "Commit, versions and device are the same" in note
+    )
     (child,) = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
     assert child.data.params["seed"] == "3"
     assert child.data.metrics["loss/total"] == client.get_run(recorded).data.metrics["loss/total"]

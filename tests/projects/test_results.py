@@ -37,7 +37,10 @@ def test_the_benchmark_holds_the_worst_cell_and_seed_against_each_target(experim
     flights = 3 * 18 * 1024
     bound = beta.ppf(0.99, 2 + 1, flights / 3 - 2)  # Clopper and Pearson (1934), one-sided; of the worst seed
     told = row_of(rows, metric="collisions")
-    assert told["ours, worst"].startswith(f"2 in {flights:,}; rate of each policy below {bound:.2g} (99 %") and told["met"] == "**no**"
+    assert (
+        told["ours, worst"].startswith(f"2 in {flights:,}; rate of each policy below {bound:.2g} (99 %")
+        and told["met"] == "**no**"
+    )
     cell = row_of(rows, **{"scene": "`random_cloud`", "noise [m]": "0.05", "goals": "random"})
     assert (cell["seeds"], cell["success"], cell["collisions"]) == ("3", "99.80 % / 99.40 %", "2 in 3,072")
     assert cell["violation, largest [m/s]"] == "0.44 / 1.3" and cell["99 % bound"] == f"{beta.ppf(0.99, 3, 1022):.2g}"
@@ -68,7 +71,13 @@ def test_a_store_without_evaluations_gives_a_page_that_says_so(experiment: str, 
 def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experiment: str, tmp_path: Path) -> None:
     for seed, (success, relaxed) in enumerate(((1.0, 0.8), (0.98, 0.9), (0.99, 0.85))):
         trained = policy(experiment, "distance_hocbf", seed, settings={"barrier.kind": "distance_hocbf"})
-        evaluation(experiment, trained, 0.9, blend=0.0, cells=cells(success_rate=success, relax_rate=relaxed, intervention_rate=1.0))
+        evaluation(
+            experiment,
+            trained,
+            0.9,
+            blend=0.0,
+            cells=cells(success_rate=success, relax_rate=relaxed, intervention_rate=1.0),
+        )
     more = "fixed_ring,random_cloud,forest"
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(collisions=1.0), scenarios=more)
     page = written(experiment, tmp_path)

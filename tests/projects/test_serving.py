@@ -107,6 +107,8 @@ def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong
         assert status == 400 and message in error["message"], error
     for page in (GUIDE, README):
         (documented,) = re.findall(r"^curl .*-d '(.*)'$", page.read_text(), re.MULTILINE)
-        assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], "the example, as documented"
+        assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], (
+            "the example, as documented"
+        )
     status, error = post(address, {"inputs": {name: value for name, value in example.items() if name != "mask"}})
     assert status == 400 and "mask" in error["message"]

@@ -40,7 +40,9 @@ def safety_run(experiment: str, seed: int = 0, curriculum: str = "default", syst
     run = _start(experiment, "safety", tags)
     run.log_config({"stage": "safety", "parameters": {"seed": seed}, "system": system.model_dump(mode="json")})
     trained = controller(seed)
-    save_checkpoint(run.run_id, "final", {"policy": trained.policy, "barrier": trained.barrier, "margin": trained.margin})
+    save_checkpoint(
+        run.run_id, "final", {"policy": trained.policy, "barrier": trained.barrier, "margin": trained.margin}
+    )
     return _finish(run)
 
 

@@ -94,7 +94,9 @@ def test_the_evaluated_policy_is_registered_promoted_by_a_colleague_and_loaded_f
     other = server.environment(OTHER_USER, PASSWORD)
     passed = mlflow_run(tmp_path, "gate", {"run": evaluation, "promote": "true"}, other)
     assert passed.returncode == 0, passed.stdout + passed.stderr
-    assert MlflowClient().get_model_version_by_alias("drone-policy", "champion").tags["drone_cbf.training_run"] == trained
+    assert (
+        MlflowClient().get_model_version_by_alias("drone-policy", "champion").tags["drone_cbf.training_run"] == trained
+    )
     model = mlflow.pyfunc.load_model("models:/drone-policy@champion")
     answer = model.predict(model.input_example)
     assert np.isfinite(answer["command"]).all()

@@ -62,8 +62,14 @@ def test_an_empty_cloud_needs_no_third_axis() -> None:
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
-    (batch(goal=None), r"goal is missing \(where to fly, world frame \[m\]: 3 numbers\); send position, velocity, goal"),
-    (batch(position=np.zeros(3)), r"position has shape \(3\), expected \(batch, 3\).*one observation is a batch of one"),
+    (
+        batch(goal=None),
+        r"goal is missing \(where to fly, world frame \[m\]: 3 numbers\); send position, velocity, goal",
+    ),
+    (
+        batch(position=np.zeros(3)),
+        r"position has shape \(3\), expected \(batch, 3\).*one observation is a batch of one",
+    ),
     (batch(position=np.zeros((0, 3))), "the batch is empty"),
     (batch(velocity=np.zeros((2, 3))), r"velocity has shape \(2, 3\), expected \(3, 3\)"),
     (batch(velocity=np.zeros((3, 2))), r"velocity has shape \(3, 2\), expected \(3, 3\)"),
@@ -81,8 +87,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (changed("goal", (0, 0), 1e39), r"goal\[0, 0\] = inf is not finite in float32"),
     (changed("points", (2, 3, 0), np.inf), r"points\[2, 3, 0\] = inf .*mask out points that are not seen"),
     (batch(point_spread=-np.ones((3, 4)), mask=np.ones((3, 4), bool)), "point_spread holds -1.0, expected at least 0"),
-        (batch(point_spread=np.zeros((3, 4, 3))), r"point_spread has shape \(3, 4, 3\), expected \(3, 4\)"),
-        (changed("point_velocities", (0, 1, 1), np.nan), r"point_velocities\[0, 1, 1\] = nan"),
+    (batch(point_spread=np.zeros((3, 4, 3))), r"point_spread has shape \(3, 4, 3\), expected \(3, 4\)"),
+    (changed("point_velocities", (0, 1, 1), np.nan), r"point_velocities\[0, 1, 1\] = nan"),
 ]
 
 

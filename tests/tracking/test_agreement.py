@@ -69,7 +69,9 @@ def test_a_step_that_was_logged_twice_disagrees_with_one_logged_once() -> None:
         (math.inf, 1.0, False),
     ],
 )
-def test_the_tolerance_is_a_fraction_of_the_value_and_a_little_beside(left: float, right: float, accepted: bool) -> None:
+def test_the_tolerance_is_a_fraction_of_the_value_and_a_little_beside(
+    left: float, right: float, accepted: bool
+) -> None:
     tolerance = Tolerance(relative=0.05, absolute=0.01)
     assert tolerance.accepts(left, right) is tolerance.accepts(right, left) is accepted
 
@@ -79,5 +81,7 @@ def test_versions_commit_and_device_that_differ_are_named_and_nothing_else() -> 
     after = {"drone_cbf.version.jax": "2", "drone_cbf.version.numpy": "2", "drone_cbf.device": "gpu", "x": "2"}
     assert environment_differences(before, after) == {"version.jax": ("1", "2"), "device": ("cpu", "gpu")}
     assert environment_differences(before, before) == {}
-    assert environment_differences({"mlflow.source.git.commit": "a"}, {"mlflow.source.git.commit": "b"}) == {"commit": ("a", "b")}
+    assert environment_differences({"mlflow.source.git.commit": "a"}, {"mlflow.source.git.commit": "b"}) == {
+        "commit": ("a", "b")
+    }
     assert environment_differences({}, {"drone_cbf.version.jax": "2"}) == {"version.jax": ("unknown", "2")}

@@ -24,7 +24,9 @@ from drone_cbf.tracking.runs import StageRun
 from drone_cbf.tracking.tags import CONFIG_FILE, PROCESS_TAG, STAGE_TAG
 
 
-def interrupted(experiment: str, status: str = "FAILED", stage: str = "toy", config: bool = True, process: str = "") -> str:
+def interrupted(
+    experiment: str, status: str = "FAILED", stage: str = "toy", config: bool = True, process: str = ""
+) -> str:
     client = MlflowClient()
     run_id = client.create_run(experiment, tags={STAGE_TAG: stage, PROCESS_TAG: process}).info.run_id
     if config:
@@ -49,8 +51,14 @@ def test_a_failed_killed_or_dead_run_can_be_gone_on_with(experiment: str, status
     ("run", "message"),
     [
         ({"status": "FINISHED"}, "has finished: there is nothing to resume; start a new run"),
-        ({"status": "RUNNING", "process": "this"}, r"is still running \(process \d+ on .*wait for it, or end that process"),
-        ({"status": "RUNNING", "process": "process 7 on elsewhere since 0"}, r"is said to run on another machine \(process 7"),
+        (
+            {"status": "RUNNING", "process": "this"},
+            r"is still running \(process \d+ on .*wait for it, or end that process",
+        ),
+        (
+            {"status": "RUNNING", "process": "process 7 on elsewhere since 0"},
+            r"is said to run on another machine \(process 7",
+        ),
         ({"stage": "safety"}, "is a run of stage safety, not of toy; resume it with -e safety"),
         ({"config": False}, "was interrupted before it stored config.yaml; start a new run"),
     ],
@@ -97,7 +105,11 @@ def test_what_is_stored_is_not_stored_again_and_what_is_missing_is(run: StageRun
     again.event(2, "done")
     again.close()
     client = MlflowClient()
-    assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "loss/total")] == [(0, 3.0), (1, 2.0), (2, 1.0)]
+    assert [(m.step, m.value) for m in client.get_metric_history(run.run_id, "loss/total")] == [
+        (0, 3.0),
+        (1, 2.0),
+        (2, 1.0),
+    ]
     assert [m.step for m in client.get_metric_history(run.run_id, "loss/late")] == [1]
     assert read_stored(run.run_id).events == [(1, "half way"), (2, "done")]
 

@@ -43,7 +43,9 @@ def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
     tags = stored(run.run_id).data.tags
     assert (tags["drone_cbf.version.jax"], tags["drone_cbf.device"]) == ("0.1", "1 x tpu")
     told = tags["drone_cbf.resumed_with"]
-    assert told.startswith("drone_cbf.version.jax: 0.1 before, ") and told.endswith("drone_cbf.device: 1 x tpu before, 2 x cpu now")
+    assert told.startswith("drone_cbf.version.jax: 0.1 before, ") and told.endswith(
+        "drone_cbf.device: 1 x tpu before, 2 x cpu now"
+    )
     assert "not to the same bits: drone_cbf.version.jax" in capsys.readouterr().err
     MlflowClient().set_terminated(run.run_id, "KILLED")
     with stage_run("toy", PROJECT, resume=run.run_id) as again:

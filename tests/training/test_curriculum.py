@@ -54,7 +54,8 @@ def test_a_document_that_is_no_mapping_is_refused(wrong):
 def test_a_penalty_that_would_act_backwards_is_refused():
     """MGDA gives the longer of two gradients the smaller share."""
     balanced = content() | {"learning": {"balance": "mgda"}, "monitor": {"every": 2}}
-    with pytest.raises(ConfigError, match=r"short\.yaml: .*monitor\.penalty_boost = 2 with learning\.balance = mgda.* set it to 1"):
+    message = r"short\.yaml: .*monitor\.penalty_boost = 2 with learning\.balance = mgda.* set it to 1"
+    with pytest.raises(ConfigError, match=message):
         parse_curriculum(balanced, "short.yaml")
     balanced["monitor"]["penalty_boost"] = 1.0
     assert parse_curriculum(balanced, "short.yaml").monitor.penalty_boost == 1.0

@@ -1,8 +1,8 @@
 """Real flights under the monitor: other drones than the known one, and a learning rate a hundred times too high.
 
 Flights, their loss, its gradient through the physics, optimisers and measurements are the real ones. The policy is a
-spring-damper with two learned gains and nothing filters it, so that little is compiled; steps of 0.2 s let a flight arrive
-within twenty of them.
+spring-damper with two learned gains and nothing filters it, so that little is compiled; steps of 0.2 s let a flight
+arrive within twenty of them.
 """
 
 import jax
@@ -62,9 +62,8 @@ def make_loss_with_slack(system, *, filtered):
 
 def settings_of(**changes):
     curriculum = Curriculum(name="tiny", stages=(STAGE,), monitor=changes.pop("monitor", MONITOR))
-    return SafetySettings(
-        curriculum=curriculum, batch=8, report_flights=FLIGHTS, scenes=("random_cloud",), seed=1, checkpoint_every=1, **changes
-    )
+    small = {"batch": 8, "report_flights": FLIGHTS, "scenes": ("random_cloud",), "seed": 1, "checkpoint_every": 1}
+    return SafetySettings(curriculum=curriculum, **small, **changes)
 
 
 @pytest.fixture(scope="module")

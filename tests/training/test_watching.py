@@ -1,7 +1,7 @@
 """Training under a monitor: what a run does, with learning and flying replaced by arithmetic that is known exactly.
 
-The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success falls
-with it as each test's script says.
+The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success
+falls with it as each test's script says.
 """
 
 import math
@@ -74,7 +74,8 @@ def stage(name="one", steps=6, **changes):
 
 
 def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
-    """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not finite."""
+    """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not
+    finite."""
     monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
     learning = Learning() if learning is None else learning
     curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)
@@ -186,7 +187,7 @@ def test_a_missed_gate_counts_as_a_failed_measurement_and_beyond_patience_rolls_
     """Policy 1 is the last good one, so updates 2 and 3 fail; at the end of three the gate is the second failure."""
     run = train(until(1.0), stage(steps=3, blend=1.0), patience=1, rate_backoff=0.01, every=1)
     texts = [text for _, text in run.recorder.events]
-    assert "going on from step 1, which met the thresholds" in texts[0], "the best state met them: no need to train longer"
+    assert "going on from step 1, which met the thresholds" in texts[0], "no need to train longer"
     lost = train(lambda policy, *_: (0.5 - 0.01 * policy, 0.0), stage(steps=3), patience=2, rate_backoff=0.01, every=1)
     texts = [text for _, text in lost.recorder.events]
     assert "training 1 more steps" in texts[0]
