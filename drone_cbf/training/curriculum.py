@@ -56,8 +56,9 @@ class Curriculum(Section):
     def _penalties_act(self) -> Curriculum:
         if self.learning.balance == "mgda" and self.monitor.every and self.monitor.penalty_boost != 1.0:
             raise ValueError(
-                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: of two gradients "
-                "the longer has the smaller share, so that a penalty would make the policy less careful; set it to 1"
+                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: of two "
+                "gradients the longer has the smaller share, so that a penalty would make the policy less careful; "
+                "set it to 1"
             )
         return self
 

@@ -1,114 +1,24 @@
-"""Training under a monitor: what a run does, with learning and flying replaced by arithmetic that is known exactly.
-
-The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success
-falls with it as each test's script says.
-"""
+"""Training under a monitor: what a run does from measurement to measurement."""
 
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.errors import TrainingError
 from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
-from drone_cbf.training import leaving, safety
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.gradient_health import unless_unhealthy
-from drone_cbf.training.mechanisms import Learning, LossWeights, Monitor
-from drone_cbf.training.recorder import ListRecorder
-from drone_cbf.training.settings import SafetySettings
-from tests.perception.worlds import small_system
-
-SYSTEM = small_system()
-DRIFT = 1.0
-REPORT_FLIGHTS = 7
-"""As many measure a stage at its end; the monitor flies others."""
-POLICY, BARRIER = {"p": jnp.float32(0.0)}, {"b": jnp.float32(0.0)}
-
-
-def drifting_update(system, settings, horizon, optimisers):
-    """Every update moves the policy by DRIFT; the noise of a stage is the loss, so that it can be made NaN."""
-
-    def update(state, conditions, margin, root):
-        rate = 1.0 if conditions.learning_rate is None else conditions.learning_rate
-        draw = jax.random.uniform(jax.random.fold_in(root, state.step))
-        policy = {"p": state.policy["p"] + DRIFT * rate}
-        loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
-        figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
-        figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
-        return unless_unhealthy(state, state.replace(policy=policy, step=state.step + 1), figures)
-
-    return update
-
-
-class ScriptedMeasures:
-    """Measures by a formula (policy's number, blend, stage) -> (success, violation)."""
-
-    def __init__(self, script, monitor):
-        self.script, self.monitor, self.seen, self.margins = script, monitor, [], []
-
-    def fly(self, controller, index, stage, flights, *, random_drones=False):
-        success, violation = self.script(float(controller.policy["p"]), float(controller.blend), stage)
-        self.seen.append((stage.name, float(controller.blend), flights, random_drones))
-        self.margins.append((stage.name, flights, round(float(controller.margin), 3)))
-        report = {"success_rate": success, "violation_p999": violation}
-        return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
-
-    def report(self, controller, index, stage):
-        return self.fly(controller, index, stage, self.monitor.flights).flown.metrics
-
-    def robust_report(self, controller, index, stage):
-        return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
-
-
-def margin_of(state):
-    """A hundredth of the policy's number, to tell when the barrier was calibrated."""
-    return {"margin": 0.01 * float(state.policy["p"])}
-
-
-def stage(name="one", steps=6, **changes):
-    return Stage(name=name, steps=steps, **{"success_threshold": 0.9, "violation_threshold": 2.0, **changes})
-
-
-def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
-    """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not
-    finite."""
-    monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
-    learning = Learning() if learning is None else learning
-    curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)
-    limits = {"report_flights": REPORT_FLIGHTS, "nonfinite_limit": borne}
-    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3, **limits)
-    recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(safety, "make_safety_update", drifting_update)
-        patch.setattr(safety, "StageMeasures", lambda *_: measures)
-        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
-        patch.setattr(leaving, "calibration_report", margin_of)
-        patch.setattr(leaving, "flight_report", lambda report: report)
-        patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
-        error = final = None
-        try:
-            final = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
-        except TrainingError as raised:
-            error = str(raised)
-    return SimpleNamespace(recorder=recorder, seen=measures.seen, margins=measures.margins, final=final, error=error)
-
-
-def column(run, name):
-    """(step, value) of a metric, in the order of recording."""
-    return [(int(row["step"]), row[name]) for row in run.recorder.rows if name in row]
-
-
-def until(limit):
-    """Good up to a policy of ``limit``, hopeless beyond."""
-    return lambda policy, blend, stage: (1.0, 0.5) if policy <= limit else (0.0, 9.0)
-
-
-def always_good(policy, blend, stage):
-    return 1.0, 0.0
+from drone_cbf.training.mechanisms import Learning, LossWeights
+from tests.training import scripted
+from tests.training.scripted import (
+    DRIFT,
+    POLICY,
+    always_good,
+    column,
+    stage,
+    train,
+    until,
+)
 
 
 def test_a_good_run_is_measured_at_its_intervals_and_left_alone():
@@ -144,54 +54,6 @@ def test_flights_are_measured_under_the_conditions_of_the_stage_under_way():
     run = train(always_good, *stages)
     mid_stage = [(name, blend) for name, blend, flights, _ in run.seen if flights == 5]
     assert mid_stage == [("first", 0.25)] * 2 + [("second", 1.0)] * 2, "entry and one measurement each"
-
-
-def test_a_stage_is_judged_with_the_margin_of_its_last_state_and_the_next_one_trained_with_it():
-    run = train(always_good, stage("first", steps=3), stage("second", steps=2), every=1)
-    margins = [one for one in run.margins if one[1] != 3]  # those of drones drawn at random aside
-    first = [("first", 5, 0.0)] * 3 + [("first", REPORT_FLIGHTS, 0.03)]
-    assert margins == [*first, *[("second", 5, 0.03)] * 2, ("second", REPORT_FLIGHTS, 0.05)]
-    assert [float(run.recorder.states[step].margin) for step in (3, 4)] == pytest.approx([0.0, 0.03])
-    kept = run.recorder.checkpoints
-    assert float(kept["stage_1_first"]["margin"]) == pytest.approx(0.03)
-    assert float(kept["stage_2_second"]["margin"]) == pytest.approx(0.05)
-    assert float(kept["best"]["margin"]) == pytest.approx(0.03), "the margin with which it was measured"
-
-
-def test_a_margin_that_leaves_no_room_fails_the_gate():
-    """The flights of training had the old margin, and were good with it."""
-
-    def script(policy, blend, stage):
-        return 1.0, 0.0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ScriptedMeasures, "fly", with_success_below(0.02, ScriptedMeasures.fly))
-        run = train(script, stage(steps=4), patience=9, extensions=0, gate="fail")
-    assert [value for _, value in column(run, "monitor/failures")] == [0.0, 0.0, 0.0]
-    assert "success 0.000 below 0.9" in run.error
-
-
-def with_success_below(margin, fly):
-    """``fly``, but nothing succeeds behind a larger margin."""
-
-    def flown(self, controller, *given, **named):
-        measured = fly(self, controller, *given, **named)
-        if controller.margin > margin:
-            measured.flown.metrics["success_rate"] = 0.0
-        return measured
-
-    return flown
-
-
-def test_a_missed_gate_counts_as_a_failed_measurement_and_beyond_patience_rolls_back():
-    """Policy 1 is the last good one, so updates 2 and 3 fail; at the end of three the gate is the second failure."""
-    run = train(until(1.0), stage(steps=3, blend=1.0), patience=1, rate_backoff=0.01, every=1)
-    texts = [text for _, text in run.recorder.events]
-    assert "going on from step 1, which met the thresholds" in texts[0], "no need to train longer"
-    lost = train(lambda policy, *_: (0.5 - 0.01 * policy, 0.0), stage(steps=3), patience=2, rate_backoff=0.01, every=1)
-    texts = [text for _, text in lost.recorder.events]
-    assert "training 1 more steps" in texts[0]
-    assert "failed 3 measurements in a row, the last with success 0.470 below 0.9; rolled back to step 0" in texts[1]
 
 
 def test_a_state_that_fails_and_is_the_best_so_far_is_not_rolled_back():
@@ -251,15 +113,6 @@ def test_the_best_checkpoint_holds_the_best_state_not_the_last():
     assert run.final == 8.0 and not run.recorder.events, "a later state that passes is handed on all the same"
 
 
-def test_a_stage_that_misses_at_its_end_goes_on_from_its_best_state():
-    run = train(until(3.0), stage(steps=5), patience=5)
-    assert run.final == 3.0 and len(run.recorder.events) == 1
-    assert "going on from step 3, which met the thresholds" in run.recorder.events[0][1]
-    assert column(run, "eval/success_rate")[-1] == (4, 1.0), "the figures of the state that is handed on"
-    assert float(run.recorder.checkpoints["stage_1_one"]["state"].policy["p"]) == 3.0
-    assert int(run.recorder.checkpoints["stage_1_one"]["state"].step) == 5, "steps are never repeated"
-
-
 def test_a_run_gives_up_after_its_rollbacks_and_says_what_was_missed_and_what_to_do():
     run = train(until(-1.0), stage(steps=50), patience=0, rollbacks=2)
     assert [value for _, value in column(run, "monitor/rollbacks")] == [1.0, 2.0]
@@ -270,7 +123,7 @@ def test_a_run_gives_up_after_its_rollbacks_and_says_what_was_missed_and_what_to
 def test_one_loss_more_that_is_not_finite_than_is_borne_rolls_back():
     start = {"p": jnp.float32(99.5)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(globals(), "POLICY", start)
+        patch.setattr(scripted, "POLICY", start)
         watched = train(
             lambda policy, *_: (1.0 - 1e-4 * policy, 0.0), stage(steps=4), borne=0, patience=9, rate_backoff=0.1
         )
@@ -280,30 +133,6 @@ def test_one_loss_more_that_is_not_finite_than_is_borne_rolls_back():
     assert "at step 1 in loss/total" in rolled_back and "rolled back to step 0" in rolled_back
     assert watched.error is None and watched.final == pytest.approx(99.5 + 2 * 0.1 * DRIFT, abs=1e-4)
     assert "nonfinite_limit = 0" in alone.error and "at step 1 in loss/total" in alone.error
-
-
-@pytest.mark.parametrize("extensions", [0, 1, 3])
-def test_a_stage_is_extended_as_often_as_it_is_allowed(extensions):
-    run = train(until(-1.0), stage(steps=4), every=0, extensions=extensions)
-    assert len(column(run, "loss/total")) == 4 + 2 * extensions
-    assert len(run.recorder.events) == extensions + 1 and "going on" in run.recorder.events[-1][1]
-
-
-def test_a_closed_gate_ends_the_run():
-    run = train(until(-1.0), stage(steps=4), stage("two", steps=4), every=0, gate="fail")
-    assert "stage one: still success 0.000 below 0.9" in run.error and "monitor.gate" in run.error
-    assert "stage_1_one" not in run.recorder.checkpoints
-
-
-def test_a_stage_is_passed_under_its_own_blend_only_and_a_run_that_ends_backed_off_says_so():
-    def analytic_only(policy, blend, stage):
-        return (1.0, 0.0) if blend < 0.6 else (0.0, 9.0)
-
-    run = train(analytic_only, stage(steps=3, blend=1.0), patience=1, extensions=0)
-    gates = [blend for _, blend, flights, random in run.seen if flights == REPORT_FLIGHTS]
-    assert gates == [1.0], "measured at full blend although it was backed off"
-    assert "success 0.000 below 0.9" in run.recorder.events[-2][1] and "going on" in run.recorder.events[-2][1]
-    assert "training ends backed off" in run.recorder.events[-1][1] and "blend x 0.5" in run.recorder.events[-1][1]
 
 
 def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():

@@ -1,0 +1,108 @@
+"""Joint training with learning and flying replaced by arithmetic that is known exactly.
+
+The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success
+falls with it as a script says.
+"""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from drone_cbf.errors import TrainingError
+from drone_cbf.training import leaving, safety
+from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.gradient_health import unless_unhealthy
+from drone_cbf.training.mechanisms import Learning, Monitor
+from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.settings import SafetySettings
+from tests.perception.worlds import small_system
+
+SYSTEM = small_system()
+DRIFT = 1.0
+REPORT_FLIGHTS = 7
+"""As many measure a stage at its end; the monitor flies others."""
+POLICY, BARRIER = {"p": jnp.float32(0.0)}, {"b": jnp.float32(0.0)}
+
+
+def drifting_update(system, settings, horizon, optimisers):
+    """Every update moves the policy by DRIFT; the noise of a stage is the loss, so that it can be made NaN."""
+
+    def update(state, conditions, margin, root):
+        rate = 1.0 if conditions.learning_rate is None else conditions.learning_rate
+        draw = jax.random.uniform(jax.random.fold_in(root, state.step))
+        policy = {"p": state.policy["p"] + DRIFT * rate}
+        loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
+        figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
+        figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
+        return unless_unhealthy(state, state.replace(policy=policy, step=state.step + 1), figures)
+
+    return update
+
+
+class ScriptedMeasures:
+    """Measures by a formula (policy's number, blend, stage) -> (success, violation)."""
+
+    def __init__(self, script, monitor):
+        self.script, self.monitor, self.seen, self.margins = script, monitor, [], []
+
+    def fly(self, controller, index, stage, flights, *, random_drones=False):
+        success, violation = self.script(float(controller.policy["p"]), float(controller.blend), stage)
+        self.seen.append((stage.name, float(controller.blend), flights, random_drones))
+        self.margins.append((stage.name, flights, round(float(controller.margin), 3)))
+        report = {"success_rate": success, "violation_p999": violation}
+        return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
+
+    def report(self, controller, index, stage):
+        return self.fly(controller, index, stage, self.monitor.flights).flown.metrics
+
+    def robust_report(self, controller, index, stage):
+        return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
+
+
+def margin_of(state):
+    """A hundredth of the policy's number, to tell when the barrier was calibrated."""
+    return {"margin": 0.01 * float(state.policy["p"])}
+
+
+def stage(name="one", steps=6, **changes):
+    return Stage(name=name, steps=steps, **{"success_threshold": 0.9, "violation_threshold": 2.0, **changes})
+
+
+def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
+    """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not
+    finite."""
+    monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
+    learning = Learning() if learning is None else learning
+    curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)
+    limits = {"report_flights": REPORT_FLIGHTS, "nonfinite_limit": borne}
+    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3, **limits)
+    recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(safety, "make_safety_update", drifting_update)
+        patch.setattr(safety, "StageMeasures", lambda *_: measures)
+        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
+        patch.setattr(leaving, "calibration_report", margin_of)
+        patch.setattr(leaving, "flight_report", lambda report: report)
+        patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
+        error = final = None
+        try:
+            final = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
+        except TrainingError as raised:
+            error = str(raised)
+    return SimpleNamespace(recorder=recorder, seen=measures.seen, margins=measures.margins, final=final, error=error)
+
+
+def column(run, name):
+    """(step, value) of a metric, in the order of recording."""
+    return [(int(row["step"]), row[name]) for row in run.recorder.rows if name in row]
+
+
+def until(limit):
+    """Good up to a policy of ``limit``, hopeless beyond."""
+    return lambda policy, blend, stage: (1.0, 0.5) if policy <= limit else (0.0, 9.0)
+
+
+def always_good(policy, blend, stage):
+    return 1.0, 0.0
