@@ -179,7 +179,7 @@ class BarrierConfig(Section):
     """Soft-min temperature T [m]: between surfaces whose margins differ by less, the row heeds all of them."""
     class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
-    speed_tightening: float = Field(0.4, ge=0.0, le=5.0)
+    speed_tightening: float = Field(0.3, ge=0.0, le=5.0)
     """The filter asks for dh/dt >= -alpha h + this times speed [m/s per m/s]: room for the barrier's own error."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
     """Standard deviations of the row, as far as the surfaces are not known exactly, that the filter adds to it."""
