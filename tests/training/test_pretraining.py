@@ -72,7 +72,7 @@ def mixed(few_states):
 
 def test_a_batch_holds_every_stratum_in_its_exact_share():
     graphs = mixed_states()(jax.random.key(0))
-    h = np.abs(jax.vmap(make_analytic_barrier(SYSTEM))(graphs))
+    h = np.abs(jax.jit(jax.vmap(make_analytic_barrier(SYSTEM)))(graphs))
     assert h.shape == (16,) and h[:12].max() <= BAND + 0.005, "three quarters are at the boundary"
     distances = np.sort(np.linalg.norm(graphs.relative_position[12:], axis=-1), axis=-1)
     assert np.diff(distances[:, :2]).max() < 0.06, "the rest is in gaps"
@@ -146,6 +146,7 @@ def test_the_loss_at_a_temperature_is_that_of_a_teacher_configured_so():
     graph = graph_seen(SYSTEM, crowd(0, count=6), [0.0, 0.0, 0.0], [2.0, 0.5, 0.0])
     graphs, barrier = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), graph), random_barrier(SYSTEM)
     warm = SYSTEM.model_copy(update={"barrier": BarrierConfig(features=8, temperature=0.3)})
-    own, asked = make_sobolev_loss(warm)(barrier, graphs), make_sobolev_loss(SYSTEM)(barrier, graphs, jnp.float32(0.3))
+    losses = jax.jit(make_sobolev_loss(SYSTEM))  # given a temperature or not: two programs, each compiled as a whole
+    own, asked = jax.jit(make_sobolev_loss(warm))(barrier, graphs), losses(barrier, graphs, jnp.float32(0.3))
     assert {name: float(value) for name, value in asked.items()} == pytest.approx({k: float(v) for k, v in own.items()})
-    assert float(make_sobolev_loss(SYSTEM)(barrier, graphs)["cbf_value"]) != pytest.approx(float(own["cbf_value"]))
+    assert float(losses(barrier, graphs)["cbf_value"]) != pytest.approx(float(own["cbf_value"]))

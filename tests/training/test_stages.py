@@ -9,8 +9,8 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
-from drone_cbf.config import ObjectiveConfig
 from drone_cbf.errors import TrainingError
+from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
@@ -22,8 +22,7 @@ from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings,
 from drone_cbf.training.validation import HeldOutStrata
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
-SCENES = few_obstacles(4)
-SYSTEM = small_system(scene=SCENES)
+SYSTEM = small_system(scene=few_obstacles(4))
 FAMILIES = ("random_cloud",)
 HORIZON, BATCH = 8, 3
 NODES = ("relative_position", "relative_velocity", "mask", "spread")
@@ -156,17 +155,27 @@ def simply_controlled(few_flights):
         yield
 
 
-def gradients(task_gradient=0.0, weight=1.0):
-    """Of the loss with respect to both networks, with the flight's objective at ``weight`` times its defaults."""
-    defaults = ObjectiveConfig()
-    limits = ("max_speed", "clearance_distance")
-    scaled = {name: weight * value for name, value in defaults.model_dump().items() if name not in limits}
-    system = small_system(scene=SCENES, objective=defaults.model_copy(update=scaled))
+def gradient_program(task_gradient=0.0):
+    """Compiled (factor on the flight's losses) -> gradients of the loss in both networks, and the update's figures.
+
+    The factor is traced, so that one program serves all: compiling it is what such a test takes its time for.
+    """
     settings = safety_settings(barrier_task_gradient=task_gradient)
-    gradient = joint_update.make_safety_gradient(system, settings, HORIZON)
     conditions = joint_update.conditions_of(settings.curriculum, settings.curriculum.stages[0])
-    found, beside = jax.jit(gradient)(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
-    return found, beside.figures
+
+    @jax.jit
+    def run(factor):
+        def multiplied(*given, **named):
+            loss = make_flight_loss(*given, **named)
+            return lambda *flight: jax.tree.map(lambda term: factor * term, loss(*flight))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(joint_update, "make_flight_loss", multiplied)
+            gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
+        found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
+        return found, beside.figures
+
+    return run
 
 
 def distance(one, other):
@@ -174,7 +183,7 @@ def distance(one, other):
 
 
 def test_both_networks_learn_through_the_filter():
-    gradient, figures = gradients()
+    gradient, figures = gradient_program()(1.0)
     assert float(tree_norm(gradient["policy"])) > 0.0 and float(tree_norm(gradient["barrier"])) > 0.0
     assert figures["filter/intervention_rate"] > 0.5
     reported_only = {"loss/total", "loss/cbf_safe", "loss/cbf_unsafe", "loss/cbf_hdot"}  # no weight by default
@@ -185,7 +194,8 @@ def test_both_networks_learn_through_the_filter():
 @pytest.mark.usefixtures("simply_controlled")
 def test_the_flights_loss_reaches_the_barrier_only_by_the_weight_of_the_task_gradient():
     """Ten times the objective changes the policy's gradient and leaves the barrier's as it is; at weight one, not."""
-    (plain, _), (scaled, _), (open_, _) = gradients(0.0, 1.0), gradients(0.0, 10.0), gradients(1.0, 1.0)
+    closed = gradient_program(0.0)
+    (plain, _), (scaled, _), (open_, _) = closed(1.0), closed(10.0), gradient_program(1.0)(1.0)
     policy, barrier = (float(tree_norm(plain[name])) for name in ("policy", "barrier"))
     assert distance(scaled["policy"], plain["policy"]) > policy > 0.0
     # Rounding of a differently fused program.
@@ -240,7 +250,8 @@ def test_joint_training_goes_on_from_any_update_of_a_curriculum_to_the_same_netw
 
 
 def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named():
-    settings = EfficiencySettings(steps=1, batch=1, horizon=1, scenes=FAMILIES, nonfinite_limit=0)
+    # As long as the run above: the same program, compiled already.
+    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, nonfinite_limit=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             efficiency,
