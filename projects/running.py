@@ -179,7 +179,7 @@ def recording(run: StageRun, history: ListRecorder) -> Iterator[Recorder]:
     except BaseException:
         shown.close()
         with suppress(DroneCbfError):  # the first failure is the one to report
-            store.close()
+            store.close(interrupted=True)
         raise
     shown.close()
     store.close()

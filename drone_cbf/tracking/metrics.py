@@ -14,14 +14,17 @@ from drone_cbf.errors import DroneCbfError
 PER_CALL = 1000
 """Largest number of metrics that one ``log_batch`` accepts."""
 
+INTERVAL = 5.0
+"""Seconds between two batches: each costs a store as much as a hundred figures, and the training its processor."""
+
 
 class BackgroundWriter:
-    """Stores metrics about every ``interval`` seconds, and runs other uploads between, in order.
+    """Stores metrics about every ``interval`` seconds, and runs other uploads at once, in order.
 
     A failure in the background is raised by the next call, ``close`` at the latest, and nothing more is accepted.
     """
 
-    def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = 1.0) -> None:
+    def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = INTERVAL) -> None:
         self._run_id = run_id
         self._client = client or MlflowClient()
         self._interval = interval
@@ -29,7 +32,8 @@ class BackgroundWriter:
         self._jobs: list[Callable[[], None]] = []
         self._error: BaseException | None = None
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -46,10 +50,12 @@ class BackgroundWriter:
         self._raise_error()
         with self._lock:
             self._jobs.append(job)
+        self._wake.set()
 
     def close(self) -> None:
         """Stores what is left, then ends the thread."""
-        self._stop.set()
+        self._closing = True
+        self._wake.set()
         self._thread.join()
         self._raise_error()
 
@@ -64,7 +70,9 @@ class BackgroundWriter:
 
     def _work(self) -> None:
         try:
-            while not self._stop.wait(self._interval):
+            while not self._closing:
+                self._wake.wait(self._interval)
+                self._wake.clear()
                 self._store()
             self._store()
         except BaseException as error:  # kept for the thread that hands over

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +13,10 @@ from drone_cbf.tracking.resuming import PROGRESS, delete_progress, latest_progre
 from drone_cbf.tracking.runs import StageRun
 
 Tree = TypeVar("Tree")
+
+BETWEEN_STATES = 20.0
+"""Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second,
+which the training beside it misses."""
 
 
 class Listener(Protocol):
@@ -26,11 +32,20 @@ class Listener(Protocol):
 
 
 class MlflowRecorder:
-    """Writes metrics, checkpoints and events to a run, from a background thread: what the run does not hold already."""
+    """Writes metrics, checkpoints and events to a run, from a background thread: what the run does not hold already.
 
-    def __init__(self, run: StageRun) -> None:
+    Of the states to go on from it stores the first, and later ones at least ``between_states`` seconds apart, never two
+    at once.
+    """
+
+    def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
         self._run = run
         self._writer = BackgroundWriter(run.run_id)
+        self._between_states = between_states
+        self._waiting: tuple[str, dict[str, Any]] | None = None
+        """Name and content of the latest state, while that is not stored."""
+        self._is_storing = False
+        self._stored_at = -math.inf
         self.events: list[tuple[int, str]] = list(run.stored.events)
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
@@ -44,9 +59,21 @@ class MlflowRecorder:
         self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
 
     def progress(self, step: int, tree: Any) -> None:
-        copy, name = unflatten(to_leaves(tree)), f"{PROGRESS}{step}"
-        self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
-        self._writer.submit(lambda: delete_progress(self._run.run_id, keep=name))
+        self._waiting = (f"{PROGRESS}{step}", unflatten(to_leaves(tree)))
+        if not self._is_storing and time.monotonic() >= self._stored_at + self._between_states:
+            self._store_waiting()
+
+    def _store_waiting(self) -> None:
+        if self._waiting is None:
+            return
+        (name, copy), self._waiting, self._is_storing = self._waiting, None, True
+
+        def store() -> None:
+            save_checkpoint(self._run.run_id, name, copy)
+            delete_progress(self._run.run_id, keep=name)
+            self._stored_at, self._is_storing = time.monotonic(), False
+
+        self._writer.submit(store)
 
     def restore(self, tree: Tree) -> Tree:
         name = latest_progress(self._run.run_id)
@@ -64,9 +91,14 @@ class MlflowRecorder:
         page = events_page(self.events)
         self._writer.submit(lambda: self._run.log_text(page, "events.md"))
 
-    def close(self) -> None:
-        """Waits until everything is stored; raises what went wrong on the way."""
-        self._writer.close()
+    def close(self, interrupted: bool = False) -> None:
+        """Waits until everything is stored, of an interrupted run also its latest state; raises what went wrong on the
+        way."""
+        try:
+            if interrupted:
+                self._store_waiting()
+        finally:
+            self._writer.close()
 
 
 class Together:

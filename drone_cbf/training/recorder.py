@@ -27,10 +27,13 @@ class Recorder(Protocol):
         """A complete, resumable state: a dictionary of pytrees; ``name`` is its folder below ``checkpoints/``."""
 
     def progress(self, step: int, tree: Any) -> None:
-        """The state after ``step`` updates, complete: what an interrupted run goes on from. Only the latest is kept."""
+        """The state after ``step`` updates, complete: what an interrupted run goes on from. Only the latest is kept.
+
+        An implementation may pass over states that follow too soon, as long as the latest is kept when the stage fails.
+        """
 
     def restore(self, tree: Tree) -> Tree:
-        """The latest state given to ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree``
+        """The latest state that ``progress`` kept before an interruption, shaped as ``tree``; for a new run ``tree``
         itself."""
 
     def flights(self, step: int, measured: Measured, noise: float) -> None:

@@ -116,7 +116,7 @@ def test_a_colleague_keeps_progress_and_resumes_in_an_experiment_of_somebody_els
         recorder = MlflowRecorder(run)
         for step in (1, 2):
             recorder.progress(step, {"step": np.float32(step)})
-        recorder.close()
+        recorder.close(interrupted=True)
         raise ValueError("interrupted")
     assert progress_names(run.run_id) == ["progress_2"], "the older one was deleted"
     with stage_run("efficiency", ROOT, resume=run.run_id) as again:

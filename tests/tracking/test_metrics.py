@@ -60,6 +60,16 @@ def test_handing_over_does_not_wait_for_a_slow_store() -> None:
     writer.close()
 
 
+def test_an_upload_does_not_wait_for_the_next_batch_and_comes_after_the_figures_before_it() -> None:
+    client, uploaded = CountingClient(), threading.Event()
+    writer = BackgroundWriter("any", client, interval=3600.0)  # type: ignore[arg-type]
+    writer.metrics(0, {"a": 1.0})
+    stored: list[int] = []
+    writer.submit(lambda: stored.append(len(client.batches)) or uploaded.set())  # type: ignore[func-returns-value]
+    assert uploaded.wait(30.0) and stored == [1]
+    writer.close()
+
+
 def test_a_failure_in_the_background_surfaces_at_the_next_call_and_at_the_end() -> None:
     writer = BackgroundWriter("any", CountingClient(OSError("disk full")), interval=0.01)  # type: ignore[arg-type]
     writer.metrics(0, {"a": 1.0})

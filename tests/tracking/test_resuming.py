@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -72,19 +75,89 @@ def test_a_run_that_cannot_be_gone_on_with_is_refused_with_the_reason(
         check_resumable(run_id, "toy")
 
 
+def state(step: int) -> dict[str, Any]:
+    return {"weight": jnp.full(2, float(step)), "step": step}
+
+
+def stored_after(recorder: MlflowRecorder, run: StageRun, step: int) -> list[str]:
+    """Names of the stored states when all is done that followed from the offer of ``step``."""
+    recorder.progress(step, state(step))
+    recorder.event(step, "offered")  # stored last
+    deadline = time.monotonic() + 60.0
+    while (step, "offered") not in read_stored(run.run_id).events:
+        assert time.monotonic() < deadline, "the writer does nothing"
+        time.sleep(0.02)
+    return progress_names(run.run_id)
+
+
 def test_only_the_latest_complete_state_is_kept_and_given_back(run: StageRun) -> None:
     recorder = MlflowRecorder(run)
-    fresh = {"weight": jnp.zeros(2), "step": 0}
+    fresh = state(0)
     assert recorder.restore(fresh) is fresh
-    recorder.progress(9, {"weight": jnp.ones(2), "step": 9})
-    recorder.progress(10, {"weight": jnp.full(2, 5.0), "step": 10})
-    recorder.close()
+    recorder.progress(9, state(9))
+    recorder.progress(10, state(10))
+    recorder.close(interrupted=True)
     assert progress_names(run.run_id) == ["progress_10"]
     restored = MlflowRecorder(run).restore(fresh)
-    np.testing.assert_array_equal(restored["weight"], 5.0)
+    np.testing.assert_array_equal(restored["weight"], 10.0)
     assert restored["step"] == 10
     MlflowClient().log_text(run.run_id, "half", "checkpoints/progress_11/data")
     assert latest_progress(run.run_id) == "progress_10", "a state without its manifest was interrupted on its way"
+
+
+def test_the_first_state_is_stored_at_once_later_ones_that_follow_too_soon_only_if_the_stage_fails(run: StageRun) -> None:
+    recorder = MlflowRecorder(run, between_states=3600.0)
+    assert [stored_after(recorder, run, step) for step in (1, 2, 3)] == [["progress_1"]] * 3
+    recorder.close()
+    assert progress_names(run.run_id) == ["progress_1"], "what has finished needs no newer one"
+
+    failing = MlflowRecorder(run, between_states=3600.0)
+    assert [stored_after(failing, run, step) for step in (4, 5)] == [["progress_4"]] * 2
+    failing.close(interrupted=True)
+    assert progress_names(run.run_id) == ["progress_5"]
+
+
+def test_a_newer_state_replaces_the_stored_one_when_time_has_passed(run: StageRun) -> None:
+    recorder = MlflowRecorder(run, between_states=0.2)
+    assert stored_after(recorder, run, 1) == ["progress_1"]
+    time.sleep(0.2)
+    assert stored_after(recorder, run, 2) == ["progress_2"]
+    recorder.close()
+
+
+def test_while_one_state_is_on_its_way_no_other_is_begun(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, release, stored = threading.Event(), threading.Event(), []
+
+    def slowly(run_id: str, name: str, tree: Any) -> None:
+        begun.set()
+        release.wait(30.0)
+        stored.append((name, tree["step"].item()))
+
+    monkeypatch.setattr("drone_cbf.tracking.recorder.save_checkpoint", slowly)
+    recorder = MlflowRecorder(run, between_states=0.0)
+    recorder.progress(1, state(1))
+    assert begun.wait(30.0)
+    for step in (2, 3, 4):
+        recorder.progress(step, state(step))
+    release.set()
+    recorder.close(interrupted=True)
+    assert stored == [("progress_1", 1), ("progress_4", 4)], "a slow store gets the latest, not a queue of old ones"
+
+
+def test_the_figures_before_a_state_are_stored_before_it(run: StageRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that is killed between the two would go on with a gap."""
+    held: list[dict[str, float]] = []
+
+    def look(run_id: str, name: str, tree: Any) -> None:
+        held.append(dict(read_stored(run_id).last_steps))
+
+    monkeypatch.setattr("drone_cbf.tracking.recorder.save_checkpoint", look)
+    recorder = MlflowRecorder(run)
+    for step in range(3):
+        recorder.metrics(step, {"loss/total": 1.0})
+    recorder.progress(3, state(3))
+    recorder.close()
+    assert held == [{"loss/total": 2}]
 
 
 def test_what_is_stored_is_not_stored_again_and_what_is_missing_is(run: StageRun) -> None:
