@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.lineage import children
+from drone_cbf.tracking.resuming import discard_prepared
 from drone_cbf.tracking.runs import StageRun, one_line
 from drone_cbf.tracking.tags import FAILURE_TAG
 
@@ -45,9 +46,12 @@ def run_child(
 ) -> ChildRun:
     """Runs ``entry`` in the environment of this process, nested in ``run``; ``name``: its run's, else the entry's.
 
+    With a parameter ``resume_run`` the child is the run gone on with, which stays nested where it was.
+
     Raises:
         StageFailed: names the stage, its run and the reason that it recorded.
     """
+    resumed = parameters.get("resume_run")
     before = {child.info.run_id for child in _children(run)}
     try:
         submitted = mlflow.projects.run(
@@ -60,15 +64,24 @@ def run_child(
         )
     except ExecutionException as error:
         started = [child for child in _children(run) if child.info.run_id not in before]
-        if not started:
-            raise StageFailed(f"stage {entry} could not start: {error}", one_line(error)) from error
-        failed = started[-1]
-        reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
-        message = f"stage {entry} failed (run {failed.info.run_id}): {reason}"
-        raise StageFailed(message, reason, failed.info.run_id) from error
-    child = MlflowClient().get_run(submitted.run_id)
+        if resumed and not started:
+            started = [MlflowClient().get_run(resumed)]
+        raise _failure(entry, started, error) from error
+    finally:
+        if resumed:
+            discard_prepared(resumed, run.experiment_id)
+    child = MlflowClient().get_run(resumed or submitted.run_id)
     seconds = (child.info.end_time - child.info.start_time) / 1000.0
     return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
+
+
+def _failure(entry: str, started: Sequence[Run], error: ExecutionException) -> StageFailed:
+    """What became of a child; ``started``: its run, if it came so far."""
+    if not started:
+        return StageFailed(f"stage {entry} could not start: {error}", one_line(error))
+    failed = started[-1]
+    reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
+    return StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}", reason, failed.info.run_id)
 
 
 def _children(run: StageRun) -> list[Run]:

@@ -15,8 +15,8 @@ from drone_cbf.tracking.runs import StageRun
 Tree = TypeVar("Tree")
 
 BETWEEN_STATES = 20.0
-"""Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second,
-which the training beside it misses."""
+"""Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second, which
+the training beside it misses."""
 
 
 class Listener(Protocol):
@@ -92,8 +92,7 @@ class MlflowRecorder:
         self._writer.submit(lambda: self._run.log_text(page, "events.md"))
 
     def close(self, interrupted: bool = False) -> None:
-        """Waits until everything is stored, of an interrupted run also its latest state; raises what went wrong on the
-        way."""
+        """Waits until everything is stored, with ``interrupted`` the latest state as well; raises what went wrong."""
         try:
             if interrupted:
                 self._store_waiting()

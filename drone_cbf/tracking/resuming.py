@@ -13,12 +13,25 @@ from dataclasses import dataclass, field
 
 import mlflow
 import psutil
+from mlflow.entities import RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.checkpoints import delete_checkpoint, is_complete
-from drone_cbf.tracking.tags import CONFIG_FILE, EVENTS_FILE, FAILURE_TAG, PROCESS_TAG, RESUMED_TAG, STAGE_TAG
+from drone_cbf.tracking.links import run_page
+from drone_cbf.tracking.tags import (
+    CONFIG_FILE,
+    EVENTS_FILE,
+    FAILURE_TAG,
+    NESTED_TAG,
+    NOTE_TAG,
+    PROCESS_TAG,
+    RESUMED_TAG,
+    RESUMES_TAG,
+    STAGE_TAG,
+)
 
 PROGRESS = "progress_"
 """Checkpoints from which an interrupted run goes on: ``progress_<step>``."""
@@ -71,6 +84,31 @@ def check_resumable(run_id: str, stage: str) -> None:
         )
     if not any(file.path == CONFIG_FILE for file in MlflowClient().list_artifacts(run_id)):
         raise LineageError(f"resume_run {run_id} was interrupted before it stored {CONFIG_FILE}; start a new run")
+
+
+def put_aside(prepared: str, resumed: str) -> None:
+    """Ends the run that was prepared for a process that goes on with another one: it holds nothing.
+
+    It is deleted, unless ``mlflow run`` has prepared it, which sets its status when the process is over and fails where
+    the run is deleted: that one is folded under the ``resumed`` run.
+    """
+    mlflow.end_run("FINISHED")
+    client = MlflowClient()
+    run = client.get_run(prepared)
+    if MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags:
+        client.delete_run(prepared)
+        return
+    page = run_page(resumed, client.get_run(resumed).info.experiment_id)
+    note = f"Went on with [{resumed}]({page}), which holds all of it."
+    tags = {RESUMES_TAG: resumed, NESTED_TAG: resumed, MLFLOW_RUN_NAME: "resumption", NOTE_TAG: note}
+    client.log_batch(prepared, tags=[RunTag(key, text) for key, text in tags.items()])
+
+
+def discard_prepared(resumed: str, experiment_id: str) -> None:
+    """Deletes what ``put_aside`` has kept for ``mlflow run``, once that is over."""
+    client = MlflowClient()
+    for run in client.search_runs([experiment_id], f"tags.`{RESUMES_TAG}` = '{resumed}'"):
+        client.delete_run(run.info.run_id)
 
 
 def reopen(run_id: str, system_metrics: bool | None) -> mlflow.ActiveRun:

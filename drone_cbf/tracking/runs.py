@@ -27,13 +27,14 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.presentation import name_run, present_experiment
-from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, read_stored, reopen
+from drone_cbf.tracking.resuming import Stored, check_resumable, process_name, put_aside, read_stored, reopen
 from drone_cbf.tracking.store import get_or_create_experiment, prepare_store
 from drone_cbf.tracking.tags import (
     COMMIT_TAG,
     CONFIG_FILE,
     DIRTY_TAG,
     FAILURE_TAG,
+    INTERRUPTED,
     NOTE_TAG,
     PROCESS_TAG,
     RESUMED_TAG,
@@ -154,8 +155,8 @@ def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool 
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume``
-    names an interrupted run to go on with in place of the prepared one, which is deleted. With ``system_metrics``,
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
+    an interrupted run to go on with in place of the prepared one, which is put aside. With ``system_metrics``,
     processor and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
     active = _start(system_metrics)
@@ -186,7 +187,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, DroneCbfError):
         return text
     if isinstance(error, KeyboardInterrupt):
-        return f"interrupted{f' ({text})' if text else ''}"
+        return f"{INTERRUPTED}{f' ({text})' if text else ''}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -242,9 +243,8 @@ def _refusal(error: MlflowException) -> str:
 
 
 def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:
-    """The interrupted run in place of the one that was prepared, of which nothing is left in the table."""
-    mlflow.end_run("FINISHED")
-    MlflowClient().delete_run(prepared.run_id)
+    """The interrupted run in place of the one that was prepared."""
+    put_aside(prepared.run_id, resume)
     return reopen(resume, None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.histories import Record, artifact, evaluations, experiment_id, nested, read, search
 from drone_cbf.tracking.resuming import check_resumable, latest_progress
+from drone_cbf.tracking.tags import INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
 GROUPS = ("pipeline", "suite")
@@ -79,9 +80,12 @@ def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
 
 
 def can_go_on(record: Record) -> bool:
-    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be
-    resumed."""
-    if record.status == "FINISHED" or (record.status == "FAILED" and record.failure):
+    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be resumed.
+
+    The status alone does not tell: ``mlflow run`` calls FAILED what was stopped.
+    """
+    failed = record.failure and not record.failure.startswith(INTERRUPTED)
+    if record.status == "FINISHED" or (record.status == "FAILED" and failed):
         return False
     try:
         check_resumable(record.run_id, record.stage)

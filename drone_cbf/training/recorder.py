@@ -33,8 +33,7 @@ class Recorder(Protocol):
         """
 
     def restore(self, tree: Tree) -> Tree:
-        """The latest state that ``progress`` kept before an interruption, shaped as ``tree``; for a new run ``tree``
-        itself."""
+        """The latest state kept by ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree``."""
 
     def flights(self, step: int, measured: Measured, noise: float) -> None:
         """A few of the filtered flights with observation noise ``noise`` [m] that a measurement flew, for pictures."""

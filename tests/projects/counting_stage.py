@@ -40,7 +40,7 @@ def work(stage: Stage) -> Outcome:
         stage.recorder.metrics(step, {"loss/total": value})
         if (step + 1) % 3 == 0:
             stage.recorder.progress(step + 1, {"step": np.int64(step + 1), "value": np.float64(value)})
-        if (step + 1) % 25 == 0:  # stored at once, and before it the figures: further than the state to go on from
+        if (step + 1) % 25 == 0:  # stored at once, and the figures before it: further than the state to go on from
             stage.recorder.event(step, f"at {value}")
         time.sleep(0.01)
     stage.recorder.checkpoint(stage.parameters.steps, {"value": np.float64(value)}, "final")

@@ -41,15 +41,23 @@ class SmallPipeline:
 def mlflow_run(
     folder: Path, entry: str, parameters: Mapping[str, str], settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name
-    one."""
+    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name one."""
+    command, environment = command_line(entry, parameters), environment_of_runs(settings or {})
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def command_line(entry: str, parameters: Mapping[str, str]) -> list[str]:
+    """``mlflow run . -e entry -P ...``"""
+    given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]
+    return [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry, "--env-manager", "local", *given]
+
+
+def environment_of_runs(settings: Mapping[str, str]) -> dict[str, str]:
+    """This one's without its store, and ``settings``."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    given = [word for name, text in parameters.items() for word in ("-P", f"{name}={text}")]
-    command = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", entry, "--env-manager", "local", *given]
     # Few flights, much compiling: without optimising the code all of it is faster.
-    changed = {"PATH": path, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true", **(settings or {})}
-    return subprocess.run(command, cwd=folder, env={**kept, **changed}, capture_output=True, text=True, timeout=900)
+    return {**kept, "PATH": path, "JAX_DISABLE_MOST_OPTIMIZATIONS": "true", **settings}
 
 
 def stored_runs(store: Path | str) -> dict[str, Run]:

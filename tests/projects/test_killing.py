@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.02)
 
 
-def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_like_one_that_was_not(experiment: str) -> None:
+def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_as_it_would_have(experiment: str) -> None:
     client, draw = MlflowClient(), random.Random(0)
     process = start()
 

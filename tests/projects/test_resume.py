@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,13 +15,21 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from drone_cbf.tracking.resuming import progress_names
+from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint
+from drone_cbf.tracking.resuming import latest_progress, progress_names
 from drone_cbf.tracking.runs import stage_run
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects import safety
 from projects.parameters import SafetyParameters
 from projects.running import run_stage
-from tests.projects.small_pipeline import SMALL, mlflow_run
+from tests.projects.small_pipeline import (
+    SMALL,
+    SmallPipeline,
+    command_line,
+    environment_of_runs,
+    mlflow_run,
+    stored_runs,
+)
 from tests.projects.toy_stage import TOY, work
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +85,52 @@ def test_a_safety_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path: Pat
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "| identical |" in result.stdout
+
+
+@pytest.mark.slow
+def test_mlflow_run_goes_on_with_a_killed_safety_run_in_the_same_run(
+    tmp_path: Path, small_pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(small_pipeline.folder / "mlflow.db", tmp_path)  # others look at the pipeline's store as it is
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient()
+    barrier = stored_runs(small_pipeline.folder)["pretrain_cbf"].info.run_id
+    curriculum = "name: one\nstages: [{name: a, steps: 30, noise: 0.05, blend: 1.0, horizon: 30}]\n"
+    (tmp_path / "one.yaml").write_text(curriculum)
+    given = {"parent_run": barrier, "curriculum": f"{tmp_path}/one.yaml", "batch": "4", "report_flights": "6"}
+    before = {run.info.run_id for run in client.search_runs(["0"])}
+    command = command_line("safety", {**given, "checkpoint_every": "2"})
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment_of_runs({}), start_new_session=True)
+    try:
+        run_id = wait_for_state(process, before)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    killed = client.get_run(run_id)
+    assert killed.info.status == "RUNNING", "nobody could say that it ended"
+
+    result = mlflow_run(tmp_path, "safety", {"resume_run": run_id})
+    assert result.returncode == 0, result.stdout + result.stderr
+    others = [run for run in client.search_runs(["0"]) if run.info.run_id not in {*before, run_id}]
+    assert [run.data.tags["mlflow.parentRunId"] for run in others] == [run_id], "what 'mlflow run' prepared is folded"
+    resumed = client.get_run(run_id)
+    assert resumed.info.status == "FINISHED" and resumed.data.tags["drone_cbf.resumed"] == "1"
+    assert resumed.info.start_time == killed.info.start_time and resumed.data.params["batch"] == "4"
+    steps = [metric.step for metric in client.get_metric_history(run_id, "loss/total")]
+    assert steps == list(range(30)), "neither gaps nor duplicates"
+    assert int(load_checkpoint(run_id, FINAL)["state"]["step"]) == 30
+
+
+def wait_for_state(process: subprocess.Popen[bytes], before: set[str]) -> str:
+    """The run that has begun since ``before``, once it has a state to go on from."""
+    deadline = time.monotonic() + 300.0
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it was killed"
+        found = [run.info.run_id for run in MlflowClient().search_runs(["0"]) if run.info.run_id not in before]
+        if found and latest_progress(found[0]) is not None:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no state was stored")
 
 
 def test_an_interrupted_safety_run_keeps_the_curriculum_of_its_beginning(experiment: str, tmp_path: Path) -> None:

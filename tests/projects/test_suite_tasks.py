@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.checkpoints import save_checkpoint
+from drone_cbf.tracking.resuming import process_name
 from projects.arguments import parse
 from projects.digests import config_digest
 from projects.parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
@@ -80,8 +81,22 @@ def test_an_interrupted_run_that_left_its_progress_is_to_be_resumed(experiment: 
     run_id = finished(experiment, "efficiency", digest, "KILLED", failure="interrupted (SIGTERM)")
     assert plan(task, None, reuse=True).state == "planned", "it left nothing to go on from"
     save_checkpoint(run_id, "progress_4", {"step": np.zeros(2, np.float32)})
-    found = plan(task, None, reuse=True)
-    assert found.state == "interrupted" and found.run is not None and found.run.run_id == run_id
+    client = MlflowClient()
+    for status, failure in [
+        ("KILLED", "interrupted (SIGTERM)"),
+        ("FAILED", "interrupted (SIGTERM)"),  # 'mlflow run' calls what was stopped FAILED
+        ("FAILED", ""),  # and what was killed, which could give no reason
+        ("RUNNING", ""),  # killed together with 'mlflow run'
+    ]:
+        client.update_run(run_id, status=status)
+        client.set_tag(run_id, "drone_cbf.failure", failure)
+        found = plan(task, None, reuse=True)
+        assert found.state == "interrupted" and found.run is not None and found.run.run_id == run_id
+    client.set_tag(run_id, "drone_cbf.process", process_name())
+    assert plan(task, None, reuse=True).state == "planned", "it is still running"
+    client.update_run(run_id, status="FAILED")
+    client.set_tag(run_id, "drone_cbf.failure", "loss/total became nan")
+    assert plan(task, None, reuse=True).state == "planned", "its own error would only come again"
 
 
 def test_a_curriculum_counts_by_its_content_and_seed_and_system_count_too(tmp_path: Path) -> None:

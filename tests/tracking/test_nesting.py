@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.nesting import StageFailed, run_child
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.runs import StageRun, stage_run
+from tests.projects.toy_stage import toy_project
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,12 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose entry point ``toy`` is the toy stage."""
-    command = f"python {ROOT}/tests/projects/toy_stage.py toy --steps={{steps}} --failure={{failure}}"
-    parameters = "parameters:\n      steps: {type: int, default: 3}\n      failure: {type: string, default: ''}"
-    (tmp_path / "MLproject").write_text(f"name: p\nentry_points:\n  toy:\n    {parameters}\n    command: {command}\n")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    return tmp_path
+    return toy_project(tmp_path, monkeypatch)
 
 
 def test_a_child_is_nested_and_brings_its_metrics(run: StageRun, project: Path) -> None:
@@ -39,6 +37,46 @@ def test_a_child_that_fails_is_named_with_its_run_and_reason(run: StageRun, proj
     assert child.info.status == "FAILED"
     expected = f"stage toy failed (run {child.info.run_id}): loss/total became nan at step 3; lower learning_rate"
     assert str(caught.value) == expected
+
+
+def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(run: StageRun, project: Path) -> None:
+    with pytest.raises(StageFailed) as caught:
+        run_child(run, project, "toy", {"steps": "6", "failure": "once"})
+    first, experiment = caught.value.run_id, run.experiment_id
+    assert first is not None
+    mlflow.end_run()
+    with stage_run("toy", ROOT) as other:
+        child = run_child(other, project, "toy", {"resume_run": first})
+    assert (child.run_id, child.status) == (first, "FINISHED")
+    assert MlflowClient().get_run(first).data.tags["mlflow.parentRunId"] == run.run_id
+    found = {found.info.run_id for found in MlflowClient().search_runs([experiment])}
+    assert found == {run.run_id, other.run_id, first}, "nothing is left of the run that was prepared"
+
+
+def test_a_resumed_child_that_fails_again_is_named_with_its_own_run_and_reason(run: StageRun, project: Path) -> None:
+    with pytest.raises(StageFailed) as caught:
+        run_child(run, project, "toy", {"failure": "user"})
+    first = caught.value.run_id
+    with pytest.raises(StageFailed, match=f"stage toy failed .run {first}.: loss/total became nan at step 3"):
+        run_child(run, project, "toy", {"resume_run": str(first)})
+
+
+def test_mlflow_run_goes_on_in_the_interrupted_run_and_folds_the_one_it_prepared_under_it(
+    run: StageRun, project: Path
+) -> None:
+    with pytest.raises(StageFailed) as caught:
+        run_child(run, project, "toy", {"steps": "6", "failure": "once"})
+    first = str(caught.value.run_id)
+    settings = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_EXPERIMENT_ID": run.experiment_id}
+    command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", "toy", "--env-manager", "local"]
+    command += ["-P", f"resume_run={first}"]
+    done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stored = MlflowClient().get_run(first)
+    assert stored.info.status == "FINISHED" and stored.data.tags["drone_cbf.resumed"] == "1"
+    (folded,) = MlflowClient().search_runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{first}'")
+    assert folded.data.tags["drone_cbf.resumes"] == first and folded.data.metrics == {}
+    assert "drone_cbf.stage" not in folded.data.tags, "for tables and filters it is no run of a stage"
 
 
 def test_a_child_that_cannot_start_says_why(run: StageRun, project: Path) -> None:

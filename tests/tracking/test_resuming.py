@@ -105,7 +105,7 @@ def test_only_the_latest_complete_state_is_kept_and_given_back(run: StageRun) ->
     assert latest_progress(run.run_id) == "progress_10", "a state without its manifest was interrupted on its way"
 
 
-def test_states_that_follow_the_first_too_soon_are_stored_only_if_the_stage_fails(run: StageRun) -> None:
+def test_the_first_state_is_stored_at_once_those_that_follow_too_soon_only_if_the_stage_fails(run: StageRun) -> None:
     recorder = MlflowRecorder(run, between_states=3600.0)
     assert [stored_after(recorder, run, step) for step in (1, 2, 3)] == [["progress_1"]] * 3
     recorder.close()
