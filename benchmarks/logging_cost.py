@@ -5,12 +5,12 @@
     python -m benchmarks.logging_cost --stores http://...    a server that runs already
 
 One real training loop of every stage that trains; blocks of updates alternate between a recorder that forgets and the
-one that every stage uses, each with one state to resume from (as often as by default or oftener). A logged block counts
-until all of it is stored. The ratio of each logged block to the forgotten one beside it gives the mean and its 95 %
-interval (Student's t on the logarithms). What a run costs once (start, settings, datasets, final checkpoint, end) is
-measured apart, and set against the stage's default length. Drawing pictures is work of the stage and not counted;
-system metrics run in both kinds of block. Progress goes to stderr, the Markdown table to stdout; the exit code is 1
-where a whole run costs more than is allowed.
+one that every stage uses. A logged block counts until all of it is stored. Its recorder is new, so it stores the first
+state to resume from that it is offered, then one every 20 s: oftener than in a whole run. The ratio of each logged block
+to the forgotten one beside it gives the mean and its 95 % interval (Student's t on the logarithms). What a run costs once
+(start, settings, datasets, final checkpoint, end) is measured apart, and set against the stage's default length. Drawing
+pictures is work of the stage and not counted; system metrics run in both kinds of block.
+Progress goes to stderr, the Markdown table to stdout; the exit code is 1 where a whole run costs more than is allowed.
 
 The server that is started here shares the processor with the training; a real one does not.
 """
@@ -63,9 +63,9 @@ class Training:
 
     stage: str
     settings: Callable[[int], Section]
-    """For so many updates, with a state to resume from in every block."""
+    """For so many updates, with a state to resume from offered in every block."""
     block: int
-    """Updates in a block: some seconds; for pretrain_cbf with one validation in each."""
+    """Updates in a block: about ten seconds; for pretrain_cbf with as many validations in each."""
     default_steps: int
     """Updates of a default run."""
     train: Callable[[SystemConfig, Any, Recorder], object]
@@ -101,9 +101,9 @@ def trainings() -> tuple[Training, ...]:
     """All stages that train."""
     default, long = EfficiencySettings().steps, PretrainingSettings().steps
     return (
-        Training("efficiency", lambda steps: EfficiencySettings(steps=steps), 20, default, train_efficiency),
-        Training("pretrain_cbf", lambda steps: PretrainingSettings(steps=steps), 250, long, _pretrain),
-        Training("safety", _safety_settings, 10, load_curriculum("default").total_steps, _safety),
+        Training("efficiency", lambda steps: EfficiencySettings(steps=steps), 100, default, train_efficiency),
+        Training("pretrain_cbf", lambda steps: PretrainingSettings(steps=steps), 1000, long, _pretrain),
+        Training("safety", _safety_settings, 30, load_curriculum("default").total_steps, _safety),
     )
 
 

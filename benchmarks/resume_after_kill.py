@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint, to_leaves  # noqa: E402
+from drone_cbf.tracking.metrics import INTERVAL  # noqa: E402
 from drone_cbf.tracking.tags import RESUMED_TAG, STAGE_TAG  # noqa: E402
 
 WATCHED = "loss/total"
@@ -90,7 +91,7 @@ def kill_and_resume(options: argparse.Namespace, targets: list[int], draw: rando
     for target in targets:
         while last_step(run_id) < target and process.poll() is None:
             time.sleep(0.1)
-        time.sleep(draw.random())
+        time.sleep(draw.uniform(0.0, INTERVAL))  # anywhere between two batches of stored figures
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
