@@ -5,11 +5,11 @@
     python -m benchmarks.logging_cost --stores http://...    a server that runs already
 
 One real training loop of every stage that trains; blocks of updates alternate between a recorder that forgets and the
-one that every stage uses. A logged block counts until all of it is stored. Its recorder is new, so it stores the first
-state to resume from that it is offered, then one every 20 s: oftener than in a whole run. The ratio of each logged block
-to the forgotten one beside it gives the mean and its 95 % interval (Student's t on the logarithms). What a run costs once
-(start, settings, datasets, final checkpoint, end) is measured apart, and set against the stage's default length. Drawing
-pictures is work of the stage and not counted; system metrics run in both kinds of block.
+one that every stage uses. A logged block counts until all of it is stored. Its recorder is new, so it stores the
+first state to resume from that it is offered, then one every 20 s: oftener than in a whole run. The ratio of each
+logged block to the forgotten one beside it gives the mean and its 95 % interval (Student's t on the logarithms). What
+a run costs once (start, settings, datasets, final checkpoint, end) is measured apart, and set against the stage's
+default length. Drawing pictures is work of the stage and not counted; system metrics run in both kinds of block.
 Progress goes to stderr, the Markdown table to stdout; the exit code is 1 where a whole run costs more than is allowed.
 
 The server that is started here shares the processor with the training; a real one does not.
