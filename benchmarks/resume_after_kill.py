@@ -43,7 +43,7 @@ def main() -> int:
     resumed, killed_at = kill_and_resume(options, targets, draw)
     differing = differences(whole, resumed)
     print(f"\nuninterrupted {whole}, killed {resumed} (resumed {len(killed_at)} times)")
-    print(f"| kills | at update | of | parameters | metrics | verdict |\n|---|---|---|---|---|---|")
+    print("| kills | at update | of | parameters | metrics | verdict |\n|---|---|---|---|---|---|")
     leaves, metrics = len(to_leaves(load_checkpoint(whole, FINAL))), len(histories(whole))
     verdict = "identical" if not differing else f"{len(differing)} differ: {', '.join(differing[:5])}"
     print(

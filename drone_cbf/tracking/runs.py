@@ -155,8 +155,8 @@ def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool 
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume`` names
-    an interrupted run to go on with in place of the prepared one, which is put aside. With ``system_metrics``,
+    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume``
+    names an interrupted run to go on with in place of the prepared one, which is put aside. With ``system_metrics``,
     processor and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
     active = _start(system_metrics)
