@@ -12,13 +12,13 @@ PAGE = r"""<!DOCTYPE html>
   :root { --ink: #1F2933; --muted: #66727F; --faint: #E3E7EB; --soft: #F5F7F9; --blue: #0072B2; }
   * { box-sizing: border-box; }
   html { scroll-padding-top: 12px; }
-  body { margin: 0; font: 15px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink); background:
-  #fff; } .page { display: grid; grid-template-columns: 210px minmax(0, 1fr); max-width: 1360px; margin: 0 auto; }
-  nav { position: sticky; top: 0; align-self: start; padding: 34px 12px 24px 24px; max-height: 100vh; overflow: auto;
-  font-size: 14px; } nav b { display: block; color: var(--muted); font-size: 12px; letter-spacing: .05em;
-  text-transform: uppercase; margin-bottom: 6px; } nav a { display: block; color: var(--ink); text-decoration: none;
-  padding: 4px 0 4px 10px; border-left: 2px solid var(--faint); } nav a:hover { border-color: var(--blue); color:
-  var(--blue); } main { padding: 30px 32px 60px; }
+  body { margin: 0; font: 15px/1.55 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink); background: #fff; }
+  .page { display: grid; grid-template-columns: 210px minmax(0, 1fr); max-width: 1360px; margin: 0 auto; }
+  nav { position: sticky; top: 0; align-self: start; padding: 34px 12px 24px 24px; max-height: 100vh; overflow: auto; font-size: 14px; }
+  nav b { display: block; color: var(--muted); font-size: 12px; letter-spacing: .05em; text-transform: uppercase; margin-bottom: 6px; }
+  nav a { display: block; color: var(--ink); text-decoration: none; padding: 4px 0 4px 10px; border-left: 2px solid var(--faint); }
+  nav a:hover { border-color: var(--blue); color: var(--blue); }
+  main { padding: 30px 32px 60px; }
   header { border-bottom: 3px solid var(--blue); padding-bottom: 14px; margin-bottom: 18px; }
   h1 { font-size: 27px; line-height: 1.25; margin: 0 0 4px; }
   header p { margin: 0; color: var(--muted); }
@@ -42,11 +42,10 @@ PAGE = r"""<!DOCTYPE html>
   figure { margin: 12px 0 4px; }
   .blocks > figure.half { flex: 1 1 calc(50% - 9px); max-width: calc(50% - 9px); }
   figure img { display: block; width: auto; max-width: 100%; height: auto; }
-  pre { background: var(--soft); border-radius: 8px; padding: 12px 14px; overflow: auto; font: 12.5px/1.5 ui-monospace,
-  "DejaVu Sans Mono", monospace; } summary { cursor: pointer; color: var(--blue); }
-  @media (max-width: 900px) { .page { display: block; } nav { position: static; padding: 16px 20px 0; max-height: none;
-  } main { padding: 12px 20px 40px; } .blocks > figure.half { flex-basis: 100%; max-width: 100%; } } @media print { nav
-  { display: none; } .page { display: block; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
+  pre { background: var(--soft); border-radius: 8px; padding: 12px 14px; overflow: auto; font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
+  summary { cursor: pointer; color: var(--blue); }
+  @media (max-width: 900px) { .page { display: block; } nav { position: static; padding: 16px 20px 0; max-height: none; } main { padding: 12px 20px 40px; } .blocks > figure.half { flex-basis: 100%; max-width: 100%; } }
+  @media print { nav { display: none; } .page { display: block; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
 </style>
 </head>
 <body>
@@ -80,15 +79,15 @@ PAGE = r"""<!DOCTYPE html>
 {% elif kind == "code" %}
 <pre>{{ block.text }}</pre>
 {% elif kind == "picture" %}
-<figure{% if block.share <= 0.5 %} class="half"{% endif %}><img src="{{ block.png|png }}" alt="{{ block.caption
-}}"><figcaption>{{ block.caption }}</figcaption></figure> {% else %}
+<figure{% if block.share <= 0.5 %} class="half"{% endif %}><img src="{{ block.png|png }}" alt="{{ block.caption }}"><figcaption>{{ block.caption }}</figcaption></figure>
+{% else %}
 {% set right = block.right() %}
 <div><div class="table"><table>
-<thead><tr>{% for name in block.columns %}<th{% if right[loop.index0] %} class="number"{% endif %}>{{ name }}</th>{%
-endfor %}</tr></thead> <tbody>
+<thead><tr>{% for name in block.columns %}<th{% if right[loop.index0] %} class="number"{% endif %}>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for row in block.cells() %}
-<tr>{% for cell in row %}<td{% if right[loop.index0] %} class="number"{% endif %}>{% if cell is link %}<a href="{{
-cell.address }}">{{ cell.text }}</a>{% else %}{{ cell }}{% endif %}</td>{% endfor %}</tr> {% endfor %}
+<tr>{% for cell in row %}<td{% if right[loop.index0] %} class="number"{% endif %}>{% if cell is link %}<a href="{{ cell.address }}">{{ cell.text }}</a>{% else %}{{ cell }}{% endif %}</td>{% endfor %}</tr>
+{% endfor %}
 </tbody></table></div>{% if block.note %}<p class="note">{{ block.note }}</p>{% endif %}</div>
 {% endif %}
 {% endfor %}

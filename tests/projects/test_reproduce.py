@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.config import BarrierConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.lineage import load_artifact
 from drone_cbf.tracking.runs import StageRun
@@ -66,7 +67,8 @@ def test_what_the_recorded_run_did_not_know_yet_is_named_with_the_value_it_gets(
     older = read_recorded(
         recorded_run(experiment, "safety", {"parameters": parameters, "system": system}, curriculum=ONE_STAGE)
     )
-    assert older.newer == {"learning_rate": "0.001", "barrier.speed_tightening": "0.4"}
+    tightening = str(BarrierConfig().speed_tightening)
+    assert older.newer == {"learning_rate": "0.001", "barrier.speed_tightening": tightening}
 
 
 @pytest.mark.parametrize(
