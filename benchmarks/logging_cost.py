@@ -48,7 +48,7 @@ from drone_cbf.training.safety import train_safety
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from projects.curriculum_files import load_curriculum
 from projects.presenting import scene_datasets
-from projects.running import ROOT, configure_jax
+from projects.running import ROOT, collect_rarely, configure_jax
 from tools.team_server import team_server
 
 LIMITS = {"sqlite": 0.02, "server": 0.05}
@@ -263,6 +263,7 @@ def main() -> None:
     if len(chosen) != len(arguments.stages.split(",")):
         parser.error(f"--stages are of {', '.join(training.stage for training in known)}")
     configure_jax()
+    collect_rarely()
     costs = []
     for store in arguments.stores.split(","):
         with active_store(store):

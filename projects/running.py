@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ from projects.presenting import run_name, scene_datasets
 from projects.problems import explain
 
 ROOT = Path(__file__).resolve().parent.parent
+
+MIDDLE_PER_FULL = 1000
+"""Collections of the middle generation between two full ones (Python: 10); a run of minutes makes some hundred."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
         run.log_dataset(dataset, context)
     if entry.device:
         configure_jax()
+        collect_rarely()
         run.made_with({DEVICE_TAG: device_name()})
     history = _History(run.stored)
     with recording(run, history) as recorder:
@@ -221,6 +226,15 @@ def configure_jax() -> None:
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def collect_rarely() -> None:
+    """Makes full garbage collections rare; young garbage is collected as ever.
+
+    Each visits all that JAX has traced: half a second in which nothing learns, set off by the storing of figures.
+    """
+    young, middle, _ = gc.get_threshold()
+    gc.set_threshold(young, middle, MIDDLE_PER_FULL)
 
 
 def cpu_devices() -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -9,7 +11,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.lineage import load_config
-from projects.running import run_stage
+from projects.running import collect_rarely, run_stage
 from tests.projects.toy_stage import FOLLOWER, TOY, work
 
 
@@ -126,3 +128,31 @@ def test_a_final_checkpoint_is_complete_before_the_run_says_that_it_provides_som
     run = MlflowClient().get_run(toy_run(experiment))
     folder = Path(urlparse(run.info.artifact_uri).path) / "checkpoints" / "final"
     assert (folder / "manifest.json").is_file() and mlflow.active_run() is None
+
+
+def collections_while_many_objects_are_kept() -> Counter[int]:
+    """By generation."""
+    seen: Counter[int] = Counter()
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        seen[info["generation"]] += phase == "start"
+
+    gc.callbacks.append(count)
+    try:
+        kept = [[number] for number in range(1_000_000)]
+    finally:
+        gc.callbacks.remove(count)
+    del kept
+    return seen
+
+
+def test_figures_can_be_stored_for_minutes_without_a_full_garbage_collection() -> None:
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        assert collections_while_many_objects_are_kept()[2] > 0, "else this says nothing"
+        collect_rarely()
+        seen = collections_while_many_objects_are_kept()
+    finally:
+        gc.set_threshold(*before)
+    assert seen[2] == 0 and seen[0] > 0 and seen[1] > 0, "young garbage is collected as ever"
