@@ -43,8 +43,7 @@ def spread(tree: Tree) -> Tree:
 
 
 def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
-    """Inside a compiled function: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its
-    share.
+    """When compiled: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its share.
 
     Gradients towards ``params`` are added up on each device and once between them, at the end: each device runs a
     program of its own, where one program for all would make devices wait for one another after every step of the
@@ -69,8 +68,7 @@ def everywhere(tree: Tree) -> Tree:
 
 
 def place_everywhere(tree: Tree) -> Tree:
-    """Copies ``tree`` to every device: what :func:`everywhere` leaves, so that a first update compiles no second
-    time."""
+    """Copies ``tree`` to every device as :func:`everywhere` leaves it: a first update compiles no second time."""
     return jax.device_put(tree, _sharding()) if jax.device_count() > 1 else tree
 
 

@@ -75,8 +75,7 @@ def chunk_size() -> int:
 def fly_all(
     fly: Flyer, params: ControllerParams, scenes: Scene, noise: Array, keys: Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
-    """What ``keep`` takes from the flights in ``scenes``, on the host: flown in chunks, joined along the leading
-    axis."""
+    """What ``keep`` takes from the flights in ``scenes``, on the host: flown in chunks, joined on axis 0."""
     count = keys.shape[0]
     size = min(count, chunk_size())
     params, parts = jax.device_get(params), []

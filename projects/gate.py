@@ -58,8 +58,7 @@ def work(stage: Stage) -> Outcome:
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
-    """Leaves the verdict on this run and, if the project's own gates gave it, as tags on the judged one and its
-    versions."""
+    """Leaves the verdict on this run; if the project's own gates gave it, also on the judged run and its versions."""
     outcome = PASSED if verdict.passed else FAILED
     digest = verdict.gates.digest()
     content = {

@@ -41,8 +41,7 @@ class Recorded:
     """Parameters and fields of the system that did not exist yet when it was recorded, at their defaults of today."""
 
     def arguments(self, folder: Path) -> dict[str, str]:
-        """What the entry point is given; the curriculum is written into ``folder``, for its file may have changed
-        since."""
+        """What the entry point is given; the curriculum, for its file may have changed, is written to ``folder``."""
         if self.curriculum is None:
             return self.given
         file = folder / "curriculum.yaml"

@@ -111,8 +111,7 @@ def _counts(policies: Sequence[Policy], cells: Sequence[Mapping[str, float]]) ->
 
 
 def largest_bound(flown: Sequence[Sequence[Mapping[str, float]]]) -> float:
-    """Of several policies the largest bound of a collision rate, each over its own cells; policies without any are left
-    out.
+    """The largest of several policies' bounds of a collision rate, each over its own cells; without cells, none.
 
     Never pooled: all policies fly the same scenes, so their flights together are not as many independent trials.
     """

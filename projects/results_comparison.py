@@ -171,8 +171,7 @@ def _one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> fl
 
 
 def _relaxed_of_changed(cells: Sequence[Mapping[str, Any]]) -> float:
-    """Share of the steps on which the filter acts on which it also misses its row; NaN where it never acts or was not
-    measured."""
+    """Of the steps on which the filter acts, the share on which it misses its row; NaN where it never acts."""
     relaxed, changed = (_one_number(cells, column, "mean") for column in ("relax_rate", "intervention_rate"))
     return relaxed / changed if changed > 0.0 else math.nan
 

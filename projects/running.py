@@ -53,8 +53,7 @@ class EntryPoint:
     """From its parameters to the settings of the system that go with them: group -> field -> value."""
 
     def system_of(self, parameters: Any, inherited: dict[str, Any] | None, given: dict[str, Any]) -> SystemConfig:
-        """The ``inherited`` system with what ``parameters`` imply, and over that what the command line has
-        ``given``."""
+        """The ``inherited`` system, under what ``parameters`` imply, under what the command line has ``given``."""
         implied = self.implied(parameters) if self.implied else {}
         both = {group: {**implied.get(group, {}), **given.get(group, {})} for group in {*implied, *given}}
         return build_system(inherited, both, KEPT_FROM_PARENT)

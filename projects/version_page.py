@@ -16,8 +16,7 @@ Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not 
 
 
 def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: Finding) -> str:
-    """What is known about a version: evidence, origin, and how to ask it; without padding, for stores have little
-    room."""
+    """What is known about a version: evidence, origin, how to ask it; unpadded, for stores have little room."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": f"[{run}]({run_page(run, experiment)})"} for stage, run in runs.items()]

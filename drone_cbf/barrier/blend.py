@@ -16,8 +16,7 @@ BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
 
 
 def make_blended_barrier(system: SystemConfig) -> BlendedBarrier:
-    """h = (1 - blend) h_analytic + blend (h_neural - margin), ``blend`` in [0, 1], the margin times its configured
-    factor.
+    """h = (1 - blend) h_analytic + blend (h_neural - factor margin), ``blend`` in [0, 1], the factor as configured.
 
     At blend 1 only the network decides (the analytic term has zero weight); at 0 only the analytic barrier.
     """

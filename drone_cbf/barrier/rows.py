@@ -125,8 +125,7 @@ RowReader = Callable[[Barrier, Graph], BarrierReading]
 
 
 def make_row_reader(config: BarrierConfig) -> RowReader:
-    """CBF condition dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq.
-    13).
+    """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
     Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
     r_i' by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.

@@ -123,8 +123,7 @@ def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
 
 
 def same_bits(recorded: ReplayStates, flown: ReplayStates) -> np.ndarray:
-    """(n,) whether violation, clearance, status, failures and the end of the flight are those recorded, to the last
-    bit."""
+    """(n,) whether violation, clearance, status, failures and the flight's end are, to the bit, those recorded."""
     same = np.ones(len(recorded), bool)
     for name in ("violation", "clearance", "status", "failures", "end"):
         left, right = getattr(recorded, name), getattr(flown, name)

@@ -12,8 +12,7 @@ from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
-from drone_cbf.objectives.truth import true_graph
-from drone_cbf.perception.graphs import acting_motion
+from drone_cbf.objectives.truth import acting_graph
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
@@ -110,8 +109,7 @@ def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], 
         winds = jnp.concatenate([trajectory.wind, trajectory.wind[-1:]])
 
         def true_value(state: DroneState, wind: Vector, step: Array) -> Scalar:
-            motion = acting_motion(state, drone.replace(wind=wind), dt)
-            return barrier(true_graph(motion, scene, step * dt + drone.delay, system))
+            return barrier(acting_graph(state, drone.replace(wind=wind), scene, step * dt, system))
 
         h = jax.vmap(true_value)(states, winds, jnp.arange(winds.shape[0]))
         missed = jax.nn.relu(-(jnp.diff(h) / dt + gain * h[:-1]))

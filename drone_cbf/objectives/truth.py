@@ -10,7 +10,7 @@ from drone_cbf.barrier.analytic import Barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
-from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
 from drone_cbf.physics.point_mass import Motion, drag_acceleration
 from drone_cbf.physics.scenes import Scene, flown_drone
 
@@ -27,6 +27,22 @@ def true_graph(
     exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(scene.obstacles.centre))
     surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, exact, everything)
     return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), everything)
+
+
+def acting_graph(
+    state: DroneState,
+    drone: DroneParams,
+    scene: Scene,
+    time: Scalar,
+    system: SystemConfig,
+    neighbours: int | None = None,
+) -> Graph:
+    """The true graph of where a command that ``drone`` is sent in ``state`` at ``time`` [s] begins to act.
+
+    See :func:`acting_motion` for that point, and :func:`true_graph` for ``neighbours``.
+    """
+    motion = acting_motion(state, drone, system.physics.time_step)
+    return true_graph(motion, scene, time + drone.delay, system, neighbours)
 
 
 def true_barrier_rate(

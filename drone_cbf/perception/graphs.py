@@ -81,8 +81,7 @@ def build_graph(
 
 
 def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
-    """Indices of the ``count`` smallest values in ascending order, as ``argsort(values)[:count]``; of equals the first
-    first.
+    """Indices of the ``count`` smallest values, ascending, as ``argsort(values)[:count]``; of equals the first first.
 
     Every value is compared with every other: on CPU, sorting so few takes sixteen times as long and was a sixteenth of
     a flight.

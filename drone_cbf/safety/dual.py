@@ -74,8 +74,7 @@ def scale_problem(
 
 
 def _yielding(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
-    """With a quadratic penalty: kappa lambda = b - a.u(lambda) is at most b - a.u(0), twice which allows for
-    rounding."""
+    """With a quadratic penalty: kappa lambda = b - a.u(lambda) <= b - a.u(0), twice which allows for rounding."""
     give = magnitude * magnitude / penalty
     clipped = jnp.clip(problem.nominal, problem.limits.lower, problem.limits.upper)
     at_most = jnp.maximum(unmet(problem.normal, problem.offset, clipped), 0.0)

@@ -68,8 +68,7 @@ def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
 
 
 def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -> None:
-    """Tags the judged run and its registered versions with the verdict, and with the digest of the ``gates`` it was
-    given by."""
+    """Tags the judged run and its registered versions with the verdict and the digest of the ``gates`` behind it."""
     tags = {GATE_TAG: verdict, f"{GATE_TAG}_reason": reason[:_LONGEST_TAG], f"{GATE_TAG}_run": gate_run}
     tags |= {f"{GATE_TAG}_digest": gates}
     MlflowClient().log_batch(judged.run_id, tags=[RunTag(key, text) for key, text in tags.items()])

@@ -1,5 +1,4 @@
-"""A controller as a folder that stands alone: Orbax checkpoint, ``config.yaml``, and a manifest that both are checked
-by."""
+"""A controller as a folder that stands alone: Orbax checkpoint, ``config.yaml``, and a manifest to check both by."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Registered policies: versions of one model, found by alias. ``challenger`` is the newest, ``champion`` passed the
-gate."""
+"""Registered policies: versions of one model, found by alias: ``champion`` passed the gate, ``challenger`` is new."""
 
 from __future__ import annotations
 

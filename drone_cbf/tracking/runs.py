@@ -67,8 +67,7 @@ class StageRun:
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
     def made_with(self, tags: Mapping[str, str]) -> None:
-        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what is different
-        now."""
+        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what differs now."""
         known = MlflowClient().get_run(self.run_id).data.tags
         changed = [
             f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text

@@ -1,5 +1,4 @@
-"""Losses of GCBF+ by which a barrier learns from flown states alone, without a teacher (Zhang et al. 2024, section
-IV)."""
+"""Losses of GCBF+ by which a barrier learns from flown states, without a teacher (Zhang et al. 2024, section IV)."""
 
 from __future__ import annotations
 
@@ -13,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from drone_cbf.arrays import Scalar, joined, parted
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.objectives.truth import true_graph
-from drone_cbf.perception.graphs import Graph, acting_motion
+from drone_cbf.objectives.truth import acting_graph
+from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.training.flown_states import Picked
@@ -43,8 +42,7 @@ def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[A
     neighbours = min(system.sensor.neighbours, system.scene.obstacles)
 
     def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:
-        motion = acting_motion(state, model, system.physics.time_step)
-        return true_graph(motion, scene, step * system.physics.time_step + model.delay, system, neighbours)
+        return acting_graph(state, model, scene, step * system.physics.time_step, system, neighbours)
 
     return jax.vmap(graph)
 

@@ -60,8 +60,7 @@ def is_healthy(figures: Mapping[str, Scalar]) -> Array:
 
 
 def unless_unhealthy(state: State, following: State, figures: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
-    """``following``, or, if ``figures`` are not healthy, ``state`` as it was at the next step, with one update more
-    skipped.
+    """``following``, or, if ``figures`` are not healthy, ``state`` at the next step with one more update skipped.
 
     Inside ``jit``. Also the figures with the number of skipped updates.
     """
@@ -118,8 +117,7 @@ def _is_module(name: str) -> bool:
 
 
 def nested(values: Mapping[str, float]) -> dict[str, Any]:
-    """Figures as nested dictionaries of float32, by the parts of their names; a name that is also a group is ``all`` in
-    it."""
+    """Figures nested by the parts of their names, as float32; a name that is also a group is ``all`` in it."""
     tree: dict[str, Any] = {}
     groups = {name.rpartition("/")[0] for name in values}
     for name, value in values.items():

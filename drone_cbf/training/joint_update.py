@@ -99,8 +99,7 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
 
 
 def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
-    """The loss of one update in its terms: of the flights, of what ties the policy to its parent, of the barrier's
-    lessons.
+    """Terms of an update's loss: of the flights, of what ties the policy to its parent, of the barrier's lessons.
 
     Times the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the flight's
     terms as weighted, the others without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.

@@ -16,12 +16,10 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.summaries import flight_report
-from drone_cbf.rollout import ControllerParams
-from drone_cbf.training.averaging import networks_of
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import GraphCollector, Measured, make_graph_collector, report_key
 from drone_cbf.training.joint_update import SafetyState
-from drone_cbf.training.measuring import StageMeasures
+from drone_cbf.training.measuring import StageMeasures, controller_of
 from drone_cbf.training.monitor import missed_thresholds
 from drone_cbf.training.pretraining import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.settings import SafetySettings
@@ -37,8 +35,6 @@ class Leaving:
     """A state at the end of a stage, as it would be handed on."""
 
     state: SafetyState
-    margin: Scalar
-    """Calibration margin of its barrier on its policy's flights [m]."""
     comparison: Comparison
     """Held-out closed-loop states, for the calibration figure."""
     measured: Measured
@@ -48,11 +44,10 @@ class Leaving:
     missed: str
     """Which of the stage's thresholds are missed, in words; empty where none is."""
 
-
-def controller_of(state: SafetyState, margin: Scalar, blend: float) -> ControllerParams:
-    """What is flown to measure ``state``."""
-    policy, barrier = networks_of(state)
-    return ControllerParams(policy=policy, barrier=barrier, margin=margin, blend=jnp.float32(blend))
+    @property
+    def margin(self) -> Scalar:
+        """Calibration margin of its barrier on its policy's flights [m]."""
+        return jnp.float32(self.report["margin"])
 
 
 def make_calibrator(
@@ -87,4 +82,4 @@ def examine(
     measured = measures.fly(controller_of(state, margin, stage.blend), index, stage, flights)
     flown = flight_report(measured.flown.metrics)
     missed = missed_thresholds(flown, stage)
-    return Leaving(state, margin, comparison, measured, flown | calibration, missed)
+    return Leaving(state, comparison, measured, flown | calibration, missed)

@@ -94,8 +94,7 @@ def make_lessons(
 def make_draw(
     system: SystemConfig, settings: SafetySettings, count: int
 ) -> Callable[[FlownStates, Flights, KeptFlights | None, jax.Array], Moments]:
-    """Function that picks ``count`` flown states evenly at random, the last ones from kept flights as soon as there are
-    any."""
+    """Function that picks ``count`` flown states at random, the last ones from kept flights once there are any."""
     moments = make_moments(system)
     replayed = round(settings.curriculum.learning.replay * count)
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
+from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flyer, make_flyer
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.rollout import Controller, ControllerParams
+from drone_cbf.training.averaging import networks_of
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.flights import FlightMeasure, Measured, make_flight_measure, report_key
+from drone_cbf.training.joint_update import SafetyState
 from drone_cbf.training.settings import SafetySettings
 
 FIRST_STAGE = 10
 """Purpose of the key of the first stage's flights; all measurements of a stage fly the same ones, to be compared."""
+
+
+def controller_of(state: SafetyState, margin: Scalar, blend: float) -> ControllerParams:
+    """What is flown to measure ``state``."""
+    policy, barrier = networks_of(state)
+    return ControllerParams(policy=policy, barrier=barrier, margin=margin, blend=jnp.float32(blend))
 
 
 class StageMeasures:

@@ -36,8 +36,7 @@ def parse_strata(entries: Sequence[str]) -> dict[StratumName, float]:
 
 
 def stratum_counts(weights: dict[StratumName, float], count: int) -> dict[StratumName, int]:
-    """``count`` states shared out in proportion to the weights, by largest remainders: exact, and never two off by
-    one."""
+    """``count`` states shared out in proportion to the weights, exactly, by largest remainders."""
     total = sum(weights.values())
     exact = {name: count * weight / total for name, weight in weights.items()}
     counts = {name: int(share) for name, share in exact.items()}

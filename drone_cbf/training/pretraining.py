@@ -169,13 +169,11 @@ def pretrain_barrier(
     recorder: Recorder,
     start: BarrierParams | None = None,
 ) -> PretrainingResult:
-    """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters
-    itself.
+    """Train the neural barrier, from scratch or from ``start``; calibrate it on held-out flights that it filters.
 
     Raises:
         TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite, or no held-out
-        state is
-            near the boundary.
+            state is near the boundary.
     """
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
@@ -207,8 +205,7 @@ def _learn(
     judge: Callable[[BarrierParams], Judgement],
     opening: dict[str, float],
 ) -> PretrainingState:
-    """All updates that are left, from ``barrier`` or from what an interrupted run stored; ``opening``: first
-    figures."""
+    """All updates left, from ``barrier`` or what an interrupted run stored; ``opening``: first figures."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     fresh = PretrainingState(

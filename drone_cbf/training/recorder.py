@@ -17,8 +17,7 @@ class Recorder(Protocol):
     """Receives the progress of a training stage. Implementations must not block on slow storage for long."""
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        """A phase of ``total_steps`` updates, ``done`` of them earlier, starts (or its total changes): a progress
-        bar."""
+        """A progress bar: a phase of ``total_steps`` updates, ``done`` of them earlier, starts or changes its total."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Figures of one update, by metric name (DESIGN 6), already on the host."""

@@ -33,8 +33,8 @@ from drone_cbf.training.joint_update import (
     make_trained_controller,
     start_replay,
 )
-from drone_cbf.training.leaving import Leaving, controller_of, examine, make_calibrator
-from drone_cbf.training.measuring import StageMeasures, prefixed
+from drone_cbf.training.leaving import Leaving, examine, make_calibrator
+from drone_cbf.training.measuring import StageMeasures, controller_of, prefixed
 from drone_cbf.training.monitor import Watch, start_watch
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import Recorder
@@ -103,9 +103,8 @@ def train_safety(
 
     Raises:
         TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor
-        rolls
-            back, the monitor gave up, a stage missed its thresholds and the gate is closed, or the barrier cannot be
-            calibrated.
+            rolls back, the monitor gave up, a stage missed its thresholds and the gate is closed, or the barrier cannot
+            be calibrated.
     """
     trainer = _Trainer(system, settings, policy, jax.random.key(settings.seed), recorder)
     progress = recorder.restore(trainer.start(policy, barrier, margin))
@@ -260,8 +259,7 @@ class _Trainer:
         return examine(state, index, stage, self.calibrate, self.measures, self.settings.report_flights)
 
     def _extended(self, progress: Progress, stage: Stage, leaving: Leaving) -> Progress:
-        """The stage half its steps longer: from its best state if failures in a row, this one counted, exceed
-        patience."""
+        """The stage half its steps longer; from its best state if failures in a row, with this one, exceed patience."""
         course, watch, state = progress.course, progress.watch, progress.state
         extra = max(1, stage.steps // 2)
         course = course.replace(

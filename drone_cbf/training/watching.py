@@ -16,8 +16,7 @@ from drone_cbf.training.adaptation import Scales
 from drone_cbf.training.averaging import handed_on
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.joint_update import SafetyState
-from drone_cbf.training.leaving import controller_of
-from drone_cbf.training.measuring import StageMeasures, prefixed
+from drone_cbf.training.measuring import StageMeasures, controller_of, prefixed
 from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.monitor import (
     Best,
@@ -133,8 +132,7 @@ def adaptive_figures(scales: Scales) -> Mapping[str, float]:
 
 
 def now(earlier: SafetyState, state: SafetyState) -> SafetyState:
-    """An earlier state, going on where ``state`` is: steps are not repeated, so each has figures and randomness of its
-    own.
+    """An earlier state, going on where ``state`` is: no step is repeated, each has its own figures and randomness.
 
     What was skipped stays counted.
     """

@@ -71,8 +71,7 @@ def test_filter_on_and_off_fly_the_same_scenes_with_the_same_noise(twice_unfilte
 
 
 def test_every_cell_has_scenes_and_noise_of_its_own():
-    """Else flights of all cells together were not as many independent trials, as the bound over all of them takes
-    them."""
+    """Else all cells' flights together were not as many independent trials, as the bound over them assumes."""
     places = [("random_cloud", 0.0, "random"), ("random_cloud", 0.05, "random"), ("random_cloud", 0.0, "shifted")]
     starts = [np.asarray(matrix.sample_scenes(SYSTEM, *place, SETTINGS).start) for place in places]
     keys = [jax.random.key_data(matrix.flight_keys(*place, SETTINGS)) for place in places]

@@ -53,8 +53,7 @@ def policy(
     settings: dict[str, object] | None = None,
     **given: object,
 ) -> str:
-    """A finished safety run whose loss falls while the blend rises from 0 to 1; ``settings``: the curriculum's
-    system."""
+    """A finished safety run whose loss falls while the blend rises to 1; ``settings``: the curriculum's system."""
     client = MlflowClient()
     groups = SystemConfig().model_dump()
     for name, value in (settings or {}).items():

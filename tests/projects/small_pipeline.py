@@ -41,8 +41,7 @@ class SmallPipeline:
 def mlflow_run(
     folder: Path, entry: str, parameters: Mapping[str, str], settings: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A plain ``mlflow run`` of this project in ``folder``, where its store comes to lie unless ``settings`` name
-    one."""
+    """A plain ``mlflow run`` of this project in ``folder``, where its store lies unless ``settings`` name one."""
     command, environment = command_line(entry, parameters), environment_of_runs(settings or {})
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 

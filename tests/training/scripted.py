@@ -71,8 +71,7 @@ def stage(name="one", steps=6, **changes):
 
 
 def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
-    """(recorder, measures, final policy's number, error if it failed) of one run that bears so many losses not
-    finite."""
+    """(recorder, measures, final policy's number, error if it failed) of a run that bears so many non-finite losses."""
     monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
     learning = Learning() if learning is None else learning
     curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)

@@ -28,8 +28,7 @@ QUICK = {"xla_backend_optimization_level": 0}
 
 
 def straight_flight():
-    """Out of the first ball at constant speed, the way a barrier can follow: into one, h would fall faster than alpha
-    lets it."""
+    """Out of the first ball at constant speed, as a barrier can follow: into one, h falls faster than alpha allows."""
     times = SYSTEM.physics.time_step * np.arange(STEPS + 1)
     points = np.stack([SPEED * times, 0.05 + 0.0 * times, 0.0 * times], axis=-1)
     velocities = np.broadcast_to([SPEED, 0.0, 0.0], points.shape)

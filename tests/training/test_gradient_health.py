@@ -1,5 +1,4 @@
-"""A gradient or loss that is not finite: the update is skipped, counted and stored, and past the limit the run
-fails."""
+"""A non-finite gradient or loss: the update is skipped, counted, stored, and past the limit the run fails."""
 
 import functools
 import re
@@ -37,8 +36,7 @@ def start():
 
 @functools.partial(jax.jit, static_argnames="spoils")
 def update(state, bad, root, spoils="gradient"):
-    """Regression on ``TARGET``, with noise drawn anew at every step; ``bad`` [1 or NaN] spoils one module's
-    gradient."""
+    """Regression on ``TARGET``, noise drawn anew at every step; ``bad`` [1 or NaN] spoils one module's gradient."""
     noise = 0.1 * jax.random.normal(jax.random.fold_in(root, state.step), (2,))
 
     def loss(policy):

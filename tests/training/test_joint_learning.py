@@ -1,5 +1,4 @@
-"""An update with every mechanism of joint learning on: resumed to the bit, one program for all weights, losses that
-fall."""
+"""An update with every mechanism of joint learning on: resumed to the bit, one program, losses that fall."""
 
 import jax
 import jax.numpy as jnp
