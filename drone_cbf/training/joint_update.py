@@ -33,13 +33,13 @@ from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.flights import sees_plainly
 from drone_cbf.training.freezing import make_freeze
 from drone_cbf.training.gradient_health import health_figures, unless_unhealthy
-from drone_cbf.training.lessons import Flights, Weights, make_lessons
+from drone_cbf.training.lessons import Flights, Lessons, Weights, make_further_steps, make_lessons
 from drone_cbf.training.pretraining import make_sampled_batch
 from drone_cbf.training.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
 from drone_cbf.training.settings import SafetySettings
 
 BARRIER_BATCH = 512
-"""Visited states per update on which the barrier learns, and as many sampled ones against forgetting."""
+"""Visited states on which the barrier learns in a step, and as many sampled ones against forgetting."""
 
 
 @struct.dataclass
@@ -82,6 +82,8 @@ class Beside:
     """What an evaluation of the loss gives beside its value."""
 
     figures: dict[str, Scalar]
+    flights: Flights
+    """What was flown, as data."""
     fresh: KeptFlights | None
     """The flights, as candidates to be kept; None where none are."""
 
@@ -98,6 +100,12 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
     return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
 
 
+def make_barrier_lessons(system: SystemConfig, settings: SafetySettings) -> Lessons:
+    """What the barrier learns in each of its steps."""
+    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    return make_lessons(system, settings, BARRIER_BATCH, sampled)
+
+
 def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
     """Terms of an update's loss: of the flights, of what ties the policy to its parent, of the barrier's lessons.
 
@@ -109,8 +117,7 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
-    lessons = make_lessons(system, settings, BARRIER_BATCH, sampled)
+    lessons = make_barrier_lessons(system, settings)
 
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
         scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
@@ -133,7 +140,7 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         figures |= {"loss/total": sum(weighted.values())}
         figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
         scaled = {name: settings.batch * value for name, value in weighted.items()}
-        return scaled, Beside(figures=figures, fresh=lesson.fresh)
+        return scaled, Beside(figures=figures, flights=batch, fresh=lesson.fresh)
 
     return terms
 
@@ -176,13 +183,37 @@ class Optimisers:
     barrier: optax.GradientTransformation
 
 
+def make_barrier_steps(
+    system: SystemConfig, settings: SafetySettings, optimiser: optax.GradientTransformation
+) -> Callable[..., tuple[BarrierParams, optax.OptState, dict[str, Scalar]]]:
+    """Function (state, gradient of the joint loss, conditions, beside, key) -> (barrier, optimiser's state, figures).
+
+    The first of ``learning.barrier_updates`` steps follows that gradient, the others what more the flights teach.
+    """
+    alone = settings.curriculum.learning.barrier_updates - 1
+    further = make_further_steps(make_barrier_lessons(system, settings), optimiser, alone)
+
+    def steps(state: SafetyState, gradient: BarrierParams, conditions: Conditions, beside: Beside, key: jax.Array):
+        rate = conditions.learning_rate
+        change, optimiser_state = optimiser.update(gradient, state.barrier_optimiser, state.barrier)
+        barrier = optax.apply_updates(state.barrier, slowed(change, rate))
+        if not alone:
+            return barrier, optimiser_state, {}
+        taught = conditions.weights, beside.flights, state.replay, rate, key
+        barrier, optimiser_state, bad = further(barrier, optimiser_state, *taught)
+        return barrier, optimiser_state, {"grad_health/nonfinite_cbf_further": bad}
+
+    return steps
+
+
 def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
 ) -> SafetyUpdate:
-    """One update of both networks, each by its own optimiser."""
+    """One update of both networks, each by its own optimiser; the barrier has ``learning.barrier_updates`` steps."""
     gradient_of = make_safety_gradient(system, settings, horizon)
     freeze = make_freeze(settings.curriculum.learning.freeze_steps)
     average = make_averaging(settings.curriculum.learning.ema)
+    barrier_steps = make_barrier_steps(system, settings, optimisers.barrier)
 
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
@@ -191,20 +222,19 @@ def make_safety_update(
         policy_change, policy_optimiser = optimisers.policy.update(
             gradient["policy"], state.policy_optimiser, state.policy
         )
-        barrier_change, barrier_optimiser = optimisers.barrier.update(
-            gradient["barrier"], state.barrier_optimiser, state.barrier
+        barrier, barrier_optimiser, further = barrier_steps(
+            state, gradient["barrier"], conditions, beside, jax.random.fold_in(key, 1)
         )
         replay = None if state.replay is None else keep_worst(state.replay, beside.fresh)
-        rate = conditions.learning_rate
         following = state.replace(
-            policy=optax.apply_updates(state.policy, slowed(policy_change, rate)),
-            barrier=optax.apply_updates(state.barrier, slowed(barrier_change, rate)),
+            policy=optax.apply_updates(state.policy, slowed(policy_change, conditions.learning_rate)),
+            barrier=barrier,
             policy_optimiser=policy_optimiser,
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
             replay=replay,
         )
-        figures = beside.figures | replay_figures(replay) | condition_figures(conditions)
+        figures = beside.figures | replay_figures(replay) | condition_figures(conditions) | further
         figures |= health_figures({"policy": gradient["policy"], "cbf": gradient["barrier"]})
         following, figures = unless_unhealthy(state, average(freeze(state, following)), figures)
         return everywhere(following), figures

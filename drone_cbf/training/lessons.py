@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, joined
+from drone_cbf.arrays import Scalar, in_one, joined
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import spread
@@ -16,6 +17,7 @@ from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
+from drone_cbf.training.adaptation import slowed
 from drone_cbf.training.barrier_losses import Moments, make_barrier_losses, make_moments
 from drone_cbf.training.flown_states import FlownStates, make_record, pick
 from drone_cbf.training.labels import check_look_ahead
@@ -89,6 +91,41 @@ def make_lessons(
         return Lesson(terms=terms, values=values, fresh=fresh)
 
     return lessons
+
+
+def make_further_steps(
+    lessons: Lessons, optimiser: optax.GradientTransformation, count: int
+) -> Callable[..., tuple[BarrierParams, optax.OptState, Scalar]]:
+    """``count`` steps of the barrier alone, each on other states of the same flights (and of kept and sampled ones).
+
+    Function (barrier, its optimiser's state, weights, flights, kept flights, factor on the changes, key) -> (barrier,
+    optimiser's state, number of entries of all gradients that are not finite).
+    """
+
+    def further(
+        barrier: BarrierParams,
+        optimiser_state: optax.OptState,
+        weights: Weights,
+        flights: Flights,
+        kept: KeptFlights | None,
+        rate: Scalar | None,
+        key: jax.Array,
+    ) -> tuple[BarrierParams, optax.OptState, Scalar]:
+        def loss(barrier: BarrierParams, key: jax.Array) -> Scalar:
+            terms = lessons(barrier, weights, flights, kept, *jax.random.split(key)).terms
+            return sum(terms.values(), start=jnp.float32(0.0))
+
+        def step(carry: tuple[BarrierParams, optax.OptState], key: jax.Array):
+            barrier, optimiser_state = carry
+            gradient = jax.grad(loss)(barrier, key)
+            change, optimiser_state = optimiser.update(gradient, optimiser_state, barrier)
+            bad = jnp.sum(~jnp.isfinite(in_one(gradient)))
+            return (optax.apply_updates(barrier, slowed(change, rate)), optimiser_state), bad
+
+        (barrier, optimiser_state), bad = jax.lax.scan(step, (barrier, optimiser_state), jax.random.split(key, count))
+        return barrier, optimiser_state, jnp.sum(bad).astype(jnp.float32)
+
+    return further
 
 
 def make_draw(

@@ -45,6 +45,9 @@ class Learning(Section):
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
     """Kinds of the sampled states on which the barrier learns beside the flown ones, with their weights
     (barrier/strata.py)."""
+    barrier_updates: int = Field(1, ge=1, le=64)
+    """Steps of the barrier in an update, one together with the policy's and the others on other states of the same
+    flights: they cost little beside flying, and a barrier of a thousand flown states learns slowly."""
     replay: Fraction = 0.0
     """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are
     kept."""

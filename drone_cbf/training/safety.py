@@ -149,7 +149,10 @@ class _Trainer:
         total = settings.curriculum.total_steps
         self.optimisers = Optimisers(
             policy=make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), total),
-            barrier=make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate), total),
+            barrier=make_optimiser(
+                OptimiserConfig(learning_rate=settings.barrier_learning_rate),
+                total * settings.curriculum.learning.barrier_updates,
+            ),
         )
         self.updates: dict[int, SafetyUpdate] = {}
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)

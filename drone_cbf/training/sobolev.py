@@ -6,8 +6,9 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import sobolev_gradient
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
@@ -26,7 +27,11 @@ def velocity_scale(system: SystemConfig) -> float:
 
 
 class SobolevLoss(Protocol):
-    """(parameters, graphs with a leading axis) -> ``cbf_value`` [m^2] and ``cbf_gradient``, weighted means."""
+    """(parameters, graphs with a leading axis) -> ``cbf_value`` [m^2] and ``cbf_gradient``, weighted means.
+
+    The gradient is not asked for where the drone has collided: the slope of a closing speed is the speed across over
+    the distance, which there is 0 m in the end, and a single such state outweighed a thousand others.
+    """
 
     def __call__(
         self, params: BarrierParams, graphs: Graph, temperature: Scalar | None = None
@@ -38,19 +43,23 @@ def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
     neural = make_neural_barrier(system)
     scale = velocity_scale(system)
 
-    def errors(params: BarrierParams, graph: Graph, temperature: Scalar | None) -> tuple[Scalar, Scalar, Scalar]:
+    def has_collided(graph: Graph) -> Array:
+        distance = jnp.where(graph.mask, safe_norm(graph.relative_position), jnp.inf)
+        return jnp.min(distance) < system.physics.drone_radius
+
+    def errors(params: BarrierParams, graph: Graph, temperature: Scalar | None) -> tuple[Scalar, ...]:
         analytic = make_analytic_barrier(system, temperature)
         true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
         value, gradient = sobolev_gradient(neural(params), graph, scale)
         weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
-        return weight, (value - true_value) ** 2, jnp.sum((gradient - true_gradient) ** 2)
+        steepness = jnp.where(has_collided(graph), 0.0, weight)
+        return weight, (value - true_value) ** 2, steepness, jnp.sum((gradient - true_gradient) ** 2)
 
     def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
-        weight, value, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
-        total = jnp.sum(weight)
+        weight, value, steepness, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
         return {
-            "cbf_value": jnp.sum(weight * value) / total,
-            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(weight * gradient) / total,
+            "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),
+            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(steepness * gradient) / jnp.maximum(jnp.sum(steepness), 1e-6),
         }
 
     return loss

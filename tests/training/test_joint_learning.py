@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.training import joint_update
 from drone_cbf.training.curriculum import Curriculum, Stage
+from drone_cbf.training.lessons import Lesson, make_further_steps
 from drone_cbf.training.mechanisms import Learning, LossWeights
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.settings import SafetySettings
@@ -163,3 +165,37 @@ def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
     assert used({}) == {"distill"}
     assert used({}, {"cbf_safe": 0.5, "distill": 0.0}) == {"distill", "cbf_safe"}
     assert used({"distill": 0.0}) == frozenset()
+
+
+def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_optimiser():
+    once, thrice = settings_of(), settings_of(barrier_updates=3)
+    (plain, _), (taught, (row,)) = advance(start(once), settings=once), advance(start(thrice), settings=thrice)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), taught.policy, plain.policy)
+    assert float(tree_norm(jax.tree.map(jnp.subtract, taught.barrier, plain.barrier))) > 1e-3
+    assert [int(state.barrier_optimiser[1][0].count) for state in (plain, taught)] == [1, 3]
+    assert int(taught.step) == 1 and row["grad_health/nonfinite_cbf_further"] == 0.0
+
+
+def test_further_steps_are_those_of_a_loop_over_the_optimiser_slowed_and_weighted():
+    """On a quadratic whose target each key draws: the scan beside plain Python."""
+    optimiser, count, rate, weight = optax.adam(0.1), 4, jnp.float32(0.5), jnp.float32(3.0)
+
+    def quadratic(barrier, weights, flights, kept, visit_key, state_key):
+        target = flights + jax.random.normal(visit_key, (3,)) + jax.random.normal(state_key, (3,))
+        value = jnp.sum((barrier - target) ** 2)
+        return Lesson(terms={"cbf_value": weights["cbf_value"] * value}, values={}, fresh=None)
+
+    barrier, key, flights = jnp.array([1.0, -2.0, 0.5]), jax.random.key(4), jnp.array([1.0, 1.0, 2.0])
+    further = make_further_steps(quadratic, optimiser, count)
+    given = {"cbf_value": weight}, flights, None, rate
+    found, _, bad = further(barrier, optimiser.init(barrier), *given, key)
+    expected, memory = barrier, optimiser.init(barrier)
+    for one in jax.random.split(key, count):
+        visit, state = jax.random.split(one)
+        target = flights + jax.random.normal(visit, (3,)) + jax.random.normal(state, (3,))
+        change, memory = optimiser.update(2.0 * weight * (expected - target), memory)
+        expected = expected + rate * change
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert bad == 0.0
+    _, _, bad = further(barrier.at[1].set(jnp.nan), optimiser.init(barrier), *given, key)
+    assert bad == count, "one entry, not finite in every step"

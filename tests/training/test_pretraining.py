@@ -15,7 +15,7 @@ from drone_cbf.training import pretraining
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.sobolev import make_sobolev_loss
-from tests.perception.worlds import crowd, graph_seen, random_barrier, random_policy, scene_of, small_system
+from tests.perception.worlds import capsules, crowd, graph_seen, random_barrier, random_policy, scene_of, small_system
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=6, cloud_obstacles=6, ring_obstacles=6))
 SETTINGS = PretrainingSettings(
@@ -150,3 +150,20 @@ def test_the_loss_at_a_temperature_is_that_of_a_teacher_configured_so():
     own, asked = jax.jit(make_sobolev_loss(warm))(barrier, graphs), losses(barrier, graphs, jnp.float32(0.3))
     assert {name: float(value) for name, value in asked.items()} == pytest.approx({k: float(v) for k, v in own.items()})
     assert float(losses(barrier, graphs)["cbf_value"]) != pytest.approx(float(own["cbf_value"]))
+
+
+def test_where_the_drone_has_collided_the_barrier_learns_a_value_and_no_gradient():
+    """One centimetre from a surface and flying past it, the slope of the closing speed is hundreds of 1/s."""
+    barrier, losses = random_barrier(SYSTEM), jax.jit(make_sobolev_loss(SYSTEM))
+
+    def loss_at(*distances):
+        ball = capsules([[1.0, 0.0, 0.0]], 0.3)
+        seen = [graph_seen(SYSTEM, ball, [0.7 - distance, 0.0, 0.0], [0.0, 3.0, 0.0]) for distance in distances]
+        return losses(barrier, jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen))
+
+    near, radius = 0.01, SYSTEM.physics.drone_radius
+    free, mixed, collided = loss_at(radius + 0.05), loss_at(radius + 0.05, near), loss_at(near)
+    assert float(mixed["cbf_gradient"]) == pytest.approx(float(free["cbf_gradient"]), rel=1e-5)
+    assert float(collided["cbf_gradient"]) == 0.0 and float(collided["cbf_value"]) > 0.0
+    assert float(mixed["cbf_value"]) != pytest.approx(float(free["cbf_value"]))
+    assert float(loss_at(radius + 0.001)["cbf_gradient"]) > 0.0, "up to the collision it is asked for"
