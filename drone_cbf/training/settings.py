@@ -105,7 +105,7 @@ class SafetySettings(Section):
     """Flights per update."""
     learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
     """Peak learning rate of the policy's AdamW."""
-    barrier_learning_rate: float = Field(5e-4, gt=0.0, le=1.0)
+    barrier_learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""
     report_flights: int = Field(256, ge=1, le=100_000)
     """Fresh flights that measure a stage at its end; as many other ones calibrate the final barrier."""
