@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
-"""Folders whose tests compile much and run little: unoptimised code compiles in half the time. Where arithmetic itself
-is tested, code is as users have it."""
+"""Folders whose tests compile much and run little: unoptimised code compiles in half the time. The other folders' tests
+are about arithmetic itself, and ``make test-all`` runs them on code as users have it."""
 
 _numbers = itertools.count()
 
@@ -63,7 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_as_fits_the_tests(request: pytest.FixtureRequest) -> None:
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name in UNOPTIMISED)
+    is_quick = "not slow" in request.config.option.markexpr
+    jax.config.update("jax_disable_most_optimizations", is_quick or request.path.parent.name in UNOPTIMISED)
 
 
 @pytest.fixture(scope="session")

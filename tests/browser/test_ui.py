@@ -81,7 +81,7 @@ def test_the_charts_of_a_training_stage_are_grouped_and_drawn(ui: Ui, page: Page
     loss = page.get_by_text("loss", exact=True).first
     loss.scroll_into_view_if_needed()
     picture(f"charts_{stage}")
-    assert page.locator(".js-plotly-plot").count() > 1
+    page.locator(".js-plotly-plot").nth(1).wait_for(state="attached")  # those scrolled to are drawn anew
 
 
 def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifacts(
