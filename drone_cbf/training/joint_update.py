@@ -28,12 +28,13 @@ from drone_cbf.training.adaptation import Scales, penalised, slowed
 from drone_cbf.training.anchors import make_anchor_loss
 from drone_cbf.training.averaging import Averages, make_averaging
 from drone_cbf.training.balance import Networks, balanced_gradient, halves
+from drone_cbf.training.barrier_steps import make_barrier_steps
 from drone_cbf.training.batches import make_batch_sampler
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.flights import sees_plainly
 from drone_cbf.training.freezing import make_freeze
 from drone_cbf.training.gradient_health import health_figures, unless_unhealthy
-from drone_cbf.training.lessons import Flights, Lessons, Weights, make_further_steps, make_lessons
+from drone_cbf.training.lessons import Flights, Lesson, Weights, make_lesson_losses, make_lessons, weighted
 from drone_cbf.training.pretraining import make_sampled_batch
 from drone_cbf.training.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
 from drone_cbf.training.settings import SafetySettings
@@ -82,8 +83,8 @@ class Beside:
     """What an evaluation of the loss gives beside its value."""
 
     figures: dict[str, Scalar]
-    flights: Flights
-    """What was flown, as data."""
+    further: Lesson | None
+    """What the barrier learns from in its steps alone; None where it takes none."""
     fresh: KeptFlights | None
     """The flights, as candidates to be kept; None where none are."""
 
@@ -100,12 +101,6 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
     return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
 
 
-def make_barrier_lessons(system: SystemConfig, settings: SafetySettings) -> Lessons:
-    """What the barrier learns in each of its steps."""
-    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
-    return make_lessons(system, settings, BARRIER_BATCH, sampled)
-
-
 def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
     """Terms of an update's loss: of the flights, of what ties the policy to its parent, of the barrier's lessons.
 
@@ -117,7 +112,8 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    lessons = make_barrier_lessons(system, settings)
+    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    draw_lessons, losses = make_lessons(system, settings, BARRIER_BATCH, sampled), make_lesson_losses(system, settings)
 
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
         scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
@@ -134,13 +130,14 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
         ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
         batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
-        lesson = lessons(networks["barrier"], conditions.weights, batch, kept, visit_key, state_key)
-        weighted = flight | {name: conditions.weights[name] * value for name, value in ties.items()} | lesson.terms
-        figures = {f"loss/{name}": value for name, value in (flight | ties | lesson.values).items()}
-        figures |= {"loss/total": sum(weighted.values())}
+        lessons = draw_lessons(batch, kept, visit_key, state_key, jax.random.fold_in(key, 1))
+        unweighted = ties | losses(networks["barrier"], lessons.first)
+        parts = flight | weighted(unweighted, conditions.weights)
+        reported = flight | unweighted | {"total": sum(parts.values())}
+        figures = {f"loss/{name}": value for name, value in reported.items()}
         figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
-        scaled = {name: settings.batch * value for name, value in weighted.items()}
-        return scaled, Beside(figures=figures, flights=batch, fresh=lesson.fresh)
+        beside = Beside(figures=figures, further=lessons.further, fresh=lessons.fresh)
+        return {name: settings.batch * value for name, value in parts.items()}, beside
 
     return terms
 
@@ -183,29 +180,6 @@ class Optimisers:
     barrier: optax.GradientTransformation
 
 
-def make_barrier_steps(
-    system: SystemConfig, settings: SafetySettings, optimiser: optax.GradientTransformation
-) -> Callable[..., tuple[BarrierParams, optax.OptState, dict[str, Scalar]]]:
-    """Function (state, gradient of the joint loss, conditions, beside, key) -> (barrier, optimiser's state, figures).
-
-    The first of ``learning.barrier_updates`` steps follows that gradient, the others what more the flights teach.
-    """
-    alone = settings.curriculum.learning.barrier_updates - 1
-    further = make_further_steps(make_barrier_lessons(system, settings), optimiser, alone)
-
-    def steps(state: SafetyState, gradient: BarrierParams, conditions: Conditions, beside: Beside, key: jax.Array):
-        rate = conditions.learning_rate
-        change, optimiser_state = optimiser.update(gradient, state.barrier_optimiser, state.barrier)
-        barrier = optax.apply_updates(state.barrier, slowed(change, rate))
-        if not alone:
-            return barrier, optimiser_state, {}
-        taught = conditions.weights, beside.flights, state.replay, rate, key
-        barrier, optimiser_state, bad = further(barrier, optimiser_state, *taught)
-        return barrier, optimiser_state, {"grad_health/nonfinite_cbf_further": bad}
-
-    return steps
-
-
 def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
 ) -> SafetyUpdate:
@@ -213,7 +187,7 @@ def make_safety_update(
     gradient_of = make_safety_gradient(system, settings, horizon)
     freeze = make_freeze(settings.curriculum.learning.freeze_steps)
     average = make_averaging(settings.curriculum.learning.ema)
-    barrier_steps = make_barrier_steps(system, settings, optimisers.barrier)
+    barrier_steps = make_barrier_steps(make_lesson_losses(system, settings), optimisers.barrier)
 
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
@@ -222,8 +196,9 @@ def make_safety_update(
         policy_change, policy_optimiser = optimisers.policy.update(
             gradient["policy"], state.policy_optimiser, state.policy
         )
-        barrier, barrier_optimiser, further = barrier_steps(
-            state, gradient["barrier"], conditions, beside, jax.random.fold_in(key, 1)
+        before = state.barrier, state.barrier_optimiser
+        (barrier, barrier_optimiser), further = barrier_steps(
+            before, gradient["barrier"], beside.further, conditions.weights, conditions.learning_rate
         )
         replay = None if state.replay is None else keep_worst(state.replay, beside.fresh)
         following = state.replace(
@@ -259,11 +234,12 @@ def condition_figures(conditions: Conditions) -> dict[str, Scalar]:
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
     """The settings of one of the curriculum's stages as arrays, with the factors of a monitor if there is one."""
     blend = stage.blend * scales.blend if scales else stage.blend
+    weights = curriculum.weights_in(stage)
     return Conditions(
         noise=jnp.float32(stage.noise),
         blend=jnp.float32(blend),
         augment=jnp.float32(stage.augment),
-        weights={name: jnp.float32(weight) for name, weight in curriculum.weights_in(stage).items()},
+        weights={name: jnp.float32(weights[name]) for name in sorted(curriculum.weights_used)},
         penalty=jnp.float32(scales.penalty) if scales else None,
         learning_rate=jnp.float32(scales.learning_rate) if scales else None,
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, in_one, joined
+from drone_cbf.arrays import Scalar, joined
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import spread
@@ -17,7 +16,6 @@ from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
-from drone_cbf.training.adaptation import slowed
 from drone_cbf.training.barrier_losses import Moments, make_barrier_losses, make_moments
 from drone_cbf.training.flown_states import FlownStates, make_record, pick
 from drone_cbf.training.labels import check_look_ahead
@@ -26,7 +24,7 @@ from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.sobolev import make_sobolev_loss
 
 Weights = dict[str, Scalar]
-"""Of the losses, by name (:class:`drone_cbf.training.mechanisms.LossWeights`)."""
+"""By name, of the losses that have one in some stage (:class:`drone_cbf.training.mechanisms.LossWeights`)."""
 
 
 @struct.dataclass
@@ -39,93 +37,92 @@ class Flights:
 
 @struct.dataclass
 class Lesson:
-    """What one update teaches the barrier."""
+    """What the barrier learns from in one step."""
 
-    terms: dict[str, Scalar]
-    """Weighted, of the losses that have a weight in some stage."""
-    values: dict[str, Scalar]
-    """Without their weights, so that charts of different curricula compare; of losses without a weight too."""
+    moments: Moments
+    """At flown states."""
+    sampled: Graph | None
+    """More states, about which the teacher is asked as well; None where no loss asks it."""
+
+
+@struct.dataclass
+class Lessons:
+    """What the barrier learns from in one update."""
+
+    first: Lesson
+    """In the step that it takes together with the policy."""
+    further: Lesson | None
+    """In those that it takes alone, on a leading axis; None where there are none."""
     fresh: KeptFlights | None
     """The flights, as candidates to be kept; None where none are."""
 
 
-Lessons = Callable[[BarrierParams, Weights, Flights, KeptFlights | None, jax.Array, jax.Array], Lesson]
-"""(barrier, weights, flights, kept flights, key of visited states, key of sampled ones) -> lesson."""
+LessonLosses = Callable[[BarrierParams, Lesson], dict[str, Scalar]]
+"""(barrier, lesson) -> losses by name."""
 
 
 def make_lessons(
     system: SystemConfig, settings: SafetySettings, count: int, sample_states: Callable[[jax.Array], Graph]
-) -> Lessons:
-    """Lessons on ``count`` flown states, a fraction ``learning.replay`` of them from kept flights, and on sampled ones.
+) -> Callable[[Flights, KeptFlights | None, jax.Array, jax.Array, jax.Array], Lessons]:
+    """Function (flights, kept flights, keys of visited, of sampled and of all further states) -> lessons.
 
-    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all of them, the losses of GCBF+ are about the flown
-    ones. The former are left out where no stage gives them a weight. The latter are always reported: without a gradient
-    they are three evaluations of the network.
+    Each is on ``count`` flown states, a fraction ``learning.replay`` of them from kept flights, and on sampled ones.
+    All are drawn at once, before the first step: none depends on the barrier, and the flights are read one time.
 
     Raises:
         ConfigError: ``cbf_safe`` has a weight in a stage whose flights are too short to call a state safe.
     """
     check_look_ahead(system, settings)
     learning = settings.curriculum.learning
-    used = settings.curriculum.weights_used
-    taught = make_sobolev_loss(system) if used & {"cbf_value", "cbf_gradient"} else None
-    own = make_barrier_losses(system, learning.epsilon)
     record, draw = make_record(system, learning.look_ahead), make_draw(system, settings, count)
+    is_taught = asks_the_teacher(settings)
 
     def lessons(
-        params: BarrierParams,
-        weights: Weights,
-        flights: Flights,
-        kept: KeptFlights | None,
-        visit_key: jax.Array,
-        state_key: jax.Array,
-    ) -> Lesson:
+        flights: Flights, kept: KeptFlights | None, visit_key: jax.Array, state_key: jax.Array, further_key: jax.Array
+    ) -> Lessons:
         flown = record(flights.trajectories, flights.scenes)
-        moments = draw(flown, flights, kept, visit_key)
-        values = own(params, moments)
-        if taught:
-            states = joined(moments.seen, sample_states(state_key))
-            values = taught(params, spread(states)) | values
-        terms = {name: weights[name] * value for name, value in values.items() if name in used}
-        fresh = None if kept is None else as_candidates(flown, flights, kept, system)
-        return Lesson(terms=terms, values=values, fresh=fresh)
+
+        def lesson(visit_key: jax.Array, state_key: jax.Array) -> Lesson:
+            sampled = spread(sample_states(state_key)) if is_taught else None
+            return Lesson(moments=draw(flown, flights, kept, visit_key), sampled=sampled)
+
+        keys = jax.vmap(jax.random.split)(jax.random.split(further_key, learning.barrier_updates - 1))
+        return Lessons(
+            first=lesson(visit_key, state_key),
+            further=jax.vmap(lesson)(keys[:, 0], keys[:, 1]) if keys.size else None,
+            fresh=None if kept is None else as_candidates(flown, flights, kept, system),
+        )
 
     return lessons
 
 
-def make_further_steps(
-    lessons: Lessons, optimiser: optax.GradientTransformation, count: int
-) -> Callable[..., tuple[BarrierParams, optax.OptState, Scalar]]:
-    """``count`` steps of the barrier alone, each on other states of the same flights (and of kept and sampled ones).
+def make_lesson_losses(system: SystemConfig, settings: SafetySettings) -> LessonLosses:
+    """The losses, without their weights, so that charts of different curricula compare.
 
-    Function (barrier, its optimiser's state, weights, flights, kept flights, factor on the changes, key) -> (barrier,
-    optimiser's state, number of entries of all gradients that are not finite).
+    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all states, the losses of GCBF+ are about the flown
+    ones. The former are left out where no stage gives them a weight. The latter are always reported: without a gradient
+    they are three evaluations of the network.
     """
+    taught = make_sobolev_loss(system) if asks_the_teacher(settings) else None
+    own = make_barrier_losses(system, settings.curriculum.learning.epsilon)
 
-    def further(
-        barrier: BarrierParams,
-        optimiser_state: optax.OptState,
-        weights: Weights,
-        flights: Flights,
-        kept: KeptFlights | None,
-        rate: Scalar | None,
-        key: jax.Array,
-    ) -> tuple[BarrierParams, optax.OptState, Scalar]:
-        def loss(barrier: BarrierParams, key: jax.Array) -> Scalar:
-            terms = lessons(barrier, weights, flights, kept, *jax.random.split(key)).terms
-            return sum(terms.values(), start=jnp.float32(0.0))
+    def losses(params: BarrierParams, lesson: Lesson) -> dict[str, Scalar]:
+        values = own(params, lesson.moments)
+        if taught:
+            values = taught(params, spread(joined(lesson.moments.seen, lesson.sampled))) | values
+        return values
 
-        def step(carry: tuple[BarrierParams, optax.OptState], key: jax.Array):
-            barrier, optimiser_state = carry
-            gradient = jax.grad(loss)(barrier, key)
-            change, optimiser_state = optimiser.update(gradient, optimiser_state, barrier)
-            bad = jnp.sum(~jnp.isfinite(in_one(gradient)))
-            return (optax.apply_updates(barrier, slowed(change, rate)), optimiser_state), bad
+    return losses
 
-        (barrier, optimiser_state), bad = jax.lax.scan(step, (barrier, optimiser_state), jax.random.split(key, count))
-        return barrier, optimiser_state, jnp.sum(bad).astype(jnp.float32)
 
-    return further
+def asks_the_teacher(settings: SafetySettings) -> bool:
+    """Whether some stage weights a loss against the analytic barrier."""
+    return bool(settings.curriculum.weights_used & {"cbf_value", "cbf_gradient"})
+
+
+def weighted(values: Mapping[str, Scalar], weights: Weights) -> dict[str, Scalar]:
+    """Terms of the loss: those among ``values`` that have a weight, times it."""
+    return {name: weights[name] * value for name, value in values.items() if name in weights}
 
 
 def make_draw(

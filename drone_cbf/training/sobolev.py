@@ -52,14 +52,15 @@ def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
         true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
         value, gradient = sobolev_gradient(neural(params), graph, scale)
         weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
-        steepness = jnp.where(has_collided(graph), 0.0, weight)
-        return weight, (value - true_value) ** 2, steepness, jnp.sum((gradient - true_gradient) ** 2)
+        slope_weight = jnp.where(has_collided(graph), 0.0, weight)
+        return weight, (value - true_value) ** 2, slope_weight, jnp.sum((gradient - true_gradient) ** 2)
 
     def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
-        weight, value, steepness, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
+        weight, value, slope_weight, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
+        asked = jnp.maximum(jnp.sum(slope_weight), 1e-6)  # in a batch of collisions alone, none is
         return {
             "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),
-            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(steepness * gradient) / jnp.maximum(jnp.sum(steepness), 1e-6),
+            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(slope_weight * gradient) / asked,
         }
 
     return loss

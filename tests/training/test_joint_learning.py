@@ -9,8 +9,8 @@ import pytest
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.training import joint_update
+from drone_cbf.training.barrier_steps import make_barrier_steps
 from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.lessons import Lesson, make_further_steps
 from drone_cbf.training.mechanisms import Learning, LossWeights
 from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.settings import SafetySettings
@@ -176,26 +176,28 @@ def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_opt
     assert int(taught.step) == 1 and row["grad_health/nonfinite_cbf_further"] == 0.0
 
 
-def test_further_steps_are_those_of_a_loop_over_the_optimiser_slowed_and_weighted():
-    """On a quadratic whose target each key draws: the scan beside plain Python."""
-    optimiser, count, rate, weight = optax.adam(0.1), 4, jnp.float32(0.5), jnp.float32(3.0)
+def test_steps_of_the_barrier_are_those_of_a_loop_over_its_optimiser_slowed_and_weighted():
+    """On a quadratic whose target each lesson names: the scan beside plain Python."""
+    optimiser, rate, weights = optax.adam(0.1), jnp.float32(0.5), {"cbf_value": jnp.float32(3.0)}
 
-    def quadratic(barrier, weights, flights, kept, visit_key, state_key):
-        target = flights + jax.random.normal(visit_key, (3,)) + jax.random.normal(state_key, (3,))
-        value = jnp.sum((barrier - target) ** 2)
-        return Lesson(terms={"cbf_value": weights["cbf_value"] * value}, values={}, fresh=None)
+    def quadratic(barrier, target):
+        distance = jnp.sum((barrier - target) ** 2)
+        return {"cbf_value": distance, "cbf_hdot": 100.0 * distance}  # which has no weight
 
-    barrier, key, flights = jnp.array([1.0, -2.0, 0.5]), jax.random.key(4), jnp.array([1.0, 1.0, 2.0])
-    further = make_further_steps(quadratic, optimiser, count)
-    given = {"cbf_value": weight}, flights, None, rate
-    found, _, bad = further(barrier, optimiser.init(barrier), *given, key)
-    expected, memory = barrier, optimiser.init(barrier)
-    for one in jax.random.split(key, count):
-        visit, state = jax.random.split(one)
-        target = flights + jax.random.normal(visit, (3,)) + jax.random.normal(state, (3,))
-        change, memory = optimiser.update(2.0 * weight * (expected - target), memory)
+    barrier, targets = jnp.array([1.0, -2.0, 0.5]), jax.random.normal(jax.random.key(4), (4, 3))
+    gradient, before = jnp.array([0.1, 0.2, -0.3]), (barrier, optimiser.init(barrier))
+    steps = make_barrier_steps(quadratic, optimiser)
+    (found, _), figures = steps(before, gradient, targets, weights, rate)
+    expected, memory = before
+    for target in (None, *targets):
+        slope = gradient if target is None else 2.0 * weights["cbf_value"] * (expected - target)
+        change, memory = optimiser.update(slope, memory)
         expected = expected + rate * change
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    assert bad == 0.0
-    _, _, bad = further(barrier.at[1].set(jnp.nan), optimiser.init(barrier), *given, key)
-    assert bad == count, "one entry, not finite in every step"
+    assert figures == {"grad_health/nonfinite_cbf_further": 0.0}
+    spoilt = targets.at[2, 1].set(jnp.nan)
+    _, figures = steps(before, gradient, spoilt, weights, rate)
+    assert figures["grad_health/nonfinite_cbf_further"] == 2.0, "one entry, from the third step on"
+    (once, _), figures = steps(before, gradient, None, weights, rate)
+    np.testing.assert_allclose(once, barrier + rate * optimiser.update(gradient, before[1])[0], rtol=1e-6)
+    assert figures == {}
