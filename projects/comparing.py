@@ -135,7 +135,7 @@ def _loss(record: Record, name: str) -> Loss | None:
 
 def group_names(records: Sequence[Record]) -> dict[str, str]:
     """Run ID -> name of its group: the curriculum (else the stage), and every setting in which the runs differ."""
-    told = {record.run_id: _told(record) for record in records}
+    told = {record.run_id: settings_told(record) for record in records}
     titles = {record.run_id: record.curriculum or f"no curriculum ({record.stage})" for record in records}
     alike: dict[str, list[Mapping[str, str]]] = {}
     for record in records:
@@ -163,7 +163,7 @@ def _told_apart(records: Sequence[Record], names: Mapping[str, str]) -> dict[str
     }
 
 
-def _told(record: Record) -> dict[str, str]:
+def settings_told(record: Record) -> dict[str, str]:
     """The settings of a run and of those that it builds on, but for seeds and run IDs."""
     found: dict[str, str] = {}
     for run in ancestry(record.run_id):
@@ -187,7 +187,11 @@ def _set_by_curriculum(record: Record) -> dict[str, str]:
 
 def evaluation_notes(pairs: Sequence[Evaluated]) -> list[str]:
     """In what the evaluations differ: figures from different flights are not the same measurement."""
-    told = [flatten({"parameters": settings(pair.evaluation.run_id).get("parameters", {})}) for pair in pairs]
+    return differing_flights([flatten(settings(pair.evaluation.run_id).get("parameters", {})) for pair in pairs])
+
+
+def differing_flights(told: Sequence[Mapping[str, str]]) -> list[str]:
+    """The same of the evaluations' parameters."""
     notes = []
     for key in sorted({key for one in told for key in one} - {"parent_run", "resume_run"}):
         values = list(dict.fromkeys(one.get(key, "none") for one in told))

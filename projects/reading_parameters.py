@@ -65,8 +65,12 @@ class ResultsParameters(Selection):
     examples: ClassVar[tuple[str, ...]] = (
         " -P experiment=Default",
         " -P runs=<suite run>,<suite run> -P output=docs/results.md",
+        " -P runs=<suite run> -P kept=docs/results.json   # beside what another machine measured",
     )
     output: str = Field("docs/results.md", min_length=1, max_length=1000)
-    """File that is written, from the project's folder; the same text is an artifact of the run."""
+    """File that is written, from the project's folder, and a .json file of its policies beside it; both are artifacts
+    of the run too."""
+    kept: str = Field("", max_length=1000)
+    """The .json file of an earlier page: its policies join those of the runs, whatever store holds theirs."""
     benchmark: str = Field("default", min_length=1, max_length=60)
     """Curriculum whose policies are held against the targets."""

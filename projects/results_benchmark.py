@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.reporting.tables import markdown_table, percent
-from projects.results_runs import Cell, Policy
+from projects.results_policies import Cell, Policy
 
 PLACES = tuple(itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
 """Scene, noise [m] and goals of each cell (DESIGN 5)."""
@@ -99,8 +99,8 @@ def _counts(policies: Sequence[Policy], cells: Sequence[Mapping[str, float]]) ->
     collisions, flights = (int(sum(cell[name] for cell in cells)) for name in ("collisions", "rollouts"))
     bound = largest_bound([measured_cells(policy) for policy in policies])
     fewest = int(min(cell["rollouts"] for cell in cells))
-    longest = max(policy.minutes.get("safety", 0.0) for policy in policies)
-    shared = max(sum(policy.minutes.values()) for policy in policies)
+    longest = max(policy.minutes("safety") for policy in policies)
+    shared = max(policy.minutes() for policy in policies)
     ours = [
         f"{collisions} in {flights:,}; rate of each policy below {bound:.2g} (99 %, Clopper–Pearson)",
         f"{fewest:,}",

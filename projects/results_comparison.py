@@ -9,10 +9,9 @@ from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import CONFIDENCE, interval
-from drone_cbf.tracking.histories import settings
 from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
 from projects.results_benchmark import NOT_MEASURED, PLACES, largest_bound, measured_cells
-from projects.results_runs import Cell, Measured, Policy
+from projects.results_policies import Cell, Measured, Policy
 from projects.results_verdicts import LARGER_IS_BETTER, verdict
 from projects.results_verdicts import READING as VERDICTS
 
@@ -52,7 +51,7 @@ Groups = Mapping[tuple[str, float], Sequence[Policy]]
 def curricula_section(found: Measured) -> str:
     """Every shipped curriculum that is not an ablation, and every other that was measured."""
     shipped = [name for name in available() if not name.startswith(ABLATIONS) and name not in NOT_COMPARED]
-    own = [policy.name for policy in found.policies if policy.trained.stage == "safety"]
+    own = [policy.curriculum for policy in found.policies if policy.trained.stage == "safety"]
     others = [name for name in dict.fromkeys(own) if not name.startswith(ABLATIONS) and name not in shipped]
     rows = [row for name in [*shipped, *others] for row in rows_of(found.groups(name), name)]
     return (
@@ -94,7 +93,7 @@ def _violation_by_scene(policies: Sequence[Policy]) -> dict[str, str]:
 def ablations_section(found: Measured, benchmark: str) -> str:
     """Each mechanism left out or put in, beside the curriculum that it is an ablation of, and what that says."""
     shipped = [name for name in available() if name.startswith(ABLATIONS) and not name.startswith(DECAY)]
-    own = dict.fromkeys(policy.name for policy in found.policies)
+    own = dict.fromkeys(policy.curriculum for policy in found.policies)
     others = [name for name in own if name.startswith(ABLATIONS) and not name.startswith(DECAY) and name not in shipped]
     rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
     for name in [*shipped, *others]:
@@ -125,18 +124,12 @@ def judged(policies: Sequence[Policy], base: Sequence[Policy]) -> str:
     figures = [
         {title: [_one_number(cells, *COLUMNS[title]) for cells in side] for title in LARGER_IS_BETTER} for side in flown
     ]
-    same = not policies or not base or _condition(policies[0]) == _condition(base[0])
+    same = not policies or not base or policies[0].barrier == base[0].barrier
     return verdict(*figures, [title for title in LARGER_IS_BETTER if same or not title.startswith("largest violation")])
 
 
-def _condition(policy: Policy) -> tuple[object, ...]:
-    """What the violation is measured by."""
-    barrier = settings(policy.trained.run_id)["system"]["barrier"]
-    return barrier["kind"], barrier["class_k_gain"]
-
-
 def _stored_description(found: Measured, name: str) -> str:
-    return next(str(policy.curriculum.get("description", "")) for policy in found.policies if policy.name == name)
+    return next(policy.description for policy in found.policies if policy.curriculum == name)
 
 
 def rows_of(groups: Groups, name: str) -> list[dict[str, object]]:
@@ -186,9 +179,7 @@ def decay_section(found: Measured) -> str:
     plainly: dict[tuple[float, int], list[Policy]] = {place: [] for place in jointly}
     for policy in found.policies:
         if policy.trained.stage == "efficiency":
-            told = settings(policy.trained.run_id)
-            place = (float(told["system"]["physics"]["gradient_decay"]), int(told["parameters"]["horizon"]))
-            plainly.setdefault(place, []).append(policy)
+            plainly.setdefault((policy.gradient_decay, policy.horizon or 0), []).append(policy)
     command = "mlflow run . -e efficiency -P physics.gradient_decay=0 -P horizon=60"
     return (
         "## Temporal gradient decay by horizon\n\nSuccess in the worst of all cells flown, mean ± interval over seeds "

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.histories import Record, read
-from drone_cbf.tracking.lineage import ancestry
-from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
-from projects.results_runs import Policy
+from projects.results_policies import Policy, RunNote
 
 
 def evidence_section(policies: Sequence[Policy]) -> str:
@@ -22,51 +19,30 @@ def evidence_section(policies: Sequence[Policy]) -> str:
             "blend": f"{policy.blend:g}",
             "trained by": f"`{policy.trained.run_id}`",
             "evaluated by": f"`{policy.evaluation.run_id}`",
-            "commit": _commit(policy.trained),
-            "minutes": round((policy.trained.seconds or 0.0) / 60.0, 1),
+            "commit": policy.trained.commit,
+            "minutes": _minutes(policy.trained),
         }
         for policy in policies
     ]
-    before = {record.run_id: record for policy in policies for record in _behind(policy)}
+    before = {run.run_id: run for policy in policies for run in policy.runs[:-2]}
     shared = [
-        {"stage": record.stage, "run": f"`{record.run_id}`", "commit": _commit(record),
-         "minutes": round((record.seconds or 0.0) / 60.0, 1)}
-        for record in before.values()
-    ]  # fmt: skip
+        {"stage": run.stage, "run": f"`{run.run_id}`", "commit": run.commit, "minutes": _minutes(run)}
+        for run in before.values()
+    ]
     built_on = f"\n\nBuilt on:\n\n{markdown_table(shared)}" if shared else ""
     runs = [*before.values(), *(one for policy in policies for one in (policy.trained, policy.evaluation))]
-    commands = _commands(runs)
+    environments = "\n".join(f"- {line}" for line in dict.fromkeys(run.made_on for run in runs))
     return (
-        f"## Runs\n\n{markdown_table(rows)}{built_on}\n\n{_environments(runs)}\n\n"
-        "Each run is repeated from its ID, in this order, and compared figure by figure with what was recorded:\n\n"
-        f"```\n{commands}\n```"
+        f"## Runs\n\n{markdown_table(rows)}{built_on}\n\n{environments}\n\n"
+        "Each run is repeated from its ID in the store that holds it, in this order, and compared figure by figure "
+        f"with what was recorded:\n\n```\n{_commands(runs)}\n```"
     )
 
 
-def _behind(policy: Policy) -> list[Record]:
-    """The stages before the policy's own, the first one first."""
-    runs = [run.info.run_id for run in ancestry(policy.trained.run_id)]
-    return [read(run_id) for run_id in reversed(runs[1:])]
+def _minutes(run: RunNote) -> float:
+    return round(run.seconds / 60.0, 1)
 
 
-def _commands(runs: Sequence[Record]) -> str:
-    stages = {record.run_id: record.stage for record in runs}
+def _commands(runs: Sequence[RunNote]) -> str:
+    stages = {run.run_id: run.stage for run in runs}
     return "\n".join(f"mlflow run . -e reproduce -P run={run_id}   # {stage}" for run_id, stage in stages.items())
-
-
-def _commit(record: Record) -> str:
-    changed = " with uncommitted changes" if record.tags.get(DIRTY_TAG) == "true" else ""
-    return f"`{record.commit[:10] or 'unknown'}`{changed}"
-
-
-def _environments(runs: Sequence[Record]) -> str:
-    """Versions and devices, one line for each environment that the runs were made in."""
-    told = dict.fromkeys(_environment(record) for record in runs)
-    return "\n".join(f"- {line}" for line in told)
-
-
-def _environment(record: Record) -> str:
-    tags = sorted((key, text) for key, text in record.tags.items() if key.startswith(VERSION_PREFIX))
-    versions = [f"{key.removeprefix(VERSION_PREFIX)} {text}" for key, text in tags]
-    device = record.tags.get("drone_cbf.device", "device unknown")
-    return f"{device}; {', '.join(versions) or 'versions unknown'}"

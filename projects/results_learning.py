@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.histories import history
 from drone_cbf.training.mechanisms import LossWeights, Monitor
 from projects.results_benchmark import NOT_MEASURED
-from projects.results_runs import Measured, Policy
+from projects.results_policies import Change, Kept, Measured, Policy
 
 LOSSES = ("cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot")
 """Of the barrier, without ``loss/``."""
 UPDATES = 10
 """At either end of the training at blend 1 that are compared."""
 BLEND, STAGE, SUCCESS = "curriculum/blend", "curriculum/stage", "eval/success_rate"
+METRICS = (*(f"loss/{name}" for name in LOSSES), BLEND, STAGE, SUCCESS)
+"""Whose histories are read."""
 READING = (
     f"Losses: mean of the first {UPDATES} and of the last {UPDATES} updates at blend 1, in which only the neural "
     "barrier is flown, and what became of it, by the mean and by the median (a single steep state moves the mean "
@@ -28,65 +26,21 @@ READING = (
 )
 
 
-@dataclass(frozen=True)
-class Change:
-    """A loss at the two ends of the training at blend 1."""
-
-    first: np.ndarray
-    last: np.ndarray
-
-    @property
-    def falls(self) -> bool:
-        """By the mean; a loss that stays zero has nowhere to fall. NaN does not fall."""
-        before, after = self.first.mean(), self.last.mean()
-        return bool(after < before or before == after == 0.0)
-
-    @property
-    def text(self) -> str:
-        """``before → after (× ratio; median × ratio)``."""
-        before, after = self.first.mean(), self.last.mean()
-        by_mean, by_median = (_ratio(how(self.first), how(self.last)) for how in (np.mean, np.median))
-        return f"{before:.2g} → {after:.2g} ({by_mean}; median {by_median})"
-
-
-@dataclass(frozen=True)
-class Kept:
-    """How success was measured against the thresholds of its stages."""
-
-    measurements: int
-    below: int
-    longest: int
-    """Measurements in a row below the threshold, within one stage."""
-    patience: int
-
-    @property
-    def holds(self) -> bool:
-        return self.longest <= self.patience
-
-
 def learning_section(found: Measured) -> str:
     """Markdown: one row for each run of joint training that was at blend 1."""
     trained = {policy.trained.run_id: policy for policy in found.policies if policy.trained.stage == "safety"}
-    told = [(policy, *told_of(policy)) for policy in sorted(trained.values(), key=lambda one: (one.group, one.seed))]
-    told = [(policy, changes, kept) for policy, changes, kept in told if changes]
+    told = [policy for policy in sorted(trained.values(), key=lambda one: (one.group, one.seed)) if policy.losses]
     title = "## Joint training at blend 1"
     if not told:
         return f"{title}\n\nNot measured: none of these runs has a history of {2 * UPDATES} updates at blend 1."
-    rows = [_row(policy, changes, kept) for policy, changes, kept in told]
-    fall = sum(all(change.falls for change in changes.values()) for _, changes, _ in told)
-    watched = [kept for _, _, kept in told if kept]
+    fall = sum(all(change.falls for change in policy.losses.values()) for policy in told)
+    watched = [policy.success for policy in told if policy.success]
     hold = sum(kept.holds for kept in watched)
     summary = (
         f"In {fall} of {len(told)} runs every loss of the barrier falls at blend 1; in {hold} of the {len(watched)} in "
         "which it was measured, success was never below its stage's threshold for longer than the patience."
     )
-    return f"{title}\n\n{summary} {READING}\n\n{markdown_table(rows)}"
-
-
-def told_of(policy: Policy) -> tuple[dict[str, Change], Kept | None]:
-    """What the histories of a run say: losses by name, without enough updates at blend 1 none; success, if measured."""
-    rows = history(policy.trained.run_id, [f"loss/{name}" for name in LOSSES] + [BLEND, STAGE, SUCCESS])
-    return loss_changes(rows, weighted(policy.curriculum)), success_kept(rows, policy.curriculum)
+    return f"{title}\n\n{summary} {READING}\n\n{markdown_table(list(map(_row, told)))}"
 
 
 def weighted(curriculum: Mapping[str, Any]) -> set[str]:
@@ -101,7 +55,7 @@ def loss_changes(rows: Sequence[Mapping[str, float]], names: set[str]) -> dict[s
     at_one = [row for row in rows if row.get(BLEND) == 1.0]
     changes = {}
     for name in (name for name in LOSSES if name in names):
-        values = np.array([row[f"loss/{name}"] for row in at_one if f"loss/{name}" in row])
+        values = tuple(row[f"loss/{name}"] for row in at_one if f"loss/{name}" in row)
         if len(values) >= 2 * UPDATES:
             changes[name] = Change(values[:UPDATES], values[-UPDATES:])
     return changes
@@ -123,7 +77,8 @@ def success_kept(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, A
     return Kept(len(measured), below, longest, int(patience))
 
 
-def _row(policy: Policy, changes: Mapping[str, Change], kept: Kept | None) -> dict[str, object]:
+def _row(policy: Policy) -> dict[str, object]:
+    changes, kept = policy.losses, policy.success
     row: dict[str, object] = {"curriculum": f"`{policy.group}`", "seed": str(policy.seed)}
     row |= {f"`{name}`": changes[name].text for name in LOSSES if name in changes}
     rising = [f"`{name}`" for name, change in changes.items() if not change.falls]
@@ -137,7 +92,3 @@ def _row(policy: Policy, changes: Mapping[str, Change], kept: Kept | None) -> di
         "patience": str(kept.patience),
         "success holds": "yes" if kept.holds else "**no**",
     }
-
-
-def _ratio(before: float, after: float) -> str:
-    return f"× {after / before:.2g}" if before else f"{before:.2g} → {after:.2g}"

@@ -1,0 +1,116 @@
+"""A results page that goes on from the measured policies of an earlier page, whose store is gone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from projects.results import ENTRY, work
+from projects.running import run_stage
+from tests.projects.pages import cells, row_of, section, written
+from tests.projects.recorded import evaluation, policy
+from tests.projects.test_results_learning import TITLE, falling, trained
+
+
+def gone(experiment: str) -> None:
+    """No run of the experiment is there any more."""
+    for run in MlflowClient().search_runs([experiment]):
+        MlflowClient().delete_run(run.info.run_id)
+
+
+def body(page: str) -> str:
+    """The page below the line that says by which command and from which runs it was written."""
+    return page.partition("\n## ")[2]
+
+
+def kept_by(experiment: str, tmp_path: Path) -> tuple[str, Path]:
+    """The page on the experiment and a copy of the file that lies beside it."""
+    page = written(experiment, tmp_path)
+    copy = tmp_path / "earlier.json"
+    copy.write_text((tmp_path / "pages" / "results.json").read_text())
+    return page, copy
+
+
+def test_kept_policies_say_on_a_new_page_what_their_runs_said(experiment: str, tmp_path: Path) -> None:
+    trained(experiment, 0, {"cbf_value": falling(0.1, 0.2), "cbf_gradient": falling(0.5, 0.25)}, {30: 0.5, 90: 1.0})
+    nobody_arrived = cells(time_to_goal=float("nan"), relax_rate=1.23456789e-5)
+    evaluation(experiment, policy(experiment, "default", 1), 0.9, cells=nobody_arrived)
+    one_more = policy(experiment, "hybrid", 0)
+    evaluation(experiment, one_more, 0.9, blend=0.5, cells=cells())
+    first, earlier = kept_by(experiment, tmp_path)
+    again = written(experiment, tmp_path, f"--runs={one_more}", f"--kept={earlier}")
+    assert body(again) == body(first)
+    default = [row for row in section(again, "Curricula") if row["curriculum"].startswith("`default")]
+    assert [row["time to goal [s]"] for row in default] == ["–"], "nobody arrived"
+    assert f"-P kept={earlier}" in again
+    assert row_of(section(again, TITLE), curriculum="`mine, batch=none`")["success below threshold"] == "1 of 2"
+    assert "counts, or else the newer one" not in again, "an evaluation that is kept and in the store is one"
+
+
+def test_seeds_from_two_stores_form_one_group(experiment: str, tmp_path: Path) -> None:
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(max_violation=0.2))
+    _, earlier = kept_by(experiment, tmp_path)
+    gone(experiment)
+    here = policy(experiment, "default", 1)
+    evaluation(experiment, here, 0.9, cells=cells(max_violation=0.4))
+    page = written(experiment, tmp_path, f"--runs={here}", f"--kept={earlier}")
+    row = row_of(section(page, "Curricula"), curriculum="`default`")
+    # Student's t for one degree of freedom at 97.5 % is 12.706; the standard error of 0.2 and 0.4 is 0.1.
+    assert (row["n"], row["largest violation [m/s]"]) == ("2", f"0.3 ± {12.706 * 0.1:.2g}")
+    assert {row["seed"] for row in section(page, "Runs") if "seed" in row} == {"0", "1"}
+
+
+def test_one_name_with_other_settings_is_another_group(experiment: str, tmp_path: Path) -> None:
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells())
+    _, earlier = kept_by(experiment, tmp_path)
+    gone(experiment)
+    here = policy(experiment, "default", 1, batch=32)
+    evaluation(experiment, here, 0.9, cells=cells())
+    page = written(experiment, tmp_path, f"--runs={here}", f"--kept={earlier}")
+    rows = [row for row in section(page, "Curricula") if row["curriculum"].startswith("`default")]
+    assert [row["n"] for row in rows] == ["1", "1"] and rows[0]["curriculum"] != rows[1]["curriculum"]
+
+
+def test_evaluations_that_differ_are_named_though_one_store_is_gone(experiment: str, tmp_path: Path) -> None:
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(), rollouts=64)
+    _, earlier = kept_by(experiment, tmp_path)
+    gone(experiment)
+    here = policy(experiment, "default", 1)
+    evaluation(experiment, here, 0.9, cells=cells(), rollouts=32)
+    page = written(experiment, tmp_path, f"--runs={here}", f"--kept={earlier}")
+    assert "The evaluations differ in rollouts: 64; 32." in page
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot be read"),
+        ("no JSON", "holds no measured policies"),
+        ('{"a": 1}', "holds no measured policies"),
+        (json.dumps([{"cells": {"columns": [], "data": []}, "seed": "x"}]), "0.group: Field required"),
+    ],
+)
+def test_a_file_that_holds_no_policies_is_one_line_and_nothing_is_written(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, told: str
+) -> None:
+    here = policy(experiment, "default", 0)
+    evaluation(experiment, here, 0.9, cells=cells())
+    place = tmp_path / "kept.json"
+    if content is not None:
+        place.write_text(content)
+    output = tmp_path / "page.md"
+    assert run_stage(ENTRY, work, [f"--runs={here}", f"--kept={place}", f"--output={output}"]) == 1
+    shown = capsys.readouterr().err
+    assert told in shown and "kept = " in shown and shown.count("\n") == 1 and not output.exists()
+
+
+def test_a_page_is_not_written_where_its_policies_go(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = policy(experiment, "default", 0)
+    evaluation(experiment, here, 0.9, cells=cells())
+    assert run_stage(ENTRY, work, [f"--runs={here}", f"--output={tmp_path}/page.json"]) == 1
+    assert "page.md" in capsys.readouterr().err and not (tmp_path / "page.json").exists()
