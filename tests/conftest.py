@@ -99,15 +99,15 @@ def experiment(store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """ID of a fresh experiment in the shared store, active for the test; nothing of it is left in the process."""
     import mlflow
 
+    from tests.stores import tracking
+
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(store_folder)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{store_folder}/mlflow.db")
-    name = f"experiment-{next(_numbers)}"
-    created = mlflow.create_experiment(name, artifact_location=(store_folder / "artifacts" / name).as_uri())
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", created)
-    yield created
-    while mlflow.active_run() is not None:
-        mlflow.end_run()
-    mlflow.set_tracking_uri(before)
+    with tracking(f"sqlite:///{store_folder}/mlflow.db"):
+        name = f"experiment-{next(_numbers)}"
+        created = mlflow.create_experiment(name, artifact_location=(store_folder / "artifacts" / name).as_uri())
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", created)
+        yield created
+        while mlflow.active_run() is not None:
+            mlflow.end_run()

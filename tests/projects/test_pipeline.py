@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
@@ -17,6 +16,7 @@ from drone_cbf.tracking.lineage import load_config
 from drone_cbf.tracking.presentation import EXPERIMENT_NOTE
 from projects.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
+from tests.stores import tracking
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,8 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(small_pipeline: SmallPipeline) -> Iterator[Finished]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{small_pipeline.folder}/mlflow.db")
-    yield Finished(stored_runs(small_pipeline.folder), small_pipeline.output)
-    mlflow.set_tracking_uri(before)
+    with tracking(f"sqlite:///{small_pipeline.folder}/mlflow.db"):
+        yield Finished(stored_runs(small_pipeline.folder), small_pipeline.output)
 
 
 class TestPipeline:

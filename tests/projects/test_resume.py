@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from tests.projects.small_pipeline import (
     stored_runs,
 )
 from tests.projects.toy_stage import TOY, work
+from tests.stores import tracking
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +71,7 @@ def test_a_safety_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path: Pat
     assert mlflow_run(tmp_path, "pipeline", short).returncode == 0
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     barrier = client.search_runs(["0"], "tags.`drone_cbf.stage` = 'pretrain_cbf'")[0].info.run_id
-    stages = [{"name": name, "steps": 20, "noise": 0.05, "blend": 1.0, "horizon": 30} for name in ("a", "b")]
+    stages = [{"name": name, "steps": 60, "noise": 0.05, "blend": 1.0, "horizon": 30} for name in ("a", "b")]
     (tmp_path / "long.yaml").write_text(yaml.safe_dump({"name": "long", "stages": stages}))
     result = subprocess.run(
         [
@@ -84,23 +86,29 @@ def test_a_safety_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path: Pat
         timeout=1800,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "| identical |" in result.stdout
+    assert "| identical |" in result.stdout and "\n| 10 |" in result.stdout
+
+
+@pytest.fixture
+def store(tmp_path: Path, small_pipeline: SmallPipeline) -> Iterator[Path]:
+    """A folder with a copy of the small pipeline's store: others look at that as it is."""
+    shutil.copy(small_pipeline.folder / "mlflow.db", tmp_path)
+    with tracking(f"sqlite:///{tmp_path}/mlflow.db"):
+        yield tmp_path
 
 
 @pytest.mark.slow
 def test_mlflow_run_goes_on_with_a_killed_safety_run_in_the_same_run(
-    tmp_path: Path, small_pipeline: SmallPipeline, monkeypatch: pytest.MonkeyPatch
+    store: Path, small_pipeline: SmallPipeline
 ) -> None:
-    shutil.copy(small_pipeline.folder / "mlflow.db", tmp_path)  # others look at the pipeline's store as it is
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     client = MlflowClient()
     barrier = stored_runs(small_pipeline.folder)["pretrain_cbf"].info.run_id
     curriculum = "name: one\nstages: [{name: a, steps: 30, noise: 0.05, blend: 1.0, horizon: 30}]\n"
-    (tmp_path / "one.yaml").write_text(curriculum)
-    given = {"parent_run": barrier, "curriculum": f"{tmp_path}/one.yaml", "batch": "4", "report_flights": "6"}
+    (store / "one.yaml").write_text(curriculum)
+    given = {"parent_run": barrier, "curriculum": f"{store}/one.yaml", "batch": "4", "report_flights": "6"}
     before = {run.info.run_id for run in client.search_runs(["0"])}
     command = command_line("safety", {**given, "checkpoint_every": "2"})
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment_of_runs({}), start_new_session=True)
+    process = subprocess.Popen(command, cwd=store, env=environment_of_runs({}), start_new_session=True)
     try:
         run_id = wait_for_state(process, before)
     finally:
@@ -109,7 +117,7 @@ def test_mlflow_run_goes_on_with_a_killed_safety_run_in_the_same_run(
     killed = client.get_run(run_id)
     assert killed.info.status == "RUNNING", "nobody could say that it ended"
 
-    result = mlflow_run(tmp_path, "safety", {"resume_run": run_id})
+    result = mlflow_run(store, "safety", {"resume_run": run_id})
     assert result.returncode == 0, result.stdout + result.stderr
     others = [run for run in client.search_runs(["0"]) if run.info.run_id not in {*before, run_id}]
     assert [run.data.tags["mlflow.parentRunId"] for run in others] == [run_id], "what 'mlflow run' prepared is folded"

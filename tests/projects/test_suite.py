@@ -14,7 +14,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from tests.projects.test_pipeline import mlflow_run
+from tests.projects.small_pipeline import mlflow_run
+from tests.stores import tracking
 
 TINY = "name: tiny\nstages: [{name: a, steps: 1, noise: 0.02, blend: 0.5, horizon: 20}]\n"
 OTHER = "name: other\nstages: [{name: a, steps: 1, blend: 0.0, horizon: 20}, {name: b, steps: 1, horizon: 20}]\n"
@@ -52,10 +53,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     found = Store(folder, {**SMALL, "curricula": f"{folder}/tiny.yaml,{folder}/other.yaml"})
     code, output = found.start()
     assert code == 0, output
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    yield found
-    mlflow.set_tracking_uri(before)
+    with tracking(f"sqlite:///{folder}/mlflow.db"):
+        yield found
 
 
 def members(run: Run) -> list[dict[str, object]]:

@@ -22,6 +22,7 @@ from drone_cbf.tracking.resuming import progress_names
 from drone_cbf.tracking.runs import stage_run
 from tests.projects.small_pipeline import ROOT, SMALL, STAGES, mlflow_run, stored_runs
 from tests.projects.trained import evaluated
+from tests.stores import tracking
 from tools.team_server import TeamServer, missing, team_server
 
 USER, OTHER_USER, PASSWORD = "ada", "grace", "a colleague's password"
@@ -41,7 +42,8 @@ def server() -> Iterator[TeamServer]:
 @pytest.fixture(scope="module")
 def colleague(server: TeamServer) -> Iterator[dict[str, str]]:
     """The environment of an ordinary user whom the administrator has let in; this process works as that user."""
-    with pytest.MonkeyPatch.context() as patch:
+    # The store of before is noted before the variables name the server: nobody after these tests may look for it.
+    with tracking(server.uri), pytest.MonkeyPatch.context() as patch:
         for name, text in server.environment().items():
             patch.setenv(name, text)
         for user in (USER, OTHER_USER):
@@ -49,10 +51,7 @@ def colleague(server: TeamServer) -> Iterator[dict[str, str]]:
         environment = server.environment(USER, PASSWORD)
         for name, text in environment.items():
             patch.setenv(name, text)
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(server.uri)
         yield environment
-        mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
