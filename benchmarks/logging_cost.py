@@ -3,13 +3,16 @@
     python -m benchmarks.logging_cost                        sqlite, and a team server started on this machine
     python -m benchmarks.logging_cost --stores sqlite        one of them
     python -m benchmarks.logging_cost --stores http://...    a server that runs already
+    python -m benchmarks.logging_cost --pairs 8              besides, blocks of training with and without logging
 
-One real training loop of every stage that trains; blocks of updates alternate between a recorder that forgets and the
-one that every stage uses. A logged block counts until all of it is stored. Its recorder is new, so it stores the
-first state to resume from that it is offered, then one every 20 s: oftener than in a whole run. The ratio of each
-logged block to the forgotten one beside it gives the mean and its 95 % interval (Student's t on the logarithms). What
-a run costs once (start, settings, datasets, final checkpoint, end) is measured apart, and set against the stage's
-default length. Drawing pictures is work of the stage and not counted; system metrics run in both kinds of block.
+Every stage that trains learns for a while and keeps what it would log. Figures, in batches as in training, and a state
+to resume from are then handed to the recorder that every stage uses, with nothing else running: the processor time of
+the whole process is what they cost. Training runs on while a background thread stores, but all cores are its own, so
+all of that time counts as lost. What a run costs once (start, settings, datasets, final checkpoint, end) is wall clock,
+set against the stage's default length. Drawing pictures is work of the stage and not counted.
+
+Noise of the machine does not pass for cost this way, nor does what logging hinders without computing. That shows in
+pairs of blocks (benchmarks/logging_blocks.py): with and without logging in turns, the mean ratio and its 95 % interval.
 Progress goes to stderr, the Markdown table to stdout; the exit code is 1 where a whole run costs more than is allowed.
 
 The server that is started here shares the processor with the training; a real one does not.
@@ -18,7 +21,6 @@ The server that is started here shares the processor with the training; a real o
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import statistics
 import sys
@@ -32,14 +34,15 @@ from typing import Any
 import jax
 import mlflow
 import numpy as np
-from scipy import stats
 
+from benchmarks.logging_blocks import Finished, block_ratios, interval_text
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.checkpoints import save_checkpoint
-from drone_cbf.tracking.recorder import MlflowRecorder
+from drone_cbf.tracking.checkpoints import save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.metrics import INTERVAL
+from drone_cbf.tracking.recorder import BETWEEN_STATES, MlflowRecorder
 from drone_cbf.tracking.runs import StageRun, stage_run
 from drone_cbf.training.efficiency import train_efficiency
 from drone_cbf.training.pretraining import pretrain_barrier
@@ -53,8 +56,8 @@ from tools.team_server import team_server
 
 LIMITS = {"sqlite": 0.02, "server": 0.05}
 """Share of training time that logging may cost."""
-STARTS = 5
-"""How often the cost of starting and ending a run is measured; the median counts."""
+REPEATS = 5
+"""How often what is not an update is measured; the median counts."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class Training:
 
     stage: str
     settings: Callable[[int], Section]
-    """For so many updates, with a state to resume from offered in every block."""
+    """For so many updates."""
     block: int
-    """Updates in a block: about ten seconds; for pretrain_cbf with as many validations in each."""
+    """Updates in a block: about ten seconds, with a state to resume from and, for pretrain_cbf, validations in it."""
     default_steps: int
     """Updates of a default run."""
     train: Callable[[SystemConfig, Any, Recorder], object]
@@ -107,6 +110,25 @@ def trainings() -> tuple[Training, ...]:
     )
 
 
+class Kept(SilentRecorder):
+    """Keeps what a training would log, and when it came."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+        self.figures: list[tuple[int, Mapping[str, float]]] = []
+        self.times: list[float] = []
+        self.state: Any = None
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self.figures.append((step, values))
+        self.times.append(time.perf_counter())
+        if step >= self._last and self.state is not None:
+            raise Finished
+
+    def progress(self, step: int, tree: Any) -> None:
+        self.state = unflatten(to_leaves(tree))
+
+
 @dataclass(frozen=True)
 class Cost:
     """What was measured of one stage with one store."""
@@ -115,104 +137,96 @@ class Cost:
     store: str
     rate: float
     """Updates per second without logging."""
-    figures: int
-    """Figures stored of an update that is stored."""
-    ratios: np.ndarray
-    """(pairs,) Time of a logged block over that of the forgotten one beside it."""
+    figures: float
+    """Figures stored of an update, on average."""
+    update: float
+    """Processor time to store them [s]."""
+    state: float
+    """Processor time to store a state to resume from [s]."""
     once: float
     """What each run costs once [s]."""
+    ratios: np.ndarray
+    """(pairs,) Time of a block of training that logs over that of one beside it that does not."""
 
     @property
-    def loop(self) -> tuple[float, float, float]:
-        """Share that logging adds to an update: mean, and the ends of its 95 % interval."""
-        logs = np.log(self.ratios)
-        half = stats.t.ppf(0.975, len(logs) - 1) * np.std(logs, ddof=1) / math.sqrt(len(logs))
-        mean, low, high = (math.expm1(np.mean(logs) + side * half) for side in (0.0, -1.0, 1.0))
-        return mean, low, high
+    def duration(self) -> float:
+        """Of the updates of a default run [s]."""
+        return self.training.default_steps / self.rate
+
+    @property
+    def states(self) -> int:
+        """Stored by a default run: the first that is offered, then one in each interval."""
+        return 1 + int(self.duration / BETWEEN_STATES)
 
     @property
     def whole(self) -> float:
         """Share of a whole default run."""
-        return self.loop[0] + self.once * self.rate / self.training.default_steps
+        return self.update * self.rate + (self.states * self.state + self.once) / self.duration
 
     @property
     def allowed(self) -> float:
         return LIMITS.get(self.store, LIMITS["server"])
 
     def row(self) -> dict[str, object]:
-        mean, low, high = self.loop
         return {
             "store": self.store,
             "stage": self.training.stage,
             "updates/s": f"{self.rate:.2f}",
-            "figures": self.figures,
-            "loop": f"{mean:+.2%} ({low:+.2%} to {high:+.2%}, n = {len(self.ratios)})",
+            "figures of an update": f"{self.figures:.1f} in {1e3 * self.update:.2f} ms",
+            "states of a run": f"{self.states} of {1e3 * self.state:.0f} ms",
             "once per run": f"{self.once:.2f} s",
-            "whole default run": f"{self.whole:+.2%}",
+            "whole default run": f"{self.whole:.2%}",
             "allowed": f"{self.allowed:.0%}",
+            **({"blocks with logging": interval_text(self.ratios)} if len(self.ratios) else {}),
         }
-
-
-class Finished(Exception):
-    """All blocks are measured: ends the training."""
-
-
-class Alternating(SilentRecorder):
-    """A recorder that forgets and logs in turns, and times its blocks; the first block warms up and is not counted."""
-
-    def __init__(self, run: StageRun, block: int, pairs: int) -> None:
-        self._run, self._block, self._pairs = run, block, pairs
-        self._logged: MlflowRecorder | None = None
-        self._started = 0.0
-        self.times: dict[bool, list[float]] = {False: [], True: []}
-        """Logged or not -> seconds of each block."""
-        self.figures = 0
-        self._turns = 0
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self.figures = len(values) if step == 0 else self.figures
-        if self._logged is not None:
-            self._logged.metrics(step, values)
-        if step and step % self._block == 0:  # the state after the step before is of the block that ends
-            self._turn()
-
-    def progress(self, step: int, tree: Any) -> None:
-        if self._logged is not None:
-            self._logged.progress(step, tree)
-
-    def event(self, step: int, text: str) -> None:
-        if self._logged is not None:
-            self._logged.event(step, text)
-
-    def _turn(self) -> None:
-        """A block has ended, the next one begins."""
-        logged = self._logged is not None
-        if self._logged is not None:
-            self._logged.close()
-        if self._turns:
-            self.times[logged].append(time.perf_counter() - self._started)
-            print(f"  block {self._turns}/{2 * self._pairs}: {self.times[logged][-1]:.2f} s", file=sys.stderr)
-        if self._turns == 2 * self._pairs:
-            raise Finished
-        self._turns += 1
-        # Off, on, on, off: a drift of the machine's speed falls on both alike.
-        self._logged = MlflowRecorder(self._run) if self._turns % 4 in (2, 3) else None
-        self._started = time.perf_counter()
 
 
 def measure(training: Training, store: str, pairs: int) -> Cost:
     """Trains in the active store."""
     system = SystemConfig()
-    settings = training.settings(training.block * (2 * pairs + 1) + 1)
     print(f"{training.stage} with {store}: compiling", file=sys.stderr)
-    with stage_run(training.stage, ROOT, system_metrics=True) as run:
-        recorder = Alternating(run, training.block, pairs)
-        with suppress(Finished):
-            training.train(system, settings, recorder)
-    once = statistics.median(measure_once(training, system, settings) for _ in range(STARTS))
-    off, on = (np.array(recorder.times[logged]) for logged in (False, True))
-    rate = training.block / float(np.median(off))
-    return Cost(training, store, rate, recorder.figures, on / off, once)
+    settings, kept = training.settings(2 * training.block + 1), Kept(2 * training.block)
+    with suppress(Finished):
+        training.train(system, settings, kept)
+    rate = measured_rate(kept, training.block)
+    with stage_run(training.stage, ROOT) as run:
+        update, state = processor_time(run, kept, rate)
+    once = statistics.median(measure_once(training, system, settings) for _ in range(REPEATS))
+    ratios = np.array([])
+    if pairs:
+        long = training.settings(training.block * (2 * pairs + 1) + 1)
+        with stage_run(training.stage, ROOT, system_metrics=True) as run:
+            ratios = block_ratios(lambda recorder: training.train(system, long, recorder), run, training.block, pairs)
+    figures = sum(len(values) for _, values in kept.figures) / (kept.figures[-1][0] + 1)
+    return Cost(training, store, rate, figures, update, state, once, ratios)
+
+
+def measured_rate(kept: Kept, block: int) -> float:
+    """Updates per second after the first ``block`` of them, which compile."""
+    begin = next(index for index, (step, _) in enumerate(kept.figures) if step >= block)
+    updates = kept.figures[-1][0] - kept.figures[begin][0]
+    return updates / (kept.times[-1] - kept.times[begin])
+
+
+def processor_time(run: StageRun, kept: Kept, rate: float) -> tuple[float, float]:
+    """Of storing the figures of an update, in batches as while training, and of a state [s]."""
+    updates = max(1, round(INTERVAL * rate))
+    batches = [[] for _ in range(kept.figures[-1][0] // updates + 1)]
+    for step, values in kept.figures:
+        batches[step // updates].append((step, values))
+    spent = [processor_time_of(run, lambda recorder: [recorder.metrics(*one) for one in batch]) for batch in batches]
+    states = [processor_time_of(run, lambda recorder: recorder.progress(step, kept.state)) for step in range(REPEATS)]
+    # The first batch fills the caches of SQL statements, once in a run: no part of what every update costs.
+    return sum(spent[1:]) / (updates * len(spent[1:])), statistics.median(states)
+
+
+def processor_time_of(run: StageRun, log: Callable[[MlflowRecorder], object]) -> float:
+    """Of all threads until everything that ``log`` hands over is stored [s]."""
+    recorder = MlflowRecorder(run)
+    start = time.process_time()
+    log(recorder)
+    recorder.close()
+    return time.process_time() - start
 
 
 def measure_once(training: Training, system: SystemConfig, settings: Section) -> float:
@@ -254,10 +268,10 @@ def main() -> None:
     parser.add_argument(
         "--stages", default="efficiency,pretrain_cbf,safety", help="which to train (default: %(default)s)"
     )
-    parser.add_argument("--pairs", type=int, default=10, help="pairs of blocks per figure (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=0, help="pairs of blocks of training, too (default: none)")
     arguments = parser.parse_args()
-    if arguments.pairs < 2:
-        parser.error("--pairs must be at least 2: one pair has no interval")
+    if arguments.pairs < 0 or arguments.pairs == 1:
+        parser.error(f"--pairs = {arguments.pairs} must be 0, or at least 2: one pair has no interval")
     known = trainings()
     chosen = [training for training in known if training.stage in arguments.stages.split(",")]
     if len(chosen) != len(arguments.stages.split(",")):

@@ -14,7 +14,7 @@ from drone_cbf.tracking.runs import StageRun
 
 Tree = TypeVar("Tree")
 
-BETWEEN_STATES = 20.0
+BETWEEN_STATES = 60.0
 """Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second,
 which the training beside it misses."""
 

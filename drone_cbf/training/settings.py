@@ -32,7 +32,7 @@ class EfficiencySettings(Section):
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
     checkpoint_every: int = Field(20, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 20 s, and
+    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
     when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
     noise: float = Field(0.05, ge=0.0, le=1.0)
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
@@ -57,7 +57,7 @@ class PretrainingSettings(Section):
     learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
     checkpoint_every: int = Field(250, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 20 s, and
+    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
     when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
     log_every: int = Field(10, ge=1, le=1_000_000)
     """Updates between two points of the charts; sixty updates a second, all stored, would make training a seventh
@@ -110,7 +110,7 @@ class SafetySettings(Section):
     report_flights: int = Field(256, ge=1, le=100_000)
     """Fresh flights that measure a stage at its end; as many other ones calibrate the final barrier."""
     checkpoint_every: int = Field(10, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 20 s, and
+    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
     when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
     barrier_task_gradient: Fraction = 0.0
     """Weight of the task gradient that reaches the barrier through the filter; above 0 it learns to open."""
