@@ -34,8 +34,8 @@ from projects.problems import explain
 ROOT = Path(__file__).resolve().parent.parent
 
 FLAG = "--xla_cpu_use_fusion_emitters=false"
-"""To XLA. Code from the fusion emitters runs no faster here and takes longer to compile: from nothing compiled, with and
-without them on two cores, efficiency takes 65 and 59 s, the default joint training 153 and 132 s."""
+"""To XLA. Code from the fusion emitters runs no faster here and takes longer to compile: with and without them, from
+nothing compiled, efficiency takes 65 and 59 s on two cores, the default joint training 153 and 132 s."""
 MIDDLE_PER_FULL = 1000
 """Collections of the middle generation between two full ones (Python: 10); a run of minutes makes some hundred."""
 
