@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,7 @@ from drone_cbf.training.flights import sees_plainly
 from drone_cbf.training.freezing import make_freeze
 from drone_cbf.training.gradient_health import health_figures, unless_unhealthy
 from drone_cbf.training.lessons import Flights, Lesson, Weights, make_lesson_losses, make_lessons, weighted
+from drone_cbf.training.optimisers import Optimisers
 from drone_cbf.training.pretraining import make_sampled_batch
 from drone_cbf.training.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
 from drone_cbf.training.settings import SafetySettings
@@ -170,14 +170,6 @@ def make_safety_gradient(
         return jax.tree.map(lambda leaf: leaf / settings.batch, steep), beside
 
     return gradient
-
-
-@dataclass(frozen=True)
-class Optimisers:
-    """One for each network."""
-
-    policy: optax.GradientTransformation
-    barrier: optax.GradientTransformation
 
 
 def make_safety_update(

@@ -48,6 +48,9 @@ class Learning(Section):
     barrier_updates: int = Field(1, ge=1, le=64)
     """Steps of the barrier in an update, one together with the policy's and the others on other states of the same
     flights: they cost little beside flying, and a barrier of a thousand flown states learns slowly."""
+    barrier_learning_rate_scale: float = Field(1.0, gt=0.0, le=1.0)
+    """Factor on the barrier's learning rate. AdamW takes a full step along a gradient that comes rarely and is small:
+    losses that a good barrier mostly meets, those of GCBF+, make it wander unless the steps are short."""
     replay: Fraction = 0.0
     """Fraction of the barrier's flown states that come from kept flights: unsafe, hard, or flown on slack. 0: none are
     kept."""

@@ -1,11 +1,32 @@
-"""The optimiser of every stage: AdamW, clipped, with warm-up and cosine decay."""
+"""The optimisers of all stages: AdamW, clipped, with warm-up and cosine decay."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import optax
 
 from drone_cbf.arrays import within_reach
 from drone_cbf.config import OptimiserConfig
+from drone_cbf.training.settings import SafetySettings
+
+
+@dataclass(frozen=True)
+class Optimisers:
+    """One for each network."""
+
+    policy: optax.GradientTransformation
+    barrier: optax.GradientTransformation
+
+
+def joint_optimisers(settings: SafetySettings) -> Optimisers:
+    """Over all updates of the curriculum, in each of which the barrier has ``learning.barrier_updates`` steps."""
+    steps, learning = settings.curriculum.total_steps, settings.curriculum.learning
+    barrier_rate = settings.barrier_learning_rate * learning.barrier_learning_rate_scale
+    return Optimisers(
+        policy=make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), steps),
+        barrier=make_optimiser(OptimiserConfig(learning_rate=barrier_rate), steps * learning.barrier_updates),
+    )
 
 
 def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:

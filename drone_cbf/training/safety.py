@@ -16,7 +16,7 @@ from flax import struct
 from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison
 from drone_cbf.barrier.neural import BarrierParams
-from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.config import SystemConfig
 from drone_cbf.devices import compiled, place_everywhere
 from drone_cbf.errors import TrainingError
 from drone_cbf.policy.goal_conditioned import PolicyParams
@@ -25,7 +25,6 @@ from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.gradient_health import on_host, watch_health
 from drone_cbf.training.joint_update import (
-    Optimisers,
     SafetyState,
     SafetyUpdate,
     conditions_of,
@@ -36,7 +35,7 @@ from drone_cbf.training.joint_update import (
 from drone_cbf.training.leaving import Leaving, examine, make_calibrator
 from drone_cbf.training.measuring import StageMeasures, controller_of, prefixed
 from drone_cbf.training.monitor import Watch, start_watch
-from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.optimisers import joint_optimisers
 from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.watching import Watcher, adaptive_figures, best_that_met, on_devices
@@ -146,14 +145,7 @@ class _Trainer:
         self.system, self.settings = system, settings
         self.teacher = place_everywhere(teacher) if is_anchored(settings.curriculum) else None
         self.root, self.recorder = root, recorder
-        total = settings.curriculum.total_steps
-        self.optimisers = Optimisers(
-            policy=make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), total),
-            barrier=make_optimiser(
-                OptimiserConfig(learning_rate=settings.barrier_learning_rate),
-                total * settings.curriculum.learning.barrier_updates,
-            ),
-        )
+        self.optimisers = joint_optimisers(settings)
         self.updates: dict[int, SafetyUpdate] = {}
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
         self.monitor = settings.curriculum.monitor

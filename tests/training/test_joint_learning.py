@@ -12,7 +12,7 @@ from drone_cbf.training import joint_update
 from drone_cbf.training.barrier_steps import make_barrier_steps
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.mechanisms import Learning, LossWeights
-from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.optimisers import Optimisers, joint_optimisers, make_optimiser
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import few_obstacles, small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_controller, resting
@@ -41,7 +41,7 @@ EVERYTHING = settings_of(
 
 def optimisers(settings):
     one = make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate, warmup=0.0), 200)
-    return joint_update.Optimisers(policy=one, barrier=one)
+    return Optimisers(policy=one, barrier=one)
 
 
 def start(settings):
@@ -174,6 +174,18 @@ def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_opt
     assert float(tree_norm(jax.tree.map(jnp.subtract, taught.barrier, plain.barrier))) > 1e-3
     assert [int(state.barrier_optimiser[1][0].count) for state in (plain, taught)] == [1, 3]
     assert int(taught.step) == 1 and row["grad_health/nonfinite_cbf_further"] == 0.0
+
+
+def test_the_scale_of_the_barriers_learning_rate_shortens_its_steps_and_leaves_the_policys_alone():
+    kinds = [joint_optimisers(settings_of(barrier_learning_rate_scale=scale)) for scale in (1.0, 0.05)]
+    params = gradient = jnp.array([0.3, -2.0, 1e-6])
+
+    def change(kind):
+        return kind.update(gradient, kind.init(params), params)[0]
+
+    full, short = kinds
+    np.testing.assert_array_equal(change(short.policy), change(full.policy))
+    np.testing.assert_allclose(change(short.barrier), 0.05 * change(full.barrier), rtol=1e-6)
 
 
 def test_steps_of_the_barrier_are_those_of_a_loop_over_its_optimiser_slowed_and_weighted():

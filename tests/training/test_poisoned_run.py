@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.config import PhysicsConfig, SensorConfig
+from drone_cbf.config import OptimiserConfig, PhysicsConfig, SensorConfig
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.rollout import ControllerParams, Decision
@@ -19,6 +19,7 @@ from drone_cbf.training import joint_update, leaving, lessons, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.measuring import StageMeasures
 from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import few_obstacles, random_barrier, small_system
@@ -143,7 +144,7 @@ def test_a_roll_back_restores_the_optimisers_too(poisoned):
     """AdamW that had gone on with the moments of the poisoned updates would go astray again."""
     recorder, _ = poisoned
     (rolled_back,) = (progress.state for step, progress in recorder.states.items() if step == 4)
-    fresh = safety.make_optimiser(safety.OptimiserConfig(learning_rate=1.0), STAGE.steps).init(POLICY)
+    fresh = make_optimiser(OptimiserConfig(learning_rate=1.0), STAGE.steps).init(POLICY)
     jax.tree.map(np.testing.assert_array_equal, rolled_back.policy_optimiser, fresh)
     jax.tree.map(np.testing.assert_array_equal, rolled_back.policy, POLICY)
 
