@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
 
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.histories import Record, history, read, settings, stored_curriculum, table
@@ -12,6 +15,7 @@ from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.runs import flatten
 from drone_cbf.tracking.selection import Evaluated, evaluated
 from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
+from drone_cbf.training.curriculum import Curriculum
 from projects.comparing import group_names, settings_told
 from projects.results_learning import METRICS, loss_changes, success_kept, weighted
 from projects.results_policies import Policy, RunNote, with_nan
@@ -55,10 +59,19 @@ def _policy(pair: Evaluated, group: str) -> Policy:
 
 
 def _digest(trained: Record) -> str:
-    """Of all settings but the seed, and of what the curriculum asks for, by whatever words it is described."""
-    curriculum = {**stored_curriculum(trained.run_id), "description": ""}
-    content = json.dumps([trained.stage, settings_told(trained), curriculum], sort_keys=True)
+    """Of all settings but the seed, and of what the curriculum asks for."""
+    asked = _asked(stored_curriculum(trained.run_id))
+    content = json.dumps([trained.stage, settings_told(trained), asked], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:6]
+
+
+def _asked(curriculum: dict[str, Any]) -> dict[str, Any]:
+    """A stored curriculum by whatever words it is described, and without what was not thought of when it was stored."""
+    plain = {**curriculum, "description": ""}
+    try:
+        return Curriculum.model_validate(plain).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:  # of a version that knew it otherwise
+        return plain
 
 
 def _runs(pair: Evaluated) -> tuple[RunNote, ...]:

@@ -74,6 +74,18 @@ def test_one_name_with_other_settings_is_another_group(experiment: str, tmp_path
     assert [row["n"] for row in rows] == ["1", "1"] and rows[0]["curriculum"] != rows[1]["curriculum"]
 
 
+def test_a_setting_that_came_later_and_is_not_used_does_not_split_a_group(experiment: str, tmp_path: Path) -> None:
+    stage = {"name": "a", "steps": 3}
+    for seed, learning in enumerate(({}, {"barrier_updates": 1}, {"barrier_updates": 4})):
+        here = policy(experiment, "default", seed)
+        content = {"name": "default", "description": f"told {seed}", "learning": learning, "stages": [stage]}
+        MlflowClient().log_text(here, json.dumps(content), "curriculum.json")
+        evaluation(experiment, here, 0.9, cells=cells())
+    _, kept = kept_by(experiment, tmp_path)
+    older, newer, other = (one["settings"] for one in sorted(json.loads(kept.read_text()), key=lambda one: one["seed"]))
+    assert older == newer != other
+
+
 def test_evaluations_that_differ_are_named_though_one_store_is_gone(experiment: str, tmp_path: Path) -> None:
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(), rollouts=64)
     _, earlier = kept_by(experiment, tmp_path)
