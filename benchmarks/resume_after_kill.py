@@ -9,8 +9,10 @@ checkpoints and every metric at every step is the same to the last bit.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,36 +26,32 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint, to_leaves  # noqa: E402
-from drone_cbf.tracking.metrics import INTERVAL  # noqa: E402
 from drone_cbf.tracking.tags import RESUMED_TAG, STAGE_TAG  # noqa: E402
 
-WATCHED = "loss/total"
-"""Metric whose last step tells how far a run is."""
-REACHED = 0.75
-"""Share of the updates within which it is killed: the rest takes longer than the store lags behind."""
+REACHED = 0.7
+"""Share of the updates after which it is not killed any more: it must not be over before."""
+LONGEST = 5.0
+"""From a line of progress to the kill, at most [s]."""
+PROGRESS = re.compile(r"safety: (\d+)/(\d+)")
 
 
 def main() -> int:
     options = parse()
     plain = start(options, [])
+    watch(plain)
     if plain.wait() != 0:
         raise SystemExit("the uninterrupted run failed: see its output")
     whole = newest()
-    total = len(MlflowClient().get_metric_history(whole, WATCHED))
-    draw = random.Random(options.seed)
-    targets = sorted(draw.randrange(int(total * REACHED)) for _ in range(options.kills))
-    resumed, killed_at = kill_and_resume(options, targets, draw)
+    resumed, kills = kill_and_resume(options, random.Random(options.seed))
     differing = differences(whole, resumed)
-    print(f"\nuninterrupted {whole}, killed {resumed} (resumed {len(killed_at)} times)")
-    print("| kills | at update | of | parameters | metrics | verdict |\n|---|---|---|---|---|---|")
+    print(f"\nuninterrupted {whole}, killed {resumed} (resumed {len(kills)} times)")
+    print("| kills | after update | parameters | metrics | verdict |\n|---|---|---|---|---|")
     leaves, metrics = len(to_leaves(load_checkpoint(whole, FINAL))), len(histories(whole))
     verdict = "identical" if not differing else f"{len(differing)} differ: {', '.join(differing[:5])}"
-    print(
-        f"| {len(killed_at)} | {', '.join(map(str, killed_at))} | {total} | {leaves} arrays | {metrics} | {verdict} |"
-    )
-    if len(killed_at) < options.kills:
+    print(f"| {len(kills)} | {', '.join(map(str, kills))} | {leaves} arrays | {metrics} | {verdict} |")
+    if len(kills) < options.kills:
         print("The run was over before all kills: give it more updates, or slower ones.")
-    return 1 if differing or len(killed_at) < options.kills else 0
+    return 1 if differing or len(kills) < options.kills else 0
 
 
 def parse() -> argparse.Namespace:
@@ -66,7 +64,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def start(options: argparse.Namespace, arguments: list[str]) -> subprocess.Popen[bytes]:
+def start(options: argparse.Namespace, arguments: list[str]) -> subprocess.Popen[str]:
     """A safety run in a process group of its own; with ``arguments`` in place of the settings."""
     settings = [f"--parent_run={options.parent_run}", f"--curriculum={options.curriculum}"]
     settings += [f"--{name}" for name in options.given]
@@ -75,7 +73,23 @@ def start(options: argparse.Namespace, arguments: list[str]) -> subprocess.Popen
         [sys.executable, "-m", "projects.safety", *(arguments or settings)],
         env={**os.environ, "PYTHONPATH": path},
         start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def watch(process: subprocess.Popen[str], share: float = math.inf) -> int:
+    """Passes on what a run tells of its progress until it is ``share`` done, or over; the updates told last."""
+    done = 0
+    assert process.stderr is not None
+    for line in process.stderr:
+        sys.stderr.write(line)
+        told = PROGRESS.match(line)
+        if told:
+            done, total = map(int, told.groups())
+            if done >= share * total:
+                break
+    return done
 
 
 def newest() -> str:
@@ -87,27 +101,28 @@ def newest() -> str:
     return found[0].info.run_id if found else ""
 
 
-def kill_and_resume(options: argparse.Namespace, targets: list[int], draw: random.Random) -> tuple[str, list[int]]:
-    """Runs once more, killed when the store has passed each of ``targets`` and a moment; where it really was."""
-    before, killed_at = newest(), []
+def kill_and_resume(options: argparse.Namespace, draw: random.Random) -> tuple[str, list[int]]:
+    """Runs once more, killed each time at a random moment; with the updates that it had told of when it was."""
+    before, kills = newest(), []
     process = start(options, [])
     run_id = wait_for_new(before)
-    for target in targets:
-        while last_step(run_id) < target and process.poll() is None:
-            time.sleep(0.1)
-        time.sleep(draw.uniform(0.0, INTERVAL))  # anywhere between two batches of stored figures
+    while len(kills) < options.kills:
+        share = draw.uniform(0.0, REACHED)
+        done = watch(process, share) if share > 0.1 else 0  # it tells of every tenth: killed before it has compiled
+        time.sleep(draw.uniform(0.0, LONGEST))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if MlflowClient().get_run(run_id).info.status == "FINISHED":
-            return run_id, killed_at  # too late by a moment: there was nothing left to interrupt
-        killed_at.append(last_step(run_id))
+            return run_id, kills  # too late by a moment: there was nothing left to interrupt
+        kills.append(done)
         process = start(options, [f"--resume_run={run_id}"])
-        wait_until_reopened(run_id, len(killed_at), process)
+        wait_until_reopened(run_id, len(kills), process)
+    watch(process)
     if process.wait() != 0:
         raise SystemExit(f"run {run_id} could not be resumed: see its output")
-    return run_id, killed_at
+    return run_id, kills
 
 
 def wait_for_new(before: str) -> str:
@@ -119,15 +134,10 @@ def wait_for_new(before: str) -> str:
         time.sleep(0.2)
 
 
-def wait_until_reopened(run_id: str, times: int, process: subprocess.Popen[bytes]) -> None:
+def wait_until_reopened(run_id: str, times: int, process: subprocess.Popen[str]) -> None:
     """Another kill counts only once the run goes on."""
     while process.poll() is None and MlflowClient().get_run(run_id).data.tags.get(RESUMED_TAG) != str(times):
         time.sleep(0.1)
-
-
-def last_step(run_id: str) -> int:
-    history = MlflowClient().get_metric_history(run_id, WATCHED)
-    return history[-1].step if history else -1
 
 
 def histories(run_id: str) -> dict[str, list[tuple[int, float]]]:
