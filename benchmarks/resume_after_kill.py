@@ -30,8 +30,8 @@ from drone_cbf.tracking.tags import RESUMED_TAG, STAGE_TAG  # noqa: E402
 
 REACHED = 0.7
 """Share of the updates after which it is not killed any more: it must not be over before."""
-LONGEST = 5.0
-"""From a line of progress to the kill, at most [s]."""
+STARTING = 5.0
+"""Seconds within which it is killed where it has told nothing yet."""
 PROGRESS = re.compile(r"safety: (\d+)/(\d+)")
 
 
@@ -78,18 +78,23 @@ def start(options: argparse.Namespace, arguments: list[str]) -> subprocess.Popen
     )
 
 
-def watch(process: subprocess.Popen[str], share: float = math.inf) -> int:
-    """Passes on what a run tells of its progress until it is ``share`` done, or over; the updates told last."""
-    done = 0
+def watch(process: subprocess.Popen[str], share: float = math.inf) -> tuple[int, float]:
+    """Passes on what a run tells of its progress, every tenth of the updates, until it is ``share`` done, or over.
+
+    The updates that it told of last, and how long the tenth before took [s].
+    """
+    done, tenth, before = 0, STARTING, time.monotonic()
     assert process.stderr is not None
     for line in process.stderr:
         sys.stderr.write(line)
         told = PROGRESS.match(line)
         if told:
             done, total = map(int, told.groups())
+            now = time.monotonic()
+            tenth, before = now - before, now
             if done >= share * total:
                 break
-    return done
+    return done, tenth
 
 
 def newest() -> str:
@@ -108,8 +113,8 @@ def kill_and_resume(options: argparse.Namespace, draw: random.Random) -> tuple[s
     run_id = wait_for_new(before)
     while len(kills) < options.kills:
         share = draw.uniform(0.0, REACHED)
-        done = watch(process, share) if share > 0.1 else 0  # it tells of every tenth: killed before it has compiled
-        time.sleep(draw.uniform(0.0, LONGEST))
+        done, tenth = watch(process, share) if share > 0.1 else (0, STARTING)  # killed while it compiles
+        time.sleep(draw.uniform(0.0, min(tenth, STARTING)))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
