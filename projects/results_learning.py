@@ -8,7 +8,7 @@ from typing import Any
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.training.mechanisms import LossWeights, Monitor
 from projects.results_benchmark import NOT_MEASURED
-from projects.results_policies import Change, Kept, Measured, Policy
+from projects.results_policies import Change, Measured, Policy, SuccessKept
 
 LOSSES = ("cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot")
 """Of the barrier, without ``loss/``."""
@@ -61,7 +61,7 @@ def loss_changes(rows: Sequence[Mapping[str, float]], names: set[str]) -> dict[s
     return changes
 
 
-def success_kept(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> Kept | None:
+def success_kept(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> SuccessKept | None:
     """Success against the thresholds of the stored curriculum; None where either was not recorded."""
     stages = curriculum.get("stages", ())
     measured = [(int(row[STAGE]), row[SUCCESS]) for row in rows if STAGE in row and SUCCESS in row]
@@ -74,7 +74,7 @@ def success_kept(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, A
         current = (current if stage == before else 0) + 1 if fails else 0
         below, longest, before = below + fails, max(longest, current), stage
     patience = curriculum.get("monitor", {}).get("patience", Monitor().patience)
-    return Kept(len(measured), below, longest, int(patience))
+    return SuccessKept(len(measured), below, longest, int(patience))
 
 
 def _row(policy: Policy) -> dict[str, object]:

@@ -49,7 +49,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SuccessKept:
     """How success was measured against the thresholds of its stages."""
 
     measurements: int
@@ -91,7 +91,7 @@ class Policy:
     """Steps of a training flight, where one parameter says so."""
     losses: dict[str, Change]
     """Of the barrier, where it was trained at blend 1 for long enough."""
-    success: Kept | None
+    success: SuccessKept | None
     """Where it was measured while training."""
 
     @property
