@@ -14,15 +14,15 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from drone_cbf.reporting.trials import interval
 from drone_cbf.tracking.recorder import MlflowRecorder
 from drone_cbf.tracking.runs import StageRun
 from drone_cbf.training.recorder import Recorder, SilentRecorder
 
 
 class Finished(Exception):
-    """All blocks are measured: ends the training."""
+    """Enough is measured: ends the training."""
 
 
 class Alternating(SilentRecorder):
@@ -77,7 +77,6 @@ def block_ratios(train: Callable[[Recorder], object], run: StageRun, block: int,
 
 def interval_text(ratios: np.ndarray) -> str:
     """What logging adds: mean and 95 % interval (Student's t on the logarithms)."""
-    logs = np.log(ratios)
-    half = stats.t.ppf(0.975, len(logs) - 1) * np.std(logs, ddof=1) / math.sqrt(len(logs))
-    mean, low, high = (math.expm1(np.mean(logs) + side * half) for side in (0.0, -1.0, 1.0))
+    logs = interval(np.log(ratios))
+    mean, low, high = (math.expm1(logs.mean + side * logs.half_width) for side in (0.0, -1.0, 1.0))
     return f"{mean:+.1%} ({low:+.1%} to {high:+.1%}, n = {len(ratios)})"

@@ -5,11 +5,11 @@
     python -m benchmarks.logging_cost --stores http://...    a server that runs already
     python -m benchmarks.logging_cost --pairs 8              besides, blocks of training with and without logging
 
-Every stage that trains learns for a while and keeps what it would log. Figures, in batches as in training, and a state
-to resume from are then handed to the recorder that every stage uses, with nothing else running: the processor time of
-the whole process is what they cost. Training runs on while a background thread stores, but all cores are its own, so
-all of that time counts as lost. What a run costs once (start, settings, datasets, final checkpoint, end) is wall clock,
-set against the stage's default length. Drawing pictures is work of the stage and not counted.
+Every stage that trains learns for a while, and what it would log is kept. Figures, in batches as in training, and a
+state to resume from are then handed to the recorder that every stage uses, with nothing else running: the processor
+time of the whole process is what they cost. Training runs on while a background thread stores, but all cores are its
+own, so all of that time counts as lost. What a run costs once (start, settings, datasets, final checkpoint, end) is
+wall clock, set against the stage's default length. Drawing pictures is work of the stage and not counted.
 
 Noise of the machine does not pass for cost this way, nor does what logging hinders without computing. That shows in
 pairs of blocks (benchmarks/logging_blocks.py): with and without logging in turns, the mean ratio and its 95 % interval.
@@ -110,14 +110,15 @@ def trainings() -> tuple[Training, ...]:
     )
 
 
-class Kept(SilentRecorder):
-    """Keeps what a training would log, and when it came."""
+class Heard(SilentRecorder):
+    """What a training would log, and when it came, up to the update ``last``."""
 
     def __init__(self, last: int) -> None:
         self._last = last
         self.figures: list[tuple[int, Mapping[str, float]]] = []
         self.times: list[float] = []
         self.state: Any = None
+        """The latest to resume from."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self.figures.append((step, values))
@@ -185,37 +186,37 @@ def measure(training: Training, store: str, pairs: int) -> Cost:
     """Trains in the active store."""
     system = SystemConfig()
     print(f"{training.stage} with {store}: compiling", file=sys.stderr)
-    settings, kept = training.settings(2 * training.block + 1), Kept(2 * training.block)
+    settings, heard = training.settings(2 * training.block + 1), Heard(2 * training.block)
     with suppress(Finished):
-        training.train(system, settings, kept)
-    rate = measured_rate(kept, training.block)
+        training.train(system, settings, heard)
+    rate = measured_rate(heard, training.block)
     with stage_run(training.stage, ROOT) as run:
-        update, state = processor_time(run, kept, rate)
+        update, state = processor_time(run, heard, rate)
     once = statistics.median(measure_once(training, system, settings) for _ in range(REPEATS))
     ratios = np.array([])
     if pairs:
         long = training.settings(training.block * (2 * pairs + 1) + 1)
         with stage_run(training.stage, ROOT, system_metrics=True) as run:
             ratios = block_ratios(lambda recorder: training.train(system, long, recorder), run, training.block, pairs)
-    figures = sum(len(values) for _, values in kept.figures) / (kept.figures[-1][0] + 1)
+    figures = sum(len(values) for _, values in heard.figures) / (heard.figures[-1][0] + 1)
     return Cost(training, store, rate, figures, update, state, once, ratios)
 
 
-def measured_rate(kept: Kept, block: int) -> float:
+def measured_rate(heard: Heard, block: int) -> float:
     """Updates per second after the first ``block`` of them, which compile."""
-    begin = next(index for index, (step, _) in enumerate(kept.figures) if step >= block)
-    updates = kept.figures[-1][0] - kept.figures[begin][0]
-    return updates / (kept.times[-1] - kept.times[begin])
+    begin = next(index for index, (step, _) in enumerate(heard.figures) if step >= block)
+    updates = heard.figures[-1][0] - heard.figures[begin][0]
+    return updates / (heard.times[-1] - heard.times[begin])
 
 
-def processor_time(run: StageRun, kept: Kept, rate: float) -> tuple[float, float]:
+def processor_time(run: StageRun, heard: Heard, rate: float) -> tuple[float, float]:
     """Of storing the figures of an update, in batches as while training, and of a state [s]."""
     updates = max(1, round(INTERVAL * rate))
-    batches = [[] for _ in range(kept.figures[-1][0] // updates + 1)]
-    for step, values in kept.figures:
+    batches = [[] for _ in range(heard.figures[-1][0] // updates + 1)]
+    for step, values in heard.figures:
         batches[step // updates].append((step, values))
     spent = [processor_time_of(run, lambda recorder: [recorder.metrics(*one) for one in batch]) for batch in batches]
-    states = [processor_time_of(run, lambda recorder: recorder.progress(step, kept.state)) for step in range(REPEATS)]
+    states = [processor_time_of(run, lambda recorder: recorder.progress(step, heard.state)) for step in range(REPEATS)]
     # The first batch fills the caches of SQL statements, once in a run: no part of what every update costs.
     return sum(spent[1:]) / (updates * len(spent[1:])), statistics.median(states)
 

@@ -113,7 +113,8 @@ def kill_and_resume(options: argparse.Namespace, draw: random.Random) -> tuple[s
     run_id = wait_for_new(before)
     while len(kills) < options.kills:
         share = draw.uniform(0.0, REACHED)
-        done, tenth = watch(process, share) if share > 0.1 else (0, STARTING)  # killed while it compiles
+        # It tells of every tenth: before the first it is killed while it compiles.
+        done, tenth = watch(process, share) if share > 0.1 else (0, STARTING)
         time.sleep(draw.uniform(0.0, min(tenth, STARTING)))
         if process.poll() is not None:
             break

@@ -83,7 +83,8 @@ def compare(stage: Stage, pairs: Sequence[Evaluated], strict: bool) -> str:
 
 def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
     """Pairs as trials, grouped by all settings but the seed; of repeated experiments the newest, unless ``strict``."""
-    names = group_names([pair.trained for pair in pairs])
+    trained = [pair.trained for pair in pairs]
+    names = group_names(trained, {record.run_id: settings_told(record) for record in trained})
     kept: dict[tuple[str, int], Evaluated] = {}
     notes = []
     for pair in pairs:
@@ -133,9 +134,11 @@ def _loss(record: Record, name: str) -> Loss | None:
     return Loss(name, *columns)
 
 
-def group_names(records: Sequence[Record]) -> dict[str, str]:
-    """Run ID -> name of its group: the curriculum (else the stage), and every setting in which the runs differ."""
-    told = {record.run_id: settings_told(record) for record in records}
+def group_names(records: Sequence[Record], told: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Run ID -> name of its group: the curriculum (else the stage), and every setting in which the runs differ.
+
+    ``told``: the settings of each run, by its ID.
+    """
     titles = {record.run_id: record.curriculum or f"no curriculum ({record.stage})" for record in records}
     alike: dict[str, list[Mapping[str, str]]] = {}
     for record in records:

@@ -71,6 +71,7 @@ class ResultsParameters(Selection):
     """File that is written, from the project's folder, and a .json file of its policies beside it; both are artifacts
     of the run too."""
     kept: str = Field("", max_length=1000)
-    """The .json file of an earlier page: its policies join those of the runs, whatever store holds theirs."""
+    """The .json file of an earlier page, from the project's folder: its policies join those of the runs, whatever store
+    holds theirs."""
     benchmark: str = Field("default", min_length=1, max_length=60)
     """Curriculum whose policies are held against the targets."""

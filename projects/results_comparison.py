@@ -178,8 +178,8 @@ def decay_section(found: Measured) -> str:
         jointly[place] = [policy for group in found.groups(name).values() for policy in group]
     plainly: dict[tuple[float, int], list[Policy]] = {place: [] for place in jointly}
     for policy in found.policies:
-        if policy.trained.stage == "efficiency":
-            plainly.setdefault((policy.gradient_decay, policy.horizon or 0), []).append(policy)
+        if policy.trained.stage == "efficiency" and policy.horizon is not None:
+            plainly.setdefault((policy.gradient_decay, policy.horizon), []).append(policy)
     command = "mlflow run . -e efficiency -P physics.gradient_decay=0 -P horizon=60"
     return (
         "## Temporal gradient decay by horizon\n\nSuccess in the worst of all cells flown, mean ± interval over seeds "

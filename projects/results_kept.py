@@ -21,6 +21,7 @@ FIGURES = (
 """What a page says of a cell; nothing else of it is kept."""
 DIGITS = 6
 """Significant ones of each figure: more than any page shows."""
+REMEDY = "name the .json file that 'results' writes beside its page"
 _POLICIES = TypeAdapter(list[Policy])
 
 
@@ -40,12 +41,9 @@ def read_kept(place: Path) -> list[Policy]:
         content = json.loads(place.read_text())
         return _POLICIES.validate_python([{**one, "cells": _cells(one["cells"])} for one in content])
     except OSError as error:
-        raise ConfigError(f"kept = {place} cannot be read ({error.strerror}); name a file that results left") from error
+        raise ConfigError(f"kept = {place} cannot be read ({error.strerror}); {REMEDY}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"kept = {place} holds no measured policies ({_reason(error)}); {_REMEDY}") from error
-
-
-_REMEDY = "name the .json file that 'results' writes beside its page"
+        raise ConfigError(f"kept = {place} holds no measured policies ({_reason(error)}); {REMEDY}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -27,26 +27,27 @@ def recorded_policies(records: Sequence[Record]) -> list[Policy]:
         pairs = evaluated(records, strict=False)
     except LineageError:
         return []
-    names = group_names(list({pair.trained.run_id: pair.trained for pair in pairs}.values()))
-    return [_policy(pair, names[pair.trained.run_id]) for pair in pairs]
+    trained = {pair.trained.run_id: pair.trained for pair in pairs}
+    told = {run_id: settings_told(record) for run_id, record in trained.items()}
+    names = group_names(list(trained.values()), told)
+    return [_policy(pair, names[pair.trained.run_id], told[pair.trained.run_id]) for pair in pairs]
 
 
-def _policy(pair: Evaluated, group: str) -> Policy:
+def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
     trained = pair.trained
     flown_with = flatten(settings(pair.evaluation.run_id).get("parameters", {}))
-    told = settings(trained.run_id)
-    system = told.get("system") or {}
-    horizon = told.get("parameters", {}).get("horizon")
+    config = settings(trained.run_id)
+    system, horizon = config["system"], config.get("parameters", {}).get("horizon")
     curriculum = stored_curriculum(trained.run_id)
     rows = history(trained.run_id, METRICS) if curriculum else []
     return Policy(
         group=group,
-        settings=_digest(trained),
+        settings=_digest(trained.stage, told, curriculum),
         seed=trained.seed,
         blend=float(flown_with.get("blend", 1.0)),
         runs=_runs(pair),
         evaluated=pair.evaluation.started,
-        flown_with={name: text for name, text in flown_with.items() if name not in ("parent_run", "resume_run")},
+        flown_with=flown_with,
         cells=[with_nan(cell) for cell in table(pair.evaluation.run_id, "tables/cells.json")],
         curriculum=str(curriculum.get("name", trained.curriculum)),
         description=str(curriculum.get("description", "")),
@@ -58,14 +59,13 @@ def _policy(pair: Evaluated, group: str) -> Policy:
     )
 
 
-def _digest(trained: Record) -> str:
+def _digest(stage: str, told: Mapping[str, str], curriculum: Mapping[str, Any]) -> str:
     """Of all settings but the seed, and of what the curriculum asks for."""
-    asked = _asked(stored_curriculum(trained.run_id))
-    content = json.dumps([trained.stage, settings_told(trained), asked], sort_keys=True)
+    content = json.dumps([stage, told, _asked(curriculum)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:6]
 
 
-def _asked(curriculum: dict[str, Any]) -> dict[str, Any]:
+def _asked(curriculum: Mapping[str, Any]) -> dict[str, Any]:
     """A stored curriculum by whatever words it is described, and without what was not thought of when it was stored."""
     plain = {**curriculum, "description": ""}
     try:

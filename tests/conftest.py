@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
-# Emitting fused loops takes half the time of compiling code that is not optimised. `XLA_FLAGS= make test` emits them.
+# Emitting fused loops takes half the time of compiling code that is not optimised. What is set wins.
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
