@@ -48,9 +48,10 @@ def available() -> list[str]:
 
 
 def base_of(name: str) -> str | None:
-    """The curriculum that the shipped curriculum ``name`` extends; None: it stands alone."""
+    """The nearest curriculum that the shipped one extends and that is not an ablation itself; None: it stands alone."""
     content = _read(FOLDER / f"{name}.yaml")
-    return content.get(BASE) if isinstance(content, Mapping) else None
+    base = content.get(BASE) if isinstance(content, Mapping) else None
+    return base_of(base) if base is not None and base.startswith(ABLATIONS) else base
 
 
 def _place(name: str, folder: Path, user: str = "") -> Path:

@@ -16,7 +16,7 @@ from drone_cbf.tracking.lineage import load_config
 from drone_cbf.training.curriculum import Curriculum
 from projects import evaluate, safety
 from projects.arguments import KEPT_FROM_PARENT
-from projects.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
 from projects.curriculum_levels import LEVELS, curriculum_of, with_levels
 from projects.digests import config_digest
 from projects.parameters import SafetyParameters
@@ -138,6 +138,11 @@ def test_ablations_ask_for_nothing_so_that_all_are_trained_for_as_many_steps() -
             stages = load_curriculum(name).stages
             assert not any(stage.success_threshold for stage in stages)
             assert [stage.steps for stage in stages] == [stage.steps for stage in load_curriculum("default").stages]
+
+
+def test_an_ablation_changes_the_nearest_curriculum_below_it_that_is_none_itself() -> None:
+    assert base_of("ablations/ema") == base_of("ablations/gates_open") == "default"
+    assert base_of("ablations/distance_linear") == "distance_hocbf" and base_of("default") is None
 
 
 def test_every_shipped_system_fits_the_default_system() -> None:
