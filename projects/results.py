@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from drone_cbf.errors import ConfigError
@@ -31,8 +34,7 @@ def work(stage: Stage) -> Outcome:
     page, data = results_page(found, asked.benchmark, command(asked)), kept_text(found.policies)
     stage.run.log_text(page, PAGE)
     stage.run.log_text(data, DATA)
-    write(place, page)
-    write(kept_place, data)
+    write({place: page, kept_place: data})
     print(f"results: {len(found.policies)} evaluated policies, written to {place}", flush=True)
     return Outcome(page)
 
@@ -55,13 +57,23 @@ def command(asked: ResultsParameters) -> str:
     return " ".join(["mlflow run . -e results", *words])
 
 
-def write(place: Path, page: str) -> None:
-    """Raises ConfigError where the file cannot be written."""
+def write(texts: Mapping[Path, str]) -> None:
+    """Writes all of the files or none; raises ConfigError where one cannot be written."""
+    drafts = {place: place.with_name(f".{place.name}.draft") for place in texts}
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(page)
+        for place, text in texts.items():
+            if place.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            drafts[place].write_text(text)
+        for place, draft in drafts.items():
+            draft.replace(place)
     except OSError as error:
         raise ConfigError(f"output = {place} cannot be written ({error.strerror}); name another file") from error
+    finally:
+        for draft in drafts.values():
+            with suppress(OSError):
+                draft.unlink()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

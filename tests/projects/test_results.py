@@ -187,3 +187,15 @@ def test_a_place_that_cannot_be_written_is_one_line(
     assert run_stage(ENTRY, work, [f"--runs={trained}", f"--output={tmp_path}/file/page.md"]) == 1
     shown = capsys.readouterr().err
     assert "page.md cannot be written" in shown and shown.count("\n") == 1
+
+
+def test_where_the_data_cannot_be_written_the_page_stays_what_it_was(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = policy(experiment, "default", 0)
+    (tmp_path / "page.md").write_text("of before")
+    (tmp_path / "page.json").mkdir()
+    assert run_stage(ENTRY, work, [f"--runs={trained}", f"--output={tmp_path}/page.md"]) == 1
+    assert "page.json cannot be written (Is a directory)" in capsys.readouterr().err
+    assert (tmp_path / "page.md").read_text() == "of before"
+    assert not list(tmp_path.glob(".*draft"))
