@@ -68,8 +68,8 @@ class ResultsParameters(Selection):
         " -P runs=<suite run> -P kept=docs/results.json   # beside what another machine measured",
     )
     output: str = Field("docs/results.md", min_length=1, max_length=1000)
-    """File that is written, from the project's folder, and a .json file of its policies beside it; both are artifacts
-    of the run too."""
+    """File that is written, from the project's folder; beside it go its policies (.json) and, where several seeds say
+    something, the figure of its ablations (_ablations.png). All are artifacts of the run too."""
     kept: str = Field("", max_length=1000)
     """The .json file of an earlier page, from the project's folder: its policies join those of the runs, whatever store
     holds theirs."""

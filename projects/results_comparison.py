@@ -1,4 +1,4 @@
-"""Curricula, barriers and ablations of a results page, on the same scenes, over their seeds."""
+"""Curricula, barriers and gradient decay of a results page, on the same scenes, over their seeds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import CONFIDENCE, interval
-from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
+from projects.curriculum_files import ABLATIONS, available, load_curriculum
 from projects.results_benchmark import NOT_MEASURED, PLACES, largest_bound, measured_cells
 from projects.results_policies import Cell, Measured, Policy
-from projects.results_verdicts import LARGER_IS_BETTER, verdict
-from projects.results_verdicts import READING as VERDICTS
 
 DECAY = f"{ABLATIONS}decay_"
 """How the ablations of temporal gradient decay begin: a grid of their own."""
@@ -85,51 +83,9 @@ def _violation_by_scene(policies: Sequence[Policy]) -> dict[str, str]:
     told = {}
     for scene in dict.fromkeys(place[0] for place in PLACES):
         cells = [[cell for cell in measured_cells(policy) if cell["scene"] == scene] for policy in policies]
-        largest = [_one_number(one, "max_violation", "max") for one in cells if one]
+        largest = [one_number(one, "max_violation", "max") for one in cells if one]
         told[f"violation in {scene}"] = interval(largest).text(".3g")
     return told
-
-
-def ablations_section(found: Measured, benchmark: str) -> str:
-    """Each mechanism left out or put in, beside the curriculum that it is an ablation of, and what that says."""
-    shipped = [name for name in available() if name.startswith(ABLATIONS) and not name.startswith(DECAY)]
-    own = dict.fromkeys(policy.curriculum for policy in found.policies)
-    others = [name for name in own if name.startswith(ABLATIONS) and not name.startswith(DECAY) and name not in shipped]
-    rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
-    for name in [*shipped, *others]:
-        text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
-        base = base_of(name) if name in shipped else None
-        beside = benchmark if base in (None, "default") else base
-        rows += [{"changed": text, **row} for row in _judged_rows(found, name, beside)]
-    return (
-        f"## Ablations\n\nEach beside `{benchmark}`, or beside the curriculum that *against* names. {READING} "
-        f"{VERDICTS} The violation is not judged where the barrier or its gain is another one.\n\n"
-        f"{markdown_table(rows)}"
-    )
-
-
-def _judged_rows(found: Measured, name: str, beside: str) -> list[dict[str, object]]:
-    """The rows of an ablation, judged against the group of ``beside`` of the same blend, or else of most seeds."""
-    groups, bases = found.groups(name), found.groups(beside)
-    rows = rows_of(groups, name)
-    for row, ((_, blend), policies) in zip(rows, groups.items(), strict=False):  # of none there is a row that says so
-        base = max(bases, key=lambda place: (place[1] == blend, len(bases[place])), default=None)
-        row |= {"against": f"`{beside}`", "the change": judged(policies, bases[base] if base else [])}
-    return rows
-
-
-def judged(policies: Sequence[Policy], base: Sequence[Policy]) -> str:
-    """In which figures ``policies`` are better or worse than ``base``."""
-    flown = [[cells for one in side if (cells := measured_cells(one))] for side in (policies, base)]
-    figures = [
-        {title: [_one_number(cells, *COLUMNS[title]) for cells in side] for title in LARGER_IS_BETTER} for side in flown
-    ]
-    same = not policies or not base or policies[0].barrier == base[0].barrier
-    return verdict(*figures, [title for title in LARGER_IS_BETTER if same or not title.startswith("largest violation")])
-
-
-def _stored_description(found: Measured, name: str) -> str:
-    return next(policy.description for policy in found.policies if policy.curriculum == name)
 
 
 def rows_of(groups: Groups, name: str) -> list[dict[str, object]]:
@@ -148,7 +104,7 @@ def group_row(group: str, blend: float, policies: Sequence[Policy]) -> dict[str,
         return {**row, "success": NOT_MEASURED}
     fewest = min(len(one) for one in flown)
     for title, (column, how) in COLUMNS.items():
-        row[title] = interval(_one_number(one, column, how) for one in flown).text()
+        row[title] = interval(one_number(one, column, how) for one in flown).text()
     row[RELAXED_OF_CHANGED] = interval(_relaxed_of_changed(one) for one in flown).text(".3g")
     collisions, flights = (int(sum(cell[key] for one in flown for cell in one)) for key in ("collisions", "rollouts"))
     row["collisions"] = f"{collisions} in {flights:,}"
@@ -156,7 +112,8 @@ def group_row(group: str, blend: float, policies: Sequence[Policy]) -> dict[str,
     return row if fewest == len(PLACES) else {**row, "cells": f"{fewest} of {len(PLACES)}"}
 
 
-def _one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> float:
+def one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> float:
+    """The worst of the cells, or their mean, as ``COLUMNS`` asks."""
     values = [float(cell.get(column, math.nan)) for cell in cells]
     if any(math.isnan(value) for value in values):
         return math.nan
@@ -165,7 +122,7 @@ def _one_number(cells: Sequence[Mapping[str, Any]], column: str, how: str) -> fl
 
 def _relaxed_of_changed(cells: Sequence[Mapping[str, Any]]) -> float:
     """Of the steps on which the filter acts, the share on which it misses its row; NaN where it never acts."""
-    relaxed, changed = (_one_number(cells, column, "mean") for column in ("relax_rate", "intervention_rate"))
+    relaxed, changed = (one_number(cells, column, "mean") for column in ("relax_rate", "intervention_rate"))
     return relaxed / changed if changed > 0.0 else math.nan
 
 

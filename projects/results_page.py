@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from projects.comparing import differing_flights
+from projects.results_ablations import Compared, ablations_section
 from projects.results_benchmark import benchmark_section
-from projects.results_comparison import ablations_section, barriers_section, curricula_section, decay_section
+from projects.results_comparison import barriers_section, curricula_section, decay_section
 from projects.results_evidence import evidence_section
 from projects.results_learning import learning_section
 from projects.results_policies import Measured, Policy, chosen_once
@@ -26,8 +27,13 @@ def measured(policies: Sequence[Policy]) -> Measured:
     return Measured(found.policies, [*nothing, *found.notes, *told])
 
 
-def results_page(found: Measured, benchmark: str, written_by: str) -> str:
-    """The whole page; ``benchmark``: the curriculum that is held against the targets."""
+def results_page(
+    found: Measured, compared: Sequence[Compared], benchmark: str, written_by: str, picture: str = ""
+) -> str:
+    """The whole page; ``benchmark``: the curriculum that is held against the targets.
+
+    ``compared`` are the ablations, ``picture`` is the name of the file that shows them, empty where there is none.
+    """
     head = (
         "# Results\n\n"
         f"Written by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the end; not by hand.\n\n"
@@ -42,7 +48,7 @@ def results_page(found: Measured, benchmark: str, written_by: str) -> str:
         learning_section(found),
         curricula_section(found),
         barriers_section(found),
-        ablations_section(found, benchmark),
+        ablations_section(compared, found, benchmark, picture),
         decay_section(found),
         evidence_section(found.policies),
     ]

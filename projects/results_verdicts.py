@@ -26,22 +26,21 @@ Figures = Mapping[str, Sequence[float]]
 """Title -> value of each seed."""
 
 
-def verdict(ours: Figures, theirs: Figures, titles: Sequence[str] = tuple(LARGER_IS_BETTER)) -> str:
-    """``pays: ...; costs: ...`` with the differences in which ``ours`` is better and worse than ``theirs``.
+def differences(ours: Figures, theirs: Figures) -> dict[str, Interval | None]:
+    """By how much each figure of ``ours`` is larger; None where a side has too few seeds."""
+    return {title: difference(values, theirs[title]) for title, values in ours.items()}
+
+
+def verdict(apart: Mapping[str, Interval | None]) -> str:
+    """``pays: ...; costs: ...`` with the differences that make something better and worse.
 
     A difference that is not a number (nobody reached the goal, say) is judged neither way.
     """
-    found = {title: difference(ours[title], theirs[title]) for title in titles}
     told: dict[str, list[str]] = {"pays": [], "costs": []}
-    for title, apart in found.items():
-        if apart is not None and excludes_zero(apart):
-            better = (apart.mean > 0.0) is LARGER_IS_BETTER[title]
-            told["pays" if better else "costs"].append(f"{title} {apart.mean:+.2g} ± {apart.half_width:.2g}")
-    if all(apart is None for apart in found.values()):
+    for title, change in apart.items():
+        if change is not None and change.excludes_zero:
+            better = (change.mean > 0.0) is LARGER_IS_BETTER[title]
+            told["pays" if better else "costs"].append(f"{title} {change.mean:+.2g} ± {change.half_width:.2g}")
+    if not any(apart.values()):
         return TOO_FEW
     return "; ".join(f"{word}: {', '.join(figures)}" for word, figures in told.items() if figures) or NO_DIFFERENCE
-
-
-def excludes_zero(apart: Interval) -> bool:
-    """Whether the whole interval lies on one side of zero; NaN does not."""
-    return abs(apart.mean) > apart.half_width

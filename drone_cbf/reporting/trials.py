@@ -76,6 +76,11 @@ class Interval:
     half_width: float
     count: int
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of zero; NaN does not."""
+        return abs(self.mean) > self.half_width
+
     def text(self, form: str = ".4g") -> str:
         """``mean ± half width``, or the mean alone where one value says nothing about the spread."""
         if math.isnan(self.mean):

@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
+from matplotlib import image
 from scipy.stats import ttest_ind
 
 from drone_cbf.reporting.trials import difference
-from projects.results_verdicts import LARGER_IS_BETTER, NO_DIFFERENCE, TOO_FEW, verdict
+from projects.results_verdicts import LARGER_IS_BETTER, NO_DIFFERENCE, TOO_FEW, differences, verdict
 from tests.projects.pages import cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy
 
@@ -27,7 +28,7 @@ SAME = {title: [1.0, 1.1, 0.9] for title in LARGER_IS_BETTER}
     ],
 )
 def test_a_change_pays_where_it_is_better_and_costs_where_it_is_worse(title: str, value: float, word: str) -> None:
-    told = verdict(SAME | {title: [value, value + 0.1, value - 0.1]}, SAME)
+    told = verdict(differences(SAME | {title: [value, value + 0.1, value - 0.1]}, SAME))
     welch = ttest_ind([value, value + 0.1, value - 0.1], SAME[title], equal_var=False).confidence_interval(0.95)
     middle, half = (welch.high + welch.low) / 2.0, (welch.high - welch.low) / 2.0
     assert told == f"{word}: {title} {middle:+.2g} ± {half:.2g}"
@@ -37,16 +38,16 @@ def test_a_difference_within_the_spread_of_the_seeds_is_none() -> None:
     spread = [0.8, 1.5, 1.3]  # the mean is 0.2 more; Welch's interval of that is 0.2 ± 0.8
     welch = ttest_ind(spread, SAME["success"], equal_var=False).confidence_interval(0.95)
     assert welch.low < 0.0 < welch.high
-    assert verdict(SAME | {"success": spread}, SAME) == NO_DIFFERENCE
+    assert verdict(differences(SAME | {"success": spread}, SAME)) == NO_DIFFERENCE
 
 
 def test_one_seed_on_either_side_says_nothing() -> None:
     one = {title: [9.0] for title in LARGER_IS_BETTER}
-    assert verdict(one, SAME) == verdict(SAME, one) == TOO_FEW
+    assert verdict(differences(one, SAME)) == verdict(differences(SAME, one)) == TOO_FEW
 
 
 def test_a_figure_that_is_no_number_is_judged_neither_way() -> None:
-    assert verdict(SAME | {"time to goal [s]": [math.nan, 9.0]}, SAME) == NO_DIFFERENCE
+    assert verdict(differences(SAME | {"time to goal [s]": [math.nan, 9.0]}, SAME)) == NO_DIFFERENCE
 
 
 def test_welchs_interval_is_scipys() -> None:
@@ -72,7 +73,8 @@ def test_the_page_judges_each_ablation_against_what_it_changes(experiment: str, 
         flown("distance_hocbf", distance, max_violation=60.0 + spread, relax_rate=0.9)
         flown("ablations/distance_braking", max_violation=0.1 + spread, relax_rate=0.0)
     flown("ablations/ema", max_violation=9.0)
-    rows = section(written(experiment, tmp_path), "Ablations")
+    page = written(experiment, tmp_path)
+    rows = section(page, "Ablations")
     off = row_of(rows, curriculum="`ablations/lookahead_off`")
     # Both standard deviations are 0.01, so 4 degrees of freedom: Student's t at 97.5 % is 2.7764.
     half = 2.7764 * (2.0 * 0.01**2 / 3.0) ** 0.5
@@ -84,3 +86,12 @@ def test_the_page_judges_each_ablation_against_what_it_changes(experiment: str, 
     assert cured["against"] == "`distance_hocbf`"
     assert cured["the change"] == "pays: relaxed steps -0.9 ± 0", "violations of another barrier do not compare"
     assert row_of(rows, curriculum="`ablations/freeze`")["the change"] == "–", "not measured"
+    assert "(results_ablations.png)" in page
+    assert image.imread(tmp_path / "pages" / "results_ablations.png").shape[2] == 4
+
+
+def test_without_a_second_seed_there_is_nothing_to_draw(experiment: str, tmp_path: Path) -> None:
+    for name in ("default", "ablations/ema"):
+        evaluation(experiment, policy(experiment, name, 0), 0.9, cells=cells())
+    assert ".png" not in written(experiment, tmp_path)
+    assert not list((tmp_path / "pages").glob("*.png"))

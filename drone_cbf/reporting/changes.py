@@ -1,0 +1,76 @@
+"""Figure of what single changes do: one row for each, by how much each figure becomes larger, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from drone_cbf.reporting import style
+from drone_cbf.reporting.trials import CONFIDENCE, Interval
+
+BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change, and by how much it makes each figure larger."""
+
+    name: str
+    apart: Mapping[str, Interval | None]
+    """By title; None or missing: not known."""
+
+
+@style.styled
+def changes_figure(changes: Sequence[Change], larger_is_better: Mapping[str, bool], against: str) -> Figure:
+    """One panel for each title of ``larger_is_better``: zero is ``against``, coloured is what excludes it.
+
+    Raises ValueError where there is no change to draw.
+    """
+    if not changes:
+        raise ValueError("changes_figure: needs at least one change")
+    width, height = 2.6 * len(larger_is_better) + 2.2, 0.24 * len(changes) + 1.5
+    figure = style.new_figure(width, height, f"What each change does, against {against}")
+    panels = figure.subplots(1, len(larger_is_better), squeeze=False, sharey=True).ravel()
+    for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=True):
+        _draw(axes, title, [change.apart.get(title) for change in changes], larger)
+    panels[0].set_yticks(range(len(changes)), [change.name for change in changes])
+    panels[0].set_ylim(len(changes) - 0.4, -0.6)
+    figure.legend(handles=_legend(), loc="outside lower left", ncols=3)
+    return figure
+
+
+def _draw(axes: Axes, title: str, apart: Sequence[Interval | None], larger_is_better: bool) -> None:
+    axes.set_title(title)
+    axes.grid(True, axis="both")
+    axes.xaxis.set_major_locator(style.few_ticks())
+    axes.tick_params(axis="y", length=0)
+    axes.axvline(0.0, color=style.INK, lw=style.THIN)
+    known = [(place, one) for place, one in enumerate(apart) if one is not None and np.isfinite(one.mean)]
+    for place, one in known:
+        colour = NEITHER
+        if one.excludes_zero:
+            colour = BETTER if (one.mean > 0.0) is larger_is_better else WORSE
+        look = {"color": colour, "ms": 4.5, "capsize": 2, "elinewidth": style.LINE, "zorder": 4}
+        axes.errorbar([one.mean], [place], xerr=one.half_width, fmt="o", **look)
+    _frame(axes, [one for _, one in known])
+
+
+def _frame(axes: Axes, known: Sequence[Interval]) -> None:
+    """Around the means and the intervals that say something; a wide one that does not may leave the panel."""
+    told = [one.mean + side * one.half_width for one in known if one.excludes_zero for side in (-1.0, 1.0)]
+    ends = np.array([0.0, *(one.mean for one in known), *told])
+    room = 0.15 * float(np.ptp(ends)) or 1e-3
+    axes.set_xlim(float(ends.min()) - room, float(ends.max()) + room)
+
+
+def _legend() -> list[Line2D]:
+    interval = f"{CONFIDENCE:.0%} Welch interval of the difference".replace("%", " %")
+    texts = {BETTER: f"better: the {interval} excludes zero", WORSE: "worse, likewise", NEITHER: "no difference found"}
+    return [
+        Line2D([], [], marker="o", ms=4.5, color=colour, lw=style.LINE, label=text) for colour, text in texts.items()
+    ]

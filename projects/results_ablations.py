@@ -1,0 +1,93 @@
+"""Ablations of a results page: each mechanism left out or put in, beside what it changes, and what that says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from drone_cbf.reporting.changes import Change
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.reporting.trials import Interval
+from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
+from projects.results_benchmark import measured_cells
+from projects.results_comparison import COLUMNS, DECAY, one_number, rows_of
+from projects.results_comparison import READING as FIGURES
+from projects.results_policies import Measured, Policy
+from projects.results_verdicts import LARGER_IS_BETTER, differences, verdict
+from projects.results_verdicts import READING as VERDICTS
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The policies of an ablation that differ in the seed alone, beside those of what it changes."""
+
+    row: dict[str, object]
+    """Of the table."""
+    beside: str
+    apart: Mapping[str, Interval | None]
+    """Title of a figure -> by how much it is larger; empty where the ablation was not measured."""
+
+
+def ablations_section(compared: Sequence[Compared], found: Measured, benchmark: str, picture: str) -> str:
+    """Markdown; ``picture``: name of the file that shows the same, empty where there is none."""
+    rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
+    shown = f"![By how much each figure changes, against {benchmark}]({picture})\n\n" if picture else ""
+    return (
+        f"## Ablations\n\nEach beside `{benchmark}`, or beside the curriculum that *against* names. {FIGURES} "
+        f"{VERDICTS} The violation is not judged where the barrier or its gain is another one.\n\n"
+        f"{shown}{markdown_table([*rows, *(one.row for one in compared)])}"
+    )
+
+
+def ablations(found: Measured, benchmark: str) -> list[Compared]:
+    """All that are shipped, measured or not, and all others that were measured; the grid of gradient decay apart."""
+    shipped = [name for name in available() if _is_shown(name)]
+    others = dict.fromkeys(policy.curriculum for policy in found.policies if _is_shown(policy.curriculum))
+    compared = []
+    for name in dict.fromkeys([*shipped, *others]):
+        text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
+        base = base_of(name) if name in shipped else None
+        compared += _compared(found, name, text, benchmark if base in (None, "default") else base)
+    return compared
+
+
+def changes(compared: Sequence[Compared], benchmark: str) -> list[Change]:
+    """Those to be drawn: the ablations of ``benchmark`` about which several seeds say something."""
+    return [
+        Change(str(one.row["curriculum"]).strip("`").removeprefix(ABLATIONS), one.apart)
+        for one in compared
+        if one.beside == benchmark and any(one.apart.values())
+    ]
+
+
+def _is_shown(name: str) -> bool:
+    return name.startswith(ABLATIONS) and not name.startswith(DECAY)
+
+
+def _compared(found: Measured, name: str, text: str, beside: str) -> list[Compared]:
+    """Each group of an ablation against the group of ``beside`` of the same blend, or else of most seeds."""
+    groups, bases = found.groups(name), found.groups(beside)
+    rows = [{"changed": text, **row} for row in rows_of(groups, name)]
+    if not groups:
+        return [Compared(row, beside, {}) for row in rows]
+    compared = []
+    for row, ((_, blend), policies) in zip(rows, groups.items(), strict=True):
+        base = max(bases, key=lambda place: (place[1] == blend, len(bases[place])), default=None)
+        apart = _apart(policies, bases[base] if base else [])
+        compared.append(Compared({**row, "against": f"`{beside}`", "the change": verdict(apart)}, beside, apart))
+    return compared
+
+
+def _apart(policies: Sequence[Policy], base: Sequence[Policy]) -> dict[str, Interval | None]:
+    """By how much each judged figure of ``policies`` is larger than that of ``base``."""
+    flown = [[cells for one in side if (cells := measured_cells(one))] for side in (policies, base)]
+    same = not policies or not base or policies[0].barrier == base[0].barrier
+    titles = [title for title in LARGER_IS_BETTER if same or not title.startswith("largest violation")]
+    ours, theirs = [
+        {title: [one_number(cells, *COLUMNS[title]) for cells in side] for title in titles} for side in flown
+    ]
+    return differences(ours, theirs)
+
+
+def _stored_description(found: Measured, name: str) -> str:
+    return next(policy.description for policy in found.policies if policy.curriculum == name)
