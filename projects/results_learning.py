@@ -7,6 +7,7 @@ from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.training.mechanisms import LossWeights, Monitor
+from projects.curriculum_files import ABLATIONS
 from projects.results_benchmark import NOT_MEASURED
 from projects.results_policies import Change, Measured, Policy, SuccessKept
 
@@ -27,20 +28,28 @@ READING = (
 
 
 def learning_section(found: Measured) -> str:
-    """Markdown: one row for each run of joint training that was at blend 1."""
+    """Markdown: one row for each run of joint training that was at blend 1; ablations, ungated, are counted."""
     trained = {policy.trained.run_id: policy for policy in found.policies if policy.trained.stage == "safety"}
-    told = [policy for policy in sorted(trained.values(), key=lambda one: (one.group, one.seed)) if policy.losses]
+    learned = [policy for policy in sorted(trained.values(), key=lambda one: (one.group, one.seed)) if policy.losses]
+    told = [policy for policy in learned if not policy.curriculum.startswith(ABLATIONS)]
+    counted = [policy for policy in learned if policy.curriculum.startswith(ABLATIONS)]
     title = "## Joint training at blend 1"
-    if not told:
+    if not learned:
         return f"{title}\n\nNot measured: none of these runs has a history of {2 * UPDATES} updates at blend 1."
-    fall = sum(all(change.falls for change in policy.losses.values()) for policy in told)
     watched = [policy.success for policy in told if policy.success]
     hold = sum(kept.holds for kept in watched)
     summary = (
-        f"In {fall} of {len(told)} runs every loss of the barrier falls at blend 1; in {hold} of the {len(watched)} in "
-        "which it was measured, success was never below its stage's threshold for longer than the patience."
+        f"In {_falling(told)} of {len(told)} runs every loss of the barrier falls at blend 1; in {hold} of the "
+        f"{len(watched)} in which it was measured, success was never below its stage's threshold for longer than the "
+        "patience."
     )
+    if counted:
+        summary += f" Of {len(counted)} runs of ablations, which are not listed, in {_falling(counted)} all fall."
     return f"{title}\n\n{summary} {READING}\n\n{markdown_table(list(map(_row, told)))}"
+
+
+def _falling(policies: Sequence[Policy]) -> int:
+    return sum(all(change.falls for change in policy.losses.values()) for policy in policies)
 
 
 def weighted(curriculum: Mapping[str, Any]) -> set[str]:

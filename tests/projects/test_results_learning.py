@@ -23,15 +23,16 @@ def trained(
     losses: dict[str, list[float]],
     success: dict[int, float],
     weights: dict[str, float] | None = None,
+    curriculum: str = "mine",
 ) -> str:
     """A finished, evaluated safety run of two stages, blend 0 and 1: losses at blend 1, success by step."""
     client = MlflowClient()
-    run_id = record(experiment, "safety", {"seed": seed}, curriculum="mine")
+    run_id = record(experiment, "safety", {"seed": seed}, curriculum=curriculum)
     stages = [
         {"name": "analytic", "steps": STEPS, "blend": 0.0, "success_threshold": 0.9},
         {"name": "neural", "steps": STEPS, "blend": 1.0, "success_threshold": 0.95},
     ]
-    content = {"name": "mine", "learning": {"weights": weights or {}}, "monitor": {"patience": 2}, "stages": stages}
+    content = {"name": curriculum, "learning": {"weights": weights or {}}, "monitor": {"patience": 2}, "stages": stages}
     client.log_text(run_id, json.dumps(content), "curriculum.json")
     rows = []
     for step in range(2 * STEPS):
@@ -73,6 +74,15 @@ def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experimen
     assert row["losses fall"] == "**no**: `cbf_value`, `cbf_gradient`"
     assert row["`cbf_gradient`"] == "0.5 → 10 (× 20; median × 0.5)", "(9 x 0.25 + 100.25) / 10 = 10.25"
     assert "In 0 of 1 runs" in page
+
+
+def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path: Path) -> None:
+    trained(experiment, 0, {"cbf_value": falling(1.0, 0.5)}, {})
+    for seed, last in enumerate((0.5, 0.9, 1.1)):
+        trained(experiment, seed, {"cbf_value": falling(1.0, last)}, {}, curriculum="ablations/ema")
+    page = written(experiment, tmp_path)
+    assert [row["curriculum"] for row in section(page, TITLE)] == ["`mine`"] and "In 1 of 1 runs" in page
+    assert "Of 3 runs of ablations, which are not listed, in 2 all fall." in page
 
 
 def test_losses_without_weight_at_blend_1_are_left_out_and_one_that_stays_zero_is_no_rise(
