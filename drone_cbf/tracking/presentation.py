@@ -33,6 +33,8 @@ Each run is one stage. A later stage names its `drone_cbf.parent_run`; `pipeline
 (`relax_rate`), or falls back to braking (`fallback_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
 | `robust` | of `safety`: the flights of `eval` again, each by a drone of its own (mass, drag, wind, lag) |
+| `held_out` | of `safety`: losses of the barrier as it entered a stage (`before`) and as it left it (`after`), on the \
+same held-out states |
 | `monitor`, `adaptive` | of `safety`: how the monitor found a stage at its beginning, failures and roll-backs; \
 the factors in force |
 | `balance` | of `safety` with MGDA: the share of the efficiency terms |

@@ -24,6 +24,7 @@ from drone_cbf.training.anchors import is_anchored
 from drone_cbf.training.averaging import handed_on, networks_of, start_averages
 from drone_cbf.training.curriculum import Stage
 from drone_cbf.training.gradient_health import on_host, watch_health
+from drone_cbf.training.held_out import make_held_out_losses
 from drone_cbf.training.joint_update import (
     SafetyState,
     SafetyUpdate,
@@ -82,6 +83,8 @@ class Progress:
     margin: Scalar
     """Subtracted from the neural barrier [m]: of the calibration at the end of the last stage, at first the
     parent's."""
+    entered: BarrierParams
+    """The barrier with which the stage began."""
     watch: Watch | None = None
     """What the monitor remembers, where there is one."""
 
@@ -111,6 +114,7 @@ def train_safety(
         state=place_everywhere(progress.state),
         course=jax.tree.map(int, progress.course),
         margin=jnp.float32(progress.margin),
+        entered=place_everywhere(progress.entered),
         watch=progress.watch and on_devices(progress.watch),
     )
     recorder.begin("safety", trainer.total(progress.course), int(progress.state.step))
@@ -150,6 +154,7 @@ class _Trainer:
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
         self.monitor = settings.curriculum.monitor
         self.calibrate = make_calibrator(system, settings, self.measures, root)
+        self.held_out_losses = make_held_out_losses(system, settings, root)
         self.watcher = Watcher(self.monitor, self.measures, recorder)
         self.leaving: Leaving | None = None
         """What left the last stage that was ended."""
@@ -167,7 +172,7 @@ class _Trainer:
             replay=start_replay(self.system, self.settings),
         )
         watch = start_watch(state) if self.monitor.every else None
-        return Progress(state, Course(), jnp.float32(margin), watch)
+        return Progress(state, Course(), jnp.float32(margin), barrier, watch)
 
     def total(self, course: Course) -> int:
         """Updates of the whole curriculum, as far as is known."""
@@ -230,7 +235,8 @@ class _Trainer:
         self.recorder.checkpoint(step, tree, f"stage_{course.stage + 1}_{stage.name}")
         self.leaving = leaving
         watch = watch and watch.replace(backoffs=watch.backoffs if leaving.missed else 0)
-        return Progress(leaving.state, Course(stage=course.stage + 1, added=course.added), leaving.margin, watch)
+        course = Course(stage=course.stage + 1, added=course.added)
+        return Progress(leaving.state, course, leaving.margin, networks_of(leaving.state)[1], watch)
 
     def _gate(self, progress: Progress, stage: Stage) -> Leaving:
         """What leaves the stage: the last state, or the best one if that misses nothing.
@@ -247,7 +253,7 @@ class _Trainer:
                 text = f"stage {stage.name}: {leaving.missed}; going on from step {earlier}, which met the thresholds"
                 self.recorder.event(int(state.step), text)
                 leaving = again
-        self._record(leaving, index, stage)
+        self._record(leaving, index, stage, progress.entered)
         return leaving
 
     def _examine(self, state: SafetyState, index: int, stage: Stage) -> Leaving:
@@ -266,10 +272,12 @@ class _Trainer:
             state, watch = self.watcher.missed_gate(state, watch, stage, leaving.missed)
         return progress.replace(state=state, course=course, watch=watch)
 
-    def _record(self, leaving: Leaving, index: int, stage: Stage) -> None:
+    def _record(self, leaving: Leaving, index: int, stage: Stage, entered: BarrierParams) -> None:
         """Figures and pictures of the state that leaves a stage, or is to be trained longer."""
         step = int(leaving.state.step) - 1
         self.recorder.flights(step, leaving.measured.some(SHOWN_FLIGHTS), stage.noise)
         controller = controller_of(leaving.state, leaving.margin, stage.blend)
         robust = self.measures.robust_report(controller, index, stage) if self.monitor.every else {}
-        self.recorder.metrics(step, prefixed("eval", leaving.report) | prefixed("robust", robust))
+        taught = self.held_out_losses(entered, networks_of(leaving.state)[1], leaving.measured)
+        figures = prefixed("eval", leaving.report) | prefixed("robust", robust) | prefixed("held_out", taught)
+        self.recorder.metrics(step, figures)

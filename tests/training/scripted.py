@@ -1,7 +1,7 @@
 """Joint training with learning and flying replaced by arithmetic that is known exactly.
 
-The policy is one number that every update moves on by ``DRIFT`` times the factor on the learning rate; measured success
-falls with it as a script says.
+Policy and barrier are one number each, which every update moves on by ``DRIFT`` times the factor on the learning rate;
+measured success falls with the policy's as a script says.
 """
 
 from types import SimpleNamespace
@@ -27,16 +27,17 @@ POLICY, BARRIER = {"p": jnp.float32(0.0)}, {"b": jnp.float32(0.0)}
 
 
 def drifting_update(system, settings, horizon, optimisers):
-    """Every update moves the policy by DRIFT; the noise of a stage is the loss, so that it can be made NaN."""
+    """Every update moves both networks by DRIFT; the noise of a stage is the loss, so that it can be made NaN."""
 
     def update(state, conditions, margin, root):
         rate = 1.0 if conditions.learning_rate is None else conditions.learning_rate
         draw = jax.random.uniform(jax.random.fold_in(root, state.step))
         policy = {"p": state.policy["p"] + DRIFT * rate}
+        barrier = {"b": state.barrier["b"] + DRIFT * rate}
         loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
         figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
         figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
-        return unless_unhealthy(state, state.replace(policy=policy, step=state.step + 1), figures)
+        return unless_unhealthy(state, state.replace(policy=policy, barrier=barrier, step=state.step + 1), figures)
 
     return update
 
@@ -66,6 +67,11 @@ def margin_of(state):
     return {"margin": 0.01 * float(state.policy["p"])}
 
 
+def numbers_of_barriers(before, after, measured):
+    """In place of losses on flights that are not flown."""
+    return {"cbf_value_before": float(before["b"]), "cbf_value_after": float(after["b"])}
+
+
 def stage(name="one", steps=6, **changes):
     return Stage(name=name, steps=steps, **{"success_threshold": 0.9, "violation_threshold": 2.0, **changes})
 
@@ -82,6 +88,7 @@ def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
         patch.setattr(safety, "make_safety_update", drifting_update)
         patch.setattr(safety, "StageMeasures", lambda *_: measures)
         patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
+        patch.setattr(safety, "make_held_out_losses", lambda *_: numbers_of_barriers)
         patch.setattr(leaving, "calibration_report", margin_of)
         patch.setattr(leaving, "flight_report", lambda report: report)
         patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))

@@ -200,7 +200,7 @@ def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bi
 
 def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch):
     """With an update that moves only the averages, and without flights."""
-    flown, compared, recorder = [], [], ListRecorder()
+    flown, compared, taught, recorder = [], [], [], ListRecorder()
 
     def fly(controller, *_):
         flown.append(controller)
@@ -211,11 +211,16 @@ def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch)
         figures = {"loss/total": jnp.float32(0.0), SKIPPED: jnp.float32(0.0)}
         return state.replace(step=state.step + 1, averages=averages), figures
 
+    def held_out_losses(before, after, _):
+        taught.append((before, after))
+        return {}
+
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
     measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
     replaced = [(safety, "StageMeasures", measures), (safety, "make_safety_update", move)]
     for module, name, function in [*replaced, (leaving, "make_graph_collector", fly)]:
         monkeypatch.setattr(module, name, lambda *_, function=function: function)
+    monkeypatch.setattr(safety, "make_held_out_losses", lambda *_: held_out_losses)
     monkeypatch.setattr(leaving, "nearest_to_boundary", lambda *_: None)
     monkeypatch.setattr(leaving, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
     for name in ("flight_report", "calibration_report"):
@@ -224,7 +229,9 @@ def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch)
     handed = [(each.policy, each.barrier) for each in (*flown, result)]
     handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]
     assert len(handed) == 5, "measured, calibrated, returned, and two checkpoints"
-    for policy, barrier in [*handed, (OTHER, *compared)]:
+    ((before, after),) = taught
+    jax.tree.map(np.testing.assert_array_equal, before, BARRIER)
+    for policy, barrier in [*handed, (OTHER, *compared), (OTHER, after)]:
         jax.tree.map(np.testing.assert_array_equal, policy, OTHER)
         jax.tree.map(np.testing.assert_array_equal, barrier, jax.tree.map(jnp.negative, BARRIER))
     jax.tree.map(np.testing.assert_array_equal, recorder.checkpoints["final"]["state"].policy, POLICY)

@@ -14,7 +14,7 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import efficiency, joint_update, leaving, pretraining, safety
+from drone_cbf.training import efficiency, held_out, joint_update, leaving, pretraining, safety
 from drone_cbf.training.curriculum import Curriculum, Stage
 from drone_cbf.training.mechanisms import Monitor
 from drone_cbf.training.recorder import ListRecorder
@@ -59,6 +59,8 @@ def few_flights():
         patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
+        patch.setattr(held_out, "make_sampled_batch", resting)
+        patch.setattr(held_out, "STATES", 8)
         patch.setattr(leaving, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
@@ -224,6 +226,7 @@ def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
     assert "stage only: success" in recorder.events[0][1] and "training 1 more steps" in recorder.events[0][1]
     assert "still success" in recorder.events[1][1]
     assert sum("eval/success_rate" in row for row in recorder.rows) == 2
+    assert sum("held_out/cbf_value_before" in row for row in recorder.rows) == 2
     assert set(recorder.checkpoints) == {"stage_1_only", "final"}
     assert recorder.checkpoints["final"]["state"].step == 3
     assert recorder.checkpoints["final"]["margin"] == result.margin
