@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ class RunNote:
 
 @dataclass(frozen=True)
 class Change:
-    """A loss at the two ends of the training at blend 1, update by update."""
+    """A loss at the two ends of the training at blend 1: update by update, or on the same held-out states."""
 
     first: tuple[float, ...]
     last: tuple[float, ...]
@@ -43,9 +43,10 @@ class Change:
 
     @property
     def text(self) -> str:
-        """``before → after (× ratio; median × ratio)``."""
+        """``before → after (× ratio; median × ratio)``; a single value is its own median."""
         by_mean, by_median = (_ratio(how(self.first), how(self.last)) for how in (np.mean, np.median))
-        return f"{np.mean(self.first):.2g} → {np.mean(self.last):.2g} ({by_mean}; median {by_median})"
+        ratios = by_mean if len(self.first) == len(self.last) == 1 else f"{by_mean}; median {by_median}"
+        return f"{np.mean(self.first):.2g} → {np.mean(self.last):.2g} ({ratios})"
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ class Policy:
     """Of the barrier, where it was trained at blend 1 for long enough."""
     success: SuccessKept | None
     """Where it was measured while training."""
+    held_out: dict[str, Change] = field(default_factory=dict)
+    """The same losses on held-out states, where that was measured."""
 
     @property
     def trained(self) -> RunNote:

@@ -17,7 +17,7 @@ from drone_cbf.tracking.selection import Evaluated, evaluated
 from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
 from drone_cbf.training.curriculum import Curriculum
 from projects.comparing import group_names, settings_told
-from projects.results_learning import METRICS, loss_changes, success_kept, weighted
+from projects.results_learning import METRICS, held_out_changes, loss_changes, success_kept, weighted
 from projects.results_policies import Policy, RunNote, with_nan
 
 
@@ -56,6 +56,7 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
         horizon=None if horizon is None else int(horizon),
         losses=loss_changes(rows, weighted(curriculum)),
         success=success_kept(rows, curriculum),
+        held_out=held_out_changes(rows, weighted(curriculum)),
     )
 
 

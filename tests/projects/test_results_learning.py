@@ -24,6 +24,7 @@ def trained(
     success: dict[int, float],
     weights: dict[str, float] | None = None,
     curriculum: str = "mine",
+    held_out: dict[int, dict[str, tuple[float, float]]] | None = None,
 ) -> str:
     """A finished, evaluated safety run of two stages, blend 0 and 1: losses at blend 1, success by step."""
     client = MlflowClient()
@@ -41,6 +42,8 @@ def trained(
         for name, falling in losses.items():
             values[f"loss/{name}"] = falling[step - STEPS] if stage else 100.0
         values |= {"eval/success_rate": success[step]} if step in success else {}
+        for name, ends in (held_out or {}).get(step, {}).items():
+            values |= {f"held_out/{name}_{when}": end for when, end in zip(("before", "after"), ends, strict=True)}
         rows += [Metric(name, value, step, step) for name, value in values.items()]
     for first in range(0, len(rows), 900):
         client.log_batch(run_id, metrics=rows[first : first + 900])
@@ -60,9 +63,9 @@ def test_the_means_of_the_first_and_last_ten_updates_at_blend_1_are_compared(exp
     trained(experiment, 3, {"cbf_value": value, "cbf_gradient": falling(0.5, 0.25)}, {})
     page = written(experiment, tmp_path)
     row = row_of(section(page, TITLE), curriculum="`mine`", seed="3")
-    assert row["`cbf_value`"] == "0.085 → 0.0085 (× 0.1; median × 0.1)"
-    assert row["`cbf_gradient`"] == "0.5 → 0.25 (× 0.5; median × 0.5)"
-    assert row["losses fall"] == "yes" and "In 1 of 1 runs every loss of the barrier falls" in page
+    assert row["`cbf_value`, by updates"] == "0.085 → 0.0085 (× 0.1; median × 0.1)"
+    assert row["`cbf_gradient`, by updates"] == "0.5 → 0.25 (× 0.5; median × 0.5)"
+    assert row["fall, by updates"] == "yes" and "in 1 of 1 runs every loss of the barrier falls" in page
 
 
 def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experiment: str, tmp_path: Path) -> None:
@@ -71,9 +74,27 @@ def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experimen
     trained(experiment, 0, {"cbf_value": falling(0.1, 0.2), "cbf_gradient": spiked}, {})
     page = written(experiment, tmp_path)
     row = row_of(section(page, TITLE), curriculum="`mine`")
-    assert row["losses fall"] == "**no**: `cbf_value`, `cbf_gradient`"
-    assert row["`cbf_gradient`"] == "0.5 → 10 (× 20; median × 0.5)", "(9 x 0.25 + 100.25) / 10 = 10.25"
-    assert "In 0 of 1 runs" in page
+    assert row["fall, by updates"] == "**no**: `cbf_value`, `cbf_gradient`"
+    assert row["`cbf_gradient`, by updates"] == "0.5 → 10 (× 20; median × 0.5)", "(9 x 0.25 + 100.25) / 10 = 10.25"
+    assert "in 0 of 1 runs" in page
+
+
+def test_held_out_losses_are_those_of_the_last_stage_at_blend_1(experiment: str, tmp_path: Path) -> None:
+    rising = {"cbf_value": falling(0.1, 0.2), "cbf_gradient": falling(1.0, 0.5)}
+    told = {
+        STEPS - 1: {"cbf_value": (9.0, 1.0), "cbf_gradient": (9.0, 1.0)},  # at blend 0
+        STEPS + 9: {"cbf_value": (9.0, 1.0), "cbf_gradient": (9.0, 1.0)},  # trained longer after that
+        2 * STEPS - 1: {"cbf_value": (0.4, 0.1), "cbf_gradient": (0.5, 0.6)},
+    }
+    trained(experiment, 0, rising, {}, held_out=told)
+    trained(experiment, 1, rising, {}, held_out={2 * STEPS - 1: {"cbf_value": (0.4, 0.1), "cbf_gradient": (0.5, 0.4)}})
+    trained(experiment, 2, rising, {})
+    page = written(experiment, tmp_path)
+    one, other, unknown = (row_of(section(page, TITLE), curriculum="`mine`", seed=str(seed)) for seed in range(3))
+    assert one["`cbf_value`, held out"] == "0.4 → 0.1 (× 0.25)" and one["fall, held out"] == "**no**: `cbf_gradient`"
+    assert other["fall, held out"] == "yes" and other["fall, by updates"] == "**no**: `cbf_value`"
+    assert unknown["fall, held out"] == "not measured"
+    assert "in 0 of 3 runs every loss of the barrier falls at blend 1; on held-out states, in 1 of the 2" in page
 
 
 def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path: Path) -> None:
@@ -81,8 +102,8 @@ def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path:
     for seed, last in enumerate((0.5, 0.9, 1.1)):
         trained(experiment, seed, {"cbf_value": falling(1.0, last)}, {}, curriculum="ablations/ema")
     page = written(experiment, tmp_path)
-    assert [row["curriculum"] for row in section(page, TITLE)] == ["`mine`"] and "In 1 of 1 runs" in page
-    assert "Of 3 runs of ablations, which are not listed, in 2 all fall." in page
+    assert [row["curriculum"] for row in section(page, TITLE)] == ["`mine`"] and "in 1 of 1 runs" in page
+    assert "Of 3 runs of ablations, which are not listed, in 2 all fall by the updates." in page
 
 
 def test_losses_without_weight_at_blend_1_are_left_out_and_one_that_stays_zero_is_no_rise(
@@ -92,8 +113,8 @@ def test_losses_without_weight_at_blend_1_are_left_out_and_one_that_stays_zero_i
     taught = {"cbf_value": 0.0, "cbf_gradient": 0.0, "cbf_safe": 1.0, "cbf_hdot": 0.2}
     trained(experiment, 0, losses | {"cbf_hdot": [0.0] * STEPS, "cbf_safe": falling(0.2, 0.1)}, {}, taught)
     row = row_of(section(written(experiment, tmp_path), TITLE), curriculum="`mine`")
-    assert "`cbf_value`" not in row and "`cbf_gradient`" not in row
-    assert row["`cbf_safe`"].startswith("0.2 → 0.1") and row["losses fall"] == "yes"
+    assert not {name for name in row if name.startswith(("`cbf_value`", "`cbf_gradient`"))}
+    assert row["`cbf_safe`, by updates"].startswith("0.2 → 0.1") and row["fall, by updates"] == "yes"
 
 
 def test_success_below_its_stages_threshold_for_longer_than_the_patience_is_shown_as_such(
@@ -112,7 +133,7 @@ def test_success_below_its_stages_threshold_for_longer_than_the_patience_is_show
     assert [kept[name] for name in names] == ["5 of 8", "2", "2", "yes"], "a new stage counts anew"
     assert [lost[name] for name in names] == ["6 of 8", "4", "2", "**no**"]
     assert unknown["success below threshold"] == "not measured"
-    assert "in 1 of the 2 in which it was measured, success was never below" in page
+    assert "In 1 of the 2 in which it was measured, success was never below" in page
 
 
 @pytest.mark.parametrize("measured", [float("nan"), 0.0])
