@@ -9,12 +9,14 @@ from drone_cbf.reporting.changes import Change
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import Interval
 from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
-from projects.results_benchmark import measured_cells
-from projects.results_comparison import COLUMNS, DECAY, one_number, rows_of
+from projects.results_comparison import DECAY, figures_by_seed, rows_of
 from projects.results_comparison import READING as FIGURES
 from projects.results_policies import Measured, Policy
 from projects.results_verdicts import LARGER_IS_BETTER, differences, verdict
 from projects.results_verdicts import READING as VERDICTS
+
+OF_ONE_BARRIER = ("largest violation [m/s]", "barrier error [cm]")
+"""Figures that do not compare where the analytic barrier or its gain is another one."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def ablations_section(compared: Sequence[Compared], found: Measured, benchmark: 
     shown = f"![By how much each figure changes, against {benchmark}]({picture})\n\n" if picture else ""
     return (
         f"## Ablations\n\nEach beside `{benchmark}`, or beside the curriculum that *against* names. {FIGURES} "
-        f"{VERDICTS} The violation is not judged where the barrier or its gain is another one.\n\n"
+        f"{VERDICTS} Violation and barrier error are not judged where the barrier or its gain is another one.\n\n"
         f"{shown}{markdown_table([*rows, *(one.row for one in compared)])}"
     )
 
@@ -80,13 +82,10 @@ def _compared(found: Measured, name: str, text: str, beside: str) -> list[Compar
 
 def _apart(policies: Sequence[Policy], base: Sequence[Policy]) -> dict[str, Interval | None]:
     """By how much each judged figure of ``policies`` is larger than that of ``base``."""
-    flown = [[cells for one in side if (cells := measured_cells(one))] for side in (policies, base)]
+    ours, theirs = figures_by_seed(policies), figures_by_seed(base)
     same = not policies or not base or policies[0].barrier == base[0].barrier
-    titles = [title for title in LARGER_IS_BETTER if same or not title.startswith("largest violation")]
-    ours, theirs = [
-        {title: [one_number(cells, *COLUMNS[title]) for cells in side] for title in titles} for side in flown
-    ]
-    return differences(ours, theirs)
+    titles = [title for title in LARGER_IS_BETTER if same or title not in OF_ONE_BARRIER]
+    return differences({title: ours[title] for title in titles}, theirs)
 
 
 def _stored_description(found: Measured, name: str) -> str:

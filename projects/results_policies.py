@@ -96,6 +96,8 @@ class Policy:
     """Where it was measured while training."""
     held_out: dict[str, Change] = field(default_factory=dict)
     """The same losses on held-out states, where that was measured."""
+    barrier_error: float | None = None
+    """Mean error of the neural barrier near the boundary, on held-out flights of the end [m]; None: not measured."""
 
     @property
     def trained(self) -> RunNote:

@@ -20,6 +20,9 @@ from projects.comparing import group_names, settings_told
 from projects.results_learning import METRICS, held_out_changes, loss_changes, success_kept, weighted
 from projects.results_policies import Policy, RunNote, with_nan
 
+BARRIER_ERROR = "eval/boundary_error_mean"
+"""Metric of a safety run [m]."""
+
 
 def recorded_policies(records: Sequence[Record]) -> list[Policy]:
     """The evaluated policies among and behind ``records``; one that was evaluated several times is as many entries."""
@@ -57,6 +60,7 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
         losses=loss_changes(rows, weighted(curriculum)),
         success=success_kept(rows, curriculum),
         held_out=held_out_changes(rows, weighted(curriculum)),
+        barrier_error=trained.metrics.get(BARRIER_ERROR),
     )
 
 

@@ -69,7 +69,7 @@ def _frame(axes: Axes, known: Sequence[Interval]) -> None:
 
 
 def _legend() -> list[Line2D]:
-    interval = f"{CONFIDENCE:.0%} Welch interval of the difference".replace("%", " %")
+    interval = f"{CONFIDENCE:.0%} interval of the difference at the same seed".replace("%", " %")
     texts = {BETTER: f"better: the {interval} excludes zero", WORSE: "worse, likewise", NEITHER: "no difference found"}
     return [
         Line2D([], [], marker="o", ms=4.5, color=colour, lw=style.LINE, label=text) for colour, text in texts.items()

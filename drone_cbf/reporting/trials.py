@@ -103,22 +103,16 @@ def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interva
     return Interval(float(data.mean()), float(student.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error, len(data))
 
 
-def difference(ours: Sequence[float], theirs: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Difference of two means with Welch's interval (1947): the variances need not be equal.
+def paired_difference(
+    ours: Mapping[int, float], theirs: Mapping[int, float], confidence: float = CONFIDENCE
+) -> Interval | None:
+    """Mean over the seeds that both sides have of the difference at the same seed, with its Student-t interval.
 
-    ``count`` is that of the smaller side. None where a side has fewer than two values: nothing is known of its spread.
+    Trials of one seed began with the same networks and fly the same scenes: what they share cancels out. None where
+    fewer than two seeds are common: nothing is known of the spread.
     """
-    one, other = (np.asarray(values, float) for values in (ours, theirs))
-    count = min(len(one), len(other))
-    if count < 2:
-        return None
-    errors = np.array([values.var(ddof=1) / len(values) for values in (one, other)])
-    spread = float(errors.sum())
-    mean = float(one.mean() - other.mean())
-    if spread == 0.0:
-        return Interval(mean, 0.0, count)
-    freedom = spread**2 / float(errors[0] ** 2 / (len(one) - 1) + errors[1] ** 2 / (len(other) - 1))
-    return Interval(mean, float(student.ppf(0.5 + confidence / 2.0, freedom)) * math.sqrt(spread), count)
+    common = sorted(ours.keys() & theirs.keys())
+    return interval([ours[seed] - theirs[seed] for seed in common], confidence) if len(common) > 1 else None
 
 
 def grouped(trials: Sequence[Trial]) -> dict[str, list[Trial]]:

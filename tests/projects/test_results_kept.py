@@ -63,6 +63,25 @@ def test_seeds_from_two_stores_form_one_group(experiment: str, tmp_path: Path) -
     assert {row["seed"] for row in section(page, "Runs") if "seed" in row} == {"0", "1"}
 
 
+def test_the_barriers_error_is_shown_and_kept_and_unknown_where_one_seed_lacks_it(
+    experiment: str, tmp_path: Path
+) -> None:
+    for name, errors in {"default": (0.01, 0.03), "hybrid": (0.01, None)}.items():
+        for seed, error in enumerate(errors):
+            trained = policy(experiment, name, seed)
+            if error is not None:
+                MlflowClient().log_metric(trained, "eval/boundary_error_mean", error)
+            evaluation(experiment, trained, 0.9, cells=cells())
+    _, earlier = kept_by(experiment, tmp_path)
+    gone(experiment)
+    evaluation(experiment, here := policy(experiment, "curriculum_a", 0), 0.9, cells=cells())
+    rows = section(written(experiment, tmp_path, f"--runs={here}", f"--kept={earlier}"), "Curricula")
+    # Student's t for one degree of freedom at 97.5 % is 12.706; the standard error of 1 and 3 cm is 1 cm.
+    assert row_of(rows, curriculum="`default`")["barrier error [cm]"] == f"2 ± {12.706:.2g}"
+    assert row_of(rows, curriculum="`hybrid`")["barrier error [cm]"] == "–"
+    assert row_of(rows, curriculum="`curriculum_a`")["barrier error [cm]"] == "–"
+
+
 def test_one_name_with_other_settings_is_another_group(experiment: str, tmp_path: Path) -> None:
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells())
     _, earlier = kept_by(experiment, tmp_path)
