@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from drone_cbf.reporting import style
 from drone_cbf.reporting.trials import CONFIDENCE, Interval
 
+COLUMNS = 3
+"""Panels beside one another."""
 BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
 
 
@@ -33,11 +35,15 @@ def changes_figure(changes: Sequence[Change], larger_is_better: Mapping[str, boo
     """
     if not changes:
         raise ValueError("changes_figure: needs at least one change")
-    width, height = 2.6 * len(larger_is_better) + 2.2, 0.24 * len(changes) + 1.5
-    figure = style.new_figure(width, height, f"What each change does, against {against}")
-    panels = figure.subplots(1, len(larger_is_better), squeeze=False, sharey=True).ravel()
-    for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=True):
+    columns = min(COLUMNS, len(larger_is_better))
+    rows = -(-len(larger_is_better) // columns)
+    height = rows * (0.2 * len(changes) + 0.8) + 0.7
+    figure = style.new_figure(3.0 * columns + 2.2, height, f"What each change does, against {against}")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=False):
         _draw(axes, title, [change.apart.get(title) for change in changes], larger)
+    for axes in panels[len(larger_is_better) :]:
+        axes.remove()
     panels[0].set_yticks(range(len(changes)), [change.name for change in changes])
     panels[0].set_ylim(len(changes) - 0.4, -0.6)
     figure.legend(handles=_legend(), loc="outside lower left", ncols=3)
