@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from drone_cbf.reporting.changes import changes_figure
+from drone_cbf.reporting.document import picture_of
+from drone_cbf.reporting.effects import effects_figure
 from drone_cbf.tracking.selection import chosen
 from projects.reading_parameters import ResultsParameters
-from projects.results_ablations import ablations, changes
-from projects.results_files import places, png, write
+from projects.results_ablations import ablations, effects
+from projects.results_files import places, write
 from projects.results_kept import kept_text, read_kept
 from projects.results_page import measured, results_page
 from projects.results_runs import recorded_policies
@@ -21,8 +22,6 @@ PAGE = "results.md"
 """Artifact with the text of the page."""
 DATA = "results.json"
 """Artifact with the policies that the page is about."""
-PICTURE = "results_ablations.png"
-"""Artifact with the figure of the ablations, where there is something to draw."""
 
 
 def work(stage: Stage) -> Outcome:
@@ -33,17 +32,18 @@ def work(stage: Stage) -> Outcome:
     print(f"results: reading {len(records)} runs", flush=True)
     found = measured([*kept, *recorded_policies(records)])
     compared = ablations(found, asked.benchmark)
-    drawn = changes(compared, asked.benchmark)
+    drawn = effects(compared, asked.benchmark)
     page = results_page(found, compared, asked.benchmark, command(asked), files.picture.name if drawn else "")
     data = kept_text(found.policies)
     contents = {files.page: page.encode(), files.data: data.encode()}
     stage.run.log_text(page, PAGE)
     stage.run.log_text(data, DATA)
     if drawn:
-        figure = changes_figure(drawn, LARGER_IS_BETTER, asked.benchmark)
-        stage.run.log_figure(figure, PICTURE)
-        contents[files.picture] = png(figure)
+        figure = effects_figure(drawn, LARGER_IS_BETTER, asked.benchmark)
+        contents[files.picture] = picture_of(figure, "ablations").png
     write(contents)
+    if drawn:
+        stage.run.log_file(files.picture)  # by the name that the page gives it
     print(f"results: {len(found.policies)} evaluated policies, written to {files.page}", flush=True)
     return Outcome(page)
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drone_cbf.reporting.changes import Change
+from drone_cbf.reporting.effects import Effect
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import Interval
 from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
 from projects.results_comparison import DECAY, figures_by_seed, rows_of
 from projects.results_comparison import READING as FIGURES
 from projects.results_policies import Measured, Policy
-from projects.results_verdicts import LARGER_IS_BETTER, differences, verdict
+from projects.results_verdicts import LARGER_IS_BETTER, OF_ONE_BARRIER, differences, verdict
 from projects.results_verdicts import READING as VERDICTS
-
-OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [m/s]", "barrier error [cm]")
-"""Figures that do not compare where the analytic barrier or its gain is another one."""
 
 
 @dataclass(frozen=True)
 class Compared:
     """The policies of an ablation that differ in the seed alone, beside those of what it changes."""
 
+    group: str
     row: dict[str, object]
     """Of the table."""
     beside: str
@@ -53,10 +51,10 @@ def ablations(found: Measured, benchmark: str) -> list[Compared]:
     return compared
 
 
-def changes(compared: Sequence[Compared], benchmark: str) -> list[Change]:
+def effects(compared: Sequence[Compared], benchmark: str) -> list[Effect]:
     """Those to be drawn: the ablations of ``benchmark`` about which several seeds say something."""
     return [
-        Change(str(one.row["curriculum"]).strip("`").removeprefix(ABLATIONS), one.apart)
+        Effect(one.group.removeprefix(ABLATIONS), one.apart)
         for one in compared
         if one.beside == benchmark and any(one.apart.values())
     ]
@@ -71,12 +69,13 @@ def _compared(found: Measured, name: str, text: str, beside: str) -> list[Compar
     groups, bases = found.groups(name), found.groups(beside)
     rows = [{"changed": text, **row} for row in rows_of(groups, name)]
     if not groups:
-        return [Compared(row, beside, {}) for row in rows]
+        return [Compared(name, row, beside, {}) for row in rows]
     compared = []
-    for row, ((_, blend), policies) in zip(rows, groups.items(), strict=True):
+    for row, ((group, blend), policies) in zip(rows, groups.items(), strict=True):
         base = max(bases, key=lambda place: (place[1] == blend, len(bases[place])), default=None)
         apart = _apart(policies, bases[base] if base else [])
-        compared.append(Compared({**row, "against": f"`{beside}`", "the change": verdict(apart)}, beside, apart))
+        row |= {"against": f"`{beside}`", "the change": verdict(apart)}
+        compared.append(Compared(group, row, beside, apart))
     return compared
 
 

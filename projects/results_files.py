@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from drone_cbf.errors import ConfigError
 from projects.running import ROOT
@@ -32,13 +29,6 @@ def places(output: str) -> Places:
     if page == data:
         raise ConfigError(f"output = {output} is where the policies of the page go; name the page, {page.stem}.md say")
     return Places(page, data, page.with_name(f"{page.stem}_ablations.png"))
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 def write(contents: Mapping[Path, bytes]) -> None:

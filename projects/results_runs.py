@@ -43,6 +43,7 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
     system, horizon = config["system"], config.get("parameters", {}).get("horizon")
     curriculum = stored_curriculum(trained.run_id)
     rows = history(trained.run_id, METRICS) if curriculum else []
+    taught = weighted(curriculum)
     return Policy(
         group=group,
         settings=_digest(trained.stage, told, curriculum),
@@ -57,9 +58,9 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
         barrier=(str(system["barrier"]["kind"]), float(system["barrier"]["class_k_gain"])),
         gradient_decay=float(system["physics"]["gradient_decay"]),
         horizon=None if horizon is None else int(horizon),
-        losses=loss_changes(rows, weighted(curriculum)),
+        losses=loss_changes(rows, taught),
         success=success_kept(rows, curriculum),
-        held_out=held_out_changes(rows, weighted(curriculum)),
+        held_out=held_out_changes(rows, taught),
         barrier_error=trained.metrics.get(BARRIER_ERROR),
     )
 

@@ -15,6 +15,8 @@ LARGER_IS_BETTER = {
     "barrier error [cm]": False,
 }
 """The figures that are judged, by their title."""
+OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [m/s]", "barrier error [cm]")
+"""Those that do not compare where the analytic barrier or its gain is another one."""
 NO_DIFFERENCE = "no difference found"
 TOO_FEW = "too few seeds"
 READING = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from matplotlib import image
+from mlflow.tracking import MlflowClient
 from scipy.stats import ttest_rel
 
 from drone_cbf.reporting.trials import paired_difference
@@ -97,6 +98,8 @@ def test_the_page_judges_each_ablation_against_what_it_changes(experiment: str, 
     assert row_of(rows, curriculum="`ablations/freeze`")["the change"] == "–", "not measured"
     assert "(results_ablations.png)" in page
     assert image.imread(tmp_path / "pages" / "results_ablations.png").shape[2] == 4
+    (run,) = MlflowClient().search_runs([experiment], "tags.drone_cbf.stage = 'results'")
+    assert "results_ablations.png" in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
 
 
 def test_without_a_second_seed_there_is_nothing_to_draw(experiment: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from drone_cbf.reporting.changes import BETTER, NEITHER, WORSE, Change, changes_figure
+from drone_cbf.reporting.effects import BETTER, NEITHER, WORSE, Effect, effects_figure
 from drone_cbf.reporting.trials import Interval
 
 LARGER_IS_BETTER = {"success": True, "violation": False}
@@ -22,12 +22,12 @@ def drawn(axes: Axes) -> dict[int, tuple[float, str]]:
 
 
 def test_a_change_is_coloured_by_whether_it_makes_the_figure_better_and_stays_grey_where_zero_is_within() -> None:
-    changes = [
-        Change("up", {"success": Interval(0.1, 0.05, 3), "violation": Interval(2.0, 0.5, 3)}),
-        Change("down", {"success": Interval(-0.1, 0.05, 3), "violation": Interval(-2.0, 0.5, 3)}),
-        Change("unclear", {"success": Interval(0.1, 0.2, 3), "violation": Interval(1.0, 40.0, 3)}),
+    effects = [
+        Effect("up", {"success": Interval(0.1, 0.05, 3), "violation": Interval(2.0, 0.5, 3)}),
+        Effect("down", {"success": Interval(-0.1, 0.05, 3), "violation": Interval(-2.0, 0.5, 3)}),
+        Effect("unclear", {"success": Interval(0.1, 0.2, 3), "violation": Interval(1.0, 40.0, 3)}),
     ]
-    success, violation = changes_figure(changes, LARGER_IS_BETTER, "default").axes
+    success, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
     assert drawn(success) == {0: (0.1, BETTER), 1: (-0.1, WORSE), 2: (0.1, NEITHER)}
     assert drawn(violation) == {0: (2.0, WORSE), 1: (-2.0, BETTER), 2: (1.0, NEITHER)}
     assert [label.get_text() for label in success.get_yticklabels()] == ["up", "down", "unclear"]
@@ -36,14 +36,14 @@ def test_a_change_is_coloured_by_whether_it_makes_the_figure_better_and_stays_gr
 
 
 def test_what_is_not_known_leaves_its_row_empty() -> None:
-    changes = [Change("few", {"success": None}), Change("no number", {"success": Interval(math.nan, math.nan, 3)})]
-    success, violation = changes_figure(changes, LARGER_IS_BETTER, "default").axes
+    effects = [Effect("few", {"success": None}), Effect("no number", {"success": Interval(math.nan, math.nan, 3)})]
+    success, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
     assert not drawn(success) and not drawn(violation) and np.all(np.isfinite(success.get_xlim()))
     assert len(success.get_yticks()) == 2
 
 
 def test_nothing_to_draw_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one change"):
-        changes_figure([], LARGER_IS_BETTER, "default")
+    with pytest.raises(ValueError, match="at least one effect"):
+        effects_figure([], LARGER_IS_BETTER, "default")
 
 

@@ -19,33 +19,34 @@ BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
 
 
 @dataclass(frozen=True)
-class Change:
-    """One change, and by how much it makes each figure larger."""
+class Effect:
+    """What one change does: by how much it makes each figure larger."""
 
     name: str
+    """Of the change."""
     apart: Mapping[str, Interval | None]
     """By title; None or missing: not known."""
 
 
 @style.styled
-def changes_figure(changes: Sequence[Change], larger_is_better: Mapping[str, bool], against: str) -> Figure:
+def effects_figure(effects: Sequence[Effect], larger_is_better: Mapping[str, bool], against: str) -> Figure:
     """One panel for each title of ``larger_is_better``: zero is ``against``, coloured is what excludes it.
 
-    Raises ValueError where there is no change to draw.
+    Raises ValueError where there is nothing to draw.
     """
-    if not changes:
-        raise ValueError("changes_figure: needs at least one change")
+    if not effects:
+        raise ValueError("effects_figure: needs at least one effect")
     columns = min(COLUMNS, len(larger_is_better))
     rows = -(-len(larger_is_better) // columns)
-    height = rows * (0.2 * len(changes) + 0.8) + 0.7
+    height = rows * (0.2 * len(effects) + 0.8) + 0.7
     figure = style.new_figure(3.0 * columns + 2.2, height, f"What each change does, against {against}")
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=False):
-        _draw(axes, title, [change.apart.get(title) for change in changes], larger)
+        _draw(axes, title, [effect.apart.get(title) for effect in effects], larger)
     for axes in panels[len(larger_is_better) :]:
         axes.remove()
-    panels[0].set_yticks(range(len(changes)), [change.name for change in changes])
-    panels[0].set_ylim(len(changes) - 0.4, -0.6)
+    panels[0].set_yticks(range(len(effects)), [effect.name for effect in effects])
+    panels[0].set_ylim(len(effects) - 0.4, -0.6)
     figure.legend(handles=_legend(), loc="outside lower left", ncols=3)
     return figure
 
