@@ -9,8 +9,9 @@ from drone_cbf.reporting.effects import Effect
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import Interval
 from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
-from projects.results_comparison import DECAY, figures_by_seed, rows_of
 from projects.results_comparison import READING as FIGURES
+from projects.results_comparison import figures_by_seed, rows_of
+from projects.results_decay import DECAY
 from projects.results_policies import Measured, Policy
 from projects.results_verdicts import LARGER_IS_BETTER, OF_ONE_BARRIER, differences, verdict
 from projects.results_verdicts import READING as VERDICTS

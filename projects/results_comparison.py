@@ -1,4 +1,4 @@
-"""Curricula, barriers and gradient decay of a results page, on the same scenes, over their seeds."""
+"""Curricula and barriers of a results page, on the same scenes, over their seeds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import CONFIDENCE, interval
-from projects.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.curriculum_files import ABLATIONS, available
 from projects.results_benchmark import NOT_MEASURED, PLACES, largest_bound, measured_cells
-from projects.results_policies import Cell, Measured, Policy
+from projects.results_policies import Measured, Policy
 
-DECAY = f"{ABLATIONS}decay_"
-"""How the ablations of temporal gradient decay begin: a grid of their own."""
 NOT_COMPARED = ("fast",)
 """Curricula that nothing is learned under."""
 COLUMNS: Mapping[str, tuple[str, str]] = {
@@ -140,43 +138,3 @@ def _relaxed_of_changed(cells: Sequence[Mapping[str, Any]]) -> float:
     """Of the steps on which the filter acts, the share on which it misses its row; NaN where it never acts."""
     relaxed, changed = (one_number(cells, column, "mean") for column in ("relax_rate", "intervention_rate"))
     return relaxed / changed if changed > 0.0 else math.nan
-
-
-def decay_section(found: Measured) -> str:
-    """Temporal gradient decay by horizon: policies of the safety stage, and of the efficiency stage, flown plainly."""
-    jointly: dict[tuple[float, int], list[Policy]] = {}
-    for name in (name for name in available() if name.startswith(DECAY)):
-        curriculum = load_curriculum(name)
-        place = (float(curriculum.system["physics.gradient_decay"]), curriculum.stages[0].horizon)
-        jointly[place] = [policy for group in found.groups(name).values() for policy in group]
-    plainly: dict[tuple[float, int], list[Policy]] = {place: [] for place in jointly}
-    for policy in found.policies:
-        if policy.trained.stage == "efficiency" and policy.horizon is not None:
-            plainly.setdefault((policy.gradient_decay, policy.horizon), []).append(policy)
-    command = "mlflow run . -e efficiency -P physics.gradient_decay=0 -P horizon=60"
-    return (
-        "## Temporal gradient decay by horizon\n\nSuccess in the worst of all cells flown, mean ± interval over seeds "
-        "(n); rows: decay [1/s], columns: steps of a training flight.\n\nJoint training (`ablations/decay_*`), from a "
-        "policy that was trained with the decay of its own run, filter on:\n\n"
-        f"{markdown_table(_grid(jointly, filtered=True))}\n\n"
-        f"From scratch (`{command}` and so on, then evaluate), filter off:\n\n"
-        f"{markdown_table(_grid(plainly, filtered=False))}"
-    )
-
-
-def _grid(places: Mapping[tuple[float, int], Sequence[Policy]], filtered: bool) -> list[dict[str, object]]:
-    horizons = sorted({horizon for _, horizon in places})
-    rows = []
-    for decay in sorted({decay for decay, _ in places}):
-        row: dict[str, object] = {"decay": f"{decay:g}"}
-        for horizon in horizons:
-            row[f"{horizon} steps"] = _success(places.get((decay, horizon), ()), filtered)
-        rows.append(row)
-    return rows
-
-
-def _success(policies: Sequence[Policy], filtered: bool) -> str:
-    flown: list[list[Cell]] = [cells for policy in policies if (cells := policy.flown(filtered))]
-    if not flown:
-        return NOT_MEASURED
-    return f"{interval(min(cell['success_rate'] for cell in cells) for cells in flown).text()} ({len(flown)})"

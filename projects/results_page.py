@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from projects.comparing import differing_flights
 from projects.results_ablations import Compared, ablations_section
 from projects.results_benchmark import benchmark_section
-from projects.results_comparison import barriers_section, curricula_section, decay_section
+from projects.results_comparison import barriers_section, curricula_section
+from projects.results_decay import decay_section
 from projects.results_evidence import evidence_section
 from projects.results_learning import learning_section
 from projects.results_policies import Measured, Policy, chosen_once
