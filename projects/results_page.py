@@ -13,6 +13,7 @@ from projects.results_decay import decay_section
 from projects.results_evidence import evidence_section
 from projects.results_learning import learning_section
 from projects.results_policies import Measured, Policy, chosen_once
+from projects.results_pretraining import pretraining_section
 
 SHOWN_BY_THE_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
 """Notes that the page leaves out: it has a column for the blend, takes the same cells of every policy, and says if some
@@ -51,6 +52,7 @@ def results_page(
         barriers_section(found),
         ablations_section(compared, found, benchmark, picture),
         decay_section(found),
+        *filter(None, [pretraining_section(found)]),
         evidence_section(found.policies),
     ]
     return "\n\n".join([head, *sections]) + "\n"

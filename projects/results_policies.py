@@ -65,6 +65,18 @@ class SuccessKept:
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """How a barrier was pretrained, and how far that left it from the analytic one."""
+
+    changed: str
+    """Settings that are not the plain ones, ``name=value``; empty: none."""
+    errors: dict[str, float]
+    """Mean error near the boundary on held-out states: of ``flights``, and of every stratum by its name [m]."""
+    margin: float
+    """[m]"""
+
+
+@dataclass(frozen=True)
 class Policy:
     """One trained policy with one evaluation of it."""
 
@@ -98,6 +110,8 @@ class Policy:
     """The same losses on held-out states, where that was measured."""
     barrier_error: float | None = None
     """Mean error of the neural barrier near the boundary, on held-out flights of the end [m]; None: not measured."""
+    pretraining: Pretraining | None = None
+    """Of a barrier that was not yet trained jointly; None of any other."""
 
     @property
     def trained(self) -> RunNote:

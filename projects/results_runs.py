@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from drone_cbf.config import SystemConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.histories import Record, history, read, settings, stored_curriculum, table
 from drone_cbf.tracking.lineage import ancestry
@@ -17,11 +19,15 @@ from drone_cbf.tracking.selection import Evaluated, evaluated
 from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
 from drone_cbf.training.curriculum import Curriculum
 from projects.comparing import group_names, settings_told
+from projects.parameters import EfficiencyParameters, PretrainParameters
 from projects.results_learning import METRICS, held_out_changes, loss_changes, success_kept, weighted
-from projects.results_policies import Policy, RunNote, with_nan
+from projects.results_policies import Policy, Pretraining, RunNote, with_nan
 
 BARRIER_ERROR = "eval/boundary_error_mean"
 """Metric of a safety run [m]."""
+PRETRAINED_ERROR = "/boundary_error_mean"
+"""How the metrics of a pretrain_cbf run that tell the same end: ``final/boundary_error_mean`` on flights, and
+``final/<stratum>/boundary_error_mean``."""
 
 
 def recorded_policies(records: Sequence[Record]) -> list[Policy]:
@@ -62,7 +68,28 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
         success=success_kept(rows, curriculum),
         held_out=held_out_changes(rows, taught),
         barrier_error=trained.metrics.get(BARRIER_ERROR),
+        pretraining=_pretraining(trained, told) if trained.stage == "pretrain_cbf" else None,
     )
+
+
+def _pretraining(trained: Record, told: Mapping[str, str]) -> Pretraining:
+    own = told | ({"init_run": "an earlier run"} if told.get("init_run") else {})  # whichever: each seed has its own
+    changed = [f"{name}={text}" for name, text in sorted(own.items()) if text != _plain_settings().get(name)]
+    errors = {
+        name.removeprefix("final").removesuffix(PRETRAINED_ERROR).strip("/") or "flights": value
+        for name, value in trained.metrics.items()
+        if name.startswith("final/") and name.endswith(PRETRAINED_ERROR)
+    }
+    margin = trained.metrics.get("final/margin", math.nan)
+    return Pretraining(changed=", ".join(changed), errors=errors, margin=margin)
+
+
+def _plain_settings() -> dict[str, str]:
+    """What ``settings_told`` says of a pretrained barrier for which nothing was asked."""
+    asked = PretrainParameters(parent_run="any").model_dump()
+    own = flatten({"parameters": asked, "system": SystemConfig().model_dump(mode="json")})
+    before = flatten(EfficiencyParameters().model_dump())
+    return own | {f"efficiency.{name}": text for name, text in before.items()}
 
 
 def _digest(stage: str, told: Mapping[str, str], curriculum: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def verdict(apart: Mapping[str, Interval | None]) -> str:
     told: dict[str, list[str]] = {"pays": [], "costs": []}
     for title, change in apart.items():
         if change is not None and change.excludes_zero:
-            better = (change.mean > 0.0) is LARGER_IS_BETTER[title]
+            better = (change.mean > 0.0) is LARGER_IS_BETTER.get(title, False)  # errors and margins: the less
             told["pays" if better else "costs"].append(f"{title} {change.mean:+.2g} ± {change.half_width:.2g}")
     if not any(apart.values()):
         return TOO_FEW
