@@ -26,13 +26,15 @@ def decay_section(found: Measured) -> str:
     jointly = _jointly(found)
     plainly = _from_scratch(found, jointly)
     scenes = list(dict.fromkeys(cell["scene"] for group in plainly.values() for one in group for cell in _plain(one)))
+    from_scratch = [_scratch_row(place, policies, scenes) for place, policies in _by_place(plainly)]
+    behind_it = [_joint_row(place, policies) for place, policies in _by_place(jointly)]
     return (
         "## Temporal gradient decay by horizon\n\nDecay in 1/s, horizon in steps of a training flight; mean ± interval "
         "over n seeds.\n\nFrom scratch (`mlflow run . -e efficiency -P physics.gradient_decay=0 -P horizon=60` and so "
-        "on, then evaluate), filter off: success in the worst cell of each scene; time to goal in the mean of the cells"
-        f" in which a flight succeeded.\n\n{markdown_table([_scratch_row(*item, scenes) for item in _sorted(plainly)])}"
+        "on, then evaluate), filter off, scene by scene: success in the worst cell, time to goal in the mean of the "
+        f"cells in which a flight succeeded.\n\n{markdown_table(from_scratch)}"
         f"\n\nJoint training (`{DECAY}*`), from a policy that was trained with the decay of its own run, filter on; "
-        f"figures as among the ablations.\n\n{markdown_table([_joint_row(*item) for item in _sorted(jointly)])}"
+        f"figures as among the ablations.\n\n{markdown_table(behind_it)}"
     )
 
 
@@ -58,8 +60,8 @@ def _plain(policy: Policy) -> list[Cell]:
     return policy.flown(filtered=False)
 
 
-def _sorted(grid: Grid) -> list[tuple[tuple[float, int], Sequence[Policy]]]:
-    return sorted(grid.items(), key=lambda item: item[0])
+def _by_place(grid: Grid) -> list[tuple[tuple[float, int], Sequence[Policy]]]:
+    return [(place, grid[place]) for place in sorted(grid)]
 
 
 def _scratch_row(place: tuple[float, int], policies: Sequence[Policy], scenes: Sequence[str]) -> dict[str, object]:
@@ -68,8 +70,9 @@ def _scratch_row(place: tuple[float, int], policies: Sequence[Policy], scenes: S
         return row | {"success": NOT_MEASURED}
     for scene in scenes:
         flown = [cells for policy in policies if (cells := _of_scene(policy, scene))]
-        row[f"success in {scene}"] = interval(one_number(cells, "success_rate", "min") for cells in flown).text()
-    return row | {"time to goal [s]": interval(_mean_time(_plain(policy)) for policy in policies).text()}
+        row[f"success in {scene}"] = interval(one_number(cells, "success_rate", "min") for cells in flown).text(".3g")
+        row[f"time in {scene} [s]"] = interval(_mean_time(cells) for cells in flown).text(".3g")
+    return row
 
 
 def _of_scene(policy: Policy, scene: str) -> list[Cell]:
