@@ -16,6 +16,7 @@ DECAY = f"{ABLATIONS}decay_"
 """How the ablations of temporal gradient decay begin: a grid of their own."""
 JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
 """What is shown of policies behind the filter, where nearly all flights succeed."""
+FLIGHTS = "flights in a cell"
 
 Grid = Mapping[tuple[float, int], Sequence[Policy]]
 """Decay [1/s] and steps of a training flight -> the policies that were trained so."""
@@ -65,7 +66,7 @@ def _by_place(grid: Grid) -> list[tuple[tuple[float, int], Sequence[Policy]]]:
 
 
 def _scratch_row(place: tuple[float, int], policies: Sequence[Policy], scenes: Sequence[str]) -> dict[str, object]:
-    row = _place(place, policies)
+    row = _place(place, policies, filtered=False)
     if not policies:
         return row | {"success": NOT_MEASURED}
     for scene in scenes:
@@ -85,13 +86,13 @@ def _mean_time(cells: Sequence[Cell]) -> float:
 
 
 def _joint_row(place: tuple[float, int], policies: Sequence[Policy]) -> dict[str, object]:
-    row = _place(place, policies)
+    row = _place(place, policies, filtered=True)
     if not policies:
         return row | {"success": NOT_MEASURED}
     figures = figures_by_seed(policies)
     return row | {title: interval(figures[title].values()).text() for title in JOINT_FIGURES}
 
 
-def _place(place: tuple[float, int], policies: Sequence[Policy]) -> dict[str, object]:
-    decay, horizon = place
-    return {"decay": decay, "horizon": horizon, "n": len(policies)}
+def _place(place: tuple[float, int], policies: Sequence[Policy], filtered: bool) -> dict[str, object]:
+    fewest = min((policy.flights_in_a_cell(filtered) for policy in policies), default=None)
+    return {"decay": place[0], "horizon": place[1], "n": len(policies), FLIGHTS: fewest}

@@ -9,7 +9,7 @@ from projects.comparing import differing_flights
 from projects.results_ablations import Compared, ablations_section
 from projects.results_benchmark import benchmark_section
 from projects.results_comparison import barriers_section, curricula_section
-from projects.results_decay import decay_section
+from projects.results_decay import DECAY, decay_section
 from projects.results_evidence import evidence_section
 from projects.results_learning import learning_section
 from projects.results_policies import Measured, Policy, chosen_once
@@ -23,10 +23,15 @@ lack."""
 def measured(policies: Sequence[Policy]) -> Measured:
     """What the page shows of ``policies``, and in what their evaluations differ as far as that is not shown."""
     found = chosen_once(policies)
-    notes = differing_flights([policy.flown_with for policy in found.policies])
+    notes = differing_flights([policy.flown_with for policy in found.policies if _stands_beside_others(policy)])
     told = [note for note in notes if not note.startswith(SHOWN_BY_THE_TABLES)]
     nothing = [] if found.policies else ["None of these runs has a finished evaluation."]
     return Measured(found.policies, [*nothing, *found.notes, *told])
+
+
+def _stands_beside_others(policy: Policy) -> bool:
+    """In a table that compares flights; the sections on gradient decay and pretraining tell how many they fly."""
+    return policy.trained.stage == "safety" and not policy.curriculum.startswith(DECAY)
 
 
 def results_page(

@@ -130,6 +130,10 @@ class Policy:
         """The cells with the filter on, or off."""
         return [cell for cell in self.cells if cell["filtered"] is filtered]
 
+    def flights_in_a_cell(self, filtered: bool = True) -> int:
+        """Of the cell with the fewest; 0 where none was flown so."""
+        return int(min((cell["rollouts"] for cell in self.flown(filtered)), default=0))
+
     def minutes(self, stage: str = "") -> float:
         """Duration of the training, or of one stage of it."""
         return sum(run.seconds for run in self.runs[:-1] if stage in ("", run.stage)) / 60.0

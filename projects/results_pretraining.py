@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import interval
 from projects.results_comparison import figures_by_seed
+from projects.results_decay import FLIGHTS
 from projects.results_policies import Measured, Policy, Pretraining
 from projects.results_verdicts import Figures, differences, verdict
 
@@ -36,6 +37,7 @@ def pretraining_section(found: Measured) -> str:
 def _row(changed: str, policies: Sequence[Policy], plain: Figures) -> dict[str, object]:
     figures = _figures(policies)
     row: dict[str, object] = {"changed": f"`{changed}`" if changed else "nothing", "n": len(policies)}
+    row[FLIGHTS] = min(policy.flights_in_a_cell() for policy in policies)
     row |= {title: interval(values.values()).text(".3g") for title, values in figures.items()}
     return row | {"the change": verdict(differences(figures, plain)) if changed and plain else "–"}
 

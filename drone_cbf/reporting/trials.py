@@ -99,7 +99,8 @@ def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interva
         return Interval(math.nan, math.nan, 0)
     if len(data) == 1:
         return Interval(float(data[0]), math.nan, 1)
-    error = float(data.std(ddof=1)) / math.sqrt(len(data))
+    spread = float(data.std(ddof=1)) if np.ptp(data) else 0.0  # of equal values it is not zero, by rounding of the mean
+    error = spread / math.sqrt(len(data))
     return Interval(float(data.mean()), float(student.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error, len(data))
 
 

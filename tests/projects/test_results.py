@@ -138,8 +138,11 @@ def test_gradient_decay_in_joint_training_is_shown_by_horizon(experiment: str, t
     for seed, success in enumerate((0.75, 0.77)):
         decay = {"physics.gradient_decay": 1.5}
         trained = policy(experiment, "ablations/decay_1_5_horizon_60", seed, settings=decay)
-        evaluation(experiment, trained, 0.9, cells=cells(success_rate=success))
-    rows = section(written(experiment, tmp_path), "Temporal gradient decay by horizon")
+        evaluation(experiment, trained, 0.9, rollouts=32, cells=cells(success_rate=success, rollouts=32.0))
+    evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells())
+    page = written(experiment, tmp_path)
+    assert "differ in rollouts" not in page, "they stand in no table with others, and theirs says how many flew"
+    rows = section(page, "Temporal gradient decay by horizon")
     jointly = rows[-12:]
     assert [(row["decay"], row["horizon"]) for row in jointly] == [
         (decay, horizon) for decay in ("0", "1.5", "2.5", "5") for horizon in ("60", "180", "400")
@@ -147,7 +150,7 @@ def test_gradient_decay_in_joint_training_is_shown_by_horizon(experiment: str, t
     measured = row_of(jointly, decay="1.5", horizon="60")
     # Student's t for one degree of freedom at 97.5 % is 12.706; the standard error is 0.01.
     assert (measured["n"], measured["success"]) == ("2", f"0.76 ± {12.706 * 0.01:.2g}")
-    assert measured["time to goal [s]"] == "4 ± 0"
+    assert (measured["time to goal [s]"], measured["flights in a cell"]) == ("4 ± 0", "32")
     assert [row["success"] for row in jointly].count("not measured") == 11
 
 

@@ -44,6 +44,7 @@ def test_other_states_to_learn_from_are_judged_against_the_plain_ones_at_the_sam
     rows = section(written(experiment, tmp_path), TITLE)
     assert [row["changed"] for row in rows] == ["nothing", "`strata=open:0.5,gap:0.5`"]
     first, other = rows
+    assert {row["flights in a cell"] for row in rows} == {"1024"}
     assert first["n"] == "3" and first["error on flights [cm]"].startswith("1.2 ± ") and first["the change"] == "–"
     assert (other["error on gap [cm]"], other["margin [cm]"], other["success"]) == ("1 ± 0", "5 ± 0", "1 ± 0")
     paired = ttest_rel(gaps, plain).confidence_interval(0.95)

@@ -25,6 +25,12 @@ def test_the_interval_covers_the_true_mean_of_normal_seeds_as_often_as_it_says()
     assert covered == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000)), "within four standard errors"
 
 
+def test_equal_values_have_no_spread_whatever_their_mean_is_rounded_to():
+    values = [0.999023] * 3
+    assert np.std(values, ddof=1) > 0.0, "or there is nothing to test"
+    assert interval(values).half_width == 0.0
+
+
 def test_one_value_has_no_interval_and_none_no_mean():
     one, none = interval([2.0]), interval([])
     assert (one.mean, one.count) == (2.0, 1) and math.isnan(one.half_width) and one.text() == "2"
