@@ -15,6 +15,8 @@ from drone_cbf.reporting.trials import CONFIDENCE, Interval
 
 COLUMNS = 3
 """Panels beside one another."""
+OUTLYING = 3.0
+"""So many times larger than the next one, an effect leaves its panel: its number stands at the edge."""
 BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
 
 
@@ -58,19 +60,38 @@ def _draw(axes: Axes, title: str, apart: Sequence[Interval | None], larger_is_be
     axes.tick_params(axis="y", length=0)
     axes.axvline(0.0, color=style.INK, lw=style.THIN)
     known = [(place, one) for place, one in enumerate(apart) if one is not None and np.isfinite(one.mean)]
+    largest = _largest_shown([one for _, one in known])
+    _frame(axes, [one for _, one in known if abs(one.mean) <= largest])
     for place, one in known:
         colour = NEITHER
         if one.excludes_zero:
             colour = BETTER if (one.mean > 0.0) is larger_is_better else WORSE
+        if abs(one.mean) > largest:
+            _at_the_edge(axes, place, one.mean, colour)
+            continue
         look = {"color": colour, "ms": 4.5, "capsize": 2, "elinewidth": style.LINE, "zorder": 4}
         axes.errorbar([one.mean], [place], xerr=one.half_width, fmt="o", **look)
-    _frame(axes, [one for _, one in known])
 
 
-def _frame(axes: Axes, known: Sequence[Interval]) -> None:
+def _largest_shown(known: Sequence[Interval]) -> float:
+    sizes = sorted((abs(one.mean) for one in known), reverse=True)
+    while len(sizes) > 1 and sizes[0] > OUTLYING * sizes[1] > 0.0:
+        del sizes[0]
+    return sizes[0] if sizes else 0.0
+
+
+def _at_the_edge(axes: Axes, place: int, mean: float, colour: str) -> None:
+    look = {"color": colour, "va": "center", "weight": "bold", "transform": axes.get_yaxis_transform(), "zorder": 4}
+    if mean > 0.0:
+        axes.text(0.99, place, f"{mean:+.3g} \N{RIGHTWARDS ARROW}", ha="right", **look)
+    else:
+        axes.text(0.01, place, f"\N{LEFTWARDS ARROW} {mean:+.3g}", ha="left", **look)
+
+
+def _frame(axes: Axes, shown: Sequence[Interval]) -> None:
     """Around the means and the intervals that say something; a wide one that does not may leave the panel."""
-    told = [one.mean + side * one.half_width for one in known if one.excludes_zero for side in (-1.0, 1.0)]
-    ends = np.array([0.0, *(one.mean for one in known), *told])
+    told = [one.mean + side * one.half_width for one in shown if one.excludes_zero for side in (-1.0, 1.0)]
+    ends = np.array([0.0, *(one.mean for one in shown), *told])
     room = 0.15 * float(np.ptp(ends)) or 1e-3
     axes.set_xlim(float(ends.min()) - room, float(ends.max()) + room)
 

@@ -35,6 +35,15 @@ def test_a_change_is_coloured_by_whether_it_makes_the_figure_better_and_stays_gr
     assert low < -2.5 and 2.5 < high < 40.0, "an interval that says nothing must not push the others together"
 
 
+def test_an_effect_far_beyond_the_others_stands_as_a_number_at_the_edge_and_does_not_push_them_together() -> None:
+    sizes = {"small": 0.01, "larger": 0.02, "huge": 5.0, "enormous": -100.0}
+    effects = [Effect(name, {"violation": Interval(size, 0.001, 3)}) for name, size in sizes.items()]
+    _, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
+    assert drawn(violation) == {0: (0.01, WORSE), 1: (0.02, WORSE)} and violation.get_xlim()[1] < 0.03
+    told = {text.get_position()[1]: (text.get_text(), to_hex(text.get_color()).upper()) for text in violation.texts}
+    assert told == {2: ("+5 →", WORSE), 3: ("← -100", BETTER)}
+
+
 def test_what_is_not_known_leaves_its_row_empty() -> None:
     effects = [Effect("few", {"success": None}), Effect("no number", {"success": Interval(math.nan, math.nan, 3)})]
     success, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
