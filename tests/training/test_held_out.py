@@ -44,7 +44,7 @@ def losses():
     curriculum = Curriculum(name="tiny", stages=(Stage(name="only", steps=2, horizon=HORIZON),))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(held_out, "make_sampled_batch", many_resting)
-        patch.setattr(held_out, "STATES", 4_096)  # draws of the 64 states: a mean over all of them to a few percent
+        patch.setattr(held_out, "STATES", 16_384)  # draws of the 64 states: a mean over all of them to a few percent
         compute = held_out.make_held_out_losses(SYSTEM, SafetySettings(curriculum=curriculum), jax.random.key(0))
         yield lambda before, after: compute(before, after, measured())
 

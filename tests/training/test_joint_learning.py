@@ -39,10 +39,6 @@ EVERYTHING = settings_of(
 )
 
 
-UNFILTERED = dict(filtered=False, weights=LossWeights(cbf_value=0.0, cbf_gradient=0.0, cbf_hdot=1.0))
-"""Compiles in half the time; enough for what the filter has no part in."""
-
-
 def optimisers(settings):
     one = make_optimiser(OptimiserConfig(learning_rate=settings.barrier_learning_rate, warmup=0.0), 200)
     return Optimisers(policy=one, barrier=one)
@@ -147,7 +143,7 @@ def test_a_barriers_own_losses_fall_in_joint_training_at_full_blend():
 
 
 def test_without_the_filter_only_the_clearance_terms_speak_of_safety_and_the_barrier_still_learns():
-    settings = settings_of(**UNFILTERED)
+    settings = settings_of(filtered=False, weights=LossWeights(cbf_value=0.0, cbf_gradient=0.0, cbf_hdot=1.0))
     state, (row,) = advance(start(settings), settings=settings)
     assert not {"loss/slack", "loss/intervention", "loss/fallback", "loss/cbf_value"} & set(row)
     assert {"loss/clearance", "loss/collision", *(f"loss/{name}" for name in OWN)} < set(row)
@@ -172,7 +168,7 @@ def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
 
 
 def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_optimiser():
-    once, thrice = settings_of(**UNFILTERED), settings_of(**UNFILTERED, barrier_updates=3)
+    once, thrice = settings_of(), settings_of(barrier_updates=3)
     (plain, _), (taught, (row,)) = advance(start(once), settings=once), advance(start(thrice), settings=thrice)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), taught.policy, plain.policy)
     assert float(tree_norm(jax.tree.map(jnp.subtract, taught.barrier, plain.barrier))) > 1e-3
