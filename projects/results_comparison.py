@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, tuple[str, str]] = {
 }
 """Title -> figure of a cell, and how the cells of one policy become one number."""
 BARRIER_ERROR = "barrier error [cm]"
+FLIGHTS = "flights in a cell"
 RELAXED_OF_CHANGED = "relaxed of those changed"
 READING = (
     "Each policy counts with its worst of the 18 cells (steps changed, time to goal and the violation that says so: "

@@ -9,14 +9,13 @@ from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import interval
 from projects.curriculum_files import ABLATIONS, available, load_curriculum
 from projects.results_benchmark import NOT_MEASURED
-from projects.results_comparison import BARRIER_ERROR, figures_by_seed, one_number
+from projects.results_comparison import BARRIER_ERROR, FLIGHTS, figures_by_seed, one_number
 from projects.results_policies import Cell, Measured, Policy
 
 DECAY = f"{ABLATIONS}decay_"
 """How the ablations of temporal gradient decay begin: a grid of their own."""
 JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
 """What is shown of policies behind the filter, where nearly all flights succeed."""
-FLIGHTS = "flights in a cell"
 
 Grid = Mapping[tuple[float, int], Sequence[Policy]]
 """Decay [1/s] and steps of a training flight -> the policies that were trained so."""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import interval
-from projects.results_comparison import figures_by_seed
-from projects.results_decay import FLIGHTS
+from projects.results_comparison import FLIGHTS, figures_by_seed
 from projects.results_policies import Measured, Policy, Pretraining
 from projects.results_verdicts import Figures, differences, verdict
 

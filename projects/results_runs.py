@@ -74,7 +74,8 @@ def _policy(pair: Evaluated, group: str, told: Mapping[str, str]) -> Policy:
 
 def _pretraining(trained: Record, told: Mapping[str, str]) -> Pretraining:
     own = told | ({"init_run": "an earlier run"} if told.get("init_run") else {})  # whichever: each seed has its own
-    changed = [f"{name}={text}" for name, text in sorted(own.items()) if text != _plain_settings().get(name)]
+    plain = _plain_settings()
+    changed = [f"{name}={text}" for name, text in sorted(own.items()) if text != plain.get(name)]
     errors = {
         name.removeprefix("final").removesuffix(PRETRAINED_ERROR).strip("/") or "flights": value
         for name, value in trained.metrics.items()
