@@ -30,13 +30,18 @@ def test_a_child_is_nested_and_brings_its_metrics(run: StageRun, project: Path) 
     assert child.seconds > 0.0
 
 
-def test_a_child_that_fails_is_named_with_its_run_and_reason(run: StageRun, project: Path) -> None:
+def test_a_child_that_fails_is_named_with_its_run_and_reason_and_so_when_it_is_resumed(
+    run: StageRun, project: Path
+) -> None:
     with pytest.raises(StageFailed) as caught:
         run_child(run, project, "toy", {"failure": "user"})
     (child,) = MlflowClient().search_runs([run.experiment_id], f"tags.`mlflow.parentRunId` = '{run.run_id}'")
     assert child.info.status == "FAILED"
     expected = f"stage toy failed (run {child.info.run_id}): loss/total became nan at step 3; lower learning_rate"
     assert str(caught.value) == expected
+    with pytest.raises(StageFailed) as again:
+        run_child(run, project, "toy", {"resume_run": child.info.run_id})
+    assert str(again.value) == expected, "not by the run that was prepared for it"
 
 
 def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(run: StageRun, project: Path) -> None:
@@ -51,14 +56,6 @@ def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(ru
     assert MlflowClient().get_run(first).data.tags["mlflow.parentRunId"] == run.run_id
     found = {found.info.run_id for found in MlflowClient().search_runs([experiment])}
     assert found == {run.run_id, other.run_id, first}, "nothing is left of the run that was prepared"
-
-
-def test_a_resumed_child_that_fails_again_is_named_with_its_own_run_and_reason(run: StageRun, project: Path) -> None:
-    with pytest.raises(StageFailed) as caught:
-        run_child(run, project, "toy", {"failure": "user"})
-    first = caught.value.run_id
-    with pytest.raises(StageFailed, match=f"stage toy failed .run {first}.: loss/total became nan at step 3"):
-        run_child(run, project, "toy", {"resume_run": str(first)})
 
 
 def test_mlflow_run_goes_on_in_the_interrupted_run_and_folds_the_one_it_prepared_under_it(
