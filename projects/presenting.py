@@ -36,5 +36,7 @@ def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[
     elif isinstance(parameters, PretrainingSettings):
         yield scene_dataset(scene, ALL_SCENES, parameters.seed, goals=["random"]), "training"
     elif isinstance(parameters, EvaluationSettings):
-        goals, count = list(parameters.goals), parameters.rollouts
-        yield scene_dataset(scene, parameters.scenarios, parameters.seed, goals=goals, rollouts=count), "evaluation"
+        further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
+        if parameters.augment:
+            further["augment"] = parameters.augment
+        yield scene_dataset(scene, parameters.scenarios, parameters.seed, **further), "evaluation"

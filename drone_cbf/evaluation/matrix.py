@@ -19,7 +19,7 @@ from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics
 from drone_cbf.objectives.summaries import flight_report
-from drone_cbf.physics.scenes import Scene, make_scene_sampler
+from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
@@ -124,8 +124,12 @@ def sample_scenes(
     system: SystemConfig, scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings
 ) -> Scene:
     """The scenes of a cell (leading axis), the same with or without filter."""
-    keys = _cell_keys(cell_name(scenario, noise, goals), settings, purpose=0)
-    return _sampler(scenario, goals, system.scene)(keys)
+    cell = cell_name(scenario, noise, goals)
+    scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, purpose=0))
+    if settings.augment == 0.0:
+        return scenes
+    displace = _displacer(system.scene.clearance)
+    return displace(scenes, jnp.float32(settings.augment), _cell_keys(cell, settings, purpose=2))
 
 
 def _cell_keys(cell: str, settings: EvaluationSettings, purpose: int) -> jax.Array:
@@ -137,6 +141,14 @@ def _cell_keys(cell: str, settings: EvaluationSettings, purpose: int) -> jax.Arr
 def _sampler(scenario: SceneName, goals: GoalMode, config: SceneConfig) -> Callable[[jax.Array], Scene]:
     """Compiled once, for the matrix and its pictures."""
     return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, config)))
+
+
+@functools.cache
+def _displacer(clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scene]:
+    """(scenes, augment, keys) -> the same scenes displaced."""
+    return compiled_quickly(
+        jax.vmap(lambda scene, augment, key: perturb(scene, augment, clearance, key), in_axes=(0, None, 0))
+    )
 
 
 def fly_first(

@@ -119,7 +119,7 @@ def best_evaluation(query: str) -> Run:
     if len(by_conditions) > 1:
         raise ConfigError(
             f"best_of = {query} finds {len(found)} evaluations under {len(by_conditions)} different conditions "
-            f"({', '.join(_CONDITIONS)}, scene, physics), which cannot be ranked; narrow the filter, e.g. with "
+            f"({', '.join(_CONDITIONS)}, augment, scene, physics), which cannot be ranked; narrow the filter, e.g. with "
             "params.rollouts = '1024'"
         )
     return min(found.values(), key=_rank)
@@ -129,7 +129,10 @@ def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
     """What decides which flights an evaluation with this ``config.yaml`` made: matrix, seed, scenes and drone."""
     parameters, system = config["parameters"], config["system"]
     physics = {name: value for name, value in system["physics"].items() if name not in _TRAINING_ONLY}
-    return {**{name: parameters.get(name) for name in _CONDITIONS}, "scene": system["scene"], "physics": physics}
+    matrix = {name: parameters.get(name) for name in _CONDITIONS}
+    if parameters.get("augment"):  # what is not displaced has the digest that it had before anything could be
+        matrix["augment"] = parameters["augment"]
+    return {**matrix, "scene": system["scene"], "physics": physics}
 
 
 def conditions_digest(evaluation: Run) -> str:

@@ -81,6 +81,22 @@ def test_every_cell_has_scenes_and_noise_of_its_own():
         )
 
 
+def test_a_displaced_matrix_flies_the_same_scenes_with_obstacles_displaced_and_starts_that_move():
+    displaced = SETTINGS.model_copy(update={"augment": 0.4})
+    places = [("random_cloud", 0.0, "random"), ("random_cloud", 0.05, "random")]
+    before, after = (
+        [matrix.sample_scenes(SYSTEM, *place, given) for place in places] for given in (SETTINGS, displaced)
+    )
+    shifts = []
+    for plain, moved in zip(before, after, strict=True):
+        np.testing.assert_array_equal([moved.start, moved.goal], [plain.start, plain.goal])
+        shifts.append(np.asarray(moved.obstacles.centre - plain.obstacles.centre))
+        assert 0.1 < np.abs(shifts[-1]).max() <= 0.5 * 0.4 + 1e-6
+        assert not plain.start_velocity.any() and np.all(np.linalg.norm(moved.start_velocity, axis=-1) > 0.01)
+    drawn = np.concatenate(shifts)
+    assert len(np.unique(drawn[..., 0])) == drawn[..., 0].size, "each flight of each cell is displaced on its own"
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -43,5 +43,12 @@ def test_the_evaluated_policy_does_not_change_the_evaluation_dataset() -> None:
     assert len(digests) == 1
 
 
+def test_displaced_scenes_are_another_dataset() -> None:
+    plain, displaced = (
+        next(scene_datasets(EvaluateParameters(parent_run="1", augment=augment), SYSTEM))[0] for augment in (0.0, 0.3)
+    )
+    assert plain.digest != displaced.digest
+
+
 def test_a_stage_that_flies_nothing_uses_no_scenes() -> None:
     assert list(scene_datasets(PipelineParameters(), SYSTEM)) == []

@@ -19,7 +19,10 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.serving.observations import example_observations
 from drone_cbf.serving.service import PolicyService
+from drone_cbf.tracking.datasets import settings_digest
+from drone_cbf.tracking.evidence import conditions
 from projects import register
+from projects.parameters import EvaluateParameters
 from tests.projects.test_running import last_run
 from tests.projects.trained import GOOD, SYSTEM, controller, evaluate_run, evaluated, safety_run
 
@@ -194,8 +197,16 @@ def test_evaluations_under_different_conditions_are_not_ranked(
 ) -> None:
     evaluated(experiment, rollouts=64)
     evaluated(experiment, rollouts=128)
+    evaluated(experiment, rollouts=64, augment=0.3)
     message = refused(capsys, f"--best_of={mine(experiment)}")
-    assert "2 evaluations under 2 different conditions" in message and "narrow the filter" in message
+    assert "3 evaluations under 3 different conditions" in message and "narrow the filter" in message
+
+
+def test_an_evaluation_from_before_scenes_could_be_displaced_was_made_under_the_same_conditions() -> None:
+    given = EvaluateParameters(parent_run="1").model_dump(mode="json")
+    config = {"parameters": given, "system": SYSTEM.model_dump(mode="json")}
+    earlier = {**config, "parameters": {name: value for name, value in given.items() if name != "augment"}}
+    assert settings_digest(conditions(earlier)) == settings_digest(conditions(config))
 
 
 def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
