@@ -119,8 +119,8 @@ def best_evaluation(query: str) -> Run:
     if len(by_conditions) > 1:
         raise ConfigError(
             f"best_of = {query} finds {len(found)} evaluations under {len(by_conditions)} different conditions "
-            f"({', '.join(_CONDITIONS)}, augment, scene, physics), which cannot be ranked; narrow the filter, e.g. with "
-            "params.rollouts = '1024'"
+            f"({', '.join(_CONDITIONS)}, augment, scene, physics), which cannot be ranked; narrow the filter, "
+            "e.g. with params.rollouts = '1024'"
         )
     return min(found.values(), key=_rank)
 
