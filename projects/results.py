@@ -34,7 +34,7 @@ def work(stage: Stage) -> Outcome:
     compared = ablations(found, asked.benchmark)
     drawn = effects(compared, asked.benchmark)
     page = results_page(found, compared, asked.benchmark, command(asked), files.picture.name if drawn else "")
-    data = kept_text(found.policies)
+    data = kept_text(found.every)
     contents = {files.page: page.encode(), files.data: data.encode()}
     stage.run.log_text(page, PAGE)
     stage.run.log_text(data, DATA)
@@ -44,7 +44,7 @@ def work(stage: Stage) -> Outcome:
     write(contents)
     if drawn:
         stage.run.log_file(files.picture)  # by the name that the page gives it
-    print(f"results: {len(found.policies)} evaluated policies, written to {files.page}", flush=True)
+    print(f"results: {len(found.every)} evaluated policies, written to {files.page}", flush=True)
     return Outcome(page)
 
 

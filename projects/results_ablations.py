@@ -48,7 +48,7 @@ def ablations(found: Measured, benchmark: str) -> list[Compared]:
     for name in dict.fromkeys([*shipped, *others]):
         text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
         base = base_of(name) if name in shipped else None
-        compared += _compared(found, name, text, benchmark if base in (None, "default") else base)
+        compared += compared_with(found, name, text, benchmark if base in (None, "default") else base)
     return compared
 
 
@@ -65,8 +65,8 @@ def _is_shown(name: str) -> bool:
     return name.startswith(ABLATIONS) and not name.startswith(DECAY)
 
 
-def _compared(found: Measured, name: str, text: str, beside: str) -> list[Compared]:
-    """Each group of an ablation against the group of ``beside`` of the same blend, or else of most seeds."""
+def compared_with(found: Measured, name: str, text: str, beside: str) -> list[Compared]:
+    """Each group of the curriculum ``name`` against that of ``beside`` of the same blend, or else of most seeds."""
     groups, bases = found.groups(name), found.groups(beside)
     rows = [{"changed": text, **row} for row in rows_of(groups, name)]
     if not groups:

@@ -10,6 +10,7 @@ from projects.results_ablations import Compared, ablations_section
 from projects.results_benchmark import benchmark_section
 from projects.results_comparison import barriers_section, curricula_section
 from projects.results_decay import DECAY, decay_section
+from projects.results_displaced import displaced_section
 from projects.results_evidence import evidence_section
 from projects.results_learning import learning_section
 from projects.results_policies import Measured, Policy, chosen_once
@@ -25,8 +26,8 @@ def measured(policies: Sequence[Policy]) -> Measured:
     found = chosen_once(policies)
     notes = differing_flights([policy.flown_with for policy in found.policies if _stands_beside_others(policy)])
     told = [note for note in notes if not note.startswith(SHOWN_BY_THE_TABLES)]
-    nothing = [] if found.policies else ["None of these runs has a finished evaluation."]
-    return Measured(found.policies, [*nothing, *found.notes, *told])
+    nothing = [] if found.every else ["None of these runs has a finished evaluation."]
+    return Measured(found.policies, [*nothing, *found.notes, *told], found.displaced)
 
 
 def _stands_beside_others(policy: Policy) -> bool:
@@ -56,9 +57,10 @@ def results_page(
         curricula_section(found),
         barriers_section(found),
         ablations_section(compared, found, benchmark, picture),
+        *filter(None, [displaced_section(found, benchmark)]),
         decay_section(found),
         *filter(None, [pretraining_section(found)]),
-        evidence_section(found.policies),
+        evidence_section(found.every),
     ]
     return "\n\n".join([head, *sections]) + "\n"
 

@@ -122,6 +122,11 @@ class Policy:
         return self.runs[-1]
 
     @property
+    def augment(self) -> float:
+        """How far the evaluation displaced its scenes."""
+        return float(self.flown_with.get("augment", 0.0))
+
+    @property
     def flights(self) -> int:
         """Of the evaluation, filter on or off."""
         return int(sum(cell["rollouts"] for cell in self.cells))
@@ -144,7 +149,19 @@ class Measured:
     """All policies of a page, and what its reader must know about the choice."""
 
     policies: list[Policy]
+    """Evaluated in the scenes as they are drawn."""
     notes: list[str]
+    displaced: list[Policy] = field(default_factory=list)
+    """The same or others, evaluated in displaced scenes."""
+
+    @property
+    def every(self) -> list[Policy]:
+        """Whatever scenes they were evaluated in."""
+        return [*self.policies, *self.displaced]
+
+    def displaced_by(self, augment: float) -> Measured:
+        """Those that were evaluated in scenes displaced so far."""
+        return Measured([policy for policy in self.displaced if policy.augment == augment], [])
 
     def groups(self, name: str) -> dict[tuple[str, float], list[Policy]]:
         """Policies that differ in the seed alone, by group and blend: those of the curriculum ``name``."""
@@ -161,14 +178,14 @@ def with_nan(cell: Mapping[str, Any]) -> Cell:
 
 
 def chosen_once(policies: Sequence[Policy]) -> Measured:
-    """One evaluation of each policy and blend: the one with the most flights, between equals the newer one.
+    """One evaluation of each policy, blend and displacement: that of the most flights, between equals the newer one.
 
     An evaluation of fewer flights is a look, not the evidence.
     """
-    kept: dict[tuple[str, int, float], Policy] = {}
+    kept: dict[tuple[str, int, float, float], Policy] = {}
     notes = []
     for policy in _grouped(policies):
-        key = (policy.settings, policy.seed, policy.blend)
+        key = (policy.settings, policy.seed, policy.blend, policy.augment)
         other = kept.get(key)
         if other is not None and other.evaluation.run_id != policy.evaluation.run_id:
             policy, left_out = sorted((policy, other), key=_weight, reverse=True)
@@ -177,7 +194,8 @@ def chosen_once(policies: Sequence[Policy]) -> Measured:
                 f"flights counts, or else the newer one; not {left_out.evaluation.run_id}."
             )
         kept[key] = policy
-    return Measured(list(kept.values()), notes)
+    plain = [policy for policy in kept.values() if not policy.augment]
+    return Measured(plain, notes, [policy for policy in kept.values() if policy.augment])
 
 
 def _grouped(policies: Sequence[Policy]) -> list[Policy]:

@@ -82,12 +82,12 @@ def evaluation(
     blend: float = 1.0,
     cells: list[dict[str, object]] = CELLS,
     scenarios: str = "fixed_ring,random_cloud",
+    **given: object,
 ) -> str:
     """A finished evaluation with a table of cells and a picture of flights."""
     client = MlflowClient()
-    run_id = record(
-        experiment, "evaluate", {"rollouts": rollouts, "seed": 1000, "blend": blend, "scenarios": scenarios}, parent
-    )
+    asked = {"rollouts": rollouts, "seed": 1000, "blend": blend, "scenarios": scenarios, **given}
+    run_id = record(experiment, "evaluate", asked, parent)
     figures = {"success_rate": success, "collision_rate": 0.0, "relax_rate": 1e-4, "max_violation": 2.0 - success}
     figures |= {"violation_p999": 0.1, "final_distance_p95": 0.05, "collisions": 0.0, "rollouts": 256.0}
     figures |= {"collision_rate_total_ub99": 0.017}

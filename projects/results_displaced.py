@@ -1,0 +1,28 @@
+"""Policies in displaced scenes on a results page: obstacles elsewhere than drawn, and starts in motion."""
+
+from __future__ import annotations
+
+from drone_cbf.reporting.tables import markdown_table
+from projects.results_ablations import compared_with
+from projects.results_comparison import rows_of
+from projects.results_policies import Measured
+
+
+def displaced_section(found: Measured, benchmark: str) -> str:
+    """Every curriculum that was evaluated so beside ``benchmark``, by displacement; empty where none was."""
+    levels = sorted({policy.augment for policy in found.displaced})
+    tables = [_table(found.displaced_by(level), benchmark, level) for level in levels]
+    head = (
+        "## Displaced scenes\n\nThe same cells with each obstacle displaced by up to 0.5 m times *augment* along each"
+        " axis and start velocities of 1 m/s times *augment* (standard deviation), as a curriculum's `augment` does in "
+        "training: `mlflow run . -e evaluate -P augment=...`. The change is judged as among the ablations."
+    )
+    return "\n\n".join([head, *tables]) if tables else ""
+
+
+def _table(found: Measured, benchmark: str, level: float) -> str:
+    own = rows_of(found.groups(benchmark), benchmark)
+    others = {policy.curriculum: policy.description for policy in found.policies if policy.curriculum != benchmark}
+    compared = [one for name, text in others.items() for one in compared_with(found, name, text, benchmark)]
+    rows = [*({"changed": "nothing", **row} for row in own), *(one.row for one in compared)]
+    return markdown_table([{"augment": f"{level:g}", **row} for row in rows])
