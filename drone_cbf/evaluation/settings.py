@@ -22,8 +22,8 @@ class EvaluationSettings(Section):
     goals: tuple[GoalMode, ...] = Field(("trained", "shifted", "random"), min_length=1)
     """``trained``: each family's fixed goal; ``shifted``: displaced; ``random``: anywhere sensible."""
     augment: Fraction = 0.0
-    """Displacement of obstacles and start velocity in every scene, as in a curriculum's stage: 1 is up to 0.5 m, and
-    1 m/s."""
+    """Displacement of obstacles and start velocity in every scene, as in a curriculum's stage: 1 is up to 0.5 m along
+    each axis, and 1 m/s (standard deviation)."""
     rollouts: int = Field(1024, ge=1, le=1_000_000)
     """Flights in each cell."""
     unfiltered_rollouts: int = Field(256, ge=1, le=1_000_000)

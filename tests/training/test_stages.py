@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.arrays import scale_gradient, tree_norm
+from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
@@ -157,28 +157,24 @@ def simply_controlled(few_flights):
         yield
 
 
-def gradient_program(task_gradient):
-    """Compiled (factor on the flight's losses, on the task gradient's weight) -> gradients in both networks, figures.
+def gradient_program(task_gradient=0.0):
+    """Compiled (factor on the flight's losses) -> gradients of the loss in both networks, and the update's figures.
 
-    The factors are traced, so that one program serves all: compiling it is what such a test takes its time for.
+    The factor is traced, so that one program serves all: compiling it is what such a test takes its time for.
     """
     settings = safety_settings(barrier_task_gradient=task_gradient)
     conditions = joint_update.conditions_of(settings.curriculum, settings.curriculum.stages[0])
 
     @jax.jit
-    def run(factor, share):
+    def run(factor):
         def multiplied(*given, **named):
             loss = make_flight_loss(*given, **named)
             return lambda *flight: jax.tree.map(lambda term: factor * term, loss(*flight))
 
-        def shared(tree, weight):
-            return scale_gradient(tree, weight and share * weight)  # a plain 0 stays one
-
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(joint_update, "make_flight_loss", multiplied)
-            patch.setattr(joint_update, "scale_gradient", shared)
             gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
-            found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
+        found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
         return found, beside.figures
 
     return run
@@ -189,7 +185,7 @@ def distance(one, other):
 
 
 def test_both_networks_learn_through_the_filter():
-    gradient, figures = gradient_program(task_gradient=0.0)(1.0, 1.0)
+    gradient, figures = gradient_program()(1.0)
     assert float(tree_norm(gradient["policy"])) > 0.0 and float(tree_norm(gradient["barrier"])) > 0.0
     assert figures["filter/intervention_rate"] > 0.5
     reported_only = {"loss/total", "loss/cbf_safe", "loss/cbf_unsafe", "loss/cbf_hdot"}  # no weight by default
@@ -200,10 +196,11 @@ def test_both_networks_learn_through_the_filter():
 @pytest.mark.usefixtures("simply_controlled")
 def test_the_flights_loss_reaches_the_barrier_only_by_the_weight_of_the_task_gradient():
     """Ten times the objective changes the policy's gradient and leaves the barrier's as it is; at weight one, not."""
-    gradients = gradient_program(task_gradient=0.5)
-    (plain, _), (scaled, _), (open_, _) = gradients(1.0, 0.0), gradients(10.0, 0.0), gradients(1.0, 2.0)
+    closed = gradient_program(0.0)
+    (plain, _), (scaled, _), (open_, _) = closed(1.0), closed(10.0), gradient_program(1.0)(1.0)
     policy, barrier = (float(tree_norm(plain[name])) for name in ("policy", "barrier"))
     assert distance(scaled["policy"], plain["policy"]) > policy > 0.0
+    # Rounding of a differently fused program.
     assert distance(scaled["barrier"], plain["barrier"]) < 1e-4 * barrier
     assert distance(open_["barrier"], plain["barrier"]) > 1e-2 * barrier
     assert distance(open_["policy"], plain["policy"]) < 1e-4 * policy
