@@ -47,11 +47,11 @@ def available() -> list[str]:
     return sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
 
 
-def base_of(name: str) -> str | None:
-    """The nearest curriculum that the shipped one extends and that is not an ablation itself; None: it stands alone."""
+def bases_of(name: str) -> list[str]:
+    """The shipped curricula that the shipped one extends, the nearest first; none for one that stands alone."""
     content = _read(FOLDER / f"{name}.yaml")
     base = content.get(BASE) if isinstance(content, Mapping) else None
-    return base_of(base) if base is not None and base.startswith(ABLATIONS) else base
+    return [] if base is None else [base, *bases_of(base)]
 
 
 def _place(name: str, folder: Path, user: str = "") -> Path:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from drone_cbf.reporting.document import Block, Heading, Picture, Section, Table, Text, picture_of
 from drone_cbf.reporting.matrices import success_matrix
 from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
-from drone_cbf.reporting.trials import CONFIDENCE, Trial, grouped, interval, present_measures, summary_rows
+from drone_cbf.reporting.trials import CONFIDENCE, Measure, Trial, grouped, interval, present_measures, summary_rows
 from drone_cbf.tracking.histories import artifact, artifact_names, stored_curriculum, table
 from projects.comparing import Comparison
-from projects.curriculum_files import ABLATIONS
+from projects.curriculum_files import ABLATIONS, available, bases_of
 
 FIGURES = {
     "_filter_on_off.png": "{}: the same policy in the same scene, with and without the filter.",
@@ -58,30 +59,45 @@ def comparison_section(comparison: Comparison) -> Section:
 
 
 def ablations_section(comparison: Comparison) -> Section | None:
-    """What every ablation changes against the default curriculum; None where not both were evaluated."""
+    """What every ablation changes of the nearest curriculum below it that was evaluated; None where none was."""
     curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
-    groups = grouped(comparison.trials)
-    whole = max((one for one in groups.values() if curricula[one[0].run_id] == "default"), key=len, default=None)
-    ablated = [members for members in groups.values() if curricula[members[0].run_id].startswith(ABLATIONS)]
-    if whole is None or not ablated:
-        return None
+    groups: dict[str, list[Sequence[Trial]]] = {}
+    for members in grouped(comparison.trials).values():
+        groups.setdefault(curricula[members[0].run_id], []).append(members)
     measures = present_measures(comparison.trials)
-    kept = {one.label: interval(trial.figures[one.key] for trial in whole) for one in measures}
-    rows: list[dict[str, object]] = [
-        {"changed": "nothing", "n": len(whole), **{label: found.text() for label, found in kept.items()}}
-    ]
-    for members in ablated:
-        told = stored_curriculum(members[0].run_id).get("description")
-        row: dict[str, object] = {"changed": told or members[0].group, "n": len(members)}
-        for one in measures:
-            mean = interval(trial.figures[one.key] for trial in members).mean
-            row[one.label] = f"{mean - kept[one.label].mean:+.3g}"
-        rows.append(row)
+    rows: dict[str, list[dict[str, object]]] = {}
+    for name, found in groups.items():
+        beside = next((base for base in _bases(name) if base in groups), None)
+        if beside is not None:
+            whole = max(groups[beside], key=len)
+            first = {"changed": "nothing", "n": len(whole), **_means(whole, measures)}
+            below = rows.setdefault(beside, [{"curriculum": beside, **first}])
+            below += [{"curriculum": name, **_change(members, whole, measures)} for members in found]
     reading = (
-        "First row: the default curriculum, mean ± interval over n seeds. Below: by how much the mean over n seeds "
-        "differs where one thing is changed; the comparison above holds the intervals."
+        "A curriculum with nothing changed: mean ± interval over n seeds. Below it: by how much the mean over n seeds "
+        "differs where one thing of it is changed; the comparison above holds the intervals."
     )
-    return Section("Ablations", [Table(rows, reading)])
+    return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
+
+
+def _bases(name: str) -> list[str]:
+    """What an ablation may be set against; one that is not shipped changes the default curriculum."""
+    if not name.startswith(ABLATIONS):
+        return []
+    return bases_of(name) if name in available() else ["default"]
+
+
+def _means(trials: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, str]:
+    return {one.label: interval(trial.figures[one.key] for trial in trials).text() for one in measures}
+
+
+def _change(trials: Sequence[Trial], whole: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, object]:
+    told = stored_curriculum(trials[0].run_id).get("description")
+    row: dict[str, object] = {"changed": told or trials[0].group, "n": len(trials)}
+    for one in measures:
+        mean, kept = (interval(trial.figures[one.key] for trial in some).mean for some in (trials, whole))
+        row[one.label] = f"{mean - kept:+.3g}"
+    return row
 
 
 def evaluation_section(comparison: Comparison) -> Section:

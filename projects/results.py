@@ -32,14 +32,14 @@ def work(stage: Stage) -> Outcome:
     print(f"results: reading {len(records)} runs", flush=True)
     found = measured([*kept, *recorded_policies(records)])
     compared = ablations(found, asked.benchmark)
-    drawn = effects(compared, asked.benchmark)
+    beside, drawn = effects(compared)
     page = results_page(found, compared, asked.benchmark, command(asked), files.picture.name if drawn else "")
     data = kept_text(found.every)
     contents = {files.page: page.encode(), files.data: data.encode()}
     stage.run.log_text(page, PAGE)
     stage.run.log_text(data, DATA)
     if drawn:
-        figure = effects_figure(drawn, LARGER_IS_BETTER, asked.benchmark)
+        figure = effects_figure(drawn, LARGER_IS_BETTER, beside)
         contents[files.picture] = picture_of(figure, "ablations").png
     write(contents)
     if drawn:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from drone_cbf.reporting.effects import Effect
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import Interval
-from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
+from projects.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
 from projects.results_comparison import READING as FIGURES
 from projects.results_comparison import figures_by_seed, rows_of
 from projects.results_decay import DECAY
@@ -32,10 +33,11 @@ class Compared:
 def ablations_section(compared: Sequence[Compared], found: Measured, benchmark: str, picture: str) -> str:
     """Markdown; ``picture``: name of the file that shows the same, empty where there is none."""
     rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
-    shown = f"![By how much each figure changes, against {benchmark}]({picture})\n\n" if picture else ""
+    shown = f"![By how much each figure changes]({picture})\n\n" if picture else ""
     return (
-        f"## Ablations\n\nEach beside `{benchmark}`, or beside the curriculum that *against* names. {FIGURES} "
-        f"{VERDICTS} Violation and barrier error are not judged where the barrier or its gain is another one.\n\n"
+        "## Ablations\n\nEach beside the nearest curriculum that it extends and that was measured, which *against* "
+        f"names. {FIGURES} {VERDICTS} Violation and barrier error are not judged where the barrier or its gain is "
+        "another one.\n\n"
         f"{shown}{markdown_table([*rows, *(one.row for one in compared)])}"
     )
 
@@ -47,18 +49,16 @@ def ablations(found: Measured, benchmark: str) -> list[Compared]:
     compared = []
     for name in dict.fromkeys([*shipped, *others]):
         text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
-        base = base_of(name) if name in shipped else None
-        compared += compared_with(found, name, text, benchmark if base in (None, "default") else base)
+        bases = [base for base in bases_of(name) if found.groups(base)] if name in shipped else []
+        compared += compared_with(found, name, text, benchmark if bases[:1] in ([], ["default"]) else bases[0])
     return compared
 
 
-def effects(compared: Sequence[Compared], benchmark: str) -> list[Effect]:
-    """Those to be drawn: the ablations of ``benchmark`` about which several seeds say something."""
-    return [
-        Effect(one.group.removeprefix(ABLATIONS), one.apart)
-        for one in compared
-        if one.beside == benchmark and any(one.apart.values())
-    ]
+def effects(compared: Sequence[Compared]) -> tuple[str, list[Effect]]:
+    """To be drawn: what most ablations of several seeds stand beside, and those that do."""
+    told = [one for one in compared if any(one.apart.values())]
+    beside = Counter(one.beside for one in told).most_common(1)[0][0] if told else ""
+    return beside, [Effect(one.group.removeprefix(ABLATIONS), one.apart) for one in told if one.beside == beside]
 
 
 def _is_shown(name: str) -> bool:

@@ -16,7 +16,7 @@ from drone_cbf.tracking.lineage import load_config
 from drone_cbf.training.curriculum import Curriculum
 from projects import evaluate, safety
 from projects.arguments import KEPT_FROM_PARENT
-from projects.curriculum_files import ABLATIONS, available, base_of, load_curriculum
+from projects.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
 from projects.curriculum_levels import LEVELS, curriculum_of, with_levels
 from projects.digests import config_digest
 from projects.parameters import SafetyParameters
@@ -140,9 +140,9 @@ def test_ablations_ask_for_nothing_so_that_all_are_trained_for_as_many_steps() -
             assert [stage.steps for stage in stages] == [stage.steps for stage in load_curriculum("default").stages]
 
 
-def test_an_ablation_changes_the_nearest_curriculum_below_it_that_is_none_itself() -> None:
-    assert base_of("ablations/ema") == base_of("ablations/gates_open") == "default"
-    assert base_of("ablations/distance_linear") == "distance_hocbf" and base_of("default") is None
+def test_what_a_curriculum_extends_is_told_from_the_nearest_on() -> None:
+    assert bases_of("ablations/ema") == ["ablations/gates_open", "default"]
+    assert bases_of("ablations/distance_linear")[0] == "distance_hocbf" and bases_of("default") == []
 
 
 def test_every_shipped_system_fits_the_default_system() -> None:

@@ -47,16 +47,27 @@ def test_a_report_tells_of_runs_comparison_cells_flights_training_settings_and_e
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF") and len(pdf) > 50_000
 
 
-def test_ablations_are_set_against_the_default_by_their_difference(experiment: str) -> None:
-    runs = [policy(experiment, name, seed) for name in ("default", "ablations/ema") for seed in (0, 1)]
-    for run_id, success in zip(runs, (0.96, 0.98, 0.94, 0.98), strict=True):
-        evaluation(experiment, run_id, success)
-    page, _ = report(experiment, f"--runs={','.join(runs)}")
-    assert "<h2>Ablations</h2>" in page
-    section = page.split("<h2>Ablations</h2>")[1].split("<h2>")[0]
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)]
-    assert [row[:2] for row in rows if row] == [["nothing", "2"], ["ablations/ema", "2"]]
-    assert rows[1][2].startswith("0.97 ±") and rows[2][2] == "-0.01"
+def test_ablations_are_set_against_the_nearest_evaluated_curriculum_below_them_by_their_difference(
+    experiment: str,
+) -> None:
+    names = ("default", "ablations/gates_open", "ablations/ema")
+    runs = {name: [policy(experiment, name, seed) for seed in (0, 1)] for name in names}
+    for name, successes in zip(names, ((0.96, 0.98), (0.95, 0.98), (0.94, 0.98)), strict=True):
+        for run_id, success in zip(runs[name], successes, strict=True):
+            evaluation(experiment, run_id, success)
+
+    def rows(*curricula: str) -> list[list[str]]:
+        page, _ = report(experiment, f"--runs={','.join(run_id for name in curricula for run_id in runs[name])}")
+        assert "<h2>Ablations</h2>" in page
+        section = page.split("<h2>Ablations</h2>")[1].split("<h2>")[0]
+        found = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", section, re.DOTALL)]
+        return [row[:4] for row in found if row]
+
+    only_default = rows("default", "ablations/ema")
+    assert [row[:3] for row in only_default] == [["default", "nothing", "2"], ["ablations/ema", "ablations/ema", "2"]]
+    assert only_default[0][3].startswith("0.97 ±") and only_default[1][3] == "-0.01"
+    by_curriculum = {row[0]: row[3] for row in rows(*names) if row[1] != "nothing"}
+    assert by_curriculum == {"ablations/gates_open": "-0.005", "ablations/ema": "-0.005"}
 
 
 def test_a_run_that_was_not_evaluated_is_reported_with_the_command_that_does_it(experiment: str) -> None:

@@ -102,6 +102,18 @@ def test_the_page_judges_each_ablation_against_what_it_changes(experiment: str, 
     assert "results_ablations.png" in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
 
 
+def test_an_ablation_stands_beside_the_nearest_curriculum_below_it_that_was_measured(
+    experiment: str, tmp_path: Path
+) -> None:
+    for name in ("default", "ablations/gates_open", "ablations/ema", "distance_hocbf", "ablations/distance_linear"):
+        for seed in range(2):
+            evaluation(experiment, policy(experiment, name, seed), 0.9, cells=cells())
+    rows = section(written(experiment, tmp_path), "Ablations")
+    beside = {"gates_open": "default", "ema": "ablations/gates_open", "distance_linear": "distance_hocbf"}
+    found = {name: row_of(rows, curriculum=f"`ablations/{name}`")["against"].strip("`") for name in beside}
+    assert found == beside
+
+
 def test_without_a_second_seed_there_is_nothing_to_draw(experiment: str, tmp_path: Path) -> None:
     for name in ("default", "ablations/ema"):
         evaluation(experiment, policy(experiment, name, 0), 0.9, cells=cells())
