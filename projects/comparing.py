@@ -32,6 +32,7 @@ from drone_cbf.tracking.runs import flatten, ui_address
 from drone_cbf.tracking.selection import Evaluated
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.digests import NOT_COUNTED
+from projects.parameters import EvaluateParameters
 from projects.running import Stage
 
 FOLDER = "comparison"
@@ -194,10 +195,10 @@ def evaluation_notes(pairs: Sequence[Evaluated]) -> list[str]:
 
 
 def differing_flights(told: Sequence[Mapping[str, str]]) -> list[str]:
-    """The same of the evaluations' parameters."""
-    notes = []
+    """The same of the evaluations' parameters; what an older one does not tell of is as it is when nothing is asked."""
+    plain, notes = flatten(EvaluateParameters(parent_run="any").model_dump()), []
     for key in sorted({key for one in told for key in one} - {"parent_run", "resume_run"}):
-        values = list(dict.fromkeys(one.get(key, "none") for one in told))
+        values = list(dict.fromkeys(one.get(key, plain.get(key, "none")) for one in told))
         if len(values) > 1:
             notes.append(
                 f"The evaluations differ in {key}: {'; '.join(values)}. Their figures are of different flights."

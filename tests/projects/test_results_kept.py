@@ -115,6 +115,14 @@ def test_evaluations_that_differ_are_named_though_one_store_is_gone(experiment: 
     assert "The evaluations differ in rollouts: 64; 32." in page
 
 
+def test_an_evaluation_of_before_obstacles_could_be_displaced_does_not_differ_from_one_that_displaces_none(
+    experiment: str, tmp_path: Path
+) -> None:
+    for seed, asked in enumerate(({}, {"augment": 0.0})):
+        evaluation(experiment, policy(experiment, "default", seed), 0.9, cells=cells(), **asked)
+    assert "The evaluations differ" not in written(experiment, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
