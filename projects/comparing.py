@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.reporting.tables import markdown_table
@@ -25,12 +28,12 @@ from drone_cbf.reporting.trials import (
     summary_rows,
     trial_rows,
 )
-from drone_cbf.tracking.histories import Record, artifact, history, settings, stored_curriculum
+from drone_cbf.tracking.histories import Record, history, settings, stored_curriculum
 from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.links import compare_page, run_page
 from drone_cbf.tracking.runs import flatten, ui_address
 from drone_cbf.tracking.selection import Evaluated
-from drone_cbf.tracking.tags import CURRICULUM_FILE
+from drone_cbf.training.curriculum import Curriculum
 from projects.digests import NOT_COUNTED
 from projects.parameters import EvaluateParameters
 from projects.running import Stage
@@ -159,12 +162,21 @@ def _told_apart(records: Sequence[Record], names: Mapping[str, str]) -> dict[str
     contents: dict[str, set[str]] = {}
     digests = {}
     for record in records:
-        content = artifact(record.run_id, CURRICULUM_FILE) if record.curriculum else None
-        digests[record.run_id] = hashlib.sha256(content).hexdigest()[:6] if content else ""
+        content = json.dumps(asked_of(stored_curriculum(record.run_id)), sort_keys=True) if record.curriculum else ""
+        digests[record.run_id] = hashlib.sha256(content.encode()).hexdigest()[:6] if content else ""
         contents.setdefault(names[record.run_id], set()).add(digests[record.run_id])
     return {
         run_id: f"{name} [{digests[run_id]}]" if len(contents[name]) > 1 else name for run_id, name in names.items()
     }
+
+
+def asked_of(curriculum: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored curriculum by whatever words it is described, and without what was not thought of when it was stored."""
+    plain = {**curriculum, "description": ""}
+    try:
+        return Curriculum.model_validate(plain).model_dump(mode="json", exclude_defaults=True)
+    except ValidationError:  # of a version that knew it otherwise
+        return plain
 
 
 def settings_told(record: Record) -> dict[str, str]:

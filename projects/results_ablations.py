@@ -49,9 +49,14 @@ def ablations(found: Measured, benchmark: str) -> list[Compared]:
     compared = []
     for name in dict.fromkeys([*shipped, *others]):
         text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
-        bases = [base for base in bases_of(name) if found.groups(base)] if name in shipped else []
-        compared += compared_with(found, name, text, benchmark if bases[:1] in ([], ["default"]) else bases[0])
+        compared += compared_with(found, name, text, nearest_measured(found, name, benchmark))
     return compared
+
+
+def nearest_measured(found: Measured, name: str, benchmark: str) -> str:
+    """Of what the curriculum ``name`` extends, the nearest that was measured; ``benchmark`` stands for the default."""
+    bases = [base for base in bases_of(name) if found.groups(base)] if name in available() else []
+    return benchmark if bases[:1] in ([], ["default"]) else bases[0]
 
 
 def effects(compared: Sequence[Compared]) -> tuple[str, list[Effect]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from drone_cbf.reporting.tables import markdown_table
-from projects.results_ablations import compared_with
+from projects.results_ablations import compared_with, nearest_measured
 from projects.results_comparison import rows_of
 from projects.results_policies import Measured
 
 
 def displaced_section(found: Measured, benchmark: str) -> str:
-    """Every curriculum that was evaluated so beside ``benchmark``, by displacement; empty where none was."""
+    """Every curriculum that was evaluated so, beside what it changes, by displacement; empty where none was."""
     levels = sorted({policy.augment for policy in found.displaced})
     tables = [_table(found.displaced_by(level), benchmark, level) for level in levels]
     head = (
@@ -21,8 +21,12 @@ def displaced_section(found: Measured, benchmark: str) -> str:
 
 
 def _table(found: Measured, benchmark: str, level: float) -> str:
-    own = rows_of(found.groups(benchmark), benchmark)
-    others = {policy.curriculum: policy.description for policy in found.policies if policy.curriculum != benchmark}
-    compared = [one for name, text in others.items() for one in compared_with(found, name, text, benchmark)]
-    rows = [*({"changed": "nothing", **row} for row in own), *(one.row for one in compared)]
-    return markdown_table([{"augment": f"{level:g}", **row} for row in rows])
+    named = {policy.curriculum: policy.description for policy in found.policies}
+    whole, changed = [], []
+    for name, text in named.items():
+        beside = nearest_measured(found, name, benchmark)
+        if name == benchmark or not found.groups(beside):
+            whole += [{"changed": "nothing", **row} for row in rows_of(found.groups(name), name)]
+        else:
+            changed += [one.row for one in compared_with(found, name, text, beside)]
+    return markdown_table([{"augment": f"{level:g}", **row} for row in [*whole, *changed]])

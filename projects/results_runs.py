@@ -8,8 +8,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.histories import Record, history, read, settings, stored_curriculum, table
@@ -17,8 +15,7 @@ from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.runs import flatten
 from drone_cbf.tracking.selection import Evaluated, evaluated
 from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
-from drone_cbf.training.curriculum import Curriculum
-from projects.comparing import group_names, settings_told
+from projects.comparing import asked_of, group_names, settings_told
 from projects.parameters import EfficiencyParameters, PretrainParameters
 from projects.results_learning import METRICS, held_out_changes, loss_changes, success_kept, weighted
 from projects.results_policies import Policy, Pretraining, RunNote, with_nan
@@ -95,17 +92,8 @@ def _plain_settings() -> dict[str, str]:
 
 def _digest(stage: str, told: Mapping[str, str], curriculum: Mapping[str, Any]) -> str:
     """Of all settings but the seed, and of what the curriculum asks for."""
-    content = json.dumps([stage, told, _asked(curriculum)], sort_keys=True)
+    content = json.dumps([stage, told, asked_of(curriculum)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:6]
-
-
-def _asked(curriculum: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored curriculum by whatever words it is described, and without what was not thought of when it was stored."""
-    plain = {**curriculum, "description": ""}
-    try:
-        return Curriculum.model_validate(plain).model_dump(mode="json", exclude_defaults=True)
-    except ValidationError:  # of a version that knew it otherwise
-        return plain
 
 
 def _runs(pair: Evaluated) -> tuple[RunNote, ...]:

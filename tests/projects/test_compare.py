@@ -88,6 +88,17 @@ def test_policies_that_differ_in_more_than_the_seed_are_different_groups(experim
     assert len(groups) == 4 and all(group.startswith("edited, barrier_task_gradient=0.0 [") for group in groups[2:])
 
 
+def test_a_curriculum_that_was_told_in_other_words_is_the_same_group(experiment: str) -> None:
+    for seed in (0, 1):
+        trained = policy(experiment, "default", seed)
+        content = {"name": "default", "description": f"told {seed}", "stages": [{"name": "a", "steps": 3}]}
+        MlflowClient().log_text(trained, json.dumps(content), "curriculum.json")
+        evaluation(experiment, trained, 0.9)
+    name = MlflowClient().get_experiment(experiment).name
+    rows = rows_of(compare(f"--experiment={name}"), "summary.csv")
+    assert [(row["group"], row["n"]) for row in rows] == [("default", "2")]
+
+
 def test_of_an_experiment_the_filter_chooses_and_repeated_evaluations_count_once(experiment: str) -> None:
     trained = policy(experiment, "default", 0)
     older, newer = evaluation(experiment, trained, 0.5), evaluation(experiment, trained, 0.9, rollouts=128)

@@ -35,6 +35,18 @@ def test_policies_in_displaced_scenes_are_judged_at_the_same_seed(experiment: st
     assert f"largest violation [m/s] {middle:+.2g} ± {half:.2g}" in row_of(rows, curriculum=f"`{OFF}`")["the change"]
 
 
+def test_a_change_stands_beside_the_nearest_curriculum_below_it_that_was_flown_so(
+    experiment: str, tmp_path: Path
+) -> None:
+    evaluation(experiment, policy(experiment, "default", 0), 1.0, cells=cells())
+    for name in (OFF, "ablations/gates_open"):
+        for seed in range(2):
+            evaluation(experiment, policy(experiment, name, seed), 1.0, cells=cells(), augment=0.3)
+    whole, changed = section(written(experiment, tmp_path), TITLE)
+    assert (whole["changed"], whole["curriculum"], whole["n"]) == ("nothing", "`ablations/gates_open`", "2")
+    assert (changed["curriculum"], changed["against"]) == (f"`{OFF}`", "`ablations/gates_open`")
+
+
 def test_the_other_sections_speak_of_the_scenes_as_drawn_whichever_was_evaluated_last(
     experiment: str, tmp_path: Path
 ) -> None:
