@@ -33,7 +33,10 @@ class LossWeights(Section):
 
 
 class Learning(Section):
-    """How the two networks learn, beside the weights of the losses."""
+    """How the two networks learn, beside the weights of the losses.
+
+    Mechanisms that are off here did not pay when they were measured (docs/curricula.md, "What pays").
+    """
 
     weights: LossWeights = LossWeights()
     """Of the losses; a stage may change single ones."""
