@@ -230,6 +230,8 @@ def configure_jax() -> None:
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        # Small programs too: a stage compiles dozens of them, and the next stage the same ones.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def collect_rarely() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. The other folders' tests
