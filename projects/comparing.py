@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from drone_cbf.reporting.trials import (
     summary_rows,
     trial_rows,
 )
+from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.histories import Record, history, settings, stored_curriculum
 from drone_cbf.tracking.lineage import ancestry
 from drone_cbf.tracking.links import compare_page, run_page
@@ -162,8 +161,8 @@ def _told_apart(records: Sequence[Record], names: Mapping[str, str]) -> dict[str
     contents: dict[str, set[str]] = {}
     digests = {}
     for record in records:
-        content = json.dumps(asked_of(stored_curriculum(record.run_id)), sort_keys=True) if record.curriculum else ""
-        digests[record.run_id] = hashlib.sha256(content.encode()).hexdigest()[:6] if content else ""
+        asked = asked_of(stored_curriculum(record.run_id)) if record.curriculum else {}
+        digests[record.run_id] = settings_digest(asked)[:6]  # shown in tables and figures
         contents.setdefault(names[record.run_id], set()).add(digests[record.run_id])
     return {
         run_id: f"{name} [{digests[run_id]}]" if len(contents[name]) > 1 else name for run_id, name in names.items()

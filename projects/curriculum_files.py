@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from drone_cbf.training.curriculum import Curriculum, parse_curriculum
 from projects.arguments import KEPT_FROM_PARENT
 
 FOLDER = Path(__file__).resolve().parent / "curricula"
+DEFAULT = "default"
 ABLATIONS = "ablations/"
 """How the names of ablations begin: each changes one thing of another curriculum."""
 BASE = "extends"
@@ -52,6 +53,12 @@ def bases_of(name: str) -> list[str]:
     content = _read(FOLDER / f"{name}.yaml")
     base = content.get(BASE) if isinstance(content, Mapping) else None
     return [] if base is None else [base, *bases_of(base)]
+
+
+def nearest_base(name: str, among: Container[str]) -> str | None:
+    """Of what the curriculum ``name`` extends, the nearest ``among`` these; what is not shipped extends the default."""
+    bases = bases_of(name) if name in available() else [DEFAULT]
+    return next((base for base in bases if base in among), None)
 
 
 def _place(name: str, folder: Path, user: str = "") -> Path:

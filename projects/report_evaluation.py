@@ -12,7 +12,7 @@ from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.trials import CONFIDENCE, Measure, Trial, grouped, interval, present_measures, summary_rows
 from drone_cbf.tracking.histories import artifact, artifact_names, stored_curriculum, table
 from projects.comparing import Comparison
-from projects.curriculum_files import ABLATIONS, available, bases_of
+from projects.curriculum_files import ABLATIONS, nearest_base
 
 FIGURES = {
     "_filter_on_off.png": "{}: the same policy in the same scene, with and without the filter.",
@@ -67,7 +67,7 @@ def ablations_section(comparison: Comparison) -> Section | None:
     measures = present_measures(comparison.trials)
     rows: dict[str, list[dict[str, object]]] = {}
     for name, found in groups.items():
-        beside = next((base for base in _bases(name) if base in groups), None)
+        beside = nearest_base(name, groups) if name.startswith(ABLATIONS) else None
         if beside is not None:
             whole = max(groups[beside], key=len)
             first = {"changed": "nothing", "n": len(whole), **_means(whole, measures)}
@@ -78,13 +78,6 @@ def ablations_section(comparison: Comparison) -> Section | None:
         "differs where one thing of it is changed; the comparison above holds the intervals."
     )
     return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
-
-
-def _bases(name: str) -> list[str]:
-    """What an ablation may be set against; one that is not shipped changes the default curriculum."""
-    if not name.startswith(ABLATIONS):
-        return []
-    return bases_of(name) if name in available() else ["default"]
 
 
 def _means(trials: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, str]:

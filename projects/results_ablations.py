@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from drone_cbf.reporting.effects import Effect
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.reporting.trials import Interval
-from projects.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
+from projects.curriculum_files import ABLATIONS, DEFAULT, available, load_curriculum, nearest_base
 from projects.results_comparison import READING as FIGURES
 from projects.results_comparison import figures_by_seed, rows_of
 from projects.results_decay import DECAY
@@ -55,8 +55,8 @@ def ablations(found: Measured, benchmark: str) -> list[Compared]:
 
 def nearest_measured(found: Measured, name: str, benchmark: str) -> str:
     """Of what the curriculum ``name`` extends, the nearest that was measured; ``benchmark`` stands for the default."""
-    bases = [base for base in bases_of(name) if found.groups(base)] if name in available() else []
-    return benchmark if bases[:1] in ([], ["default"]) else bases[0]
+    base = nearest_base(name, {policy.curriculum for policy in found.policies})
+    return benchmark if base in (None, DEFAULT) else base
 
 
 def effects(compared: Sequence[Compared]) -> tuple[str, list[Effect]]:

@@ -35,7 +35,7 @@ class LossWeights(Section):
 class Learning(Section):
     """How the two networks learn, beside the weights of the losses.
 
-    Mechanisms that are off here did not pay when they were measured (docs/curricula.md, "What pays").
+    What the default curriculum leaves off did not pay when it was measured (docs/curricula.md, "What pays").
     """
 
     weights: LossWeights = LossWeights()
