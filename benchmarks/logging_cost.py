@@ -40,18 +40,18 @@ from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.checkpoints import save_checkpoint, to_leaves, unflatten
-from drone_cbf.tracking.metrics import INTERVAL
-from drone_cbf.tracking.recorder import BETWEEN_STATES, MlflowRecorder
-from drone_cbf.tracking.runs import StageRun, stage_run
-from drone_cbf.training.efficiency import train_efficiency
-from drone_cbf.training.pretraining import pretrain_barrier
+from drone_cbf.tracking.checkpoints.store import save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.recording.background_writer import INTERVAL
+from drone_cbf.tracking.recording.mlflow_recorder import BETWEEN_STATES, MlflowRecorder
+from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 from drone_cbf.training.recorder import Recorder, SilentRecorder
-from drone_cbf.training.safety import train_safety
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
-from projects.curriculum_files import load_curriculum
-from projects.presenting import scene_datasets
-from projects.running import ROOT, collect_rarely, configure_jax
+from drone_cbf.training.stages.efficiency import train_efficiency
+from drone_cbf.training.stages.pretraining import pretrain_barrier
+from drone_cbf.training.stages.safety import train_safety
+from projects.inputs.curriculum_files import load_curriculum
+from projects.running.run_names import scene_datasets
+from projects.running.stage_runner import ROOT, collect_rarely, configure_jax
 from tools.team_server import team_server
 
 LIMITS = {"sqlite": 0.02, "server": 0.05}

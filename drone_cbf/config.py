@@ -16,6 +16,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
+StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 FOREST_EDGE = 1.0
 """Kept free of trees behind the start line and before the goal line of ``forest`` [m]."""
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 Tree = TypeVar("Tree")
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def jit_update(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """``jax.jit`` for updates, large programs that run a hundred times.
 
     On a CPU they are compiled with less effort: an efficiency update takes 33 in place of 45 s of processor time, a
@@ -28,12 +28,12 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if ours else None, **options)
 
 
-def compiled_quickly(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit_rarely_run(function: Callable[..., Any]) -> Callable[..., Any]:
     """``jax.jit`` for what runs a few times only, such as drawing scenes: half the time to compile, slower code."""
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
-def spread(tree: Tree) -> Tree:
+def shard_batch(tree: Tree) -> Tree:
     """Inside a compiled function: shares the leading axis of every leaf out to the devices.
 
     A leading axis that the devices do not divide evenly is left as it is: each device then computes all of it.
@@ -42,7 +42,7 @@ def spread(tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: _constrained(leaf, "flights") if leaf.shape[0] % devices == 0 else leaf, tree)
 
 
-def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
+def map_sharded(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
     """When compiled: ``function(params, *flight)`` for all ``flights`` (leading axis), each device its share.
 
     Gradients towards ``params`` are added up on each device and once between them, at the end: each device runs a
@@ -62,13 +62,13 @@ def on_every_flight(function: Callable[..., Tree], params: Any, *flights: Any) -
     return each(params, *flights)
 
 
-def everywhere(tree: Tree) -> Tree:
+def replicate(tree: Tree) -> Tree:
     """Inside a compiled function: every device holds all of ``tree``, as the next update will want it."""
     return jax.tree.map(_constrained, tree)
 
 
-def place_everywhere(tree: Tree) -> Tree:
-    """Copies ``tree`` to every device as :func:`everywhere` leaves it: a first update compiles no second time."""
+def put_replicated(tree: Tree) -> Tree:
+    """Copies ``tree`` to every device as :func:`replicate` leaves it: a first update compiles no second time."""
     return jax.device_put(tree, _sharding()) if jax.device_count() > 1 else tree
 
 

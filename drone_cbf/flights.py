@@ -15,7 +15,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.devices import spread
+from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
 from drone_cbf.physics.randomisation import with_nominal_drone
@@ -56,7 +56,7 @@ def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Fl
         return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
 
     def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
-        return spread(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *spread((scenes, noise, keys))))
+        return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *shard_batch((scenes, noise, keys))))
 
     compiled = jax.jit(fly)
     named = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))

@@ -1,1 +1,1 @@
-"""One short main per entry point of MLproject, the parameters they take, and what they share."""
+"""One main per entry point of MLproject; what they do and share lies in the rooms beside them."""

@@ -1,33 +1,6 @@
 """Entry point ``efficiency``: a policy that flies, without a safety filter."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-from drone_cbf.reporting.curves import training_curves
-from drone_cbf.training.efficiency import train_efficiency
-from projects.parameters import EfficiencyParameters
-from projects.running import EntryPoint, Outcome, Stage, run_stage
-from projects.summaries import report_table
-
-ENTRY = EntryPoint("efficiency", EfficiencyParameters)
-CURVES = {
-    "Loss": ("loss/total", "loss/goal", "loss/final", "loss/clearance"),
-    "Flights": ("train/success_rate", "train/collision_rate"),
-    "Gradient norm": ("grad_norm/policy",),
-}
-
-
-def work(stage: Stage) -> Outcome:
-    result = train_efficiency(stage.system, stage.parameters, stage.recorder)
-    stage.run.log_metrics({f"final/{name}": value for name, value in result.report.items()})
-    stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
-    return Outcome(report_table("Policy without filter, on fresh scenes", result.report), provides=("policy",))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_stage(ENTRY, work, argv)
-
+from projects.running.launch import launch
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(launch("efficiency"))

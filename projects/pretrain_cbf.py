@@ -1,55 +1,6 @@
 """Entry point ``pretrain_cbf``: the neural barrier learns value and gradient of the analytic one, and is calibrated."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-import numpy as np
-
-from drone_cbf.reporting.curves import calibration_figure, training_curves
-from drone_cbf.reporting.strata import strata_figure
-from drone_cbf.training.pretraining import PretrainingResult, pretrain_barrier
-from projects.parameters import PretrainParameters
-from projects.parts import load_policy, load_start
-from projects.running import EntryPoint, Outcome, Stage, run_stage
-from projects.summaries import report_table, strata_table
-
-ENTRY = EntryPoint("pretrain_cbf", PretrainParameters, parents=("efficiency",))
-CURVES = {
-    "Loss": ("loss/total", "loss/cbf_value", "loss/cbf_gradient"),
-    "Validation: error near the boundary [m]": ("validation/boundary_error_mean", "validation/boundary_error_p99"),
-    "Validation: gradient": ("validation/gradient_cosine", "validation/gradient_cosine_p01"),
-    "Gradient norm": ("grad_norm/cbf",),
-}
-
-
-def work(stage: Stage) -> Outcome:
-    policy, init_run = load_policy(stage), stage.parameters.init_run
-    if init_run:
-        stage.run.tag(init_run=init_run)
-    start = load_start(stage, init_run) if init_run else None
-    result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder, start)
-    stage.run.log_metrics({f"final/{name}": value for name, value in final_figures(result).items()})
-    stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
-    true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
-    stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
-    stage.draw("strata.png", lambda: strata_figure(result.strata))
-    tables = (
-        report_table("Neural barrier against the analytic one", result.report),
-        strata_table("Held-out sampled states, by stratum", result.strata),
-    )
-    return Outcome("\n\n".join(tables), provides=("barrier",))
-
-
-def final_figures(result: PretrainingResult) -> dict[str, float]:
-    """Figures of the flown states by name, of the sampled ones by stratum and name."""
-    strata = {f"{stratum}/{name}": value for stratum, report in result.strata.items() for name, value in report.items()}
-    return result.report | strata
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_stage(ENTRY, work, argv)
-
+from projects.running.launch import launch
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(launch("pretrain_cbf"))

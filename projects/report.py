@@ -1,63 +1,6 @@
 """Entry point ``report``: one HTML page and one PDF on runs, as artifacts of the report's own run."""
 
-from __future__ import annotations
-
-import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-
-from drone_cbf.reporting.html_report import html_report
-from drone_cbf.reporting.pdf_report import pdf_report
-from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.selection import chosen
-from projects.comparing import gather
-from projects.reading_parameters import ReportParameters
-from projects.report_content import report_document
-from projects.report_runs import ReportRuns, collect
-from projects.running import EntryPoint, Outcome, Stage, run_stage
-
-ENTRY = EntryPoint("report", ReportParameters, device=False, system=False)
-NAME = "report"
-"""Of the folder of artifacts, and of the files in it."""
-
-
-def work(stage: Stage) -> Outcome:
-    asked = stage.parameters
-    runs = collect(chosen(asked.runs, asked.experiment, asked.filter))
-    print(f"report: reading {len(runs.records)} runs", flush=True)
-    comparison = gather(runs.pairs, strict=False) if runs.pairs else None
-    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    document = report_document(asked.title, runs, comparison, written)
-    print("report: writing HTML and PDF", flush=True)
-    page, pdf = html_report(document), pdf_report(document)
-    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        file = Path(folder) / f"{NAME}.pdf"
-        file.write_bytes(pdf)
-        stage.run.log_file(file, NAME)
-    stage.run.log_text(page, f"{NAME}/{NAME}.html")
-    return Outcome(summary(asked.title, runs))
-
-
-def summary(title: str, runs: ReportRuns) -> str:
-    """Markdown for the run's description: what was reported on."""
-    rows = [
-        {
-            "stage": record.stage,
-            "run": f"[{record.run_id}]({run_page(record.run_id, record.experiment_id)})",
-            "curriculum": record.curriculum or None,
-            "status": record.status,
-        }
-        for record in runs.records
-    ]
-    place = f"Artifacts `{NAME}/{NAME}.html` and `{NAME}/{NAME}.pdf`."
-    return f"### {title}\n\n{place}\n\n{markdown_table(rows)}"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    return run_stage(ENTRY, work, argv)
-
+from projects.running.launch import launch
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(launch("report"))

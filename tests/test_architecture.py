@@ -35,6 +35,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {"errors", "config"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
+DRAWERS: dict[str, tuple[str, ...]] = {
+    "drone_cbf/training": ("curriculum", "settings", "data", "recorder", "barrier", "update", "monitor", "stages"),
+    "drone_cbf/tracking": ("tags", "links", "datasets", "checkpoints", "runs", "recording", "queries", "registry"),
+    "drone_cbf/reporting": ("tables", "trials", "records", "figures", "pages"),
+    "projects": (
+        "cli",
+        "inputs",
+        "running",
+        "pictures",
+        "stages",
+        "comparison",
+        "workflows",
+        "registration",
+        "training_report",
+        "results_page",
+    ),
+}
+"""Package -> its rooms in order: each may import those before it. A main imports ``projects.running.launch`` alone."""
 ONLY_IN = {
     **dict.fromkeys(("mlflow", "orbax"), {"tracking"}),
     **dict.fromkeys(("matplotlib", "plotly", "jinja2", "reportlab"), {"reporting"}),
@@ -43,11 +61,11 @@ ONLY_IN = {
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
 LONGEST_LINE = 120
-PAGES = {"drone_cbf/reporting/html_template.py", "drone_cbf/reporting/viewer_page.py"}
+PAGES = {"drone_cbf/reporting/pages/html_template.py", "drone_cbf/reporting/pages/viewer_page.py"}
 """Hold a whole page of HTML, CSS and JavaScript, whose lines are not Python's."""
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-MAINS = sorted((ROOT / "projects").glob("*.py"))
+MAINS = sorted((ROOT / "projects").rglob("*.py"))
 OTHERS = sorted(path for folder in ("tests", "benchmarks", "tools") for path in (ROOT / folder).rglob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
 STAGES += ("suite", "compare", "report", "results")
@@ -86,6 +104,19 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         assert unit in units or not any(name.split(".")[0] == package for name in imported(path)), f"imports {package}"
 
 
+@pytest.mark.parametrize("package", DRAWERS)
+def test_rooms_import_only_what_stands_before_them(package: str) -> None:
+    order, dotted = DRAWERS[package], package.replace("/", ".")
+    for path in (ROOT / package).rglob("*.py"):
+        room = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        if room == "__init__" or (package == "projects" and room in STAGES):
+            continue
+        ours = {
+            name.removeprefix(f"{dotted}.").split(".")[0] for name in imported(path) if name.startswith(f"{dotted}.")
+        }
+        assert ours <= set(order[: order.index(room) + 1]), f"{name_of(path)} imports {ours}"
+
+
 @pytest.mark.parametrize("path", [*SOURCES, *MAINS, *OTHERS], ids=name_of)
 def test_files_functions_and_lines_stay_short(path: Path) -> None:
     text = path.read_text()
@@ -103,8 +134,13 @@ def test_files_functions_and_lines_stay_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_main_of_a_stage_is_short(stage: str) -> None:
-    assert len((ROOT / "projects" / f"{stage}.py").read_text().splitlines()) <= 100
+def test_a_main_only_launches_its_entry_point(stage: str) -> None:
+    path = ROOT / "projects" / f"{stage}.py"
+    assert set(imported(path)) == {"projects.running.launch.launch"} and len(path.read_text().splitlines()) <= 10
+
+
+def test_a_newcomer_sees_the_entry_points_at_a_glance() -> None:
+    assert {path.stem for path in (ROOT / "projects").glob("*.py")} == {*STAGES, "__init__"}
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *MAINS], ids=name_of)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from drone_cbf.devices import compiled
+from drone_cbf.devices import jit_update
 
 STEPS = 5
 PROGRAM = """
@@ -102,7 +102,7 @@ def test_an_update_is_compiled_with_less_effort_unless_jax_is_told_how_much(told
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", told)
     try:
-        compiled(np.sin, donate_argnums=0)
+        jit_update(np.sin, donate_argnums=0)
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
     level = None if told else {"xla_backend_optimization_level": 1}
@@ -110,4 +110,6 @@ def test_an_update_is_compiled_with_less_effort_unless_jax_is_told_how_much(told
 
 
 def test_a_compiled_function_computes_the_same():
-    np.testing.assert_allclose(compiled(lambda x: jax.numpy.sin(x) ** 2)(np.float32(0.3)), np.sin(0.3) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        jit_update(lambda x: jax.numpy.sin(x) ** 2)(np.float32(0.3)), np.sin(0.3) ** 2, rtol=1e-6
+    )

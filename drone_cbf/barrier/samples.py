@@ -33,12 +33,12 @@ TOP_SPEED = 1.3
 """Fastest state that is sampled, as a multiple of ``objective.max_speed``."""
 
 
-def seen_by(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
+def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
     """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
-    return lambda scene, key: graph_in(scene, sample(scene, key), system)
+    return lambda scene, key: perfect_graph(scene, sample(scene, key), system)
 
 
-def graph_in(scene: Scene, motion: Motion, system: SystemConfig) -> Graph:
+def perfect_graph(scene: Scene, motion: Motion, system: SystemConfig) -> Graph:
     """What a perfect sensor shows a drone in ``motion``."""
     distances = surface_distances(scene.obstacles, motion.position)
     surfaces = Surfaces(

@@ -7,7 +7,6 @@ and ``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +20,17 @@ from drone_cbf.barrier.samples import (
     GraphSampler,
     MotionSampler,
     beside_an_obstacle,
-    graph_in,
+    graph_sampler,
     make_open_sampler,
+    perfect_graph,
     random_spot,
-    seen_by,
     top_speed,
 )
-from drone_cbf.config import SystemConfig
+from drone_cbf.config import StratumName, SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
-
-StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 
 BAND = 0.15
 """|h| of the states of ``boundary`` is at most this [m]."""
@@ -43,7 +40,7 @@ SLOWEST = 0.6
 
 def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
     """The sampler of stratum ``name``."""
-    return seen_by(make_motion_sampler(name, system), system)
+    return graph_sampler(make_motion_sampler(name, system), system)
 
 
 def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSampler:
@@ -126,6 +123,6 @@ def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
 
     def level(scene: Scene, motion: Motion) -> Scalar:
         inside = jnp.min(surface_distances(scene.obstacles, motion.position)) < 0.0
-        return jnp.where(inside, -1.0, barrier(graph_in(scene, motion, everything)))
+        return jnp.where(inside, -1.0, barrier(perfect_graph(scene, motion, everything)))
 
     return level

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName, SystemConfig
-from drone_cbf.devices import compiled_quickly
+from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
@@ -140,13 +140,13 @@ def _cell_keys(cell: str, settings: EvaluationSettings, purpose: int) -> jax.Arr
 @functools.cache
 def _sampler(scenario: SceneName, goals: GoalMode, config: SceneConfig) -> Callable[[jax.Array], Scene]:
     """Compiled once, for the matrix and its pictures."""
-    return compiled_quickly(jax.vmap(make_scene_sampler(scenario, goals, config)))
+    return jit_rarely_run(jax.vmap(make_scene_sampler(scenario, goals, config)))
 
 
 @functools.cache
 def _displacer(clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scene]:
     """(scenes, augment, keys) -> the same scenes displaced."""
-    return compiled_quickly(
+    return jit_rarely_run(
         jax.vmap(lambda scene, augment, key: perturb(scene, augment, clearance, key), in_axes=(0, None, 0))
     )
 

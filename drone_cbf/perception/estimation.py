@@ -99,9 +99,7 @@ def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar
     return _corrected(predicted, observation, covariance[:, :2] @ inverse, noise)
 
 
-def _corrected(
-    predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"], noise: Scalar
-) -> Estimate:
+def _corrected(predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"], noise: Scalar) -> Estimate:
     """The estimate moved by ``gains`` times the surprises in position and velocity.
 
     The covariance is right for every gain, Kalman's or not (Joseph's form), and stays positive in float32.

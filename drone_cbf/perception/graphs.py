@@ -49,9 +49,7 @@ class Graph:
     """Acceleration by drag and estimated wind that the controller reckons with [m/s^2]."""
 
 
-def build_graph(
-    motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig
-) -> Graph:
+def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
     """Graph of the ``config.neighbours`` visible points that will be nearest ``config.lookahead`` from now.
 
     Nearness now would fill the graph of a fast drone with surfaces it is leaving. A point that swaps in or out has
@@ -97,9 +95,7 @@ def acting_motion(estimate: DroneState, params: DroneParams, time_step: float) -
     return lag_free_equivalent(committed_motion(estimate, params, time_step), params)
 
 
-def graph_at(
-    motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig
-) -> Graph:
+def graph_at(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
     """Graph of a drone in ``motion`` (:func:`acting_motion`) among ``surfaces`` moved on by the transport delay."""
     later = surfaces.replace(points=surfaces.points + surfaces.velocity * params.delay)
     return build_graph(motion, later, goal, params, config)

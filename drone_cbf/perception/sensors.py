@@ -60,9 +60,7 @@ def observe_motion(state: DroneState, noise: SensorNoise) -> OwnMotion:
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 
 
-def observe_surfaces(
-    obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig
-) -> Surfaces:
+def observe_surfaces(obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig) -> Surfaces:
     """Surface points nearest to ``around`` [m] among ``obstacles`` (as they stand now).
 
     ``around`` need not be where the drone is: a range scan can be searched around the place where the next command

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 
-from drone_cbf.training.flights import Measured
+from drone_cbf.training.data.flights import Measured
 
 Tree = TypeVar("Tree")
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from drone_cbf.config import Fraction, SceneName, Section
-from drone_cbf.training.curriculum import Curriculum
-from drone_cbf.training.mixture import parse_strata, stratum_counts
+from drone_cbf.training.curriculum.schema import Curriculum
+from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
 
 ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 

@@ -19,7 +19,7 @@ from drone_cbf.barrier.calibration import (
     usable_margin,
 )
 from drone_cbf.barrier.neural import initial_barrier_params, make_neural_barrier
-from drone_cbf.barrier.samples import make_open_sampler, seen_by
+from drone_cbf.barrier.samples import graph_sampler, make_open_sampler
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import FAR, empty_graph
 from drone_cbf.physics.scenes import make_scene_sampler
@@ -153,7 +153,7 @@ def test_the_audit_of_a_shifted_barrier_is_the_shift():
 @pytest.mark.parametrize("family", ["random_cloud", "forest"])
 def test_sampled_states_are_spread_around_the_boundary(family):
     scene = make_scene_sampler(family, "random", SYSTEM.scene)
-    sampler, teacher = seen_by(make_open_sampler(SYSTEM), SYSTEM), make_analytic_barrier(SYSTEM)
+    sampler, teacher = graph_sampler(make_open_sampler(SYSTEM), SYSTEM), make_analytic_barrier(SYSTEM)
 
     def one(key):
         graph = sampler(scene(key), jax.random.fold_in(key, 1))

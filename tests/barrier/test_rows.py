@@ -145,9 +145,7 @@ def test_the_distance_barriers_row_is_the_second_order_condition_head_on_at_a_wa
     system = small_system(physics=PLAIN, barrier=BarrierConfig(kind="distance_hocbf"))
     distance, alpha = 2.0, system.barrier.class_k_gain
     wall = capsules([[1e6 + distance, 0.0, 0.0]], 1e6)
-    reading = readings(
-        system, make_analytic_barrier(system), wall, np.zeros((1, 3)), np.array([[speed, 0.0, 0.0]])
-    )
+    reading = readings(system, make_analytic_barrier(system), wall, np.zeros((1, 3)), np.array([[speed, 0.0, 0.0]]))
     d = distance - system.physics.drone_radius - system.barrier.safety_margin
     np.testing.assert_allclose(reading.normal[0], [-1.0, 0.0, 0.0], atol=1e-6)
     np.testing.assert_allclose(reading.offset[0], 2.0 * alpha * speed - alpha**2 * d, rtol=1e-6)

@@ -11,10 +11,10 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import BOUNDARY
 from drone_cbf.barrier.gaps import RIDGE, WIDTH, find_tie
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import TOP_SPEED, graph_in
+from drone_cbf.barrier.samples import TOP_SPEED, perfect_graph
 from drone_cbf.barrier.strata import BAND, SLOWEST, make_motion_sampler
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.training.mixture import STRATA
+from drone_cbf.training.curriculum.strata_mixture import STRATA
 from tests.barrier.reference import value
 from tests.perception.worlds import capsules, crowd, scene_of, small_system
 
@@ -42,7 +42,7 @@ def sampler(name):
 
     def one(scene, key):
         motion = sample(scene, key)
-        graph = graph_in(scene, motion, SYSTEM)
+        graph = perfect_graph(scene, motion, SYSTEM)
         return motion, graph, make_analytic_barrier(SYSTEM)(graph)
 
     return jax.jit(jax.vmap(one))

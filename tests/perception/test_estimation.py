@@ -187,8 +187,10 @@ def test_a_kalman_update_is_linear_in_the_observation_and_one_drone_of_a_batch_i
         alone = correct(one, observation, level)
         jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(x[i], y, rtol=1e-5, atol=1e-5), together, alone)
         slope = jax.jacobian(lambda p, e=one, o=observation: correct(e, o.replace(position=p), level).drone.velocity)
-        gain = (correct(one, observation.replace(position=observation.position + 1.0), level).drone.velocity
-                - correct(one, observation.replace(position=observation.position - 1.0), level).drone.velocity) / 2.0
+        gain = (
+            correct(one, observation.replace(position=observation.position + 1.0), level).drone.velocity
+            - correct(one, observation.replace(position=observation.position - 1.0), level).drone.velocity
+        ) / 2.0
         np.testing.assert_allclose(jnp.diag(slope(observation.position)), gain, rtol=1e-3, atol=1e-5)
 
 

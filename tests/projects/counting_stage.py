@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from drone_cbf.config import Section
-from projects.running import EntryPoint, Outcome, Stage, run_stage
+from projects.running.entry_points import EntryPoint
+from projects.running.stage_runner import Outcome, Stage, run_stage
 
 FIRST = 0.4
 
@@ -48,4 +49,4 @@ def work(stage: Stage) -> Outcome:
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(COUNTING, work))
+    sys.exit(run_stage(COUNTING, work, sys.argv[1:]))

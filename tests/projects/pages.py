@@ -8,8 +8,7 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from projects.results import ENTRY, work
-from projects.running import run_stage
+from projects.running.launch import launch
 
 PLACES = tuple(itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
 GOOD = {
@@ -38,7 +37,7 @@ def written(experiment: str, tmp_path: Path, *arguments: str) -> str:
     file = tmp_path / "pages" / "results.md"
     name = MlflowClient().get_experiment(experiment).name
     given = arguments or (f"--experiment={name}",)
-    assert run_stage(ENTRY, work, [*given, f"--output={file}"]) == 0
+    assert launch("results", [*given, f"--output={file}"]) == 0
     run = MlflowClient().search_runs([experiment], "tags.drone_cbf.stage = 'results'", max_results=1)[0]
     page = file.read_text()
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/results.md") == page

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.reporting.style import new_figure
+from drone_cbf.reporting.figures.style import new_figure
 
 BOTH = {"collision_rate": 0.0, "rollouts": 64.0}
 CELLS = [

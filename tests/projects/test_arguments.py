@@ -6,10 +6,10 @@ import pytest
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
-from projects.arguments import build_system, names, parse
-from projects.helping import help_text
-from projects.parameters import EfficiencyParameters, EvaluateParameters, PipelineParameters, SafetyParameters
-from projects.running import KEPT_FROM_PARENT
+from projects.cli.arguments import build_system, names, parse
+from projects.cli.help import help_text
+from projects.cli.stage_parameters import EfficiencyParameters, EvaluateParameters, PipelineParameters, SafetyParameters
+from projects.running.stage_runner import KEPT_FROM_PARENT
 
 INHERITED = SystemConfig().model_dump(mode="json")
 

@@ -6,10 +6,10 @@ import pytest
 
 from drone_cbf.config import Section
 from drone_cbf.errors import ConfigError
-from projects.arguments import parse
-from projects.parameters import PipelineParameters, SuiteParameters
-from projects.pipeline import stage_parameters
-from projects.suite_tasks import suite_tasks
+from projects.cli.arguments import parse
+from projects.cli.stage_parameters import PipelineParameters, SuiteParameters
+from projects.workflows.pipeline import stage_parameters
+from projects.workflows.suite_tasks import suite_tasks
 
 LAST = {"default": "1.0", "hybrid": "0.5", "distance_hocbf": "0.0"}
 """Curriculum -> blend of its last stage."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import urlparse
 import pytest
 from mlflow.tracking import MlflowClient
 
+from projects.running.launch import launch
 from tests.projects.trained import safety_run
 
 PARENT_OF = {"pretrain_cbf": "efficiency", "safety": "safety", "evaluate": "safety"}
@@ -54,7 +54,7 @@ def test_a_parent_without_a_whole_checkpoint_is_refused_in_one_line_and_fails_th
     damage(Path(urlparse(client.get_run(parent).info.artifact_uri).path) / "checkpoints" / "final")
     capsys.readouterr()
 
-    assert importlib.import_module(f"projects.{stage}").main([f"--parent_run={parent}"]) == 1
+    assert launch(stage, [f"--parent_run={parent}"]) == 1
 
     message = DAMAGES[damage].format(run=parent)
     (line,) = capsys.readouterr().err.splitlines()

@@ -12,13 +12,12 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from projects.compare import ENTRY, work
-from projects.running import run_stage
+from projects.running.launch import launch
 from tests.projects.recorded import evaluation, policy, record
 
 
 def compare(*arguments: str) -> Run:
-    assert run_stage(ENTRY, work, list(arguments)) == 0
+    assert launch("compare", list(arguments)) == 0
     found = mlflow.search_runs(search_all_experiments=True, filter_string="tags.drone_cbf.stage = 'compare'",
                                output_format="list", max_results=1)  # fmt: skip
     return MlflowClient().get_run(found[0].info.run_id)
@@ -116,7 +115,7 @@ def test_of_an_experiment_the_filter_chooses_and_repeated_evaluations_count_once
 
 
 def refusal(experiment: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert run_stage(ENTRY, work, list(arguments)) == 1
+    assert launch("compare", list(arguments)) == 1
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "Traceback" not in shown
     failed = MlflowClient().search_runs([experiment], "tags.drone_cbf.stage = 'compare'", max_results=1)[0]

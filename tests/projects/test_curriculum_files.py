@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from drone_cbf.errors import ConfigError
-from projects.curriculum_files import available, load_curriculum
+from projects.inputs.curriculum_files import available, load_curriculum
 
 
 def test_the_shipped_curricula_are_valid_and_carry_their_file_names() -> None:

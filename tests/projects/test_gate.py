@@ -12,15 +12,15 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.gates import PASSING_RUNS
-from projects import gate
+from drone_cbf.tracking.registry.gates import PASSING_RUNS
+from projects.running.launch import launch
 from tests.projects.test_running import last_run
 from tests.projects.trained import SYSTEM, evaluate_run, evaluated, safety_run
 
 
 def judged(experiment: str, *arguments: str, passes: bool = True) -> Run:
     """The run of ``gate``; the exit code must say whether it passed."""
-    assert gate.main(list(arguments)) == (0 if passes else 1)
+    assert launch("gate", list(arguments)) == (0 if passes else 1)
     return last_run(experiment)
 
 
@@ -108,7 +108,7 @@ def test_the_champion_must_have_flown_the_same_scenes(experiment: str, capsys: p
     version = register(experiment, "scenes", training, evaluation)
     MlflowClient().set_registered_model_alias("scenes", "champion", version)
     other, other_run = evaluated(experiment, rollouts=64, seed=7)
-    assert gate.main([f"--run={other_run}", "--model=scenes"]) == 1
+    assert launch("gate", [f"--run={other_run}", "--model=scenes"]) == 1
     message = capsys.readouterr().err
     assert "rollouts = 64 here, 1024 there, seed = 7 here, 1000 there" in message
     assert f"evaluate -P parent_run={training}, and -P parent_run={other}" in message
@@ -127,7 +127,7 @@ def test_another_scene_section_is_another_condition_and_training_settings_are_no
     )
     scene = SYSTEM.scene.model_copy(update={"forest_spacing": 4.0})
     changed = evaluate_run(experiment, safety_run(experiment), system=SYSTEM.model_copy(update={"scene": scene}))
-    assert gate.main([f"--run={changed}", "--model=systems"]) == 1
+    assert launch("gate", [f"--run={changed}", "--model=systems"]) == 1
     assert "scene.forest_spacing = 4.0 here, 3.0 there" in capsys.readouterr().err
     physics = SYSTEM.physics.model_copy(update={"gradient_decay": 1.0})
     trained = evaluate_run(experiment, safety_run(experiment), system=SYSTEM.model_copy(update={"physics": physics}))
@@ -150,7 +150,7 @@ def test_own_thresholds_are_a_trial_that_tags_and_promotes_nothing(
     file.write_text("gates: [{metric: eval/success_rate, at_least: 0.1}]\n")
     lenient = judged(experiment, f"--run={evaluation}", "--model=none", f"--gates={file}")
     assert "drone_cbf.gate" not in MlflowClient().get_run(evaluation).data.tags
-    assert gate.main([f"--run={evaluation}", "--model=none", f"--gates={file}", "--promote=true"]) == 1
+    assert launch("gate", [f"--run={evaluation}", "--model=none", f"--gates={file}", "--promote=true"]) == 1
     assert "promote goes by projects/gates.yaml alone" in capsys.readouterr().err
     shipped = judged(experiment, f"--run={evaluation}", "--model=none", passes=False)
     digests = [verdict(run)["gates_digest"] for run in (lenient, shipped)]
@@ -163,7 +163,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_with_the_remedy(
     training, evaluation = evaluated(experiment)
 
     def refused(*arguments: str) -> str:
-        assert gate.main([*arguments, "--model=unknown"]) == 1
+        assert launch("gate", [*arguments, "--model=unknown"]) == 1
         shown = capsys.readouterr().err
         assert "Traceback" not in shown
         return shown

@@ -13,15 +13,15 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
-from drone_cbf.tracking.lineage import Parent
-from drone_cbf.tracking.runs import StageRun
-from drone_cbf.training.pretraining import PretrainingResult
+from drone_cbf.tracking.runs.lineage import Parent
+from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.recorder import ListRecorder
-from projects import pretrain_cbf
-from projects.digests import config_digest
-from projects.parameters import PretrainParameters
-from projects.parts import load_start
-from projects.running import Stage
+from drone_cbf.training.stages.pretraining import PretrainingResult
+from projects.cli.stage_parameters import PretrainParameters
+from projects.inputs.digests import config_digest
+from projects.running.stage_runner import Stage
+from projects.running.trained_networks import load_initial_barrier
+from projects.stages import pretrain_cbf
 from tests.perception.worlds import random_barrier, random_policy, small_system
 from tests.projects.trained import SYSTEM, evaluate_run, safety_run
 
@@ -35,7 +35,7 @@ def stage_of(system: SystemConfig, run_id: str = "", **parameters: Any) -> Stage
 
 
 def test_the_start_is_the_barrier_that_the_named_run_left(experiment: str) -> None:
-    loaded = load_start(stage_of(SYSTEM), safety_run(experiment, seed=3))
+    loaded = load_initial_barrier(stage_of(SYSTEM), safety_run(experiment, seed=3))
     jax.tree.map(np.testing.assert_array_equal, loaded, random_barrier(SYSTEM, 3))
 
 
@@ -44,9 +44,9 @@ def test_a_run_that_has_no_barrier_to_give_is_refused_by_name(experiment: str) -
     with pytest.raises(
         LineageError, match=f"init_run {evaluation} is a run of stage evaluate, expected a finished pretrain_cbf or"
     ):
-        load_start(stage_of(SYSTEM), evaluation)
+        load_initial_barrier(stage_of(SYSTEM), evaluation)
     with pytest.raises(LineageError, match="init_run 'nonsense' was not found in .*; check the run ID"):
-        load_start(stage_of(SYSTEM), "nonsense")
+        load_initial_barrier(stage_of(SYSTEM), "nonsense")
 
 
 def test_a_barrier_of_another_shape_is_refused_before_any_work(experiment: str) -> None:
@@ -55,7 +55,7 @@ def test_a_barrier_of_another_shape_is_refused_before_any_work(experiment: str) 
     with pytest.raises(
         CheckpointError, match=rf"leaf .* of barrier in checkpoint 'final' of run {run_id} is .*\[.*8.*\], expected"
     ):
-        load_start(stage_of(wider), run_id)
+        load_initial_barrier(stage_of(wider), run_id)
 
 
 def test_the_stage_trains_from_it_and_says_so_in_a_tag(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:

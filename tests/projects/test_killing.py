@@ -15,8 +15,8 @@ from pathlib import Path
 import mlflow
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint
-from drone_cbf.tracking.resuming import progress_names, read_stored
+from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint
+from drone_cbf.tracking.runs.resuming import progress_names, read_stored
 from drone_cbf.tracking.tags import RESUMED_TAG
 from tests.projects.counting_stage import FIRST, CountingParameters, following
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -9,25 +11,12 @@ import pytest
 import yaml
 
 from drone_cbf.config import Section
-from projects import parameters, reading_parameters
+from projects.running.entry_points import ENTRY_POINTS, PIPELINE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-MODELS: dict[str, type[Section]] = {
-    "efficiency": parameters.EfficiencyParameters,
-    "pretrain_cbf": parameters.PretrainParameters,
-    "safety": parameters.SafetyParameters,
-    "evaluate": parameters.EvaluateParameters,
-    "pipeline": parameters.PipelineParameters,
-    "register": parameters.RegisterParameters,
-    "gate": parameters.GateParameters,
-    "reproduce": parameters.ReproduceParameters,
-    "main": parameters.PipelineParameters,
-    "suite": parameters.SuiteParameters,
-    "compare": reading_parameters.CompareParameters,
-    "report": reading_parameters.ReportParameters,
-    "results": reading_parameters.ResultsParameters,
-}
+MODELS: dict[str, type[Section]] = {name: entry.parameters for name, entry in ENTRY_POINTS.items()}
+MODELS["main"] = PIPELINE.parameters
 TYPES = {int: "int", float: "float", str: "string"}
 
 
@@ -66,8 +55,18 @@ def test_the_command_hands_every_parameter_to_the_module_that_parses_it(entry: s
     assert set(re.findall(r"--(\w+)=\{\1\}", command)) == set(MODELS[entry].model_fields)
 
 
-@pytest.mark.parametrize("entry", [name for name in MODELS if name != "main"])
-def test_each_main_parses_with_its_own_parameters(entry: str) -> None:
-    main = importlib.import_module(f"projects.{entry}")
-    assert main.ENTRY.name == entry and main.ENTRY.parameters is MODELS[entry]
-    assert bool(main.ENTRY.parents) == ("parent_run" in MODELS[entry].model_fields)
+@pytest.mark.parametrize("entry", ENTRY_POINTS)
+def test_each_main_starts_the_entry_point_of_its_name(entry: str) -> None:
+    assert f'launch("{entry}")' in (ROOT / "projects" / f"{entry}.py").read_text()
+    assert callable(importlib.import_module(ENTRY_POINTS[entry].work).work)
+    assert bool(ENTRY_POINTS[entry].parents) == ("parent_run" in MODELS[entry].model_fields)
+
+
+@pytest.mark.parametrize("entry", ENTRY_POINTS)
+def test_help_answers_without_importing_what_is_slow(entry: str) -> None:
+    script = (
+        f"from projects.running.launch import launch; launch({entry!r}, ['--help']); import sys; print(*sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    page, _, modules = answer.stdout.rstrip().rpartition("\n")
+    assert page.startswith(f"{entry}: ") and not {"jax", "mlflow", "matplotlib", "pandas"} & set(modules.split())

@@ -11,10 +11,10 @@ import pytest
 from mlflow.entities import Run
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.tracking.checkpoints import load_checkpoint
-from drone_cbf.tracking.lineage import load_config
-from drone_cbf.tracking.presentation import EXPERIMENT_NOTE
-from projects.curriculum_files import available
+from drone_cbf.tracking.checkpoints.store import load_checkpoint
+from drone_cbf.tracking.runs.lineage import load_config
+from drone_cbf.tracking.runs.presentation import EXPERIMENT_NOTE
+from projects.inputs.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 from tests.stores import tracking
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from drone_cbf.config import Section, SystemConfig
-from drone_cbf.tracking.lineage import Parent
-from projects.parameters import EfficiencyParameters, EvaluateParameters, PipelineParameters, SafetyParameters
-from projects.presenting import run_name, scene_datasets
+from drone_cbf.tracking.runs.lineage import Parent
+from projects.cli.stage_parameters import EfficiencyParameters, EvaluateParameters, PipelineParameters, SafetyParameters
+from projects.running.run_names import run_name, scene_datasets
 
 SYSTEM = SystemConfig()
 TRAINED = Parent("1", "safety", {"parameters": {"curriculum": "fast", "seed": 3}})

@@ -20,9 +20,10 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.serving.observations import example_observations
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.datasets import settings_digest
-from drone_cbf.tracking.evidence import conditions
-from projects import register
-from projects.parameters import EvaluateParameters
+from drone_cbf.tracking.queries.evidence import conditions
+from projects.cli.stage_parameters import EvaluateParameters
+from projects.registration import register
+from projects.running.launch import launch
 from tests.projects.test_running import last_run
 from tests.projects.trained import GOOD, SYSTEM, controller, evaluate_run, evaluated, safety_run
 
@@ -31,13 +32,13 @@ ROUNDING = {"rtol": 1e-6, "atol": 1e-6}
 
 def registered(experiment: str, model: str, *arguments: str) -> Run:
     """The finished run of ``register``; every test registers under a name of its own, for the store is shared."""
-    assert register.main([*arguments, f"--model={model}"]) == 0
+    assert launch("register", [*arguments, f"--model={model}"]) == 0
     return last_run(experiment)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line with which ``register`` refuses."""
-    assert register.main([*arguments, "--model=refused"]) == 1
+    assert launch("register", [*arguments, "--model=refused"]) == 1
     shown = capsys.readouterr().err
     assert "Traceback" not in shown
     return shown.splitlines()[-1]

@@ -12,13 +12,13 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams
-from drone_cbf.tracking.evidence import evaluations_of
-from drone_cbf.tracking.histories import artifact_names, table
-from drone_cbf.tracking.runs import stage_run
+from drone_cbf.tracking.queries.evidence import evaluations_of
+from drone_cbf.tracking.queries.records import artifact_names, table
+from drone_cbf.tracking.runs.stage_run import stage_run
 from drone_cbf.training.recorder import ListRecorder
-from projects import replaying
-from projects.parameters import EvaluateParameters
-from projects.running import ROOT, Stage
+from projects.cli.stage_parameters import EvaluateParameters
+from projects.pictures.evaluation import replay as replaying
+from projects.running.stage_runner import ROOT, Stage
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.test_stages import make_simple_controller
 

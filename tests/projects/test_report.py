@@ -9,14 +9,13 @@ from urllib.parse import urlparse
 import pytest
 from mlflow.tracking import MlflowClient
 
-from projects.report import ENTRY, work
-from projects.running import run_stage
+from projects.running.launch import launch
 from tests.projects.recorded import evaluation, policy, record
 
 
 def report(experiment: str, *arguments: str) -> tuple[str, bytes]:
     """The HTML and the PDF that the report's run holds."""
-    assert run_stage(ENTRY, work, list(arguments)) == 0
+    assert launch("report", list(arguments)) == 0
     run = MlflowClient().search_runs([experiment], "tags.drone_cbf.stage = 'report'", max_results=1)[0]
     folder = Path(urlparse(run.info.artifact_uri).path) / "report"
     return (folder / "report.html").read_text(), (folder / "report.pdf").read_bytes()
@@ -91,7 +90,7 @@ def test_a_run_that_was_not_evaluated_is_reported_with_the_command_that_does_it(
 def test_bad_input_is_one_line(
     experiment: str, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    assert run_stage(ENTRY, work, arguments) == 1
+    assert launch("report", arguments) == 1
     shown = capsys.readouterr().err
     assert message in shown and shown.count("\n") == 1
     assert MlflowClient().search_runs([experiment])[0].info.status == "FAILED"

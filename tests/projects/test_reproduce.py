@@ -16,13 +16,13 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import BarrierConfig
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.lineage import load_artifact
-from drone_cbf.tracking.runs import StageRun
-from projects import reproduce
-from projects.arguments import build_system, parse
-from projects.curriculum_files import load_curriculum
-from projects.parameters import SafetyParameters
-from projects.recorded import read_recorded
+from drone_cbf.tracking.runs.lineage import load_artifact
+from drone_cbf.tracking.runs.stage_run import StageRun
+from projects.cli.arguments import build_system, parse
+from projects.cli.stage_parameters import SafetyParameters
+from projects.inputs.curriculum_files import load_curriculum
+from projects.inputs.recorded_run import read_recorded
+from projects.running.launch import launch
 from tests.projects.small_pipeline import ROOT
 from tests.projects.test_running import last_run
 from tests.projects.trained import SYSTEM
@@ -94,7 +94,7 @@ def test_a_run_that_cannot_be_repeated_is_refused_before_any_work(
     experiment: str, capsys: pytest.CaptureFixture[str], stage: str, config: dict[str, object], message: str
 ) -> None:
     run_id = recorded_run(experiment, stage, config)
-    assert reproduce.main([f"--run={run_id}"]) == 1
+    assert launch("reproduce", [f"--run={run_id}"]) == 1
     shown = capsys.readouterr().err
     assert "Traceback" not in shown and len(MlflowClient().search_runs([experiment])) == 2, "no child was started"
     assert re.search(message, shown), shown
@@ -114,7 +114,7 @@ def test_a_run_agrees_with_itself_to_the_last_bit_until_a_stored_figure_is_alter
     settings = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "projects.efficiency", *TINY], env=settings, check=True, timeout=600)
     recorded = last_run(experiment).info.run_id
-    assert reproduce.main([f"--run={recorded}"]) == 0
+    assert launch("reproduce", [f"--run={recorded}"]) == 0
     client = MlflowClient()
     (run,) = client.search_runs([experiment], "tags.`drone_cbf.stage` = 'reproduce'")
     assert (run.data.tags["drone_cbf.reproduction"], run.data.tags["drone_cbf.reproduces"]) == ("agrees", recorded)
@@ -132,10 +132,9 @@ def test_a_run_agrees_with_itself_to_the_last_bit_until_a_stored_figure_is_alter
     with sqlite3.connect(store_folder / "mlflow.db") as store:
         change = "UPDATE metrics SET value = value * (1 + 1e-12) WHERE run_uuid = ? AND key = 'loss/total' AND step = 1"
         assert store.execute(change, [recorded]).rowcount == 1
-    assert reproduce.main([f"--run={recorded}", "--exact=always"]) == 1
+    assert launch("reproduce", [f"--run={recorded}", "--exact=always"]) == 1
     assert "1 of " in (shown := capsys.readouterr().err) and "loss/total (1 of 2, from step 1 on)" in shown
     (differing,) = client.search_runs([experiment], "tags.`drone_cbf.reproduction` = 'differs'")
     table = json.loads(load_artifact(differing.info.run_id, "tables/reproduction.json"))
     assert [row[0] for row in table["data"] if row[2]] == ["loss/total"]
-    assert reproduce.main([f"--run={recorded}", "--exact=never"]) == 0, "within the stated tolerance"
-
+    assert launch("reproduce", [f"--run={recorded}", "--exact=never"]) == 0, "within the stated tolerance"

@@ -10,9 +10,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from scipy.stats import beta
 
-from projects.curriculum_files import available
-from projects.results import ENTRY, work
-from projects.running import run_stage
+from projects.inputs.curriculum_files import available
+from projects.running.launch import launch
 from tests.projects.pages import PLACES, cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy, record
 
@@ -205,7 +204,7 @@ def test_a_place_that_cannot_be_written_is_one_line(
 ) -> None:
     trained = policy(experiment, "default", 0)
     (tmp_path / "file").write_text("")
-    assert run_stage(ENTRY, work, [f"--runs={trained}", f"--output={tmp_path}/file/page.md"]) == 1
+    assert launch("results", [f"--runs={trained}", f"--output={tmp_path}/file/page.md"]) == 1
     shown = capsys.readouterr().err
     assert "page.md cannot be written" in shown and shown.count("\n") == 1
 
@@ -216,7 +215,7 @@ def test_where_the_data_cannot_be_written_the_page_stays_what_it_was(
     trained = policy(experiment, "default", 0)
     (tmp_path / "page.md").write_text("of before")
     (tmp_path / "page.json").mkdir()
-    assert run_stage(ENTRY, work, [f"--runs={trained}", f"--output={tmp_path}/page.md"]) == 1
+    assert launch("results", [f"--runs={trained}", f"--output={tmp_path}/page.md"]) == 1
     assert "page.json cannot be written (Is a directory)" in capsys.readouterr().err
     assert (tmp_path / "page.md").read_text() == "of before"
     assert not list(tmp_path.glob(".*draft"))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from projects.results import ENTRY, work
-from projects.running import run_stage
+from projects.running.launch import launch
 from tests.projects.pages import cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy
 from tests.projects.test_results_learning import TITLE, falling, trained
@@ -141,7 +140,7 @@ def test_a_file_that_holds_no_policies_is_one_line_and_nothing_is_written(
     if content is not None:
         place.write_text(content)
     output = tmp_path / "page.md"
-    assert run_stage(ENTRY, work, [f"--runs={here}", f"--kept={place}", f"--output={output}"]) == 1
+    assert launch("results", [f"--runs={here}", f"--kept={place}", f"--output={output}"]) == 1
     shown = capsys.readouterr().err
     assert told in shown and "kept = " in shown and shown.count("\n") == 1 and not output.exists()
 
@@ -151,5 +150,5 @@ def test_a_page_is_not_written_where_its_policies_go(
 ) -> None:
     here = policy(experiment, "default", 0)
     evaluation(experiment, here, 0.9, cells=cells())
-    assert run_stage(ENTRY, work, [f"--runs={here}", f"--output={tmp_path}/page.json"]) == 1
+    assert launch("results", [f"--runs={here}", f"--output={tmp_path}/page.json"]) == 1
     assert "page.md" in capsys.readouterr().err and not (tmp_path / "page.json").exists()

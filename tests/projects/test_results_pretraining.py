@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 from scipy.stats import ttest_rel
 
 from drone_cbf.config import SystemConfig
-from projects.parameters import EfficiencyParameters, PretrainParameters
+from projects.cli.stage_parameters import EfficiencyParameters, PretrainParameters
 from tests.projects.pages import cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy, record
 

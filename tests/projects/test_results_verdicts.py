@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from scipy.stats import ttest_rel
 
 from drone_cbf.reporting.trials import paired_difference
-from projects.results_verdicts import LARGER_IS_BETTER, NO_DIFFERENCE, TOO_FEW, differences, verdict
+from projects.results_page.verdicts import LARGER_IS_BETTER, NO_DIFFERENCE, TOO_FEW, differences, verdict
 from tests.projects.pages import cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy
 

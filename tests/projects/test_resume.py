@@ -16,13 +16,13 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from drone_cbf.tracking.checkpoints import FINAL, load_checkpoint
-from drone_cbf.tracking.resuming import latest_progress, progress_names
-from drone_cbf.tracking.runs import stage_run
+from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint
+from drone_cbf.tracking.runs.resuming import latest_progress, progress_names
+from drone_cbf.tracking.runs.stage_run import stage_run
 from drone_cbf.tracking.tags import CURRICULUM_FILE
-from projects import safety
-from projects.parameters import SafetyParameters
-from projects.running import run_stage
+from projects.cli.stage_parameters import SafetyParameters
+from projects.running.stage_runner import run_stage
+from projects.stages import safety
 from tests.projects.small_pipeline import (
     SMALL,
     SmallPipeline,

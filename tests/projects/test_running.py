@@ -10,8 +10,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.lineage import load_config
-from projects.running import collect_rarely, run_stage
+from drone_cbf.tracking.runs.lineage import load_config
+from projects.running.launch import launch
+from projects.running.stage_runner import collect_rarely, run_stage
 from tests.projects.toy_stage import FOLLOWER, TOY, work
 
 
@@ -119,8 +120,8 @@ def test_a_parent_that_does_not_fit_fails_before_any_work(
 
 
 def test_help_starts_no_run(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_stage(TOY, work, ["--help"]) == 0
-    assert "default 3; >= 1, <= 10" in capsys.readouterr().out
+    assert launch("efficiency", ["--help"]) == 0
+    assert "default 180; >= 1" in capsys.readouterr().out
     assert MlflowClient().search_runs([experiment]) == []
 
 

@@ -19,7 +19,7 @@ import mlflow
 import pytest
 
 from drone_cbf.serving.observations import example_observations
-from projects import register
+from projects.running.launch import launch
 from tests.projects.trained import evaluated
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ def free_port() -> int:
 def address(experiment: str, tmp_path: Path) -> Iterator[str]:
     """Address of ``mlflow models serve``, started in an empty folder as a user would."""
     _, evaluation = evaluated(experiment)
-    assert register.main([f"--run={evaluation}", "--model=served"]) == 0
+    assert launch("register", [f"--run={evaluation}", "--model=served"]) == 0
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@challenger"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

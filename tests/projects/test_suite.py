@@ -137,7 +137,7 @@ class TestSuite:
 def test_bad_input_fails_before_any_work(
     experiment: str, capsys: pytest.CaptureFixture[str], arguments: dict[str, str], message: str
 ) -> None:
-    from projects.suite import main
+    from projects.workflows.suite import main
 
     assert main([f"--{name}={text}" for name, text in arguments.items()]) == 1
     assert message in capsys.readouterr().err

@@ -13,12 +13,12 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-import projects.suite_children
-from drone_cbf.tracking.runs import stage_run
-from drone_cbf.tracking.selection import MEMBERS_FILE
-from projects.running import Stage
-from projects.suite_children import Children
-from projects.suite_tasks import Member, Task
+import projects.workflows.suite_children
+from drone_cbf.tracking.queries.selection import MEMBERS_FILE
+from drone_cbf.tracking.runs.stage_run import stage_run
+from projects.running.stage_runner import Stage
+from projects.workflows.suite_children import Children
+from projects.workflows.suite_tasks import Member, Task
 from tests.projects.toy_stage import TOY, toy_project
 
 ENDINGS = ("", "stopped", "killed", "killed early")
@@ -54,7 +54,7 @@ def suite(tasks: list[Task]) -> tuple[str, list[Member]]:
 
 @pytest.fixture
 def suites(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suites:
-    monkeypatch.setattr(projects.suite_children, "ROOT", toy_project(tmp_path, monkeypatch))
+    monkeypatch.setattr(projects.workflows.suite_children, "ROOT", toy_project(tmp_path, monkeypatch))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.get_tracking_uri())
     first, began = suite(TASKS[: len(ENDINGS)])
     killed = began[2].run

@@ -10,13 +10,13 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
-from drone_cbf.tracking.checkpoints import save_checkpoint
-from drone_cbf.tracking.resuming import process_name
-from projects.arguments import parse
-from projects.digests import config_digest
-from projects.parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
-from projects.suite_children import failures, plan_text, suite_page
-from projects.suite_tasks import Member, Task, plan, suite_tasks, walk
+from drone_cbf.tracking.checkpoints.store import save_checkpoint
+from drone_cbf.tracking.runs.resuming import process_name
+from projects.cli.arguments import parse
+from projects.cli.stage_parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
+from projects.inputs.digests import config_digest
+from projects.workflows.suite_children import failures, plan_text, suite_page
+from projects.workflows.suite_tasks import Member, Task, plan, suite_tasks, walk
 
 SYSTEM = SystemConfig()
 

@@ -14,8 +14,9 @@ from pydantic import Field
 
 from drone_cbf.config import Section
 from drone_cbf.errors import TrainingError
-from drone_cbf.tracking.resuming import latest_progress
-from projects.running import EntryPoint, Outcome, Stage, run_stage
+from drone_cbf.tracking.runs.resuming import latest_progress
+from projects.running.entry_points import EntryPoint
+from projects.running.stage_runner import Outcome, Stage, run_stage
 
 
 class ToyParameters(Section):

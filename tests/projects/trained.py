@@ -9,9 +9,9 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.rollout import ControllerParams
-from drone_cbf.tracking.checkpoints import save_checkpoint
-from drone_cbf.tracking.runs import StageRun
-from projects.parameters import EvaluateParameters
+from drone_cbf.tracking.checkpoints.store import save_checkpoint
+from drone_cbf.tracking.runs.stage_run import StageRun
+from projects.cli.stage_parameters import EvaluateParameters
 from tests.perception.worlds import random_barrier, random_policy, small_system
 
 SYSTEM = small_system()

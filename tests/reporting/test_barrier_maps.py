@@ -6,8 +6,8 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.contour import ContourSet
 
-from drone_cbf.reporting.barrier_maps import NEAR_BOUNDARY, barrier_heatmap, boundary_error
-from drone_cbf.reporting.geometry import section_radius
+from drone_cbf.reporting.figures.barrier_maps import NEAR_BOUNDARY, barrier_heatmap, boundary_error
+from drone_cbf.reporting.figures.geometry import section_radius
 
 
 def parts(axes, kind):

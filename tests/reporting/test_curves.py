@@ -3,8 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.curves import calibration_figure, smooth, training_curves
-from drone_cbf.reporting.matrices import success_matrix
+from drone_cbf.reporting.figures.curves import calibration_figure, smooth, training_curves
+from drone_cbf.reporting.figures.matrices import success_matrix
 
 
 def lines(axes, gid):

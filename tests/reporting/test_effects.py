@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from drone_cbf.reporting.effects import BETTER, NEITHER, WORSE, Effect, effects_figure
+from drone_cbf.reporting.figures.effects import BETTER, NEITHER, WORSE, Effect, effects_figure
 from drone_cbf.reporting.trials import Interval
 
 LARGER_IS_BETTER = {"success": True, "violation": False}
@@ -54,5 +54,3 @@ def test_what_is_not_known_leaves_its_row_empty() -> None:
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one effect"):
         effects_figure([], LARGER_IS_BETTER, "default")
-
-

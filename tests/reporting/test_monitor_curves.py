@@ -2,7 +2,7 @@ import warnings
 
 import pytest
 
-from drone_cbf.reporting.monitor_curves import WatchedStage, monitor_curves, rollback_steps, stage_spans
+from drone_cbf.reporting.figures.monitor_curves import WatchedStage, monitor_curves, rollback_steps, stage_spans
 
 STAGES = [WatchedStage("quiet", 0.9, 2.0), WatchedStage("free", 0.0, 1e6)]
 UPDATES = [{"step": step, "curriculum/stage": float(step >= 4), "loss/total": 1.0} for step in range(8)]

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from drone_cbf.reporting import geometry
+from drone_cbf.reporting.figures import geometry
 from drone_cbf.reporting.records import Obstacles
 
 

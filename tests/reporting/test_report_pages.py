@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from drone_cbf.reporting.document import (
+from drone_cbf.reporting.figures.style import new_figure
+from drone_cbf.reporting.pages.document import (
     Code,
     Document,
     Fact,
@@ -15,9 +16,8 @@ from drone_cbf.reporting.document import (
     Text,
     picture_of,
 )
-from drone_cbf.reporting.html_report import html_report
-from drone_cbf.reporting.pdf_report import pdf_report
-from drone_cbf.reporting.style import new_figure
+from drone_cbf.reporting.pages.html_report import html_report
+from drone_cbf.reporting.pages.pdf_report import pdf_report
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.curves_together import curves_together
-from drone_cbf.reporting.trial_figures import comparison_figure, loss_over_blend
+from drone_cbf.reporting.figures.curve_comparison import curves_together
+from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.trials import Loss, Trial, blend_levels, csv_text, interval, summary_rows
 
 FIGURES = {"success_rate": 0.99, "relax_rate": 0.0, "max_violation": 1.5, "extra": 3.0}

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from drone_cbf.reporting import viewer
-from drone_cbf.reporting.viewer import MOST_FRAMES, frame_steps, interactive_viewer
+from drone_cbf.reporting.pages import viewer
+from drone_cbf.reporting.pages.viewer import MOST_FRAMES, frame_steps, interactive_viewer
 
 from .conftest import forest, spheres
 

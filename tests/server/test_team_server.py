@@ -16,10 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.server import get_app_client
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.checkpoints import load_checkpoint
-from drone_cbf.tracking.recorder import MlflowRecorder
-from drone_cbf.tracking.resuming import progress_names
-from drone_cbf.tracking.runs import stage_run
+from drone_cbf.tracking.checkpoints.store import load_checkpoint
+from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
+from drone_cbf.tracking.runs.resuming import progress_names
+from drone_cbf.tracking.runs.stage_run import stage_run
 from tests.projects.small_pipeline import ROOT, SMALL, STAGES, mlflow_run, stored_runs
 from tests.projects.trained import evaluated
 from tests.stores import tracking
@@ -125,9 +125,7 @@ def test_a_colleague_keeps_progress_and_resumes_in_an_experiment_of_somebody_els
 
 
 @pytest.mark.parametrize("password", ["wrong", ""])
-def test_a_wrong_password_is_one_clear_line_before_any_work(
-    tmp_path: Path, server: TeamServer, password: str
-) -> None:
+def test_a_wrong_password_is_one_clear_line_before_any_work(tmp_path: Path, server: TeamServer, password: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "projects.efficiency", "--steps=1"],
         cwd=ROOT, env={**os.environ, **server.environment(USER, password)}, capture_output=True, text=True, timeout=120,

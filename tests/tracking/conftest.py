@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drone_cbf.tracking.runs import StageRun, stage_run
+from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -5,8 +5,8 @@ import math
 import pytest
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.agreement import Tolerance, compare_runs, compare_series, environment_differences
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.queries.agreement import Tolerance, compare_runs, compare_series, environment_differences
+from drone_cbf.tracking.runs.stage_run import StageRun
 
 EXACT = Tolerance()
 

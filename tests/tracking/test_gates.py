@@ -9,9 +9,9 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.tracking.gates import Check, GateSettings, judge
-from projects.gate_files import load_gates
-from projects.parameters import PipelineParameters
+from drone_cbf.tracking.registry.gates import Check, GateSettings, judge
+from projects.cli.stage_parameters import PipelineParameters
+from projects.inputs.gate_files import load_gates
 from tests.projects.trained import GOOD, evaluate_run
 
 GATES = GateSettings.model_validate(

@@ -4,7 +4,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.lineage import find, provides, resolve_parent
+from drone_cbf.tracking.runs.lineage import find, provides, resolve_parent
 
 
 def make_run(experiment: str, stage: str | None, status: str = "FINISHED", config: bool = True, **tags: str) -> str:

@@ -9,8 +9,8 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.nesting import StageFailed, run_child
-from drone_cbf.tracking.runs import StageRun, stage_run
+from drone_cbf.tracking.runs.nesting import StageFailed, run_child
+from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 from tests.projects.toy_stage import toy_project
 
 ROOT = Path(__file__).resolve().parents[2]

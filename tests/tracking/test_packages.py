@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.errors import CheckpointError
-from drone_cbf.tracking.packages import read_package, write_package
+from drone_cbf.tracking.checkpoints.packages import read_package, write_package
 
 TREE = {"policy": {"weight": jnp.arange(6.0).reshape(2, 3)}, "margin": jnp.float32(0.5)}
 CONFIG = {"system": {"physics": {"lag_time": 0.1}}, "source": {"run": "abc"}}

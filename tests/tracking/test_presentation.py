@@ -8,8 +8,8 @@ from mlflow.utils.name_utils import _generate_random_name
 
 from drone_cbf.config import SceneConfig
 from drone_cbf.tracking.datasets import scene_dataset
-from drone_cbf.tracking.presentation import EXPERIMENT_NOTE, NOTE_TAG, is_random_name, name_run, present_experiment
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.runs.presentation import EXPERIMENT_NOTE, NOTE_TAG, is_random_name, name_run, present_experiment
+from drone_cbf.tracking.runs.stage_run import StageRun
 
 SCENE = SceneConfig().model_dump(mode="json")
 

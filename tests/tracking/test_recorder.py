@@ -9,10 +9,10 @@ import numpy as np
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from drone_cbf.tracking.checkpoints import load_checkpoint
-from drone_cbf.tracking.progress import ProgressRecorder
-from drone_cbf.tracking.recorder import MlflowRecorder, Together
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.checkpoints.store import load_checkpoint
+from drone_cbf.tracking.recording.mlflow_recorder import CompositeRecorder, MlflowRecorder
+from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
+from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.recorder import ListRecorder
 
 
@@ -32,7 +32,7 @@ def test_metrics_checkpoints_and_events_reach_the_run(run: StageRun) -> None:
 
 def test_several_recorders_together_all_hear_everything() -> None:
     first, second = ListRecorder(), ListRecorder()
-    both = Together((first, second))
+    both = CompositeRecorder((first, second))
     both.begin("phase", 3)
     both.metrics(0, {"a": 1.0})
     both.checkpoint(1, {"x": 1}, "c")

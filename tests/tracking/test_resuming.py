@@ -14,8 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
-from drone_cbf.tracking.recorder import MlflowRecorder
-from drone_cbf.tracking.resuming import (
+from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
+from drone_cbf.tracking.runs.resuming import (
     Stored,
     check_resumable,
     latest_progress,
@@ -23,7 +23,7 @@ from drone_cbf.tracking.resuming import (
     progress_names,
     read_stored,
 )
-from drone_cbf.tracking.runs import StageRun
+from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.tracking.tags import CONFIG_FILE, PROCESS_TAG, STAGE_TAG
 
 
@@ -41,7 +41,7 @@ def interrupted(
 
 def ended_process() -> str:
     """Name of a process that is no more."""
-    code = "from drone_cbf.tracking.resuming import process_name; print(process_name())"
+    code = "from drone_cbf.tracking.runs.resuming import process_name; print(process_name())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -133,7 +133,7 @@ def test_while_one_state_is_on_its_way_no_other_is_begun(run: StageRun, monkeypa
         release.wait(30.0)
         stored.append((name, tree["step"].item()))
 
-    monkeypatch.setattr("drone_cbf.tracking.recorder.save_checkpoint", slowly)
+    monkeypatch.setattr("drone_cbf.tracking.recording.mlflow_recorder.save_checkpoint", slowly)
     recorder = MlflowRecorder(run, between_states=0.0)
     recorder.progress(1, state(1))
     assert begun.wait(30.0)
@@ -151,7 +151,7 @@ def test_the_figures_before_a_state_are_stored_before_it(run: StageRun, monkeypa
     def look(run_id: str, name: str, tree: Any) -> None:
         held.append(dict(read_stored(run_id).last_steps))
 
-    monkeypatch.setattr("drone_cbf.tracking.recorder.save_checkpoint", look)
+    monkeypatch.setattr("drone_cbf.tracking.recording.mlflow_recorder.save_checkpoint", look)
     recorder = MlflowRecorder(run)
     for step in range(3):
         recorder.metrics(step, {"loss/total": 1.0})

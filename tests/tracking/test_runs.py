@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import DroneCbfError, TrainingError
-from drone_cbf.tracking.runs import EXPERIMENT, StageRun, environment, flatten, stage_run
+from drone_cbf.tracking.runs.stage_run import EXPERIMENT, StageRun, environment, flatten, stage_run
 from drone_cbf.tracking.tags import FAILURE_TAG, NOTE_TAG
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking import first_use
+from drone_cbf.tracking.runs.stage_run import first_use
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 8
@@ -25,8 +25,8 @@ STEPS = 20
 
 def start_and_log(folder: Path, number: int, start: Any) -> None:
     """What each process does: nothing is there before, all begin at the same moment."""
-    from drone_cbf.tracking.recorder import MlflowRecorder
-    from drone_cbf.tracking.runs import stage_run
+    from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
+    from drone_cbf.tracking.runs.stage_run import stage_run
 
     os.chdir(folder)
     start.wait()
@@ -43,7 +43,9 @@ def test_eight_processes_that_begin_together_on_an_empty_folder_lose_nothing(
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
     context = multiprocessing.get_context("forkserver")  # the long imports are done once
-    context.set_forkserver_preload(["drone_cbf.tracking.recorder", "drone_cbf.tracking.runs"])
+    context.set_forkserver_preload(
+        ["drone_cbf.tracking.recording.mlflow_recorder", "drone_cbf.tracking.runs.stage_run"]
+    )
     start = context.Barrier(PROCESSES)
     processes = [context.Process(target=start_and_log, args=(tmp_path, n, start)) for n in range(PROCESSES)]
     for process in processes:

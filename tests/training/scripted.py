@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import pytest
 
 from drone_cbf.errors import TrainingError
-from drone_cbf.training import leaving, safety
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.gradient_health import unless_unhealthy
-from drone_cbf.training.mechanisms import Learning, Monitor
+from drone_cbf.training.curriculum.mechanisms import Learning, Monitor
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.monitor.state import stage_end as leaving
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.stages import safety
+from drone_cbf.training.update.gradient_health import skip_if_unhealthy
 from tests.perception.worlds import small_system
 
 SYSTEM = small_system()
@@ -37,7 +38,7 @@ def drifting_update(system, settings, horizon, optimisers):
         loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
         figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
         figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
-        return unless_unhealthy(state, state.replace(policy=policy, barrier=barrier, step=state.step + 1), figures)
+        return skip_if_unhealthy(state, state.replace(policy=policy, barrier=barrier, step=state.step + 1), figures)
 
     return update
 

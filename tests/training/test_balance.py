@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.balance import Objectives, balanced_gradient, halves, smallest_in_hull
+from drone_cbf.training.update.balance import Objectives, balanced_gradient, halves, smallest_in_hull
 
 
 def trees(seed, size=1.0, other=1.0):

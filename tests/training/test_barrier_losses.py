@@ -10,9 +10,9 @@ from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SensorConfig
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.rollout import make_rollout, make_unfiltered_controller
-from drone_cbf.training.barrier_losses import make_barrier_losses, make_moments, make_true_graphs, mean_where
-from drone_cbf.training.efficiency import unfiltered
-from drone_cbf.training.flown_states import make_record, pick
+from drone_cbf.training.barrier.gcbf_losses import make_barrier_losses, make_moments, make_true_graphs, mean_where
+from drone_cbf.training.data.flown_states import make_record, pick
+from drone_cbf.training.stages.efficiency import unfiltered
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, graph_seen, random_barrier, random_policy, scene_of, small_system
 

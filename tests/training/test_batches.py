@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import OptimiserConfig, SceneConfig
-from drone_cbf.training.batches import make_batch_sampler
-from drone_cbf.training.flights import report_key
-from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.data.flights import report_key
+from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import small_system
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=6, cloud_obstacles=6, ring_obstacles=4))

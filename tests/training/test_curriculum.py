@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from drone_cbf.errors import ConfigError
-from drone_cbf.training.curriculum import Curriculum, Stage, parse_curriculum
+from drone_cbf.training.curriculum.schema import Curriculum, Stage, parse_curriculum
 
 
 def content(**stage):

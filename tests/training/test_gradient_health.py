@@ -13,9 +13,9 @@ from flax import struct
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.errors import TrainingError
-from drone_cbf.training.gradient_health import health_figures, nested, unhealthy, unless_unhealthy, watch_health
-from drone_cbf.training.optimisers import make_optimiser
 from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.update.gradient_health import health_figures, nested, skip_if_unhealthy, unhealthy, watch_health
+from drone_cbf.training.update.optimisers import make_optimiser
 
 TARGET = {"params": {"trunk": {"w": jnp.array([1.0, -2.0])}, "gains": {"w": jnp.array([0.5])}}}
 OPTIMISER = make_optimiser(OptimiserConfig(learning_rate=0.1), 20)
@@ -51,7 +51,7 @@ def update(state, bad, root, spoils="gradient"):
     changes, optimiser = OPTIMISER.update(gradient, state.optimiser, state.policy)
     policy = optax.apply_updates(state.policy, changes)
     following = state.replace(policy=policy, optimiser=optimiser, step=state.step + 1)
-    return unless_unhealthy(state, following, {"loss/total": value} | health_figures({"policy": gradient}))
+    return skip_if_unhealthy(state, following, {"loss/total": value} | health_figures({"policy": gradient}))
 
 
 def train(bad_steps, steps=6, limit=3, state=None, spoils="gradient"):

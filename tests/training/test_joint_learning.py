@@ -8,12 +8,12 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
-from drone_cbf.training import joint_update
-from drone_cbf.training.barrier_steps import make_barrier_steps
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.mechanisms import Learning, LossWeights
-from drone_cbf.training.optimisers import Optimisers, joint_optimisers, make_optimiser
+from drone_cbf.training.barrier.steps import make_barrier_steps
+from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.update import joint_update
+from drone_cbf.training.update.optimisers import Optimisers, joint_optimisers, make_optimiser
 from tests.perception.worlds import few_obstacles, small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_controller, resting
 

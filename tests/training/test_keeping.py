@@ -12,21 +12,23 @@ from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
-from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
-from drone_cbf.training import joint_update, leaving, safety
-from drone_cbf.training.anchors import (
+from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
+from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.monitor.state import stage_end as leaving
+from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.stages import safety
+from drone_cbf.training.update import joint_update
+from drone_cbf.training.update.anchors import (
     is_anchored,
     make_anchor_loss,
     make_command_difference,
     squared_distance,
 )
-from drone_cbf.training.averaging import make_averaging, networks_of, start_averages
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.gradient_health import SKIPPED
-from drone_cbf.training.mechanisms import Learning, LossWeights
-from drone_cbf.training.optimisers import make_optimiser
-from drone_cbf.training.recorder import ListRecorder
-from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.update.averaging import make_averaging, networks_of, start_averages
+from drone_cbf.training.update.gradient_health import SKIPPED
+from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_controller, resting
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from drone_cbf.training.mixture import parse_strata, stratum_counts
+from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
 from drone_cbf.training.settings import PretrainingSettings
 
 

@@ -6,19 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.adaptation import Scales, penalised, slowed
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.joint_update import conditions_of
-from drone_cbf.training.mechanisms import Monitor
-from drone_cbf.training.monitor import (
-    entered,
-    measured,
+from drone_cbf.training.curriculum.adaptation import Scales, penalised, slowed
+from drone_cbf.training.curriculum.mechanisms import Monitor
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.monitor.state import (
+    after_measurement,
+    after_rollback,
+    after_stage_start,
+    candidate,
+    initial_monitor,
     missed_thresholds,
-    observed,
-    rolled_back,
     scales_of,
-    start_watch,
 )
+from drone_cbf.training.update.joint_update import conditions_of
 
 STAGE = Stage(name="one", steps=4, blend=0.8, success_threshold=0.9, violation_threshold=2.0)
 COURSE = Curriculum(name="one", stages=(STAGE,))
@@ -26,11 +26,11 @@ CONFIG = Monitor(every=1, blend_backoff=0.5, penalty_boost=3.0, penalty_limit=20
 
 
 def found(success, violation=0.0, backoffs=0, state="state"):
-    return measured(state, {"success_rate": success, "violation_p999": violation}, STAGE, backoffs)
+    return candidate(state, {"success_rate": success, "violation_p999": violation}, STAGE, backoffs)
 
 
 def watch_of(first=None):
-    return entered(start_watch("start"), first or found(0.5, state="entry"), 0)
+    return after_stage_start(initial_monitor("start"), first or found(0.5, state="entry"), 0)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_factors_are_powers_of_the_counts_up_to_the_limit(backoffs, rollbacks, e
 def test_a_backoff_to_zero_is_taken_back_too():
     config = CONFIG.model_copy(update={"blend_backoff": 0.0})
     assert scales_of(watch_of().replace(backoffs=1), config).blend == 0.0
-    assert scales_of(observed(watch_of().replace(backoffs=1), found(1.0)), config).blend == 1.0
+    assert scales_of(after_measurement(watch_of().replace(backoffs=1), found(1.0)), config).blend == 1.0
 
 
 def test_conditions_are_scaled_only_where_a_monitor_scales_them():
@@ -112,32 +112,32 @@ def test_states_are_ranked_by_passing_then_nearness_then_success_then_violation(
 def test_failures_are_counted_in_a_row_and_a_pass_forgets_them():
     watch = watch_of()
     for expected in (1, 2, 3):
-        watch = observed(watch, found(0.2))
+        watch = after_measurement(watch, found(0.2))
         assert watch.failures == expected
-    assert observed(watch, found(0.95)).failures == 0
+    assert after_measurement(watch, found(0.95)).failures == 0
 
 
 def test_the_best_state_is_kept_and_the_entry_state_is_one():
     watch = watch_of(found(0.5, state="entry"))
-    watch = observed(watch, found(0.2, state="worse"))
+    watch = after_measurement(watch, found(0.2, state="worse"))
     assert watch.best.state == "entry"
-    watch = observed(watch, found(0.95, state="good"))
-    watch = observed(watch, found(0.95, state="as good"))
+    watch = after_measurement(watch, found(0.95, state="good"))
+    watch = after_measurement(watch, found(0.95, state="as good"))
     assert watch.best.state == "as good", "it has learned more"
     hopeless = watch_of(found(0.0, math.nan, state="entry"))
-    assert observed(hopeless, found(0.0, math.nan, state="broken")).best.state == "entry"
-    assert observed(watch, found(0.96, state="better")).best.state == "better"
-    later = entered(watch, found(0.1, state="next"), 1)
+    assert after_measurement(hopeless, found(0.0, math.nan, state="broken")).best.state == "entry"
+    assert after_measurement(watch, found(0.96, state="better")).best.state == "better"
+    later = after_stage_start(watch, found(0.1, state="next"), 1)
     assert (later.best.state, later.stage, later.failures) == ("next", 1, 0)
 
 
 def test_each_rollback_backs_off_a_step_and_each_pass_takes_one_back_but_never_the_learning_rate():
-    watch = rolled_back(rolled_back(watch_of().replace(failures=3)))
+    watch = after_rollback(after_rollback(watch_of().replace(failures=3)))
     assert (watch.failures, watch.backoffs, watch.rollbacks) == (0, 2, 2)
     backoffs = []
     for _ in range(4):
-        watch = observed(watch, found(1.0))
+        watch = after_measurement(watch, found(1.0))
         backoffs.append(watch.backoffs)
     assert backoffs == [1, 0, 0, 0]
     assert scales_of(watch, CONFIG) == Scales(1.0, 1.0, CONFIG.rate_backoff**2)
-    assert observed(rolled_back(watch), found(0.2)).backoffs == 1, "a failure takes nothing back"
+    assert after_measurement(after_rollback(watch), found(0.2)).backoffs == 1, "a failure takes nothing back"

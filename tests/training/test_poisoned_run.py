@@ -15,13 +15,16 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import joint_update, leaving, lessons, safety
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.measuring import StageMeasures
-from drone_cbf.training.mechanisms import Monitor
-from drone_cbf.training.optimisers import make_optimiser
+from drone_cbf.training.barrier import minibatches
+from drone_cbf.training.curriculum.mechanisms import Monitor
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.monitor.measurements import StageMeasures
+from drone_cbf.training.monitor.state import stage_end as leaving
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.stages import safety
+from drone_cbf.training.update import joint_update
+from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, small_system
 from tests.training.test_stages import resting
 
@@ -95,8 +98,8 @@ def trained(learning_rate):
     recorder = ListRecorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
-        patch.setattr(lessons, "make_sobolev_loss", make_small_loss)
-        patch.setattr(lessons, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
+        patch.setattr(minibatches, "make_sobolev_loss", make_small_loss)
+        patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)

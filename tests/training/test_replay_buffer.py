@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.flown_states import FlownStates
-from drone_cbf.training.labels import Labels
-from drone_cbf.training.replay_buffer import (
+from drone_cbf.training.data.flown_states import FlownStates
+from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.data.replay_buffer import (
     CLOSE,
     COLLISION,
     MEMORY,

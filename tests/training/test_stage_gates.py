@@ -1,6 +1,5 @@
 """The end of a stage: what leaves it, with which margin, or what it is trained longer for."""
 
-
 import pytest
 
 from tests.training.scripted import (

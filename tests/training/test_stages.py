@@ -14,12 +14,15 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training import efficiency, held_out, joint_update, leaving, pretraining, safety
-from drone_cbf.training.curriculum import Curriculum, Stage
-from drone_cbf.training.mechanisms import Monitor
+from drone_cbf.training.barrier import held_out_losses as held_out
+from drone_cbf.training.barrier.validation import HeldOutStrata
+from drone_cbf.training.curriculum.mechanisms import Monitor
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.monitor.state import stage_end as leaving
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
-from drone_cbf.training.validation import HeldOutStrata
+from drone_cbf.training.stages import efficiency, pretraining, safety
+from drone_cbf.training.update import joint_update
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
 SYSTEM = small_system(scene=few_obstacles(4))

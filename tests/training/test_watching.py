@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.tracking.checkpoints import match, to_leaves, unflatten
-from drone_cbf.training.mechanisms import Learning, LossWeights
+from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
+from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from tests.training import scripted
 from tests.training.scripted import (
     DRIFT,

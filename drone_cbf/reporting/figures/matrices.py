@@ -1,0 +1,104 @@
+"""The scenario matrix as a heat table: scene and goals down, observation noise across."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.records import Array
+from drone_cbf.reporting.tables import percent
+
+REQUIRED_SUCCESS = 0.995
+"""DESIGN 5: at least this in every cell."""
+_KEYS = ("scene", "goals", "noise", "success_rate", "collision_rate")
+
+
+@style.styled
+def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float = REQUIRED_SUCCESS) -> Figure:
+    """Success and collision rate of every cell; the colour grows with what is missing, failed cells are framed red.
+
+    Each row holds ``scene``, ``goals``, ``noise`` [m], ``success_rate`` and ``collision_rate`` (fractions), and may
+    hold ``rollouts``. A cell fails below ``required_success``, or with any collision. Combinations without a row stay
+    blank. Raises ValueError for no rows, missing keys, rates outside [0, 1], or a combination that occurs twice.
+    """
+    _check(rows)
+    names = list(dict.fromkeys((str(row["scene"]), str(row["goals"])) for row in rows))
+    noises = sorted({float(row["noise"]) for row in rows})
+    success, collision = (_grid(rows, names, noises, key) for key in ("success_rate", "collision_rate"))
+    width, height = 3.4 + 1.5 * len(noises), 1.6 + 0.42 * len(names)
+    figure = style.new_figure(max(width, 6.4), height, _title(rows))
+    left, right = figure.subplots(1, 2, sharey=True)
+    _draw_table(left, success, 1.0 - success, success < required_success)
+    _draw_table(right, collision, collision, collision > 0.0)
+    left.set_title("success rate")
+    right.set_title("collision rate")
+    for axes in (left, right):
+        axes.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
+        axes.set_xlabel("observation noise [m]")
+        axes.set_yticks(range(len(names)), [f"{scene}, {goals} goals".replace("_", " ") for scene, goals in names])
+        axes.tick_params(length=0, labelcolor=style.INK)
+    right.tick_params(labelleft=False)
+    return figure
+
+
+def _check(rows: Sequence[Mapping[str, object]]) -> None:
+    if not rows:
+        raise ValueError("success_matrix: no rows; pass one mapping per scene, goals and noise")
+    seen = set()
+    for row in rows:
+        missing = [key for key in _KEYS if key not in row]
+        if missing:
+            raise ValueError(f"success_matrix: a row lacks {', '.join(missing)}; it holds {', '.join(row)}")
+        for key in ("success_rate", "collision_rate"):
+            if not (np.isnan(row[key]) or 0.0 <= row[key] <= 1.0):
+                raise ValueError(f"success_matrix: {key} = {row[key]} must be a fraction in [0, 1]")
+        cell = (str(row["scene"]), str(row["goals"]), float(row["noise"]))
+        if cell in seen:
+            raise ValueError(f"success_matrix: {cell} occurs twice; average repeated runs first")
+        seen.add(cell)
+
+
+def _title(rows: Sequence[Mapping[str, object]]) -> str:
+    if not all("rollouts" in row for row in rows):
+        return "Scenario matrix"
+    total = sum(int(row["rollouts"]) for row in rows)
+    collisions = sum(round(row["collision_rate"] * row["rollouts"]) for row in rows if row["collision_rate"] >= 0.0)
+    return f"Scenario matrix: collisions in {collisions:,} of {total:,} rollouts"
+
+
+def _grid(rows: Sequence[Mapping[str, object]], names: list, noises: list[float], key: str) -> Array:
+    """(names, noises), NaN where no row speaks."""
+    grid = np.full((len(names), len(noises)), np.nan)
+    for row in rows:
+        grid[names.index((str(row["scene"]), str(row["goals"]))), noises.index(float(row["noise"]))] = row[key]
+    return grid
+
+
+def _draw_table(axes: Axes, shown: Array, shortfall: Array, failed: np.ndarray) -> None:
+    colours = LinearSegmentedColormap.from_list("shortfall", ["#DCEBF5", "#FBE3C8", "#F0A868", "#B5452C"])
+    colours = colours.with_extremes(bad=style.FAINT)
+    # A power scale, as the step from 0.1 % to 1 % matters more than that from 50 % to 51 %.
+    axes.imshow(np.ma.masked_invalid(shortfall), cmap=colours, norm=PowerNorm(0.35, 0.0, 1.0), aspect="auto")
+    for (row, column), value in np.ndenumerate(shown):
+        weight = "bold" if failed[row, column] else "normal"
+        ink = style.PAPER if shortfall[row, column] > 0.6 else style.INK
+        text = "\N{EN DASH}" if np.isnan(value) else percent(value)
+        axes.text(column, row, text, ha="center", va="center", color=ink, fontweight=weight, fontsize=style.BODY)
+        if failed[row, column]:
+            axes.add_patch(_frame(column, row))
+    axes.set_xticks(np.arange(shown.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(shown.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=style.PAPER, lw=2.0)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _frame(column: int, row: int) -> Rectangle:
+    look = {"fill": False, "ec": style.COLLISION, "lw": 1.8, "zorder": 3, "gid": "failed"}
+    return Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, **look)

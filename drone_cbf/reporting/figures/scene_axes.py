@@ -1,0 +1,139 @@
+"""Draws obstacles, paths and marks of flights from above on one panel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Patch
+
+from drone_cbf.reporting.figures import geometry, style
+from drone_cbf.reporting.records import Array, Flight
+
+LABELLED_FLIGHTS = 6
+"""Beyond this many flights on a panel their names are left out."""
+
+
+MARK = {
+    "start": {"marker": "o", "ms": 6, "mfc": style.PAPER, "mec": style.INK, "mew": 1.2, "ls": "none"},
+    "goal": {"marker": "*", "ms": 11, "mfc": style.YELLOW, "mec": style.INK, "mew": 0.8, "ls": "none"},
+    "contact": {"marker": "X", "ms": 9, "mfc": style.COLLISION, "mec": style.PAPER, "mew": 0.8, "ls": "none"},
+}
+# Wider lines under the path, so that its colour still tells the speed.
+CASING = {
+    "acted": {"colors": style.ACTED, "linewidths": 5.5, "alpha": 0.55},
+    "collision": {"colors": style.COLLISION, "linewidths": 8.0, "alpha": 0.28},
+}
+
+
+def speed_colours(flights: Sequence[Flight]) -> ScalarMappable:
+    """One scale of speed [m/s] for all flights of a figure, from standstill."""
+    fastest = max(float(flight.speed.max()) for flight in flights)
+    return ScalarMappable(Normalize(0.0, max(fastest, 0.1)), style.speed_scale())
+
+
+def segments(flight: Flight, dimensions: int) -> Array:
+    """The path as one line piece per step, (T, 2, dimensions)."""
+    position = flight.position[:, :dimensions]
+    return np.stack([position[:-1], position[1:]], axis=1)
+
+
+def draw_sections(axes: Axes, flights: Sequence[Flight]) -> None:
+    """The scene of ``flights`` (all share it) from above, each obstacle cut where the flights pass it by.
+
+    Filled: the obstacle at that height (gid "obstacle"). Pale rim (gid "halo"): where the drone's centre must not go.
+    Dotted: above or below the path there (gid "cleared").
+    """
+    obstacles = flights[0].obstacles.table()
+    height = geometry.passing_height(obstacles, np.concatenate([flight.position for flight in flights]))
+    rims = geometry.section_radius(obstacles, height, flights[0].drone_radius)
+    cuts = geometry.section_radius(obstacles, height)
+    for obstacle, rim, cut in zip(obstacles, rims, cuts, strict=True):
+        centre = tuple(obstacle[:2])
+        if rim > 0.0:
+            axes.add_patch(Circle(centre, rim, fc=style.HALO, ec="none", gid="halo", zorder=1.0))
+        if cut > 0.0:
+            look = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN}
+            axes.add_patch(Circle(centre, cut, gid="obstacle", zorder=1.2, **look))
+        else:
+            look = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":"}
+            axes.add_patch(Circle(centre, obstacle[3], gid="cleared", zorder=0.9, **look))
+
+
+def draw_path(axes: Axes, flight: Flight, colours: ScalarMappable) -> None:
+    """Path from above coloured by speed, start, goal, steps on which the filter acted, and the collision if any."""
+    pieces = segments(flight, 2)
+    if flight.collided:
+        axes.add_collection(LineCollection(pieces, gid="collision", zorder=1.8, **CASING["collision"]))
+    axes.add_collection(LineCollection(pieces[flight.acted], gid="acted", zorder=1.9, **CASING["acted"]))
+    look = {"array": step_speed(flight), "norm": colours.norm, "cmap": colours.cmap, "linewidths": 2.0}
+    axes.add_collection(LineCollection(pieces, gid="path", capstyle="round", zorder=2.0, **look))
+    axes.plot(*flight.position[0, :2], gid="start", zorder=2.6, **MARK["start"])
+    axes.plot(*flight.goal[:2], gid="goal", zorder=2.7, **MARK["goal"])
+    if flight.collided:
+        axes.plot(*flight.position[first_contact(flight), :2], gid="contact", zorder=2.8, **MARK["contact"])
+
+
+def step_speed(flight: Flight) -> Array:
+    """Mean of the speeds at both ends of each step [m/s], (T,)."""
+    return 0.5 * (flight.speed[:-1] + flight.speed[1:])
+
+
+def first_contact(flight: Flight) -> int:
+    """First step with negative clearance; the nearest approach where none was recorded as negative."""
+    touching = flight.clearance < 0.0
+    if touching.any():
+        return int(np.argmax(touching))
+    return 0 if np.isnan(flight.clearance).all() else int(np.nanargmin(flight.clearance))
+
+
+def frame_scene(axes: Axes, flights: Sequence[Flight], margin: float = 0.6) -> None:
+    """Equal aspect, limits that hold every path and the obstacles among which it leads [m]."""
+    points = [np.vstack([flight.position, flight.goal])[:, :2] for flight in flights]
+    obstacles = flights[0].obstacles.table()
+    edges = [obstacles[:, :2] + sign * obstacles[:, 3:4] for sign in (-1.0, 1.0)]
+    corners = np.concatenate(points + edges)
+    low, high = corners.min(0) - 0.5 * margin, corners.max(0) + 0.5 * margin
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
+    axes.grid(True)
+
+
+def title_scene(axes: Axes, flights: Sequence[Flight]) -> None:
+    """What happened, in red where a flight collided."""
+    collisions = sum(flight.collided for flight in flights)
+    if len(flights) == 1:
+        text = f"{flights[0].name}: {flights[0].outcome}"
+    else:
+        reached = sum(flight.reached and not flight.collided for flight in flights)
+        text = f"{len(flights)} flights: {reached} reached, {collisions} collided"
+    axes.set_title(text, color=style.COLLISION if collisions else style.INK)
+
+
+def name_starts(axes: Axes, flights: Sequence[Flight]) -> None:
+    """Names beside the starts, where several but few flights share a panel; a collided one's in red."""
+    if not 1 < len(flights) <= LABELLED_FLIGHTS:
+        return
+    for flight in flights:
+        colour = style.COLLISION if flight.collided else style.INK
+        look = {"color": colour, "fontsize": style.SMALL, "ha": "left", "va": "bottom", "zorder": 3}
+        text = axes.annotate(flight.name, flight.position[0, :2], (5, 4), textcoords="offset points", **look)
+        text.set_bbox({"fc": style.PAPER, "ec": "none", "alpha": 0.75, "pad": 0.8})
+
+
+def scene_legend(flights: Sequence[Flight], sections: bool = True) -> list[Line2D | Patch]:
+    """Handles of exactly the marks that occur, without a third dimension if ``sections``."""
+    handles: list[Line2D | Patch] = [Line2D([], [], label=name, **MARK[name]) for name in ("start", "goal")]
+    if any(flight.acted.any() for flight in flights):
+        handles.append(Line2D([], [], color=style.ACTED, lw=5.5, alpha=0.55, label="filter acts"))
+    if any(flight.collided for flight in flights):
+        handles.append(Line2D([], [], label="collision", **MARK["contact"]))
+    if sections:
+        handles.append(Patch(fc=style.OBSTACLE, ec=style.OBSTACLE_EDGE, label="obstacle at the height of passing"))
+        handles.append(Patch(fc=style.HALO, label="+ drone radius"))
+        handles.append(Line2D([], [], color=style.OBSTACLE, ls=":", lw=1.2, label="obstacle above or below"))
+    return handles

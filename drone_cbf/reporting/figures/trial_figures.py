@@ -1,0 +1,160 @@
+"""Figures of trials side by side: the measures over seeds, and a loss against the curriculum's blend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.figures.curves import smooth
+from drone_cbf.reporting.trials import (
+    CONFIDENCE,
+    Interval,
+    Measure,
+    Trial,
+    blend_levels,
+    grouped,
+    interval,
+    present_measures,
+)
+
+LONGEST_NAME = 34
+"""Characters of a group's name beside an axis; longer ones are cut."""
+MOST_GROUPS = 30
+"""Groups that one figure can tell apart by their place."""
+
+
+@style.styled
+def comparison_figure(trials: Sequence[Trial]) -> Figure:
+    """One panel per measure: every seed a dot, every group its mean with the Student-t interval over seeds.
+
+    Raises ValueError for no trials, no common measure, or more than ``MOST_GROUPS`` groups.
+    """
+    groups = grouped(trials)
+    measures = present_measures(trials)
+    if not groups or not measures:
+        raise ValueError("comparison_figure: needs at least one trial, and a measure that all trials have")
+    if len(groups) > MOST_GROUPS:
+        raise ValueError(f"comparison_figure: {len(groups)} groups; one figure shows at most {MOST_GROUPS}")
+    columns = min(3, len(measures))
+    rows = -(-len(measures) // columns)
+    height = 1.1 + 0.42 * len(groups)
+    figure = style.new_figure(3.6 * columns + 1.6, rows * height + 0.9, "Worst cell of the evaluation, filter on")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, measure in zip(panels, measures, strict=False):
+        _draw_measure(axes, measure, groups)
+    for axes in panels[len(measures) :]:
+        axes.remove()
+    panels[0].set_yticks(range(len(groups)), [_short(name) for name in groups])
+    panels[0].set_ylim(len(groups) - 0.5, -0.5)
+    figure.legend(handles=_legend(groups), loc="outside lower left", ncols=3)
+    return figure
+
+
+def _draw_measure(axes: Axes, measure: Measure, groups: dict[str, list[Trial]]) -> None:
+    axes.set_title(measure.label)
+    axes.grid(True, axis="x")
+    axes.xaxis.set_major_locator(style.few_ticks())
+    axes.tick_params(axis="y", length=0)
+    shown = []
+    for place, members in enumerate(groups.values()):
+        values = np.array([trial.figures[measure.key] for trial in members], float)
+        found = interval(values)
+        colour = style.CYCLE[place % len(style.CYCLE)]
+        offset = place + 0.24 + np.linspace(-0.07, 0.07, len(values)) * (len(values) > 1)
+        axes.scatter(values, offset, s=13, color=colour, alpha=0.55, lw=0, gid="seeds", clip_on=False)
+        _draw_interval(axes, found, place, colour)
+        shown += [*values, found.mean]
+    if measure.required is not None:
+        axes.axvline(measure.required, color=style.MUTED, lw=1.0, ls=(0, (4, 3)), gid="required")
+        shown.append(measure.required)
+    _frame(axes, np.array(shown))
+
+
+def _draw_interval(axes: Axes, found: Interval, place: int, colour: str) -> None:
+    spread = None if np.isnan(found.half_width) else found.half_width
+    look = {"color": colour, "ms": 6, "capsize": 3, "elinewidth": style.LINE, "zorder": 4}
+    axes.errorbar([found.mean], [place], xerr=spread, fmt="o", **look)
+
+
+def _frame(axes: Axes, shown: np.ndarray) -> None:
+    """Around the values, not the intervals: two seeds' interval would push everything else into a corner."""
+    finite = shown[np.isfinite(shown)]
+    if not len(finite):
+        style.say_empty(axes, "not a number for any seed")
+        return
+    low, high = float(finite.min()), float(finite.max())
+    room = 0.18 * (high - low) or max(0.05 * abs(high), 1e-3)
+    # No measure is negative: room to the left of zero would only show impossible values.
+    axes.set_xlim(max(low - room, -0.06 * (high + room)), high + room)
+
+
+def _legend(groups: dict[str, list[Trial]]) -> list[Line2D]:
+    counts = sorted({len(members) for members in groups.values()})
+    seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    mean = f"mean, {CONFIDENCE:.0%} t interval over seeds ({seeds})".replace("%", " %")
+    if counts[-1] == 1:
+        mean = "the only seed (n = 1: no interval)"
+    return [
+        Line2D([], [], marker="o", ms=6, color=style.INK, lw=style.LINE, label=mean),
+        Line2D([], [], marker="o", ms=3.6, color=style.INK, alpha=0.55, lw=0, label="one seed"),
+        Line2D([], [], color=style.MUTED, lw=1.0, ls=(0, (4, 3)), label="required"),
+    ]
+
+
+@style.styled
+def loss_over_blend(trials: Sequence[Trial]) -> Figure:
+    """Left: the loss over the updates, mean over seeds; right: its mean at each blend, with intervals over seeds.
+
+    Raises ValueError where no trial has a loss.
+    """
+    with_loss = [trial for trial in trials if trial.loss is not None]
+    groups = grouped(with_loss)
+    if not groups:
+        raise ValueError("loss_over_blend: no trial recorded the loss together with the blend")
+    name = next(trial.loss.name for trial in with_loss if trial.loss)
+    figure = style.new_figure(9.6, 3.9, f"{name} while the neural barrier takes over")
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1.0), sharey=True)
+    for place, (group, members) in enumerate(groups.items()):
+        colour = style.CYCLE[place % len(style.CYCLE)]
+        _draw_over_steps(left, members, colour)
+        # Shifted a little, so that intervals at the same blend stay apart.
+        shift = 0.012 * (place - 0.5 * (len(groups) - 1))
+        _draw_over_blend(right, members, colour, f"{_short(group)} (n = {len(members)})", shift)
+    values = np.concatenate([trial.loss.value for trial in with_loss if trial.loss])
+    positive = values[np.isfinite(values) & (values > 0.0)]
+    if len(positive) and np.log10(positive.max() / positive.min()) > 1.0:
+        left.set_yscale("log")  # zeros (a loss that has nothing left to ask for) are gaps then
+    left.set(xlabel="update", ylabel=name, title="over the training")
+    right.set(xlabel="blend (0: analytic, 1: neural)", xlim=(-0.08, 1.08), title="against the blend")
+    for axes in (left, right):
+        axes.grid(True)
+    figure.legend(loc="outside lower left", ncols=min(3, len(groups)))
+    return figure
+
+
+def _draw_over_steps(axes: Axes, members: Sequence[Trial], colour: str) -> None:
+    for trial in members:
+        assert trial.loss is not None
+        axes.plot(trial.loss.step, trial.loss.value, color=colour, lw=0.7, alpha=0.25)
+    steps = members[0].loss.step if members[0].loss else np.zeros(0)
+    same = [trial.loss.value for trial in members if trial.loss and np.array_equal(trial.loss.step, steps)]
+    mean = np.mean(same, axis=0)
+    axes.plot(steps, smooth(mean, max(1, len(mean) // 20)), color=colour, lw=style.LINE)
+
+
+def _draw_over_blend(axes: Axes, members: Sequence[Trial], colour: str, label: str, shift: float) -> None:
+    levels = [blend_levels(trial.loss) for trial in members if trial.loss is not None]
+    blends = sorted({blend for level in levels for blend in level})
+    found = [interval(level[blend] for level in levels if blend in level) for blend in blends]
+    half = [0.0 if np.isnan(one.half_width) else one.half_width for one in found]
+    look = {"color": colour, "marker": "o", "ms": 5, "capsize": 3, "lw": style.LINE, "label": label}
+    axes.errorbar(np.array(blends) + shift, [one.mean for one in found], yerr=half, **look)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"

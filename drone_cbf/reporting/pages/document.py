@@ -1,0 +1,128 @@
+"""What a report says, apart from how it looks: sections of text, tables and pictures. HTML and PDF are made of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from matplotlib.figure import Figure
+
+from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.tables import cell_text, is_numeric
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph of plain text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading below a section's own."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands or settings, to be copied; shown line by line."""
+
+    text: str
+    title: str = ""
+    """Where it is long: what is hidden until asked for (the PDF shows it all)."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows by column name; columns in order of first appearance."""
+
+    rows: Sequence[Mapping[str, object]]
+    note: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """Names, in order."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
+
+    def cells(self) -> list[list[str | Link]]:
+        """Row by row, as text or links."""
+        return [[self._cell(row.get(name)) for name in self.columns] for row in self.rows]
+
+    def right(self) -> list[bool]:
+        """Which columns hold numbers."""
+        shown = [{name: self._plain(value) for name, value in row.items()} for row in self.rows]
+        return [is_numeric(shown, name) for name in self.columns]
+
+    def _plain(self, value: object) -> object:
+        return value.text if isinstance(value, Link) else value
+
+    def _cell(self, value: object) -> str | Link:
+        return value if isinstance(value, Link) else cell_text(value)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with what it shows."""
+
+    png: bytes
+    caption: str
+    share: float = 1.0
+    """Of the page's width, at most: 0.5 sets two side by side in HTML."""
+
+    def __post_init__(self) -> None:
+        if not self.png.startswith(PNG_START):
+            raise ValueError(f"picture {self.caption!r} is no PNG")
+
+
+Block = Text | Heading | Code | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of the report."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure that a reader should see first."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    facts: Sequence[Fact] = ()
+    sections: Sequence[Section] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        if not self.sections:
+            raise ValueError(f"document {self.title!r} has no section; pass at least one")
+
+
+def picture_of(figure: Figure, caption: str, share: float = 1.0) -> Picture:
+    """A drawn figure as a picture."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=style.DPI)
+    return Picture(out.getvalue(), caption, share)

@@ -1,0 +1,1 @@
+"""What the store knows about finished runs: records, selections, evidence, agreement."""

@@ -1,0 +1,206 @@
+"""What the store holds of runs, read once: settings, last figures, whole histories, artifacts."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.tracking.runs.lineage import get_run, load_config
+from drone_cbf.tracking.tags import (
+    COMMIT_TAG,
+    CURRICULUM_FILE,
+    DIGEST_TAG,
+    FAILURE_TAG,
+    NESTED_TAG,
+    PARENT_TAG,
+    STAGE_TAG,
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run, as it was when it was read."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    stage: str
+    """Empty: no run of this project."""
+    status: str
+    """As MLflow calls it: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
+    started: datetime
+    seconds: float | None
+    """Duration; None while it runs."""
+    params: dict[str, str]
+    metrics: dict[str, float]
+    """Last value of every metric."""
+    tags: dict[str, str]
+
+    @property
+    def parent_run(self) -> str | None:
+        """The run that this one builds on."""
+        return self.tags.get(PARENT_TAG)
+
+    @property
+    def failure(self) -> str:
+        """Why it failed; empty where no reason was recorded."""
+        return self.tags.get(FAILURE_TAG, "")
+
+    @property
+    def commit(self) -> str:
+        """Git commit of the code; empty where unknown."""
+        return self.tags.get(COMMIT_TAG, "")
+
+    @property
+    def seed(self) -> int:
+        """Root of its randomness; -1 where it has none."""
+        return int(self.params.get("seed", "-1"))
+
+    @property
+    def curriculum(self) -> str:
+        """Name of the curriculum that it was trained under; empty: none."""
+        return self.tags.get("drone_cbf.curriculum", "")
+
+
+def read(run_id: str) -> Record:
+    """The run ``run_id``.
+
+    Raises:
+        LineageError: there is none, or it is deleted.
+    """
+    run = get_run(run_id, "run")
+    if run.info.lifecycle_stage != "active":
+        raise LineageError(
+            f"run {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name another one"
+        )
+    return _record(run)
+
+
+def experiment_id(name: str) -> str:
+    """ID of the experiment of that name (or ID).
+
+    Raises:
+        ConfigError: there is none; the message lists those that exist.
+    """
+    client = MlflowClient()
+    known = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+    if name in known or name in known.values():
+        return known.get(name, name)
+    raise ConfigError(
+        f"experiment = {name} does not exist in {mlflow.get_tracking_uri()}; name one of {', '.join(sorted(known))}"
+    )
+
+
+def search(experiments: Sequence[str], query: str = "") -> list[Record]:
+    """All active runs of the experiments that match MLflow's filter ``query``, oldest first.
+
+    Raises:
+        ConfigError: MLflow does not understand the query.
+    """
+    try:
+        runs = mlflow.search_runs(
+            list(experiments), query, order_by=["attributes.start_time ASC"], output_format="list"
+        )
+    except MlflowException as error:
+        reason = " ".join(str(error.message).split())
+        example = "tags.drone_cbf.curriculum = 'default'"
+        raise ConfigError(f"filter = {query} is refused by MLflow ({reason}); an example: {example}") from error
+    return [_record(run) for run in runs]
+
+
+def all_experiments() -> list[str]:
+    """IDs of all active experiments of the store."""
+    return [experiment.experiment_id for experiment in MlflowClient().search_experiments()]
+
+
+def nested(record: Record) -> list[Record]:
+    """The children of a run, oldest first."""
+    return search([record.experiment_id], f"tags.`{NESTED_TAG}` = '{record.run_id}'")
+
+
+def evaluations(run_id: str) -> list[Record]:
+    """Finished evaluations of a run, in any experiment, the newest last."""
+    query = f"tags.`{PARENT_TAG}` = '{run_id}' and tags.`{STAGE_TAG}` = 'evaluate' and attributes.status = 'FINISHED'"
+    return search(all_experiments(), query)
+
+
+def same_settings(digest: str) -> list[Record]:
+    """Runs in any experiment that were given the settings of that digest, the newest last."""
+    return search(all_experiments(), f"tags.`{DIGEST_TAG}` = '{digest}'")
+
+
+def history(run_id: str, names: Iterable[str]) -> list[dict[str, float]]:
+    """The metrics called ``names`` that the run has, one row per step, ordered: ``{"step": ..., name: value}``."""
+    client = MlflowClient()
+    known = client.get_run(run_id).data.metrics
+    rows: dict[int, dict[str, float]] = {}
+    for name in dict.fromkeys(names):
+        # A step that was repeated counts as it was recorded last.
+        for metric in sorted(client.get_metric_history(run_id, name), key=_order) if name in known else []:
+            rows.setdefault(metric.step, {"step": float(metric.step)})[name] = metric.value
+    return [rows[step] for step in sorted(rows)]
+
+
+def _order(metric: Any) -> tuple[int, int]:
+    return metric.step, metric.timestamp
+
+
+def settings(run_id: str) -> dict[str, Any]:
+    """The ``config.yaml`` of a run: ``stage``, ``parameters``, ``system``; raises LineageError where it has none."""
+    return load_config(run_id)
+
+
+def artifact_names(run_id: str, folder: str) -> list[str]:
+    """Paths of the files directly in ``folder`` of a run's artifacts."""
+    return sorted(file.path for file in MlflowClient().list_artifacts(run_id, folder) if not file.is_dir)
+
+
+def artifact(run_id: str, path: str) -> bytes | None:
+    """Content of one artifact, or None where the run has no such file."""
+    folder = path.rpartition("/")[0]
+    if path not in artifact_names(run_id, folder):
+        return None
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as place:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)).read_bytes()
+
+
+def stored_curriculum(run_id: str) -> dict[str, Any]:
+    """The curriculum that a run was given, as it was then; empty where it had none."""
+    content = artifact(run_id, CURRICULUM_FILE)
+    return json.loads(content) if content else {}
+
+
+def table(run_id: str, path: str) -> list[dict[str, Any]]:
+    """Rows of a table that was logged as JSON; none where the run has no such file."""
+    content = artifact(run_id, path)
+    if content is None:
+        return []
+    columns = json.loads(content)
+    return [dict(zip(columns["columns"], row, strict=True)) for row in columns["data"]]
+
+
+def _record(run: Run) -> Record:
+    info, ended = run.info, run.info.end_time
+    return Record(
+        run_id=info.run_id,
+        experiment_id=info.experiment_id,
+        name=info.run_name or info.run_id,
+        stage=run.data.tags.get(STAGE_TAG, ""),
+        status=info.status,
+        started=datetime.fromtimestamp(info.start_time / 1000.0, UTC),
+        seconds=(ended - info.start_time) / 1000.0 if ended else None,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )

@@ -1,0 +1,124 @@
+"""Which runs a comparison or a report is about: from what a user names to trained runs with their evaluations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.tracking.queries.records import Record, artifact, evaluations, experiment_id, nested, read, search
+from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
+from drone_cbf.tracking.tags import INTERRUPTED
+
+TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
+GROUPS = ("pipeline", "suite")
+"""Stages whose runs stand for their members."""
+MEMBERS_FILE = "suite.json"
+"""Artifact of a suite: the runs that stand for its children, those taken over included."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A trained run with the newest finished evaluation of it."""
+
+    trained: Record
+    evaluation: Record
+
+
+def chosen(runs: Sequence[str], experiment: str, query: str = "") -> list[Record]:
+    """The runs that were named, or those of the experiment that match; suites and pipelines not yet opened.
+
+    Raises:
+        LineageError: a run does not exist, is deleted, or is none of this project.
+        ConfigError: the experiment does not exist, the query is wrong, or nothing of this project matches.
+    """
+    if runs:
+        return [_ours(read(run_id)) for run_id in runs]
+    known = (*TRAINING_STAGES, "evaluate", *GROUPS)
+    found = [record for record in search([experiment_id(experiment)], query) if record.stage in known]
+    if not found:
+        matching = f" that matches {query}" if query else ""
+        raise ConfigError(f"experiment {experiment} holds no run of a stage{matching}; name another, or train first")
+    return found
+
+
+def opened(record: Record) -> list[Record]:
+    """The runs that a suite or a pipeline stands for; any other run stands for itself."""
+    if record.stage not in GROUPS:
+        return [record]
+    stored = artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
+    if stored is None:
+        return nested(record)
+    return [read(member["run_id"]) for member in json.loads(stored)["members"] if member["run_id"]]
+
+
+def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
+    """Trained runs with their evaluations, each pair once, in the order given.
+
+    A trained run counts with its newest finished evaluation, an evaluation with the run that it measured. What has
+    none is left out, unless ``strict`` and it was named itself.
+
+    Raises:
+        LineageError: with ``strict``, a named run is unfinished, failed, or was never evaluated; or nothing is left.
+    """
+    pairs: dict[str, Evaluated] = {}
+    for named in records:
+        must = strict and named.stage not in GROUPS
+        if must:
+            _check_finished(named)
+        for record in opened(named):
+            pair = _pair(record)
+            if pair is not None:
+                pairs[pair.evaluation.run_id] = pair
+            elif must:
+                raise LineageError(f"run {record.run_id} ({record.stage}) has no finished evaluation; {_first(record)}")
+    if not pairs:
+        last = records[-1]
+        raise LineageError(f"none of the {len(records)} runs has a finished evaluation; {_first(last)}")
+    return list(pairs.values())
+
+
+def can_go_on(record: Record) -> bool:
+    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be resumed.
+
+    The status alone does not tell: ``mlflow run`` calls FAILED what was stopped.
+    """
+    failed = record.failure and not record.failure.startswith(INTERRUPTED)
+    if record.status == "FINISHED" or (record.status == "FAILED" and failed):
+        return False
+    try:
+        check_resumable(record.run_id, record.stage)
+    except LineageError:
+        return False
+    return latest_progress(record.run_id) is not None
+
+
+def _pair(record: Record) -> Evaluated | None:
+    if record.status != "FINISHED":
+        return None
+    if record.stage == "evaluate":
+        return Evaluated(read(record.parent_run), record) if record.parent_run else None
+    found = evaluations(record.run_id) if record.stage in TRAINING_STAGES else []
+    return Evaluated(record, found[-1]) if found else None
+
+
+def _ours(record: Record) -> Record:
+    known = (*TRAINING_STAGES, "evaluate", *GROUPS)
+    if record.stage in known:
+        return record
+    called = f"a run of stage {record.stage}" if record.stage else "no run of this project"
+    raise LineageError(f"run {record.run_id} is {called}; name a run of {', '.join(known[:-1])} or {known[-1]}")
+
+
+def _check_finished(record: Record) -> None:
+    if record.status == "FINISHED":
+        return
+    reason = f" ({record.failure})" if record.failure else ""
+    remedy = "wait until it has finished" if record.status in ("RUNNING", "SCHEDULED") else "repeat it"
+    raise LineageError(f"run {record.run_id} ({record.stage}) is {record.status}{reason}; {remedy}, or name another")
+
+
+def _first(record: Record) -> str:
+    run = record.run_id if record.stage in TRAINING_STAGES else "<safety run>"
+    return f"evaluate first: mlflow run . -e evaluate -P parent_run={run}"

@@ -1,0 +1,1 @@
+"""What a stage reports while it runs: to MLflow in the background, and to the terminal."""

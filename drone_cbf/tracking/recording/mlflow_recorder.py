@@ -1,0 +1,141 @@
+"""Recorders for training stages: one writes to MLflow, one shows progress, one passes everything on to several."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.recording.background_writer import BackgroundWriter
+from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
+from drone_cbf.tracking.runs.stage_run import StageRun
+
+Tree = TypeVar("Tree")
+
+BETWEEN_STATES = 60.0
+"""Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second,
+which the training beside it misses."""
+
+
+class Listener(Protocol):
+    """What a training stage calls; the same protocol as ``drone_cbf.training.recorder.Recorder``."""
+
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None: ...
+    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
+    def progress(self, step: int, tree: Any) -> None: ...
+    def restore(self, tree: Tree) -> Tree: ...
+    def flights(self, step: int, measured: Any, noise: float) -> None: ...
+    def event(self, step: int, text: str) -> None: ...
+
+
+class MlflowRecorder:
+    """Writes metrics, checkpoints and events to a run, from a background thread: what the run does not hold already.
+
+    Of the states to go on from it stores the first, and later ones at least ``between_states`` seconds apart, never two
+    at once.
+    """
+
+    def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
+        self._run = run
+        self._writer = BackgroundWriter(run.run_id)
+        self._between_states = between_states
+        self._waiting: tuple[str, dict[str, Any]] | None = None
+        """Name and content of the latest state, while that is not stored."""
+        self._is_storing = False
+        self._stored_at = -math.inf
+        self.events: list[tuple[int, str]] = list(run.stored.events)
+
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
+        """Nothing to store: the phases are visible in the metrics."""
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self._writer.metrics(step, self._run.stored.beyond(step, values))
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        copy = unflatten(to_leaves(tree))
+        self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
+
+    def progress(self, step: int, tree: Any) -> None:
+        self._waiting = (f"{PROGRESS}{step}", unflatten(to_leaves(tree)))
+        if not self._is_storing and time.monotonic() >= self._stored_at + self._between_states:
+            self._store_waiting()
+
+    def _store_waiting(self) -> None:
+        if self._waiting is None:
+            return
+        (name, copy), self._waiting, self._is_storing = self._waiting, None, True
+
+        def store() -> None:
+            save_checkpoint(self._run.run_id, name, copy)
+            delete_progress(self._run.run_id, keep=name)
+            self._stored_at, self._is_storing = time.monotonic(), False
+
+        self._writer.submit(store)
+
+    def restore(self, tree: Tree) -> Tree:
+        name = latest_progress(self._run.run_id)
+        if name is None:
+            return tree
+        return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
+
+    def flights(self, step: int, measured: Any, noise: float) -> None:
+        """Nothing to store: drawing is not for this package."""
+
+    def event(self, step: int, text: str) -> None:
+        if (step, text) in self.events:  # a repeated step of a resumed run
+            return
+        self.events.append((step, text))
+        page = events_page(self.events)
+        self._writer.submit(lambda: self._run.log_text(page, "events.md"))
+
+    def close(self, interrupted: bool = False) -> None:
+        """Waits until everything is stored, with ``interrupted`` the latest state as well; raises what went wrong."""
+        try:
+            if interrupted:
+                self._store_waiting()
+        finally:
+            self._writer.close()
+
+
+class CompositeRecorder:
+    """Passes every call on to each of several recorders."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
+        for listener in self._listeners:
+            listener.begin(description, total_steps, done)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        for listener in self._listeners:
+            listener.metrics(step, values)
+
+    def checkpoint(self, step: int, tree: Any, name: str) -> None:
+        for listener in self._listeners:
+            listener.checkpoint(step, tree, name)
+
+    def progress(self, step: int, tree: Any) -> None:
+        for listener in self._listeners:
+            listener.progress(step, tree)
+
+    def restore(self, tree: Tree) -> Tree:
+        for listener in self._listeners:
+            tree = listener.restore(tree)
+        return tree
+
+    def flights(self, step: int, measured: Any, noise: float) -> None:
+        for listener in self._listeners:
+            listener.flights(step, measured, noise)
+
+    def event(self, step: int, text: str) -> None:
+        for listener in self._listeners:
+            listener.event(step, text)
+
+
+def events_page(events: Sequence[tuple[int, str]]) -> str:
+    """The events as a Markdown list."""
+    return "\n".join(f"- step {step}: {text}" for step, text in events) + "\n"

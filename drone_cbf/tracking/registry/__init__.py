@@ -1,0 +1,1 @@
+"""Registered policies: versions, the model that is served, gates and their verdicts."""

@@ -1,0 +1,104 @@
+"""What the gate judges, what it is compared with, and where the verdict is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow.entities import Run, RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
+from drone_cbf.tracking.registry.gates import GATE_TAG
+from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, tag_versions, versions_of
+from drone_cbf.tracking.runs.lineage import get_run, load_config
+from drone_cbf.tracking.tags import PARENT_TAG
+
+_LONGEST_TAG = 4000
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation before the gate."""
+
+    run_id: str
+    experiment_id: str
+    metrics: Mapping[str, float]
+    versions: list[ModelVersion]
+    """Registered versions for which this evaluation speaks, newest first."""
+    champion_run: str | None
+    """The champion's evaluation under the same conditions; None: there is no other champion."""
+
+
+def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
+    """The evaluation that ``run_id`` is or leads to, or that of the champion of ``model`` where it is empty.
+
+    Raises:
+        LineageError: there is none; or it is to be promoted, and no version is registered for it.
+        ConfigError: the champion was not evaluated under the same conditions, so that it cannot be compared.
+    """
+    best = champion(model)
+    if not run_id:
+        if best is None:
+            raise LineageError(f"{model} has no champion yet; promote one with -P run=<run id> -P promote=true")
+        run_id = run_of(best, EVALUATION_TAG)
+    evaluation = find_evaluation(run_id)
+    own = evaluation.info.run_id
+    versions = versions_of(model, own)
+    if promoting and not versions:
+        raise LineageError(
+            f"run {own} is registered as no version of {model}, so none can be promoted; register it first: "
+            f"mlflow run . -e register -P run={own}"
+        )
+    rival = _rival(best, evaluation) if best is not None and not _same_policy(best, evaluation) else None
+    return Judged(
+        run_id=own,
+        experiment_id=evaluation.info.experiment_id,
+        metrics=evaluation.data.metrics,
+        versions=versions,
+        champion_run=rival.info.run_id if rival is not None else None,
+    )
+
+
+def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
+    """Metrics of the champion under the same conditions, if there is one to compare with."""
+    return get_run(judged.champion_run, "run").data.metrics if judged.champion_run else None
+
+
+def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -> None:
+    """Tags the judged run and its registered versions with the verdict and the digest of the ``gates`` behind it."""
+    tags = {GATE_TAG: verdict, f"{GATE_TAG}_reason": reason[:_LONGEST_TAG], f"{GATE_TAG}_run": gate_run}
+    tags |= {f"{GATE_TAG}_digest": gates}
+    MlflowClient().log_batch(judged.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
+    tag_versions(judged.versions, tags)
+
+
+def promote_judged(judged: Judged) -> str:
+    """Makes the newest version of the judged run the champion, and returns its number."""
+    promote(judged.versions[0])
+    return str(judged.versions[0].version)
+
+
+def _same_policy(best: ModelVersion, evaluation: Run) -> bool:
+    return evaluation.info.run_id == run_of(best, EVALUATION_TAG)
+
+
+def _rival(best: ModelVersion, evaluation: Run) -> Run:
+    """The champion's evaluation under the conditions of ``evaluation``: the registered one, or a later one."""
+    training = run_of(best, TRAINING_TAG)
+    registered = find_evaluation(run_of(best, EVALUATION_TAG))
+    others = sorted(evaluations_of(training), key=lambda run: -run.info.start_time)
+    here = conditions(load_config(evaluation.info.run_id))
+    for run in (registered, *others):
+        if run.info.run_id != evaluation.info.run_id and conditions(load_config(run.info.run_id)) == here:
+            return run
+    there = conditions(load_config(registered.info.run_id))
+    named = ", ".join(differences(here, there)[:4])
+    mine = evaluation.data.tags.get(PARENT_TAG, "<safety run>")
+    raise ConfigError(
+        f"run {evaluation.info.run_id} and the champion (version {best.version}, run {registered.info.run_id}) were "
+        f"not evaluated under the same conditions ({named}); evaluate both with the same parameters: "
+        f"mlflow run . -e evaluate -P parent_run={training}, and -P parent_run={mine}"
+    )

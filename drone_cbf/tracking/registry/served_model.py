@@ -1,0 +1,67 @@
+"""A policy as an MLflow model: raw observations in, safe commands out, in Python and over HTTP alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType, Array
+
+from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.checkpoints.packages import Package, read_package
+
+ARTIFACT = "policy"
+"""Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
+
+Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Fields of a batch of observations by name -> fields of the answers by name."""
+Build = Callable[[Package], Answer]
+
+
+class ServedPolicy(mlflow.pyfunc.PythonModel):
+    """A package, answering. What it is asked, and what it answers, is documented with ``build``'s function."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+
+    def load_context(self, context: Any) -> None:
+        self._answer = self._build(read_package(Path(context.artifacts[ARTIFACT])))
+
+    def predict(
+        self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Answers a batch: MLflow hands over a table with one row per observation."""
+        fields = {str(name): list(model_input[name]) for name in model_input}
+        try:
+            return self._answer(fields)
+        except DroneCbfError as error:  # anything but an error of MLflow's own reaches an HTTP client without its text
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def serve(build: Build) -> None:
+    """Declares the model of a file from which MLflow loads it ("models from code")."""
+    mlflow.models.set_model(ServedPolicy(build))
+
+
+def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelSignature:
+    """Names of what goes in, with what is left out; types of what comes out.
+
+    Inputs have no type in the signature, because MLflow's fit no batch of observations: column types refuse whole
+    numbers among floats (``[3, 0, 1]`` in JSON), take a dictionary of arrays for a single row and check number by
+    number; tensor types know no optional input. The model checks names, shapes, types and values itself.
+    """
+    inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)]
+    outputs = [
+        ColSpec(Array(DataType.float), "command"),
+        ColSpec(Array(DataType.float), "nominal_command"),
+        ColSpec(DataType.float, "h"),
+        ColSpec(DataType.string, "status"),
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))

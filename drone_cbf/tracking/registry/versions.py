@@ -1,0 +1,142 @@
+"""Registered policies: versions of one model, found by alias: ``champion`` passed the gate, ``challenger`` is new."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.data.dataset import Dataset
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import LineageError
+from drone_cbf.tracking.checkpoints.packages import write_package
+from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
+from drone_cbf.tracking.registry.served_model import ARTIFACT
+from drone_cbf.tracking.runs.stage_run import StageRun, shorten
+
+LONGEST_DESCRIPTION = 5000
+"""Of a version; PostgreSQL refuses more (sqlite does not)."""
+CHALLENGER = "challenger"
+CHAMPION = "champion"
+TRAINING_TAG = "drone_cbf.training_run"
+MODEL_NOTE = """\
+Drone policies behind their safety filter. `@challenger` is the newest version, `@champion` the one that passed the gate
+(`mlflow run . -e gate -P run=<run id> -P promote=true`). Each version's description holds its evidence.
+"""
+
+
+@dataclass(frozen=True)
+class Servable:
+    """What a version is made of."""
+
+    tree: Any
+    """The controller's parameters: a pytree of arrays."""
+    config: Mapping[str, Any]
+    """What ``config.yaml`` of the package says: system, and where it comes from."""
+    code: Path
+    """File from which MLflow loads the model."""
+    package: Path
+    """Folder of the package that this file imports."""
+    requirements: Path
+    """requirements.txt, pinned."""
+    signature: ModelSignature
+    example: Mapping[str, Any]
+    """A batch of observations, as arrays by name."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a version."""
+
+    metrics: Mapping[str, float]
+    """Of the evaluation."""
+    dataset: Dataset
+    """The scenes it flew in."""
+    description: str
+    """Markdown."""
+    tags: Mapping[str, str]
+    """Where it comes from."""
+
+
+def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evidence) -> ModelVersion:
+    """Logs the model on ``run``, links the evaluation's metrics to it, and makes it the ``challenger`` of ``name``."""
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+        package = Path(folder) / ARTIFACT
+        write_package(package, servable.tree, servable.config)
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(servable.code),
+            artifacts={ARTIFACT: str(package)},
+            code_paths=[str(servable.package)],
+            pip_requirements=str(servable.requirements),
+            signature=servable.signature,
+            input_example=dict(servable.example),
+            tags=dict(evidence.tags),
+        )
+    metrics = dict(evidence.metrics)
+    mlflow.log_metrics(metrics, run_id=run.run_id, model_id=logged.model_id, dataset=evidence.dataset)
+    client = MlflowClient()
+    version = mlflow.register_model(logged.model_uri, name, tags=dict(evidence.tags))
+    client.update_model_version(name, version.version, shorten(evidence.description, LONGEST_DESCRIPTION))
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, MODEL_NOTE)
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return version
+
+
+def champion(name: str) -> ModelVersion | None:
+    """The version of ``name`` with the alias ``champion``, if there is one."""
+    try:
+        return MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def versions_of(name: str, evaluation_run: str) -> list[ModelVersion]:
+    """The versions of ``name`` for which that evaluation speaks, newest first."""
+    found = MlflowClient().search_model_versions(f"name = '{name}'")
+    mine = [version for version in found if version.tags.get(EVALUATION_TAG) == evaluation_run]
+    return sorted(mine, key=lambda version: int(version.version), reverse=True)
+
+
+def run_of(version: ModelVersion, tag: str) -> str:
+    """The run that the version's ``tag`` names: its training, or its evaluation.
+
+    Raises:
+        LineageError: the tag is missing; the version was not made by the entry point ``register``.
+    """
+    if tag not in version.tags:
+        raise LineageError(
+            f"version {version.version} of {version.name} has no tag {tag}; it was not made by the entry point "
+            "register: register a run and promote that version"
+        )
+    return version.tags[tag]
+
+
+def tag_versions(versions: list[ModelVersion], tags: Mapping[str, str]) -> None:
+    """Sets ``tags`` on every one of ``versions``."""
+    client = MlflowClient()
+    for version in versions:
+        for key, text in tags.items():
+            client.set_model_version_tag(version.name, version.version, key, text)
+
+
+def promote(version: ModelVersion) -> None:
+    """Makes the version the ``champion``; if it was the ``challenger``, that alias goes first.
+
+    Deleting asks for more rights on a server than setting: whoever lacks them changes nothing.
+    """
+    client = MlflowClient()
+    challenger = client.get_registered_model(version.name).aliases.get(CHALLENGER)
+    if str(challenger) == str(version.version):
+        client.delete_registered_model_alias(version.name, CHALLENGER)
+    client.set_registered_model_alias(version.name, CHAMPION, version.version)

@@ -1,0 +1,88 @@
+"""Runs an entry point of the project as a child of the active run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import ExecutionException
+from mlflow.tracking import MlflowClient
+
+from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.runs.lineage import children
+from drone_cbf.tracking.runs.resuming import discard_prepared
+from drone_cbf.tracking.runs.stage_run import StageRun, one_line
+from drone_cbf.tracking.tags import FAILURE_TAG
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """A finished nested run."""
+
+    run_id: str
+    stage: str
+    status: str
+    seconds: float
+    metrics: dict[str, float]
+    """Last value of every metric."""
+
+
+class StageFailed(DroneCbfError):
+    """A nested stage ended without success."""
+
+    def __init__(self, message: str, reason: str, run_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """As the stage recorded it."""
+        self.run_id = run_id
+        """Its run; None where it could not start."""
+
+
+def run_child(
+    run: StageRun, project: Path, entry: str, parameters: Mapping[str, str], name: str | None = None
+) -> ChildRun:
+    """Runs ``entry`` in the environment of this process, nested in ``run``; ``name``: its run's, else the entry's.
+
+    With a parameter ``resume_run`` the child is the run gone on with, which stays nested where it was.
+
+    Raises:
+        StageFailed: names the stage, its run and the reason that it recorded.
+    """
+    resumed = parameters.get("resume_run")
+    before = {child.info.run_id for child in _children(run)}
+    try:
+        submitted = mlflow.projects.run(
+            str(project),
+            entry,
+            parameters=dict(parameters),
+            experiment_id=run.experiment_id,
+            run_name=name or entry,
+            env_manager="local",  # not inherited: without it MLflow would prepare an environment for every child
+        )
+    except ExecutionException as error:
+        started = [child for child in _children(run) if child.info.run_id not in before]
+        if resumed and not started:
+            started = [MlflowClient().get_run(resumed)]
+        raise _failure(entry, started, error) from error
+    finally:
+        if resumed:
+            discard_prepared(resumed, run.experiment_id)
+    child = MlflowClient().get_run(resumed or submitted.run_id)
+    seconds = (child.info.end_time - child.info.start_time) / 1000.0
+    return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
+
+
+def _failure(entry: str, started: Sequence[Run], error: ExecutionException) -> StageFailed:
+    """What became of a child; ``started``: its run, if it came so far."""
+    if not started:
+        return StageFailed(f"stage {entry} could not start: {error}", one_line(error))
+    failed = started[-1]
+    reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
+    return StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}", reason, failed.info.run_id)
+
+
+def _children(run: StageRun) -> list[Run]:
+    return children(MlflowClient().get_run(run.run_id))

@@ -1,0 +1,36 @@
+"""The neural barrier beside the analytic one, and the flown states at which that comparison matters: near h = 0."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.calibration import Comparison, make_comparison
+from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.training.barrier.sobolev import velocity_scale
+from drone_cbf.training.barrier.validation import Comparer
+
+KEPT_NEAR_BOUNDARY = 16_384
+"""Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
+
+
+def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Graph:
+    """The ``count`` graphs (leading axis) with the smallest analytic |h|."""
+    value = jax.lax.map(make_analytic_barrier(system), graphs, batch_size=4096)
+    order = jnp.argsort(jnp.abs(value))[:count]
+    return jax.tree.map(lambda x: x[order], graphs)
+
+
+def make_comparer(system: SystemConfig) -> Comparer:
+    """Compiled function (parameters, graphs with a leading axis) -> neural beside analytic barrier."""
+    analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)
+    compare = make_comparison(velocity_scale(system))
+
+    @jax.jit
+    def comparer(params: BarrierParams, graphs: Graph) -> Comparison:
+        return jax.lax.map(lambda graph: compare(analytic, neural(params), graph), graphs, batch_size=4096)
+
+    return comparer

@@ -1,0 +1,56 @@
+"""Random states of every family of scenes, drawn by strata: to teach the barrier on, and to hold out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from drone_cbf.arrays import joined
+from drone_cbf.barrier.strata import make_stratum_sampler
+from drone_cbf.config import SystemConfig
+from drone_cbf.devices import jit_rarely_run
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.training.barrier.validation import HeldOutStrata
+from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
+from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.settings import ALL_SCENES
+
+SCENES_PER_BATCH = 64
+"""Random scenes among which the sampled states of one batch are spread."""
+STRATA_STATES = 8192
+"""Sampled states held out for the reports on strata, shared evenly by them."""
+
+
+def make_sampled_batch(
+    system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
+) -> Callable[[jax.Array], Graph]:
+    """Function from a key to ``count`` random states (leading axis) of fresh scenes of every family.
+
+    ``strata``: entries ``name:weight``; the states of each stratum lie together, and are spread over all the scenes.
+    """
+    scenes_count = max(1, min(SCENES_PER_BATCH, count))
+    sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
+    counts = stratum_counts(parse_strata(strata), count)
+    samplers = {name: make_stratum_sampler(name, system) for name in counts}
+
+    def sample(key: jax.Array) -> Graph:
+        scene_key, state_key = jax.random.split(key)
+        scenes, keys = sample_scenes(scene_key, 1.0), jax.random.split(state_key, count)
+        parts, first = [], 0
+        for name, size in counts.items():
+            rows = np.arange(size) % scenes_count if size >= scenes_count else np.arange(size) * scenes_count // size
+            chosen = jax.tree.map(lambda x: x[rows], scenes)
+            parts.append(jax.vmap(samplers[name])(chosen, keys[first : first + size]))
+            first += size
+        return joined(*parts)
+
+    return sample
+
+
+def hold_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
+    """Fresh states of every stratum, in even shares."""
+    entries = [f"{name}:1" for name in STRATA]
+    graphs = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    return HeldOutStrata(graphs=graphs, counts=stratum_counts(parse_strata(entries), STRATA_STATES))

@@ -1,0 +1,129 @@
+"""The curriculum of joint training: a schema-checked list of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from drone_cbf.config import Fraction, Section, SystemConfig
+from drone_cbf.errors import ConfigError
+from drone_cbf.training.curriculum.mechanisms import Learning, LossName, Monitor, Weight
+
+
+class Stage(Section):
+    """Conditions of one stretch of training, and what must hold at its end."""
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9_.-]+$")
+    """Shown in charts and checkpoints."""
+    steps: int = Field(ge=1, le=100_000)
+    """Updates."""
+    noise: float = Field(0.0, ge=0.0, le=1.0)
+    """Observation noise [m, m/s]; each flight draws its own level up to this one."""
+    blend: Fraction = 1.0
+    """0: analytic barrier, 1: neural barrier; the filter uses this mixture."""
+    augment: Fraction = 0.0
+    """Displacement of obstacles and start velocity, as a fraction of 0.5 m and 1 m/s."""
+    horizon: int = Field(200, ge=1, le=2000)
+    """Steps of a flight."""
+    success_threshold: Fraction = 0.0
+    """Smallest success rate, measured under this stage's own conditions at its end."""
+    violation_threshold: float = Field(1e6, ge=0.0)
+    """Largest 99.9 % quantile of the CBF violation [m/s], likewise."""
+    weights: dict[LossName, Weight] = {}
+    """Weights of the losses in this stage, where they differ from the curriculum's."""
+
+
+class Curriculum(Section):
+    """Stages in the order in which they are trained."""
+
+    name: str = Field(min_length=1, max_length=60)
+    """What runs are compared by."""
+    description: str = ""
+    """One line for the reader of a run."""
+    system: dict[str, bool | int | float | str] = {}
+    """Settings of the system that this curriculum is about, by dotted name: ``barrier.kind: distance_hocbf``. They
+    replace the parent run's, and are replaced by the command line's."""
+    learning: Learning = Learning()
+    """How the networks learn."""
+    monitor: Monitor = Monitor()
+    """How training is watched."""
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
+    """At least one."""
+
+    @model_validator(mode="after")
+    def _penalties_act(self) -> Curriculum:
+        if self.learning.balance == "mgda" and self.monitor.every and self.monitor.penalty_boost != 1.0:
+            raise ValueError(
+                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: of two "
+                "gradients the longer has the smaller share, so that a penalty would make the policy less careful; "
+                "set it to 1"
+            )
+        return self
+
+    @field_validator("system")
+    @classmethod
+    def _names_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name, wanted in value.items():
+            _check_setting(name, wanted)
+        return value
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def weights_in(self, stage: Stage) -> dict[LossName, float]:
+        """Weights of the losses in that stage: its own where it names one, else the curriculum's."""
+        return {**self.learning.weights.model_dump(), **stage.weights}
+
+    @property
+    def weights_used(self) -> frozenset[LossName]:
+        """The losses that have a weight in at least one stage: the others are not built."""
+        return frozenset(name for stage in self.stages for name, weight in self.weights_in(stage).items() if weight)
+
+    @property
+    def system_groups(self) -> dict[str, dict[str, Any]]:
+        """``system`` as group -> field -> value."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in self.system.items():
+            group, field = name.split(".")
+            groups.setdefault(group, {})[field] = value
+        return groups
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """ValueError where the system has no such setting, or it cannot be ``value`` whatever the others are."""
+    group, _, field = name.partition(".")
+    groups = {key: declared.annotation for key, declared in SystemConfig.model_fields.items()}
+    kind: Any = groups.get(group)
+    if kind is None or field not in kind.model_fields:
+        known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
+        raise ValueError(f"{name} is no setting of the system ({known}); correct the name, as in filter.penalty")
+    try:
+        kind.model_validate({field: value})
+    except ValidationError as error:
+        own = [problem for problem in error.errors() if problem["loc"]]
+        if own:  # how settings fit together is known in the run
+            raise ValueError(f"{name} = {value!r:.60}: {own[0]['msg']}") from error
+
+
+def parse_curriculum(content: object, source: str) -> Curriculum:
+    """Check ``content`` (a parsed YAML document) against the schema.
+
+    Raises:
+        ConfigError: names the file, the field, the value and what is allowed.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"curriculum {source}: expected a mapping with 'name' and 'stages', found {content!r:.60}")
+    try:
+        return Curriculum.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        told = first["msg"].removeprefix("Value error, ")
+        value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
+        raise ConfigError(
+            f"curriculum {source}: {field}{value}: {told}; see projects/curricula/default.yaml for an example"
+        ) from error

@@ -1,0 +1,98 @@
+"""Batches of fresh flights for the learning stages: collect states, measure a controller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.devices import jit_rarely_run
+from drone_cbf.flights import Flown, Flyer, fly_all
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.physics.randomisation import with_random_drone
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.training.data.batches import make_batch_sampler
+
+FlightMeasure = Callable[[ControllerParams, float, float, jax.Array], "Measured"]
+"""(controller parameters, noise [m], augment, key) -> what was flown."""
+GraphCollector = Callable[[ControllerParams, float, float, jax.Array], Graph]
+"""(controller parameters, largest noise [m], augment, key) -> graphs with one leading axis, flights times steps."""
+
+
+def training_view(system: SystemConfig) -> SystemConfig:
+    """The system as updates fly it: each reading of a surface is believed, and the filter's row asks for no room.
+
+    Room for the barrier's error is for flights that count: learned with it, the policy arrives late more often in the
+    forest (seed 0, 1,536 flights a noise level: success 95.7 to 96.7 % in place of 98.6 to 98.8 %), and it collides no
+    less.
+
+    Fitting surfaces made an update 2.4 times as long (0.69 s against 0.29 s on two cores; measured before all were
+    fitted at once, which takes less than half the time), and no gradient passes through it. Measurements, calibration
+    and evaluation fly the system as it is.
+    """
+    sensor = system.sensor.model_copy(update={"surfaces": "raw"})
+    barrier = system.barrier.model_copy(update={"noise_tightening": 0.0, "speed_tightening": 0.0})
+    return system.model_copy(update={"sensor": sensor, "barrier": barrier})
+
+
+@struct.dataclass
+class Measured:
+    """Fresh flights, on the host; leading axis of flights."""
+
+    scenes: Scene
+    flown: Flown
+
+    def some(self, count: int) -> Measured:
+        """At most ``count`` flights, taken evenly from all."""
+        total = self.flown.clearance.shape[0]
+        rows = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
+        return jax.tree.map(lambda x: x[rows], self)
+
+
+def make_flight_measure(
+    system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
+) -> FlightMeasure:
+    """Function that flies ``flights`` fresh scenes; with ``random_drones`` the same, each by a drone of its own."""
+    sample = jit_rarely_run(make_batch_sampler(system, families, flights))
+    equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
+
+    def measure(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Measured:
+        scene_key, flight_key = jax.random.split(key)
+        keys = jax.random.split(flight_key, flights)
+        levels = jnp.full(flights, noise, jnp.float32)
+        scenes = sample(scene_key, augment)
+        if random_drones:
+            scenes = equip(scenes, jax.random.split(report_key(key, 1), flights))
+        flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown)
+        return Measured(scenes=jax.device_get(scenes), flown=flown)
+
+    return measure
+
+
+def make_graph_collector(
+    system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
+) -> GraphCollector:
+    """Function that flies fresh scenes and returns every graph the controller saw.
+
+    Each flight draws its own noise level up to the given one.
+    """
+    sample = jit_rarely_run(make_batch_sampler(system, families, flights))
+
+    def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:
+        scene_key, flight_key, noise_key = jax.random.split(key, 3)
+        keys = jax.random.split(flight_key, flights)
+        levels = noise * jax.random.uniform(noise_key, (flights,))
+        graphs = fly_all(fly, params, sample(scene_key, augment), levels, keys, lambda flown: flown.trajectories.graphs)
+        return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), graphs)
+
+    return collect
+
+
+def report_key(root: jax.Array, purpose: int) -> jax.Array:
+    """Key for a measurement beside the updates: apart from every step's key, the same in a resumed run."""
+    return jax.random.fold_in(jax.random.fold_in(root, 2**31 - 1), purpose)

@@ -1,0 +1,1 @@
+"""The three learning stages: ``efficiency``, ``pretraining`` and ``safety``."""

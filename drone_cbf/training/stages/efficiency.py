@@ -1,0 +1,123 @@
+"""Stage one: a policy that flies, by back-propagation through time without a safety layer (DiffPhysDrone)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.devices import jit_update, map_sharded, put_replicated, replicate, shard_batch
+from drone_cbf.flights import make_flyer
+from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.objectives.summaries import flight_report, quick_figures
+from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
+from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.data.flights import make_flight_measure, report_key, training_view
+from drone_cbf.training.recorder import Recorder
+from drone_cbf.training.settings import EfficiencySettings
+from drone_cbf.training.update.gradient_health import health_figures, on_host, skip_if_unhealthy, watch_health
+from drone_cbf.training.update.optimisers import make_optimiser
+
+START_AUGMENT = 0.5
+"""Disturbance of scenes and start velocities (:func:`drone_cbf.physics.scenes.perturb`): flights start in motion."""
+
+
+@struct.dataclass
+class EfficiencyState:
+    """All that evolves: what a resume needs."""
+
+    policy: PolicyParams
+    optimiser: optax.OptState
+    step: Scalar
+    skipped: Scalar
+    """Updates skipped because their loss or gradient was not finite."""
+
+
+@dataclass(frozen=True)
+class EfficiencyResult:
+    """What the stage hands on."""
+
+    policy: PolicyParams
+    report: dict[str, float]
+
+
+def unfiltered(policy: PolicyParams) -> ControllerParams:
+    """Controller parameters of a policy that flies alone."""
+    return ControllerParams(policy=policy, barrier=None, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
+
+
+def make_efficiency_update(
+    system: SystemConfig, settings: EfficiencySettings, optimiser: optax.GradientTransformation
+) -> Callable[[EfficiencyState, jax.Array], tuple[EfficiencyState, dict[str, Scalar]]]:
+    """Function (state, root key) -> (state, figures): one update on a fresh batch of scenes."""
+    controller = make_unfiltered_controller(system)
+    rollout = make_rollout(training_view(system), controller, settings.horizon, rematerialise=True)
+    flight_loss = make_flight_loss(system, filtered=False)
+    sample = make_batch_sampler(system, settings.scenes, settings.batch)
+
+    def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Scalar]]:
+        """Sum over the batch, so that ``physics.gradient_limit`` means the same for every batch size."""
+        scene_key, flight_key, noise_key = jax.random.split(key, 3)
+        scenes = shard_batch(sample(scene_key, START_AUGMENT))
+        keys = jax.random.split(flight_key, settings.batch)
+        noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
+        flights = map_sharded(rollout, unfiltered(policy), scenes, noise, keys)
+        terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
+        figures = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
+        total = sum(terms.values())
+        return settings.batch * total, figures | {"loss/total": total}
+
+    def update(state: EfficiencyState, root: jax.Array) -> tuple[EfficiencyState, dict[str, Scalar]]:
+        key = jax.random.fold_in(root, state.step)
+        gradient, figures = jax.grad(loss, has_aux=True)(state.policy, key)
+        gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
+        changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
+        policy = optax.apply_updates(state.policy, changes)
+        following = state.replace(policy=policy, optimiser=optimiser_state, step=state.step + 1)
+        following, figures = skip_if_unhealthy(state, following, figures | health_figures({"policy": gradient}))
+        return replicate(following), figures
+
+    return update
+
+
+def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorder: Recorder) -> EfficiencyResult:
+    """Train a policy from scratch.
+
+    Raises:
+        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
+    """
+    root = jax.random.key(settings.seed)
+    optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
+    policy = initial_policy_params(system, report_key(root, 0))
+    fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0), skipped=jnp.int32(0))
+    state = put_replicated(recorder.restore(fresh))
+    update = jit_update(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
+    first = int(state.step)
+    recorder.begin("efficiency", settings.steps, first)
+    for step in range(first, settings.steps):
+        state, figures = update(state, root)
+        values = on_host(figures)
+        recorder.metrics(step, values)
+        watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
+        if (step + 1) % settings.checkpoint_every == 0:
+            recorder.progress(step + 1, state)
+    report = measure_policy(system, settings, state.policy, root)
+    tree = {"policy": state.policy, "optimiser": state.optimiser, "step": state.step}
+    recorder.checkpoint(settings.steps, tree, "final")
+    return EfficiencyResult(policy=state.policy, report=report)
+
+
+def measure_policy(
+    system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
+) -> dict[str, float]:
+    """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
+    fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
+    measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
+    return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

@@ -1,0 +1,1 @@
+"""One update of the networks: the joint loss and its parts, optimisers, averages, and the health of the gradient."""

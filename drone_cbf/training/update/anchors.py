@@ -1,0 +1,60 @@
+"""Ties of the policy to the one it started from: distillation (Hinton et al. 2015, on commands) and an L2 anchor
+(L2-SP, Li et al. 2018).
+
+The teacher is the parent's policy, without gradient. Both terms are built only where some stage of the curriculum
+weights one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from drone_cbf.arrays import Scalar
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
+from drone_cbf.training.curriculum.mechanisms import LossName
+from drone_cbf.training.curriculum.schema import Curriculum
+
+AnchorLoss = Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]
+"""(policy, teacher, graphs flown with leading axes flight and step) -> losses by name, without their weights."""
+
+
+def is_anchored(curriculum: Curriculum) -> bool:
+    """Whether some stage ties the policy to its parent's."""
+    return bool(curriculum.weights_used & {"distill", "policy_l2"})
+
+
+def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss:
+    """``distill`` [(m/s^2)^2] and ``policy_l2``: those that are weighted in some stage, none of them where none is."""
+    difference = make_command_difference(system)
+    losses: dict[LossName, Callable[[PolicyParams, PolicyParams, Graph], Scalar]] = {
+        "distill": difference,
+        "policy_l2": lambda policy, teacher, graphs: squared_distance(policy, teacher),
+    }
+    wanted = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}
+    return lambda policy, teacher, graphs: {name: loss(policy, teacher, graphs) for name, loss in wanted.items()}
+
+
+def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:
+    """Function (policy, teacher, graphs with two leading axes) -> mean squared difference of commands [(m/s^2)^2].
+
+    Graphs and teacher pass no gradient: the policy learns what to command where it was, not to be where it agrees.
+    """
+    command = make_policy(system)
+
+    def difference(policy: PolicyParams, teacher: PolicyParams, graphs: Graph) -> Scalar:
+        seen = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), graphs))
+        taught = jax.lax.stop_gradient(jax.vmap(command, in_axes=(None, 0))(teacher, seen))
+        return jnp.mean(jnp.sum((jax.vmap(command, in_axes=(None, 0))(policy, seen) - taught) ** 2, -1))
+
+    return difference
+
+
+def squared_distance(policy: PolicyParams, teacher: PolicyParams) -> Scalar:
+    """Sum over all parameters of the squared difference; the teacher passes no gradient."""
+    apart = jax.tree.map(lambda own, other: jnp.sum((own - jax.lax.stop_gradient(other)) ** 2), policy, teacher)
+    return sum(jax.tree.leaves(apart), start=jnp.float32(0.0))

@@ -1,0 +1,245 @@
+"""One joint update of policy and barrier through the filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from drone_cbf.arrays import Scalar, scale_gradient
+from drone_cbf.barrier.neural import BarrierParams
+from drone_cbf.config import SystemConfig
+from drone_cbf.devices import map_sharded, replicate, shard_batch
+from drone_cbf.objectives.losses import make_flight_loss
+from drone_cbf.objectives.summaries import filter_figures, quick_figures
+from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.rollout import (
+    Controller,
+    ControllerParams,
+    make_filtered_controller,
+    make_rollout,
+    make_unfiltered_controller,
+)
+from drone_cbf.training.barrier.minibatches import (
+    Flights,
+    Minibatch,
+    Weights,
+    make_minibatch_losses,
+    make_minibatches,
+    weighted,
+)
+from drone_cbf.training.barrier.sampled_states import make_sampled_batch
+from drone_cbf.training.barrier.steps import make_barrier_steps
+from drone_cbf.training.curriculum.adaptation import Scales, penalised, slowed
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.data.flights import training_view
+from drone_cbf.training.data.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
+from drone_cbf.training.settings import SafetySettings
+from drone_cbf.training.update.anchors import make_anchor_loss
+from drone_cbf.training.update.averaging import Averages, make_averaging
+from drone_cbf.training.update.balance import Networks, balanced_gradient, halves
+from drone_cbf.training.update.freezing import make_freeze
+from drone_cbf.training.update.gradient_health import health_figures, skip_if_unhealthy
+from drone_cbf.training.update.optimisers import Optimisers
+
+BARRIER_BATCH = 512
+"""Visited states on which the barrier learns in a step, and as many sampled ones against forgetting."""
+
+
+@struct.dataclass
+class Conditions:
+    """What a curriculum stage sets, as arrays: one compiled update serves all stages of a horizon."""
+
+    noise: Scalar
+    """Largest observation noise [m, m/s]."""
+    blend: Scalar
+    augment: Scalar
+    weights: Weights
+    """Of the losses beside the flight's own, by name."""
+    penalty: Scalar | None = None
+    """Factor on the weights of ``adaptation.PENALISED``; None: no monitor sets one, and none is built."""
+    learning_rate: Scalar | None = None
+    """Factor on the changes of both networks, likewise."""
+    teacher: PolicyParams | None = None
+    """The parent's policy, where the curriculum ties the policy to it."""
+
+
+@struct.dataclass
+class SafetyState:
+    """All that evolves: what a resume needs."""
+
+    policy: PolicyParams
+    barrier: BarrierParams
+    policy_optimiser: optax.OptState
+    barrier_optimiser: optax.OptState
+    step: Scalar
+    skipped: Scalar
+    """Updates skipped because a loss or a gradient was not finite."""
+    averages: Averages | None = None
+    """Of both networks; None where the curriculum averages none."""
+    replay: KeptFlights | None = None
+    """Flights from which the barrier learns again; None where the curriculum replays none."""
+
+
+@struct.dataclass
+class LossAux:
+    """Auxiliary outputs of the loss."""
+
+    figures: dict[str, Scalar]
+    further: Minibatch | None
+    """What the barrier learns from in its steps alone; None where it takes none."""
+    fresh: KeptFlights | None
+    """The flights, as candidates to be kept; None where none are."""
+
+
+SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
+"""(state, conditions, margin [m], root key) -> (state, figures)."""
+SafetyTerms = Callable[[Networks, Conditions, Scalar, jax.Array, KeptFlights | None], tuple[dict[str, Scalar], LossAux]]
+"""(networks, conditions, margin [m], key, kept flights) -> (batch times each weighted term of the loss, aux)."""
+
+
+def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
+    """What the curriculum trains, and so what its stages are measured with: the policy behind the filter, or alone."""
+    filtered = settings.curriculum.learning.filtered
+    return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
+
+
+def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
+    """Terms of an update's loss: of the flights, of what ties the policy to its parent, of the barrier's minibatches.
+
+    Times the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the flight's
+    terms as weighted, the others without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.
+    """
+    flown = training_view(system)
+    rollout = make_rollout(flown, make_trained_controller(flown, settings), horizon, rematerialise=True)
+    flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
+    anchor_loss = make_anchor_loss(system, settings.curriculum)
+    sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
+    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    draw = make_minibatches(system, settings, BARRIER_BATCH, sampled)
+    losses = make_minibatch_losses(system, settings)
+
+    def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
+        scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
+        scenes = shard_batch(sample_scenes(scene_key, conditions.augment))
+        keys = jax.random.split(flight_key, settings.batch)
+        noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
+        controller = ControllerParams(
+            policy=networks["policy"],
+            barrier=scale_gradient(networks["barrier"], settings.barrier_task_gradient),
+            margin=margin,
+            blend=conditions.blend,
+        )
+        flights = map_sharded(rollout, controller, scenes, noise, keys)
+        flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
+        ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
+        batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
+        minibatches = draw(batch, kept, visit_key, state_key, jax.random.fold_in(key, 1))
+        unweighted = ties | losses(networks["barrier"], minibatches.first)
+        parts = flight | weighted(unweighted, conditions.weights)
+        reported = flight | unweighted | {"total": sum(parts.values())}
+        figures = {f"loss/{name}": value for name, value in reported.items()}
+        figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
+        aux = LossAux(figures=figures, further=minibatches.further, fresh=minibatches.fresh)
+        return {name: settings.batch * value for name, value in parts.items()}, aux
+
+    return terms
+
+
+def make_safety_gradient(
+    system: SystemConfig, settings: SafetySettings, horizon: int
+) -> Callable[..., tuple[Networks, LossAux]]:
+    """Function (networks, and what :data:`SafetyTerms` take besides) -> (gradient of the mean over flights, aux)."""
+    terms = make_safety_terms(system, settings, horizon)
+
+    def summed(networks: Networks, *given) -> tuple[Networks, LossAux]:
+        def total(networks: Networks) -> tuple[Scalar, LossAux]:
+            parts, aux = terms(networks, *given)
+            return sum(parts.values()), aux
+
+        return jax.grad(total, has_aux=True)(networks)
+
+    def balanced(networks: Networks, *given) -> tuple[Networks, LossAux]:
+        def both(networks: Networks):
+            parts, aux = terms(networks, *given)
+            return halves(parts), aux
+
+        gradient, aux, share = balanced_gradient(both, networks)
+        return gradient, aux.replace(figures=aux.figures | {"balance/efficiency": share})
+
+    found = {"sum": summed, "mgda": balanced}[settings.curriculum.learning.balance]
+
+    def gradient(networks: Networks, *given) -> tuple[Networks, LossAux]:
+        steep, aux = found(networks, *given)
+        return jax.tree.map(lambda leaf: leaf / settings.batch, steep), aux
+
+    return gradient
+
+
+def make_safety_update(
+    system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
+) -> SafetyUpdate:
+    """One update of both networks, each by its own optimiser; the barrier has ``learning.barrier_updates`` steps."""
+    gradient_of = make_safety_gradient(system, settings, horizon)
+    freeze = make_freeze(settings.curriculum.learning.freeze_steps)
+    average = make_averaging(settings.curriculum.learning.ema)
+    barrier_steps = make_barrier_steps(make_minibatch_losses(system, settings), optimisers.barrier)
+
+    def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
+        key = jax.random.fold_in(root, state.step)
+        networks = {"policy": state.policy, "barrier": state.barrier}
+        gradient, aux = gradient_of(networks, conditions, margin, key, state.replay)
+        policy_change, policy_optimiser = optimisers.policy.update(
+            gradient["policy"], state.policy_optimiser, state.policy
+        )
+        before = state.barrier, state.barrier_optimiser
+        (barrier, barrier_optimiser), further = barrier_steps(
+            before, gradient["barrier"], aux.further, conditions.weights, conditions.learning_rate
+        )
+        replay = None if state.replay is None else keep_worst(state.replay, aux.fresh)
+        following = state.replace(
+            policy=optax.apply_updates(state.policy, slowed(policy_change, conditions.learning_rate)),
+            barrier=barrier,
+            policy_optimiser=policy_optimiser,
+            barrier_optimiser=barrier_optimiser,
+            step=state.step + 1,
+            replay=replay,
+        )
+        figures = aux.figures | replay_figures(replay) | condition_figures(conditions) | further
+        figures |= health_figures({"policy": gradient["policy"], "cbf": gradient["barrier"]})
+        following, figures = skip_if_unhealthy(state, average(freeze(state, following)), figures)
+        return replicate(following), figures
+
+    return update
+
+
+def start_replay(system: SystemConfig, settings: SafetySettings) -> KeptFlights | None:
+    """Room for flights to replay, long enough for every stage; None where the curriculum replays none."""
+    learning = settings.curriculum.learning
+    if not learning.replay:
+        return None
+    longest = max(stage.horizon for stage in settings.curriculum.stages)
+    return empty_buffer(system, settings.scenes, learning.replay_flights, longest)
+
+
+def condition_figures(conditions: Conditions) -> dict[str, Scalar]:
+    """Metrics of what is in force."""
+    return {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
+
+
+def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
+    """The settings of one of the curriculum's stages as arrays, with the factors of a monitor if there is one."""
+    blend = stage.blend * scales.blend if scales else stage.blend
+    weights = curriculum.weights_in(stage)
+    return Conditions(
+        noise=jnp.float32(stage.noise),
+        blend=jnp.float32(blend),
+        augment=jnp.float32(stage.augment),
+        weights={name: jnp.float32(weights[name]) for name in sorted(curriculum.weights_used)},
+        penalty=jnp.float32(scales.penalty) if scales else None,
+        learning_rate=jnp.float32(scales.learning_rate) if scales else None,
+    )

@@ -1,0 +1,172 @@
+"""From the command line to checked settings: the only parse, done once, at the edge.
+
+``-P name=value`` of ``mlflow run`` arrives as ``--name=value``; a dotted name sets a field of a group of the system, as
+in ``-P physics.lag_time=0.1``. Nothing is read from environment variables.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+from drone_cbf.config import Section, SystemConfig
+from drone_cbf.errors import ConfigError
+from projects.cli.validation import explain
+
+GROUPS = tuple(SystemConfig.model_fields)
+KEPT_FROM_PARENT = ("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
+"""Settings that decide the shape or the meaning of the parent's networks."""
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    return "--help" in arguments or "-h" in arguments
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A checked command line."""
+
+    parameters: Any
+    """An instance of the entry point's parameters."""
+    system: dict[str, Any]
+    """What is set of the system: group -> field -> value, not yet checked: it completes the parent's."""
+    system_text: dict[str, str]
+    """The same as given: dotted name -> text."""
+
+
+def parse(entry: str, parameters: type[Section], arguments: Sequence[str], system: bool = True) -> Arguments:
+    """The arguments of the entry point; without ``system`` it takes no fields of the system.
+
+    Raises:
+        ConfigError: an unknown name, a value of the wrong type or out of its range; the message says what is allowed.
+    """
+    pairs = _pairs(arguments)
+    known = names(parameters, system)
+    for name in pairs:
+        if name not in known:
+            raise ConfigError(_unknown(name, known))
+    try:
+        given = _source(parameters, [f"--{name}={value}" for name, value in pairs.items()], system)()
+    except SettingsError as error:
+        raise ConfigError(f"{error}; list the parameters with: python -m projects.{entry} --help") from error
+    groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
+    return Arguments(check(parameters, given), groups, {name: text for name, text in pairs.items() if "." in name})
+
+
+def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
+    """ID of the interrupted run that the command line asks to go on with; empty where it asks for a new one."""
+    if "resume_run" not in parameters.model_fields:
+        return ""
+    try:
+        return _pairs(arguments).get("resume_run", "")
+    except ConfigError:
+        return ""  # the parse reports it, in a run that can be marked as failed
+
+
+def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, Any]) -> Arguments:
+    """The settings of an interrupted run from its ``config``, in place of what the command line leaves out.
+
+    Raises:
+        ConfigError: the command line sets something else than the run was started with.
+    """
+    recorded = check(parameters, config["parameters"])
+    for name, field in parameters.model_fields.items():
+        value, before = getattr(given.parameters, name), getattr(recorded, name)
+        # A value equal to the default cannot be told from one that was left out: 'mlflow run' passes all of them.
+        if name != "resume_run" and value not in (field.default, before):
+            raise ConfigError(_keeps(name, value, before))
+    for name, text in given.system_text.items():
+        group, field_name = name.split(".")
+        before = config["system"][group][field_name]
+        if check(SystemConfig, given.system).model_dump(mode="json")[group][field_name] != before:
+            raise ConfigError(_keeps(name, text, before))
+    return Arguments(recorded, config["system"], {})
+
+
+def _keeps(name: str, value: object, before: object) -> str:
+    return f"{name} = {value} differs from the {before} that the run was started with; leave it out, or start a new run"
+
+
+def build_system(inherited: dict[str, Any] | None, overrides: dict[str, Any], keep: Sequence[str] = ()) -> SystemConfig:
+    """The parent's system (or the defaults) with the overrides applied, checked as a whole.
+
+    ``keep`` names fields that must not change, because networks of the parent have their shape.
+    """
+    merged = {group: {**(inherited or {}).get(group, {}), **overrides.get(group, {})} for group in GROUPS}
+    system = check(SystemConfig, merged)
+    if inherited is not None:
+        before = check(SystemConfig, inherited)
+        for name in keep:
+            group, field = name.split(".")
+            old, new = getattr(getattr(before, group), field), getattr(getattr(system, group), field)
+            if old != new:
+                raise ConfigError(
+                    f"{name} = {new} differs from the parent run's {old}, whose networks have that shape; "
+                    "leave it out, or train them anew with it"
+                )
+    return system
+
+
+def check(model: type[Model], values: dict[str, Any]) -> Model:
+    """``values`` as a ``model``; a violation becomes a one-line ``ConfigError``."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model)) from error
+
+
+def names(parameters: type[Section], system: bool = True) -> list[str]:
+    """All names that the command line takes: the flat parameters, then the fields of each group, dotted."""
+    groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()} if system else {}
+    return [
+        *parameters.model_fields,
+        *(f"{group}.{field}" for group, kind in groups.items() for field in kind.model_fields),
+    ]
+
+
+def _source(parameters: type[Section], arguments: list[str], system: bool) -> CliSettingsSource:
+    settings = SettingsConfigDict(
+        extra="forbid",
+        cli_exit_on_error=False,
+        cli_kebab_case=False,
+    )
+    body = {"model_config": settings, "__module__": __name__}
+    model = type("CommandLine", (parameters, *([SystemConfig] if system else []), BaseSettings), body)
+    return CliSettingsSource(model, cli_parse_args=arguments)
+
+
+def _pairs(arguments: Sequence[str]) -> dict[str, str]:
+    """``--name=value`` and ``--name value`` by name; a value may begin with a minus sign."""
+    pairs, rest = {}, list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise ConfigError(f"'{word}' is not a parameter; write --name=value")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"{name} has no value; write --{name}=<value>")
+            value = rest.pop(0)
+        if name in pairs:
+            raise ConfigError(f"{name} is given twice; keep one of {pairs[name]} and {value}")
+        pairs[name] = value
+    return pairs
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    if name in GROUPS and any(k.startswith(f"{name}.") for k in known):
+        fields = ", ".join(k for k in known if k.startswith(f"{name}."))
+        return f"'{name}' is a group of parameters; set one of {fields}"
+    last = name.rpartition(".")[2]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    close += [k for k in known if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.8]
+    suggestion = " or ".join(dict.fromkeys(close[:2]))
+    remedy = f"did you mean {suggestion}?" if suggestion else "list the parameters with --help"
+    return f"unknown parameter '{name}'; {remedy}"

@@ -1,0 +1,266 @@
+"""The parameters of each entry point: exactly those that MLproject declares (a test compares them).
+
+A default is written once: where a stage's settings are defined. Only what MLflow adds is new here: the parent run, the
+curriculum's name, and what the pipeline hands to its stages.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
+from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel, refuse_repeated_cells
+from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
+
+RunId = Annotated[str, Field(min_length=1, max_length=250)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.-]+$")]
+MODEL = "drone-policy"
+"""Registered model that policies become versions of."""
+
+
+class Resumable(Section):
+    """What a training stage takes beside its settings."""
+
+    resume_run: str = Field("", max_length=250)
+    """ID of an interrupted run of this stage to go on with, in that run and with its settings; leave the others out."""
+
+
+class Following(Resumable):
+    """A training stage that builds on another."""
+
+    parent_run: str = Field("", max_length=250)
+    """ID of the finished run to build on."""
+
+    @model_validator(mode="after")
+    def _has_a_parent(self) -> Following:
+        if not self.parent_run and not self.resume_run:
+            purpose = (type(self).model_fields["parent_run"].description or "").rstrip(".")
+            raise ValueError(f"parent_run is missing ({purpose}); give it with -P parent_run=<value>")
+        return self
+
+
+def _default(settings: type[Section], name: str) -> object:
+    return settings.model_fields[name].default
+
+
+class EfficiencyParameters(EfficiencySettings, Resumable):
+    """Trains a policy that flies, by back-propagation through the physics, without a safety filter."""
+
+
+class PretrainParameters(PretrainingSettings, Following):
+    """Trains the neural barrier against the analytic one, on sampled states and on states of the parent's policy."""
+
+    parent_run: str = Field("", max_length=250)
+    """ID of a finished efficiency run, whose policy visits the states."""
+    init_run: str = Field("", max_length=250)
+    """ID of a finished pretrain_cbf or safety run whose barrier is the start, with a new learning-rate schedule; empty:
+    a barrier is trained from scratch."""
+
+
+NoiseLevels = Annotated[tuple[NoiseLevel, ...], BeforeValidator(without_blanks)]
+Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(without_blanks)]
+StepCounts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], BeforeValidator(without_blanks)]
+
+
+class SafetyParameters(SafetySettings, Following):
+    """Trains policy and neural barrier jointly, through the safety filter, under a curriculum."""
+
+    parent_run: str = Field("", max_length=250)
+    """ID of a finished pretrain_cbf run (its ancestry holds the policy), or of a safety run to go on from."""
+    curriculum: str = Field("default", min_length=1, max_length=1000)
+    """Name of a file in projects/curricula, or a path to a YAML file."""
+    noise_levels: NoiseLevels = ()
+    """Observation noise of the curriculum's stages in place of its own [m, m/s]: one for each, or one for all."""
+    blend_levels: Fractions = ()
+    """Share of the neural barrier in the stages, likewise."""
+    augment_levels: Fractions = ()
+    """Displacement of obstacles and start velocity in the stages, likewise."""
+    stage_steps: StepCounts = ()
+    """Updates of the stages, likewise."""
+
+
+class EvaluateParameters(EvaluationSettings):
+    """Measures success, collisions, violations and the filter's work over scenarios, noise and goals."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P parent_run=<run id>",
+        " -P parent_run=<run id> -P seed=1 -P physics.lag_time=0.1",
+        " -P parent_run=<run id> -P replay=<evaluate run>",
+    )
+    parent_run: RunId
+    """ID of a finished run with a policy: efficiency, pretrain_cbf or safety."""
+    replay: str = Field("", max_length=1000)
+    """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
+    filter, in place of the matrix, with the blend and horizon of that time."""
+
+
+def _last_or_fraction(text: str) -> str:
+    """ValueError where ``text`` is neither ``last`` nor a number from 0 to 1."""
+    with suppress(ValueError):
+        if text == "last" or 0.0 <= float(text) <= 1.0:
+            return text
+    raise ValueError(
+        f"blend = {text} is neither last nor a number from 0 to 1; set another value with -P blend=<value>"
+    )
+
+
+Blend = Annotated[str, AfterValidator(_last_or_fraction)]
+
+
+class PipelineParameters(Section):
+    """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run."""
+
+    curriculum: str = Field("default", min_length=1, max_length=1000)
+    """Curriculum of the safety stage: a name in projects/curricula, or a path to a YAML file."""
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    """Root of all randomness of the three training stages."""
+    efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
+    """Updates of the efficiency stage."""
+    pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
+    """Updates of the pretrain_cbf stage."""
+    batch: int = Field(_default(EfficiencySettings, "batch"), ge=1, le=4096)
+    """Flights per update of the efficiency and safety stages."""
+    horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
+    """Steps of a flight in the other stages; the curriculum sets the safety stage's."""
+    report_flights: int = Field(_default(SafetySettings, "report_flights"), ge=1, le=100_000)
+    """Fresh flights with which every training stage measures and calibrates what it trains."""
+    rollouts: int = Field(512, ge=1, le=100_000)
+    """Flights per cell of the evaluate stage, 13,824 in all: without a collision, enough for the shipped gate."""
+    blend: Blend = "last"
+    """Share of the neural barrier in the evaluate stage, 0 to 1; ``last``: that of the curriculum's last stage."""
+
+
+class RegisterParameters(Section):
+    """Registers a trained policy with its evidence as a new version of a model, which MLflow can load and serve."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P run=<safety, evaluate or pipeline run>",
+        " -P best_of=\"tags.drone_cbf.curriculum = 'default'\"",
+    )
+    run: str = Field("", max_length=250)
+    """ID of an evaluated safety run, or of a run that leads to one: evaluate, pipeline. Give run or best_of."""
+    best_of: str = Field("", max_length=5000)
+    """Filter of MLflow's search_runs, as in "tags.drone_cbf.curriculum = 'default'". Of the finished evaluations found
+    (or led to), the best is registered: fewest collisions, then smallest violation, then highest success, then smallest
+    final distance."""
+    model: ModelName = MODEL
+    """Name of the registered model."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> RegisterParameters:
+        if bool(self.run) == bool(self.best_of):
+            raise ValueError(
+                "give one of run (-P run=<safety, evaluate or pipeline run>) and best_of "
+                "(-P best_of=<filter of search_runs>)"
+            )
+        return self
+
+
+class GateParameters(Section):
+    """Judges an evaluation by thresholds and by the champion, and promotes what passes."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P run=<evaluate, safety or pipeline run>",
+        " -P champion=true",
+        " -P run=<run id> -P promote=true",
+    )
+    run: str = Field("", max_length=250)
+    """ID of an evaluate run, or of one that leads to it: safety, pipeline, register. Give run or champion."""
+    champion: bool = False
+    """Judge the present champion instead, by the absolute thresholds."""
+    promote: bool = False
+    """Make the run's newest registered version the champion, if it passes."""
+    gates: str = Field("default", min_length=1, max_length=1000)
+    """``default``: projects/gates.yaml; else a path to such a file, as a trial: no tag is set and nothing promoted by
+    it."""
+    model: ModelName = MODEL
+    """Name of the registered model whose champion is meant."""
+
+    @model_validator(mode="after")
+    def _judges_one(self) -> GateParameters:
+        if bool(self.run) == self.champion:
+            raise ValueError(
+                "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
+            )
+        if self.champion and self.promote:
+            raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
+        if self.promote and self.gates != "default":
+            raise ValueError(
+                "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave "
+                "gates out, or change that file"
+            )
+        return self
+
+
+class ReproduceParameters(Section):
+    """Runs a recorded run again, from its stored settings, and says metric by metric whether it agrees."""
+
+    run: RunId
+    """ID of a finished run: efficiency, pretrain_cbf, safety or evaluate."""
+    exact: Literal["auto", "always", "never"] = "auto"
+    """Whether every figure must be the same to the last bit: ``auto`` demands it where versions and device are the
+    same."""
+    relative_tolerance: float = Field(0.05, ge=0.0, le=1.0)
+    """Where exactness is not demanded: accepted difference as a fraction of the value."""
+    absolute_tolerance: float = Field(0.01, ge=0.0)
+    """Where exactness is not demanded: accepted difference beside that fraction, in the unit of the metric."""
+
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class SuiteParameters(Section):
+    """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
+
+    What a finished run with the same settings and parent has done already is taken over, so that a suite which was
+    stopped, or in which something failed, goes on where it was when it is started again. Where parent_run is left out,
+    efficiency and pretrain_cbf are trained first, once for all.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P curricula=analytic_baseline,default -P seeds=0,1,2 -P dry_run=true",
+        " -P parent_run=<pretrain_cbf run> -P curricula=analytic_baseline,default -P seeds=0,1,2",
+    )
+    parent_run: str = Field("", max_length=250)
+    """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: one is trained first."""
+    curricula: tuple[CurriculumName, ...] = Field(("analytic_baseline", "hybrid", "default"), min_length=1)
+    """Names in projects/curricula, or paths to YAML files."""
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
+    """Seeds of the safety stage; every evaluation flies the same scenes."""
+    batch: int = Field(_default(SafetySettings, "batch"), ge=1, le=4096)
+    """Flights per update of the training stages."""
+    barrier_task_gradient: Fraction = _default(SafetySettings, "barrier_task_gradient")
+    """Weight of the task gradient that reaches the barrier through the filter, in the safety stage."""
+    horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
+    """Steps of a flight in efficiency and evaluate; a curriculum sets the safety stage's."""
+    scenarios: tuple[SceneName, ...] = Field(_default(EvaluationSettings, "scenarios"), min_length=1)
+    """Scene families of the evaluations."""
+    noise: tuple[NoiseLevel, ...] = Field(_default(EvaluationSettings, "noise"), min_length=1)
+    """Observation noise of the evaluations [m, m/s]."""
+    goals: tuple[GoalMode, ...] = Field(_default(EvaluationSettings, "goals"), min_length=1)
+    """Kinds of goals of the evaluations."""
+    rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
+    """Flights per cell of the evaluations."""
+    blend: Blend = "last"
+    """Share of the neural barrier in the evaluations, 0 to 1; ``last``: that of the curriculum's last stage."""
+    efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
+    """Updates of the shared efficiency stage; nothing where parent_run is given."""
+    pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
+    """Updates of the shared pretrain_cbf stage; nothing where parent_run is given."""
+    shared_seed: Seed = 0
+    """Seed of the two shared stages; nothing where parent_run is given."""
+    dry_run: bool = False
+    """true: print what would be trained and what is there already, and train nothing."""
+    reuse: bool = True
+    """false: train everything anew, whatever is there."""
+
+    @model_validator(mode="after")
+    def _each_once(self) -> SuiteParameters:
+        refuse_repeats("curricula", self.curricula)
+        refuse_repeats("seeds", self.seeds)
+        refuse_repeated_cells(self.scenarios, self.noise, self.goals)
+        return self

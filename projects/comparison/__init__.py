@@ -1,0 +1,1 @@
+"""``compare``: trained policies beside one another, over their seeds."""

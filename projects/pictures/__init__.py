@@ -1,0 +1,1 @@
+"""The figures that stages store with their runs."""

@@ -1,0 +1,78 @@
+"""Entry point ``gate``: judges an evaluation by thresholds and by the champion; only what passes is promoted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from drone_cbf.errors import GateError
+from drone_cbf.tracking.registry.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge, to_rows
+from drone_cbf.tracking.registry.judgement import Judged, champion_metrics, find_judged, mark, promote_judged
+from projects.inputs.gate_files import load_gates
+from projects.registration.gate_page import gate_page
+from projects.running.stage_runner import Outcome, Stage
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All checks of one evaluation."""
+
+    checks: list[Check]
+    gates: GateSettings
+
+    @property
+    def query(self) -> str:
+        """Filter that finds the evaluations which meet the absolute thresholds."""
+        return self.gates.query()
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """What does not pass, on one line; empty where all does."""
+        return "; ".join(check.reason for check in self.checks if check.reason)
+
+
+def work(stage: Stage) -> Outcome:
+    wanted = stage.parameters
+    gates = load_gates(wanted.gates)
+    judged = find_judged(wanted.model, wanted.run, wanted.promote)
+    verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates)
+    report(stage, judged, verdict)
+    if not verdict.passed:
+        raise GateError(f"run {judged.run_id} does not pass: {verdict.reason}")
+    note = ""
+    if wanted.promote:
+        version = promote_judged(judged)
+        stage.run.tag(promoted_version=version)
+        note = f"Version {version} of {wanted.model} is `@champion` now.\n\n"
+        print(f"gate: version {version} of {wanted.model} is @champion now; serve it with:")
+        print(f"  mlflow models serve -m models:/{wanted.model}@champion --env-manager local -p 5001", flush=True)
+    return Outcome(note + gate_page(judged, verdict.checks, verdict.query))
+
+
+def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
+    """Leaves the verdict on this run; if the project's own gates gave it, also on the judged run and its versions."""
+    outcome = PASSED if verdict.passed else FAILED
+    digest = verdict.gates.digest()
+    content = {
+        "verdict": outcome,
+        "run": judged.run_id,
+        "champion_run": judged.champion_run,
+        "gates": stage.parameters.gates,
+        "gates_digest": digest,
+        "checks": to_rows(verdict.checks),
+        "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.query},
+    }
+    stage.run.log_text(json.dumps(content, indent=1), "gate.json")
+    stage.run.tag(judged_run=judged.run_id, verdict=outcome)
+    stage.run.describe(gate_page(judged, verdict.checks, verdict.query))
+    if stage.parameters.gates == "default":  # others are a trial
+        mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id, digest)
+    for check in verdict.checks:
+        state = "ok" if check.passed else "FAILS"
+        print(
+            f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True
+        )

@@ -1,0 +1,81 @@
+"""Entry point ``register``: a trained policy and its evidence become a version of a registered model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.serving.observations import OPTIONAL, REQUIRED, example_observations
+from drone_cbf.tracking.datasets import Dataset, scene_dataset
+from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, Finding, best_evaluation, find_evaluation, finding
+from drone_cbf.tracking.registry.served_model import policy_signature
+from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
+from projects.cli.arguments import check
+from projects.cli.stage_parameters import EvaluateParameters
+from projects.registration.version_page import version_page
+from projects.running.stage_runner import ROOT, Outcome, Stage
+from projects.stages.evaluate import load_controller
+from projects.workflows.pipeline import worst_cell
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is registered: the runs it comes from, with their settings checked."""
+
+    found: Finding
+    settings: EvaluateParameters
+    system: SystemConfig
+
+
+def work(stage: Stage) -> Outcome:
+    wanted = stage.parameters
+    source = read_source(finding(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run)))
+    tags = lineage_tags(stage, source)
+    stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
+    metrics = worst_cell(source.found.evaluation.data.metrics)
+    page = version_page(wanted.model, metrics, tags, source.found)
+    evidence = Evidence(metrics=metrics, dataset=scenes_of(source), description=page, tags=tags)
+    version = register_policy(stage.run, wanted.model, servable(stage, source, tags), evidence)
+    stage.run.tag(model_version=str(version.version))
+    print(f"register: version {version.version} of {wanted.model} is @challenger; promote it through the gate:")
+    print(f"  mlflow run . -e gate -P run={source.found.evaluation.info.run_id} -P promote=true", flush=True)
+    return Outcome(f"### Version {version.version} of {wanted.model}\n\n{page}")
+
+
+def read_source(found: Finding) -> Source:
+    """What was found, with the settings of the evaluation checked."""
+    settings = check(EvaluateParameters, found.config["parameters"])
+    return Source(found, settings, check(SystemConfig, found.config["system"]))
+
+
+def servable(stage: Stage, source: Source, tags: Mapping[str, str]) -> Servable:
+    """The very controller that was evaluated, ready to be stored."""
+    as_evaluated = replace(stage, parameters=source.settings, system=source.system, parent=source.found.training)
+    return Servable(
+        tree=load_controller(as_evaluated),
+        config={"system": source.system.model_dump(mode="json"), "source": dict(tags)},
+        code=ROOT / "projects" / "registration" / "policy_model.py",
+        package=ROOT / "drone_cbf",
+        requirements=ROOT / "requirements.txt",
+        signature=policy_signature(REQUIRED, OPTIONAL),
+        example=example_observations(),
+    )
+
+
+def scenes_of(source: Source) -> Dataset:
+    """The scenes of the evaluation, as the evaluate run itself names them."""
+    settings = source.settings
+    further = {"goals": list(settings.goals), "rollouts": settings.rollouts}
+    return scene_dataset(source.system.scene.model_dump(mode="json"), settings.scenarios, settings.seed, **further)
+
+
+def lineage_tags(stage: Stage, source: Source) -> dict[str, str]:
+    """Where the version comes from."""
+    return {
+        TRAINING_TAG: source.found.training.run_id,
+        EVALUATION_TAG: source.found.evaluation.info.run_id,
+        "drone_cbf.register_run": stage.run.run_id,
+        "drone_cbf.blend": f"{source.settings.blend:g}",
+        **source.found.provenance,
+    }

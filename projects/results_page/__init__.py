@@ -1,0 +1,1 @@
+"""``results``: the page that holds all measured policies, section by section."""

@@ -1,0 +1,1 @@
+"""The entry points, and one MLflow run around the work of each."""

@@ -1,0 +1,42 @@
+"""How a run presents itself in the MLflow UI: a name that says what it is, and the scenes that it used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from drone_cbf.config import Section, SystemConfig
+from drone_cbf.evaluation.settings import EvaluationSettings
+from drone_cbf.tracking.datasets import Dataset, scene_dataset
+from drone_cbf.tracking.runs.lineage import Parent
+from drone_cbf.training.settings import ALL_SCENES, EfficiencySettings, PretrainingSettings, SafetySettings
+
+
+def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
+    """The stage, the curriculum and the seed, as in ``safety-fast-seed0``; an evaluation is named after what it judges.
+
+    One word of the shell, so that it can be typed in ``mlflow runs`` and in filters.
+    """
+    words, source = [entry], parameters.model_dump(mode="json")
+    if isinstance(parameters, EvaluationSettings) and parent is not None:
+        words, source = [entry, parent.stage], parent.config.get("parameters", {})
+    if "curriculum" in source:
+        words.append(Path(str(source["curriculum"])).stem)
+    if "seed" in source:
+        words.append(f"seed{source['seed']}")
+    return "-".join(words)
+
+
+def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[Dataset, str]]:
+    """The scenes that a stage with these parameters uses, and for what; none for a stage that flies nothing."""
+    scene: dict[str, Any] = system.scene.model_dump(mode="json")
+    if isinstance(parameters, EfficiencySettings | SafetySettings):
+        yield scene_dataset(scene, parameters.scenes, parameters.seed, goals=["random"]), "training"
+    elif isinstance(parameters, PretrainingSettings):
+        yield scene_dataset(scene, ALL_SCENES, parameters.seed, goals=["random"]), "training"
+    elif isinstance(parameters, EvaluationSettings):
+        further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
+        if parameters.augment:
+            further["augment"] = parameters.augment
+        yield scene_dataset(scene, parameters.scenarios, parameters.seed, **further), "evaluation"

@@ -1,0 +1,1 @@
+"""The work of the four stages: ``efficiency``, ``pretrain_cbf``, ``safety`` and ``evaluate``."""

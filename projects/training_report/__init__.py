@@ -1,0 +1,1 @@
+"""``report``: one HTML page and one PDF on runs."""

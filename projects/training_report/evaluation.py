@@ -1,0 +1,158 @@
+"""The part of a report that is about evaluated policies: comparison, matrix, flights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from drone_cbf.reporting.figures.matrices import success_matrix
+from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
+from drone_cbf.reporting.pages.document import Block, Heading, Picture, Section, Table, Text, picture_of
+from drone_cbf.reporting.trials import CONFIDENCE, Measure, Trial, grouped, interval, present_measures, summary_rows
+from drone_cbf.tracking.queries.records import artifact, artifact_names, stored_curriculum, table
+from projects.comparison.comparison import Comparison
+from projects.inputs.curriculum_files import ABLATIONS, nearest_base
+
+FIGURES = {
+    "_filter_on_off.png": "{}: the same policy in the same scene, with and without the filter.",
+    "_from_above.png": "{}: recorded flights from above.",
+    "_in_space.png": "{}: the same flights in space.",
+    "_over_time.png": "{}: one of them over time.",
+}
+"""Ending of a figure that an evaluation leaves -> its caption."""
+FEW = 2
+"""Up to so many policies are shown with all their flights; of more, one of each group with the filter's effect."""
+WORST = {
+    "success_rate": "success rate",
+    "collisions": "collisions, all cells",
+    "rollouts": "flights, all cells",
+    "collision_rate_total_ub99": "collision rate over all flights, 99 % bound",
+    "max_violation": "largest violation [m/s]",
+    "violation_p999": "violation, 99.9 % quantile [m/s]",
+    "relax_rate": "relaxed steps",
+    "intervention_rate": "steps on which the filter acts",
+    "fallback_rate": "steps without a solution",
+    "final_distance_mean": "final distance, mean [m]",
+    "final_distance_p95": "final distance, 95 % quantile [m]",
+    "mean_speed": "mean speed [m/s]",
+}
+"""Figures of the worst cell and how they are called, in the order of a reader's interest."""
+COUNTS = ("collisions", "rollouts")
+
+
+def comparison_section(comparison: Comparison) -> Section:
+    """Groups side by side over their seeds."""
+    trials = comparison.trials
+    reading = (
+        f"Worst cell of each evaluation, filter on. Mean ± half width of the {CONFIDENCE:.0%} Student-t interval over "
+        "n seeds; with n = 1 there is no interval. Groups differ in the settings that their names say; runs of a group "
+        "differ in the seed alone."
+    ).replace("%", " %")
+    blocks: list[Block] = [Table(summary_rows(trials), reading)]
+    blocks += [Text(note) for note in comparison.notes]
+    blocks += _drawn(lambda: comparison_figure(trials), "Every seed a dot, every group its mean with the interval.")
+    if any(trial.loss for trial in trials):
+        caption = "The barrier's loss over the training and against the share of the neural barrier in the filter."
+        blocks += _drawn(lambda: loss_over_blend(trials), caption)
+    return Section("Comparison", blocks)
+
+
+def ablations_section(comparison: Comparison) -> Section | None:
+    """What every ablation changes of the nearest curriculum below it that was evaluated; None where none was."""
+    curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
+    groups: dict[str, list[Sequence[Trial]]] = {}
+    for members in grouped(comparison.trials).values():
+        groups.setdefault(curricula[members[0].run_id], []).append(members)
+    measures = present_measures(comparison.trials)
+    rows: dict[str, list[dict[str, object]]] = {}
+    for name, found in groups.items():
+        beside = nearest_base(name, groups) if name.startswith(ABLATIONS) else None
+        if beside is not None:
+            whole = max(groups[beside], key=len)
+            first = {"changed": "nothing", "n": len(whole), **_means(whole, measures)}
+            below = rows.setdefault(beside, [{"curriculum": beside, **first}])
+            below += [{"curriculum": name, **_change(members, whole, measures)} for members in found]
+    reading = (
+        "A curriculum with nothing changed: mean ± interval over n seeds. Below it: by how much the mean over n seeds "
+        "differs where one thing of it is changed; the comparison above holds the intervals."
+    )
+    return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
+
+
+def _means(trials: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, str]:
+    return {one.label: interval(trial.figures[one.key] for trial in trials).text() for one in measures}
+
+
+def _change(trials: Sequence[Trial], whole: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, object]:
+    told = stored_curriculum(trials[0].run_id).get("description")
+    row: dict[str, object] = {"changed": told or trials[0].group, "n": len(trials)}
+    for one in measures:
+        mean, kept = (interval(trial.figures[one.key] for trial in some).mean for some in (trials, whole))
+        row[one.label] = f"{mean - kept:+.3g}"
+    return row
+
+
+def evaluation_section(comparison: Comparison) -> Section:
+    """Of every policy the matrix of cells, and its worst figures with the filter on beside off."""
+    blocks: list[Block] = []
+    for trial, pair in zip(comparison.trials, comparison.pairs, strict=True):
+        blocks.append(Heading(_name(trial)))
+        cells = table(trial.evaluation_id, "tables/cells.json")
+        shown = [cell for cell in cells if cell.get("filtered")] or cells
+        if shown:
+            caption = f"Run {trial.evaluation_id}: success and collisions in every cell, filter on."
+            blocks += _drawn(lambda shown=shown: success_matrix(shown), caption)
+        blocks.append(Table(_worst(pair.evaluation.metrics)))
+    return Section("Evaluation", blocks)
+
+
+def _worst(metrics: Mapping[str, float]) -> list[dict[str, object]]:
+    rows = []
+    for name, label in WORST.items():
+        on, off = (metrics.get(f"{prefix}/{name}") for prefix in ("eval", "eval_unfiltered"))
+        shown = [f"{value:,.0f}" if value is not None and name in COUNTS else value for value in (on, off)]
+        if on is not None:
+            rows.append({"worst cell": label, "filter on": shown[0], "filter off": shown[1]})
+    return rows
+
+
+def flights_section(comparison: Comparison) -> Section:
+    """Recorded flights as the evaluations drew them."""
+    trials = comparison.trials
+    few = len(trials) <= FEW
+    chosen = trials if few else [members[0] for members in grouped(trials).values()]
+    blocks: list[Block] = []
+    for trial in chosen:
+        pictures = _pictures(trial.evaluation_id, FIGURES if few else list(FIGURES)[:1])
+        if pictures:
+            blocks += [Heading(_name(trial)), *pictures]
+    return Section("Trajectories", blocks or [Text("The evaluations left no pictures of flights.")])
+
+
+def _pictures(run_id: str, endings: Sequence[str]) -> list[Picture]:
+    found = []
+    names = artifact_names(run_id, "figures")
+    for ending in endings:
+        for path in names:
+            content = artifact(run_id, path) if path.endswith(ending) else None
+            if content is not None:
+                scene = path.removeprefix("figures/").removesuffix(ending).replace("_", " ")
+                found.append(Picture(content, FIGURES[ending].format(scene).capitalize(), share=0.5))
+    slices = artifact(run_id, "figures/barrier.png") if "figures/barrier.png" in names else None
+    if slices is not None:
+        found.append(Picture(slices, "Analytic beside neural barrier at one velocity, and their difference."))
+    return found
+
+
+def _name(trial: Trial) -> str:
+    seed = f", seed {trial.seed}" if trial.seed >= 0 else ""
+    return f"{trial.group}{seed}"
+
+
+def _drawn(draw: Callable[[], Any], caption: str) -> list[Block]:
+    """The picture, or why it could not be drawn: the rest of the report must not be lost over it."""
+    try:
+        return [picture_of(draw(), caption)]
+    except ValueError as error:
+        return [Text(f"A figure was left out: {error}")]

@@ -1,0 +1,57 @@
+"""The runs that a report is about: what was named, opened, with their ancestors and evaluations, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drone_cbf.errors import LineageError
+from drone_cbf.tracking.queries.records import Record, read
+from drone_cbf.tracking.queries.selection import TRAINING_STAGES, Evaluated, evaluated, opened
+from drone_cbf.tracking.runs.lineage import ancestry
+
+STAGE_ORDER = (*TRAINING_STAGES, "evaluate")
+
+
+@dataclass(frozen=True)
+class ReportRuns:
+    """All that a report tells of."""
+
+    records: list[Record]
+    """Stages in the order of the lineage, oldest first within each; failed ones included."""
+    pairs: list[Evaluated]
+    """Finished policies with their evaluations; empty where nothing was evaluated."""
+
+    def last_finished(self) -> Record | None:
+        """Of the stages that ended well the latest in the lineage."""
+        done = [record for record in self.records if record.status == "FINISHED"]
+        return done[-1] if done else None
+
+    def finished(self, stage: str) -> list[Record]:
+        """The runs of one stage that ended well."""
+        return [record for record in self.records if record.stage == stage and record.status == "FINISHED"]
+
+
+def collect(named: Sequence[Record]) -> ReportRuns:
+    """Opens suites and pipelines, and adds what their members were built on and how they were measured."""
+    found: dict[str, Record] = {}
+    for record in named:
+        for member in opened(record):
+            for run in ancestry(member.run_id):
+                if run.info.run_id not in found:
+                    found[run.info.run_id] = read(run.info.run_id)
+    trained = [record for record in found.values() if record.stage in TRAINING_STAGES and record.status == "FINISHED"]
+    given = [record for record in found.values() if record.stage == "evaluate" and record.status == "FINISHED"]
+    measured = {record.parent_run for record in given}
+    try:
+        # The newest evaluation of a policy, unless evaluations of it were named themselves.
+        others = [record for record in trained if record.run_id not in measured]
+        pairs = evaluated([*given, *others], strict=False) if given or others else []
+    except LineageError:
+        pairs = []
+    found |= {pair.evaluation.run_id: pair.evaluation for pair in pairs}
+    known = [record for record in found.values() if record.stage in STAGE_ORDER]
+    if not known:
+        raise LineageError(f"run {named[0].run_id} ({named[0].stage}) has no stage to report on; name another run")
+    ordered = sorted(known, key=lambda record: (STAGE_ORDER.index(record.stage), record.started))
+    return ReportRuns(ordered, pairs)

@@ -1,0 +1,1 @@
+"""Entry points that run stages as their children: ``pipeline``, ``suite`` and ``reproduce``."""

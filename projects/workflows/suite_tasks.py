@@ -1,0 +1,152 @@
+"""What a suite consists of: its tasks in order, and the run that has done one of them already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from drone_cbf.errors import ConfigError
+from drone_cbf.tracking.queries.records import Record, same_settings, settings
+from drone_cbf.tracking.queries.selection import can_go_on
+from projects.cli.arguments import parse
+from projects.cli.stage_parameters import SuiteParameters
+from projects.inputs.curriculum_files import load_curriculum
+from projects.inputs.curriculum_levels import blend_flown
+from projects.inputs.digests import config_digest
+from projects.running.entry_points import EFFICIENCY, EVALUATE, PRETRAIN_CBF, SAFETY, EntryPoint
+
+State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
+DONE: tuple[State, ...] = ("reused", "trained", "resumed")
+"""States in which a task's run has finished."""
+UNKNOWN = "not-yet-trained"
+"""Stands for the parent of a task while that is not trained: the rest of its parameters can be checked all the same."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One child of a suite."""
+
+    entry: EntryPoint
+    parameters: Mapping[str, str]
+    """As its command line gives them; the parent's run ID left out."""
+    after: int | None = None
+    """Place in the suite of the task that it builds on; None: on the suite's own parent, if any."""
+    curriculum: str = ""
+    seed: int | None = None
+    """Of the policy that it trains or measures."""
+
+    @property
+    def title(self) -> str:
+        """For people, as name of the run as well."""
+        words = [self.entry.name, self.curriculum, f"seed {self.seed}" if self.seed is not None else ""]
+        return " ".join(filter(None, words))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A task, and what became of it."""
+
+    task: Task
+    state: State
+    run: Record | None = None
+    reason: str = ""
+    """Why it failed or was left out."""
+
+
+def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) -> list[Task]:
+    """The tasks, each after the one that it builds on; seeds outermost: a suite that is stopped is balanced.
+
+    Raises:
+        ConfigError: a curriculum does not exist, is not valid, or bears the name of another one.
+    """
+    curricula = _curricula(parameters.curricula)
+    given = {name: _text(value) for name, value in parameters.model_dump(mode="json").items()}
+
+    def pick(*names: str) -> dict[str, str]:
+        return {name: given[name] for name in names}
+
+    tasks: list[Task] = []
+    system = dict(given_system)
+    if not parameters.parent_run:
+        seed = {"seed": given["shared_seed"]}
+        first = {**system, **seed, **pick("batch", "horizon"), "steps": given["efficiency_steps"]}
+        tasks.append(Task(EFFICIENCY, first, seed=parameters.shared_seed))
+        second = {**seed, "steps": given["pretrain_steps"]}
+        tasks.append(Task(PRETRAIN_CBF, second, after=0, seed=parameters.shared_seed))
+        system = {}  # inherited from the efficiency run
+    start = len(tasks) - 1 if tasks else None
+    measured = pick("scenarios", "noise", "goals", "rollouts", "horizon")
+    for seed in parameters.seeds:
+        for name, place in curricula.items():
+            own = {"curriculum": place, "seed": str(seed), **system, **pick("batch", "barrier_task_gradient")}
+            tasks.append(Task(SAFETY, own, start, name, seed))
+            flown = {**measured, "blend": blend_flown(parameters.blend, load_curriculum(place))}
+            tasks.append(Task(EVALUATE, flown, len(tasks) - 1, name, seed))
+    return tasks
+
+
+def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | None], Member]) -> list[Member]:
+    """Hands every task with its parent's run ID (None: not trained yet) to ``child``, but those whose parent failed."""
+    members: list[Member] = []
+    for task in tasks:
+        before = members[task.after] if task.after is not None else None
+        if before is not None and before.state in ("failed", "left out"):
+            member = Member(task, "left out", reason=f"{before.task.title} failed")
+        elif before is None:
+            member = child(task, start)
+        else:
+            done = before.run if before.state in DONE else None
+            member = child(task, done and done.run_id)
+        members.append(member)
+    return members
+
+
+def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
+    """What would become of a task: taken over from a finished run, an interrupted one gone on with, or trained.
+
+    Raises:
+        ConfigError: a value is refused by the task's own entry point.
+    """
+    found = earlier_runs(task, parent_run)
+    if not reuse:
+        return Member(task, "planned")
+    finished = [run for run in found if run.status == "FINISHED"]
+    if finished:
+        return Member(task, "reused", finished[-1])
+    resumable = "resume_run" in task.entry.parameters.model_fields
+    interrupted = [run for run in found if resumable and can_go_on(run)]
+    return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
+
+
+def earlier_runs(task: Task, parent_run: str | None) -> list[Record]:
+    """Runs in any experiment, the newest last, that were given what the task would be given now."""
+    needs_parent = bool(task.entry.parents)
+    named = {"parent_run": parent_run or UNKNOWN} if needs_parent else {}
+    words = [f"--{name}={text}" for name, text in {**task.parameters, **named}.items()]
+    given = parse(task.entry.name, task.entry.parameters, words)
+    inherited: Any = settings(parent_run).get("system") if parent_run and needs_parent else None
+    system = task.entry.system_of(given.parameters, inherited, given.system)
+    if needs_parent and parent_run is None:
+        return []
+    digest = config_digest(task.entry.name, given.parameters, system)
+    return [run for run in same_settings(digest) if run.stage == task.entry.name]
+
+
+def _curricula(places: Sequence[str]) -> dict[str, str]:
+    """Name of each curriculum -> name or absolute path to load it by."""
+    found: dict[str, str] = {}
+    for place in places:
+        name = load_curriculum(place).name
+        if name in found:
+            raise ConfigError(
+                f"curricula {found[name]} and {place} are both called '{name}'; give one of them another name: inside"
+            )
+        is_file = Path(place).suffix in (".yaml", ".yml")
+        found[name] = str(Path(place).resolve()) if is_file else place  # children run in the project's folder
+    return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
