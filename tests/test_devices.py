@@ -17,10 +17,10 @@ import jax
 given = json.load(sys.stdin)
 jax.config.update("jax_num_cpu_devices", given["devices"])
 import jax.numpy as jnp
-from drone_cbf.devices import on_every_flight, place_everywhere, spread
+from drone_cbf.devices import map_sharded, put_replicated, shard_batch
 
 starts, drifts = (jnp.asarray(given[name], jnp.float32) for name in ("starts", "drifts"))
-params = place_everywhere({"matrix": jnp.asarray(given["matrix"], jnp.float32), "scale": jnp.float32(given["scale"])})
+params = put_replicated({"matrix": jnp.asarray(given["matrix"], jnp.float32), "scale": jnp.float32(given["scale"])})
 
 
 def fly(params, start, drift):
@@ -31,7 +31,7 @@ def fly(params, start, drift):
 
 
 def loss(params, starts, drifts):
-    flown = on_every_flight(fly, params, *spread((starts, drifts)))
+    flown = map_sharded(fly, params, *shard_batch((starts, drifts)))
     return jnp.sum(flown**2), flown
 
 

@@ -17,7 +17,7 @@ from drone_cbf.tracking.queries.records import artifact_names, table
 from drone_cbf.tracking.runs.stage_run import stage_run
 from drone_cbf.training.recorder import ListRecorder
 from projects.cli.stage_parameters import EvaluateParameters
-from projects.pictures.evaluation import replay as replaying
+from projects.pictures import replay as replaying
 from projects.running.stage_runner import ROOT, Stage
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.test_stages import make_simple_controller

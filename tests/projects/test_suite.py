@@ -14,6 +14,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from projects.running.launch import launch
 from tests.projects.small_pipeline import mlflow_run
 from tests.stores import tracking
 
@@ -137,9 +138,7 @@ class TestSuite:
 def test_bad_input_fails_before_any_work(
     experiment: str, capsys: pytest.CaptureFixture[str], arguments: dict[str, str], message: str
 ) -> None:
-    from projects.workflows.suite import main
-
-    assert main([f"--{name}={text}" for name, text in arguments.items()]) == 1
+    assert launch("suite", [f"--{name}={text}" for name, text in arguments.items()]) == 1
     assert message in capsys.readouterr().err
     (run,) = MlflowClient().search_runs([experiment])
     assert run.info.status == "FAILED" and message in run.data.tags["drone_cbf.failure"]

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking.runs.stage_run import first_use
+from drone_cbf.tracking.runs import first_use
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 8

@@ -11,6 +11,7 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.strata import BAND
 from drone_cbf.config import BarrierConfig, SceneConfig
 from drone_cbf.errors import TrainingError
+from drone_cbf.training.barrier import sampled_states
 from drone_cbf.training.barrier.sobolev import make_sobolev_loss
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import PretrainingSettings
@@ -31,7 +32,7 @@ def drawn_scenes(system, families, count):
 
 @functools.cache
 def mixed_states():
-    return jax.jit(pretraining.make_sampled_batch(SYSTEM, 16, SETTINGS.strata))
+    return jax.jit(sampled_states.make_sampled_batch(SYSTEM, 16, SETTINGS.strata))
 
 
 def only_once(make):
@@ -49,9 +50,9 @@ def only_once(make):
 @pytest.fixture(autouse=True, scope="module")
 def few_states():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "make_batch_sampler", drawn_scenes)
-        patch.setattr(pretraining, "STRATA", ("boundary", "gap"))
-        patch.setattr(pretraining, "STRATA_STATES", 16)
+        patch.setattr(sampled_states, "make_batch_sampler", drawn_scenes)
+        patch.setattr(sampled_states, "STRATA", ("boundary", "gap"))
+        patch.setattr(sampled_states, "STRATA_STATES", 16)
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 16)
         patch.setattr(pretraining, "make_graph_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
         patch.setattr(pretraining, "audit_analytic_barrier", lambda *_: {})

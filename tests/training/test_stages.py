@@ -15,10 +15,11 @@ from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import held_out_losses as held_out
+from drone_cbf.training.barrier import sampled_states
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor.state import stage_end as leaving
+from drone_cbf.training.monitor import stage_end as leaving
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
@@ -33,7 +34,7 @@ NODES = ("relative_position", "relative_velocity", "mask", "spread")
 
 @functools.cache
 def sampled(system):
-    return jax.jit(pretraining.make_sampled_batch(system, 64))
+    return jax.jit(sampled_states.make_sampled_batch(system, 64))
 
 
 def resting(system, count, strata=()):
@@ -56,10 +57,11 @@ def few_flights():
         patch.setattr(
             pretraining, "hold_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64})
         )
-        patch.setattr(pretraining, "SCENES_PER_BATCH", 4)
+        patch.setattr(sampled_states, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
         patch.setattr(pretraining, "audit_analytic_barrier", audit)
         patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
+        patch.setattr(sampled_states, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(held_out, "make_sampled_batch", resting)

@@ -109,10 +109,10 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
 
 
 def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
-    """Terms of an update's loss: of the flights, of what ties the policy to its parent, of the barrier's minibatches.
+    """Terms of an update's loss: the flights', the policy's anchors', the barrier's minibatches'.
 
-    Times the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the flight's
-    terms as weighted, the others without their weights, which a curriculum changes; ``loss/total`` is the weighted sum.
+    Scaled by the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the
+    flight's terms as weighted, the others unweighted, since curricula change the weights; ``loss/total`` is the sum.
     """
     flown = training_view(system)
     rollout = make_rollout(flown, make_trained_controller(flown, settings), horizon, rematerialise=True)
@@ -128,24 +128,20 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         scenes = shard_batch(sample_scenes(scene_key, conditions.augment))
         keys = jax.random.split(flight_key, settings.batch)
         noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
-        controller = ControllerParams(
-            policy=networks["policy"],
-            barrier=scale_gradient(networks["barrier"], settings.barrier_task_gradient),
-            margin=margin,
-            blend=conditions.blend,
-        )
+        barrier = scale_gradient(networks["barrier"], settings.barrier_task_gradient)
+        controller = ControllerParams(networks["policy"], barrier, margin, conditions.blend)
         flights = map_sharded(rollout, controller, scenes, noise, keys)
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
-        ties = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
-        batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
+        batch = jax.lax.stop_gradient(Flights(flights, scenes))  # data for the barrier
         minibatches = draw(batch, kept, visit_key, state_key, jax.random.fold_in(key, 1))
-        unweighted = ties | losses(networks["barrier"], minibatches.first)
+        unweighted = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
+        unweighted |= losses(networks["barrier"], minibatches.first)
         parts = flight | weighted(unweighted, conditions.weights)
         reported = flight | unweighted | {"total": sum(parts.values())}
-        figures = {f"loss/{name}": value for name, value in reported.items()}
-        figures |= quick_figures(flights, scenes, system) | filter_figures(flights)
-        aux = LossAux(figures=figures, further=minibatches.further, fresh=minibatches.fresh)
-        return {name: settings.batch * value for name, value in parts.items()}, aux
+        figures = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
+        figures |= quick_figures(flights, scenes, system)
+        scaled = {name: settings.batch * value for name, value in parts.items()}
+        return scaled, LossAux(figures=figures, further=minibatches.further, fresh=minibatches.fresh)
 
     return terms
 
