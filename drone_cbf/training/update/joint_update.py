@@ -129,10 +129,10 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         keys = jax.random.split(flight_key, settings.batch)
         noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
         barrier = scale_gradient(networks["barrier"], settings.barrier_task_gradient)
-        controller = ControllerParams(networks["policy"], barrier, margin, conditions.blend)
+        controller = ControllerParams(policy=networks["policy"], barrier=barrier, margin=margin, blend=conditions.blend)
         flights = map_sharded(rollout, controller, scenes, noise, keys)
         flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
-        batch = jax.lax.stop_gradient(Flights(flights, scenes))  # data for the barrier
+        batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
         minibatches = draw(batch, kept, visit_key, state_key, jax.random.fold_in(key, 1))
         unweighted = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
         unweighted |= losses(networks["barrier"], minibatches.first)
