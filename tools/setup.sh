@@ -2,6 +2,7 @@
 # Creates .venv and installs the pinned packages; does nothing when they are already there. 'make install' calls it;
 # 'setup.sh dev', for the tests, adds theirs.
 # Where no conda is found, it also writes the stand-in that lets a plain 'mlflow run .' use this environment.
+# It creates the project's mlflow.db if there is none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
@@ -58,5 +59,10 @@ installed() {
     [ "${known%% *}" = "$(pins)" ] && [[ "${known#* }" == *"$extras" ]]  # with more than is asked for, it is there too
 }
 
+create_store() {  # before several programs open it at once: MLflow creates a missing sqlite file without a lock
+    [ -n "${MLFLOW_TRACKING_URI:-}" ] || [ -s mlflow.db ] || "$venv/bin/python" -m drone_cbf.tracking.runs.tracking_store
+}
+
 installed || install_packages
 write_conda_standin
+create_store

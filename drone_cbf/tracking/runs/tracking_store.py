@@ -1,27 +1,79 @@
-"""The store that runs go to, made ready: tables and experiment exist once, however many processes begin together."""
+"""Makes the tracking store ready before MLflow opens it, however many processes start at once.
+
+MLflow creates the tables of a missing sqlite file without a lock: of several processes that start at once most fail,
+and the file may stay broken. Here one process builds a new file under a lock and moves it into place complete.
+``python -m drone_cbf.tracking.runs.tracking_store`` does this for the store that a command started in the same folder
+would use.
+"""
 
 from __future__ import annotations
 
+import logging
+import tempfile
+from pathlib import Path
+
 import mlflow
+from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.runs.first_use import open_sqlite_store
+from drone_cbf.errors import DroneCbfError
+
+_SCHEME = "sqlite:///"
+LOCK_TIMEOUT = 120.0
+"""Longest wait for the lock [s]; creating the tables takes a few seconds."""
 
 
 def prepare_store() -> None:
-    """Creates the tables of the active store where it is a fresh sqlite file.
+    """Creates the active store if it is a sqlite file that is missing or empty.
 
-    For environments in which this package is on the path without being installed, as under conda: there MLflow does not
-    find ``open_sqlite_store`` by itself.
+    Raises:
+        DroneCbfError: the file cannot be created, or another process held the lock for ``LOCK_TIMEOUT``.
     """
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith("sqlite"):
-        open_sqlite_store(uri)
+    file = sqlite_file(mlflow.get_tracking_uri())
+    if file is None or _has_content(file):
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock", timeout=LOCK_TIMEOUT):
+            if not _has_content(file):
+                _create(file)
+    except Timeout as error:
+        raise DroneCbfError(
+            f"{file} is locked for more than {LOCK_TIMEOUT:.0f} s by a process that creates it; if there is none, "
+            f"delete {error.lock_file} and start again"
+        ) from error
+    except OSError as error:
+        raise DroneCbfError(
+            f"{file} cannot be created ({error.strerror}); make its folder writable, or set MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind a sqlite URI; None for other stores and for a database in memory."""
+    path = uri.removeprefix(_SCHEME).partition("?")[0]
+    return Path(path) if uri.startswith(_SCHEME) and path not in ("", ":memory:") else None
+
+
+def _has_content(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
+
+
+def _create(file: Path) -> None:
+    """Builds the tables in a temporary file, so that no other process ever sees a part of them."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix=f"{file.name}-", dir=file.parent) as folder:
+        new = Path(folder) / file.name
+        store = SqlAlchemyStore(f"{_SCHEME}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        store.engine.dispose()
+        new.replace(file)
 
 
 def get_or_create_experiment(name: str) -> str:
-    """ID of the experiment, whichever of several processes creates it."""
+    """ID of the experiment ``name``; several processes may create it at once."""
     client = MlflowClient()
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -33,3 +85,7 @@ def get_or_create_experiment(name: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
+
+
+if __name__ == "__main__":
+    prepare_store()
