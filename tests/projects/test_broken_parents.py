@@ -39,7 +39,7 @@ REMEDY = "repeat that run, or name another one"
 DAMAGES: dict[Callable[[Path], None], str] = {
     lose_all: f"checkpoints/final of run {{run}} does not exist; {REMEDY}",
     lose_manifest: f"checkpoints/final of run {{run}} is incomplete (manifest.json is missing); {REMEDY}",
-    break_manifest: "checkpoints/final/manifest.json of run {run} is altered; repeat that run",
+    break_manifest: "checkpoints/final/manifest.json of run {run} is missing or altered; repeat that run",
     alter_a_file: "checkpoints/final/_METADATA of run {run} is missing or altered",
 }
 CASES = [(stage, lose_all) for stage in PARENT_OF] + [("evaluate", damage) for damage in DAMAGES if damage != lose_all]

@@ -47,7 +47,9 @@ def test_an_altered_config_is_refused(folder: Path) -> None:
         read_package(folder)
 
 
-@pytest.mark.parametrize(("manifest", "message"), [("", "no readable"), ("[]", "no readable"), ("later", "format 2")])
+@pytest.mark.parametrize(
+    ("manifest", "message"), [("", "missing or altered"), ("[]", "missing or altered"), ("later", "format 2")]
+)
 def test_a_manifest_that_cannot_be_read_is_refused(folder: Path, manifest: str, message: str) -> None:
     file = folder / "manifest.json"
     later = json.dumps({**json.loads(file.read_text()), "format": 2})

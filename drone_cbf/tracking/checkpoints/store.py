@@ -1,14 +1,11 @@
-"""Checkpoints as run artifacts: Orbax files below ``checkpoints/<name>/``; last, a manifest of their SHA-256.
+"""Checkpoints as run artifacts: Orbax files below ``checkpoints/<name>/`` and, uploaded last, their manifest.
 
-A checkpoint without its manifest is incomplete, whatever else is there; a file that differs from it is refused. The
-stored tree is nested dictionaries of arrays (names of fields, keys, or indices), readable by Orbax alone.
+A checkpoint without its manifest is incomplete; a file that differs from it is refused. The stored tree is nested
+dictionaries of arrays (names of fields, keys, or indices), readable by Orbax alone.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,63 +19,57 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import CheckpointError
+from drone_cbf.tracking.checkpoints.manifests import MANIFEST, verify, write_manifest
 
-MANIFEST = "manifest.json"
 FINAL = "final"
-"""Name of the checkpoint that a finished stage leaves to later ones."""
-_OTHER_CONFIG = "the configuration differs from the one it was saved with: use that one, or repeat the run"
+"""Name of the checkpoint that later stages load."""
+_OTHER_CONFIG = "it was saved with another configuration: use that one, or repeat the run"
 Tree = TypeVar("Tree")
 
 
 def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
     """Uploads ``tree`` (any pytree of arrays and numbers) to ``checkpoints/<name>/`` of the run.
 
-    What an interrupted upload may have left there is removed first.
+    The remains of an interrupted upload are removed first.
     """
     leaves = to_leaves(tree)
     delete_checkpoint(run_id, name)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        files = Path(folder) / name
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            checkpointer.save(files.resolve(), args=ocp.args.PyTreeSave(unflatten(leaves)))
+        files, manifest = Path(folder) / name, Path(folder) / MANIFEST
+        write_tree(files, leaves)
+        write_manifest(manifest, files, leaves=_describe(leaves))
         mlflow.log_artifacts(str(files), f"checkpoints/{name}", run_id=run_id)
-        manifest = Path(folder) / MANIFEST
-        manifest.write_text(json.dumps({"format": 1, "leaves": _describe(leaves), "files": digests(files)}, indent=1))
         mlflow.log_artifact(str(manifest), f"checkpoints/{name}", run_id=run_id)
 
 
 def load_checkpoint(run_id: str, name: str) -> dict[str, Any]:
-    """What was saved as ``name`` on the run, verified: nested dictionaries of numpy arrays.
+    """The verified content of checkpoint ``name`` of the run: nested dictionaries of numpy arrays.
 
     Raises:
         CheckpointError: absent, incomplete or altered.
     """
-    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        files = download_checkpoint(run_id, name, Path(folder) / "checkpoint")
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(files.resolve())
-
-
-def download_checkpoint(run_id: str, name: str, destination: Path) -> Path:
-    """Downloads and verifies a checkpoint's files. ``destination`` appears only when all of them are right."""
     path = f"checkpoints/{name}"
-    manifest = _read_manifest(run_id, name)
-    partial = destination.with_name(destination.name + ".partial")
-    partial.mkdir(parents=True)
-    try:
-        files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=str(partial)))
-    except (MlflowException, OSError) as error:
-        raise CheckpointError(f"{path} of run {run_id} could not be downloaded ({error}); try again") from error
-    (files / MANIFEST).unlink()
-    found, expected = digests(files), manifest["files"]
-    wrong = sorted(file for file in found.keys() | expected.keys() if found.get(file) != expected.get(file))
-    if wrong:
-        raise CheckpointError(
-            f"{path}/{wrong[0]} of run {run_id} is missing or altered ({len(wrong)} of {len(expected)} files "
-            f"differ from {MANIFEST}); restore the file or repeat the run"
-        )
-    os.rename(files, destination)
-    return destination
+    _check_presence(run_id, path)
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+        try:
+            files = Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=folder))
+        except (MlflowException, OSError) as error:
+            raise CheckpointError(f"{path} of run {run_id} could not be downloaded ({error}); try again") from error
+        verify(files, lambda file: f"{path}/{file} of run {run_id}", "repeat that run, or name another one")
+        (files / MANIFEST).unlink()
+        return read_tree(files)
+
+
+def write_tree(folder: Path, leaves: dict[tuple[str, ...], np.ndarray]) -> None:
+    """Writes leaves by path (:func:`to_leaves`) as Orbax files into the new ``folder``."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(unflatten(leaves)))
+
+
+def read_tree(folder: Path) -> dict[str, Any]:
+    """Reads what :func:`write_tree` wrote: nested dictionaries of numpy arrays."""
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(folder.resolve())
 
 
 def is_complete(run_id: str, name: str) -> bool:
@@ -88,7 +79,7 @@ def is_complete(run_id: str, name: str) -> bool:
 
 
 def delete_checkpoint(run_id: str, name: str) -> None:
-    """Removes the checkpoint, the manifest first: what is left of an interrupted removal is incomplete."""
+    """Removes the checkpoint, its manifest first: an interrupted removal leaves an incomplete checkpoint."""
     repository = get_artifact_repository(MlflowClient().get_run(run_id).info.artifact_uri)
     path = f"checkpoints/{name}"
     files = [file.path for file in repository.list_artifacts(path)]
@@ -124,15 +115,14 @@ def _checked(target: Any, value: np.ndarray, what: str) -> Any:
 
 
 def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:
-    """The leaves on the host, copied, by path: later donation or update of ``tree`` cannot change them."""
+    """Copies of the leaves on the host, by path: later donation or update of ``tree`` does not change them."""
     return {
         _names(path): np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
-def _read_manifest(run_id: str, name: str) -> dict[str, Any]:
-    path = f"checkpoints/{name}"
+def _check_presence(run_id: str, path: str) -> None:
     try:
         present = {Path(file.path).name for file in MlflowClient().list_artifacts(run_id, path)}
     except MlflowException as error:
@@ -140,14 +130,6 @@ def _read_manifest(run_id: str, name: str) -> dict[str, Any]:
     if MANIFEST not in present:
         state = f"is incomplete ({MANIFEST} is missing)" if present else "does not exist"
         raise CheckpointError(f"{path} of run {run_id} {state}; repeat that run, or name another one")
-    text = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}/{MANIFEST}")
-    try:
-        manifest = json.loads(text)
-        if manifest["format"] == 1 and isinstance(manifest["files"], dict):
-            return manifest
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}/{MANIFEST} of run {run_id} is altered; repeat that run") from error
-    raise CheckpointError(f"{path} of run {run_id} has format {manifest['format']}, this version reads 1; update it")
 
 
 def _is_key(leaf: Any) -> bool:
@@ -171,15 +153,3 @@ def unflatten(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, Any]:
 
 def _describe(leaves: dict[tuple[str, ...], np.ndarray]) -> dict[str, str]:
     return {"/".join(names): f"{leaf.dtype}{list(leaf.shape)}" for names, leaf in leaves.items()}
-
-
-def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """SHA-256 and size of every file below ``folder``, by relative path."""
-    return {
-        file.relative_to(folder).as_posix(): {
-            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "size": file.stat().st_size,
-        }
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
