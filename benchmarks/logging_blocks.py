@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from drone_cbf.recorder import Recorder, SilentRecorder
 from drone_cbf.reporting.trials import interval
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
 from drone_cbf.tracking.runs.stage_run import StageRun
-from drone_cbf.training.recorder import Recorder, SilentRecorder
 
 
 class Finished(Exception):

@@ -18,13 +18,14 @@ from pydantic import ValidationError
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.tracking.recording.mlflow_recorder import CompositeRecorder, MlflowRecorder, events_page
+from drone_cbf.recorder import CompositeRecorder, Recorder
+from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, one_line, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
-from drone_cbf.training.recorder import ListRecorder, Recorder
+from drone_cbf.training.recorder import ListRecorder
 from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest

@@ -7,10 +7,10 @@ import json
 import numpy as np
 
 from drone_cbf.errors import ConfigError
+from drone_cbf.recorder import CompositeRecorder
 from drone_cbf.reporting.figures.curves import calibration_figure, training_curves
 from drone_cbf.reporting.figures.monitor_curves import WatchedStage, monitor_curves
 from drone_cbf.tracking.queries.records import artifact
-from drone_cbf.tracking.recording.mlflow_recorder import CompositeRecorder
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
 from drone_cbf.training.settings import SafetySettings

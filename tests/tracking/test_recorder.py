@@ -9,8 +9,9 @@ import numpy as np
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
+from drone_cbf.recorder import CompositeRecorder
 from drone_cbf.tracking.checkpoints.store import load_checkpoint
-from drone_cbf.tracking.recording.mlflow_recorder import CompositeRecorder, MlflowRecorder
+from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.recorder import ListRecorder

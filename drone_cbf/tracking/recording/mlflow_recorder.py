@@ -1,12 +1,13 @@
-"""Recorders for training stages: one writes to MLflow, one shows progress, one passes everything on to several."""
+"""The recorder of a training stage that writes to its MLflow run."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from drone_cbf.recorder import SilentRecorder
 from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint, to_leaves, unflatten
 from drone_cbf.tracking.recording.background_writer import BackgroundWriter
 from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
@@ -15,27 +16,14 @@ from drone_cbf.tracking.runs.stage_run import StageRun
 Tree = TypeVar("Tree")
 
 BETWEEN_STATES = 60.0
-"""Shortest time from one stored state to the next [s]: storing one keeps a processor busy for a tenth of a second,
-which the training beside it misses."""
+"""Shortest time between stored states [s]: storing one keeps a core busy for a tenth of a second."""
 
 
-class Listener(Protocol):
-    """What a training stage calls; the same protocol as ``drone_cbf.training.recorder.Recorder``."""
+class MlflowRecorder(SilentRecorder):
+    """Writes metrics, checkpoints and events to a run from a background thread, unless the run holds them already.
 
-    def begin(self, description: str, total_steps: int, done: int = 0) -> None: ...
-    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
-    def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
-    def progress(self, step: int, tree: Any) -> None: ...
-    def restore(self, tree: Tree) -> Tree: ...
-    def flights(self, step: int, measured: Any, noise: float) -> None: ...
-    def event(self, step: int, text: str) -> None: ...
-
-
-class MlflowRecorder:
-    """Writes metrics, checkpoints and events to a run, from a background thread: what the run does not hold already.
-
-    Of the states to go on from it stores the first, and later ones at least ``between_states`` seconds apart, never two
-    at once.
+    Of the states to resume from it stores the first, and later ones at least ``between_states`` seconds apart, one at
+    a time.
     """
 
     def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
@@ -43,13 +31,10 @@ class MlflowRecorder:
         self._writer = BackgroundWriter(run.run_id)
         self._between_states = between_states
         self._waiting: tuple[str, dict[str, Any]] | None = None
-        """Name and content of the latest state, while that is not stored."""
+        """Name and content of the latest state until it is stored."""
         self._is_storing = False
         self._stored_at = -math.inf
         self.events: list[tuple[int, str]] = list(run.stored.events)
-
-    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        """Nothing to store: the phases are visible in the metrics."""
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._writer.metrics(step, self._run.stored.beyond(step, values))
@@ -81,9 +66,6 @@ class MlflowRecorder:
             return tree
         return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
 
-    def flights(self, step: int, measured: Any, noise: float) -> None:
-        """Nothing to store: drawing is not for this package."""
-
     def event(self, step: int, text: str) -> None:
         if (step, text) in self.events:  # a repeated step of a resumed run
             return
@@ -98,42 +80,6 @@ class MlflowRecorder:
                 self._store_waiting()
         finally:
             self._writer.close()
-
-
-class CompositeRecorder:
-    """Passes every call on to each of several recorders."""
-
-    def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = tuple(listeners)
-
-    def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        for listener in self._listeners:
-            listener.begin(description, total_steps, done)
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        for listener in self._listeners:
-            listener.metrics(step, values)
-
-    def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        for listener in self._listeners:
-            listener.checkpoint(step, tree, name)
-
-    def progress(self, step: int, tree: Any) -> None:
-        for listener in self._listeners:
-            listener.progress(step, tree)
-
-    def restore(self, tree: Tree) -> Tree:
-        for listener in self._listeners:
-            tree = listener.restore(tree)
-        return tree
-
-    def flights(self, step: int, measured: Any, noise: float) -> None:
-        for listener in self._listeners:
-            listener.flights(step, measured, noise)
-
-    def event(self, step: int, text: str) -> None:
-        for listener in self._listeners:
-            listener.event(step, text)
 
 
 def events_page(events: Sequence[tuple[int, str]]) -> str:

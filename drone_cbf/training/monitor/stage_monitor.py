@@ -11,6 +11,7 @@ import numpy as np
 from drone_cbf.arrays import Scalar
 from drone_cbf.devices import put_replicated
 from drone_cbf.errors import TrainingError
+from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.training.curriculum.adaptation import Scales
 from drone_cbf.training.curriculum.mechanisms import Monitor
@@ -27,7 +28,6 @@ from drone_cbf.training.monitor.state import (
     missed_thresholds,
     scales_of,
 )
-from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.update.averaging import exported_networks
 from drone_cbf.training.update.joint_update import SafetyState
 

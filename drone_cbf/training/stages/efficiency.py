@@ -17,10 +17,10 @@ from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.summaries import flight_report, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
 from drone_cbf.training.data.batches import make_batch_sampler
 from drone_cbf.training.data.flights import make_flight_measure, report_key, training_view
-from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import EfficiencySettings
 from drone_cbf.training.update.gradient_health import health_figures, on_host, skip_if_unhealthy, watch_health
 from drone_cbf.training.update.optimisers import make_optimiser

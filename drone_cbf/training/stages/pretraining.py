@@ -20,13 +20,13 @@ from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replic
 from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.barrier.boundary_states import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.barrier.sampled_states import hold_out_strata, make_sampled_batch
 from drone_cbf.training.barrier.sobolev import make_sobolev_loss
 from drone_cbf.training.barrier.validation import BarrierValidation, StrataReports
 from drone_cbf.training.data.flights import make_graph_collector, report_key
-from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
 from drone_cbf.training.update.gradient_health import (
     health_figures,

@@ -20,6 +20,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.devices import jit_update, put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.recorder import Recorder
 from drone_cbf.training.barrier.held_out_losses import make_held_out_losses
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.monitor.measurements import StageMeasures, controller_of, prefixed
@@ -31,7 +32,6 @@ from drone_cbf.training.monitor.stage_monitor import (
     restored_monitor,
 )
 from drone_cbf.training.monitor.state import MonitorState, initial_monitor
-from drone_cbf.training.recorder import Recorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import is_anchored
 from drone_cbf.training.update.averaging import exported_networks, networks_of, start_averages

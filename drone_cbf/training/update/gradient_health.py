@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, in_one, tree_norm
 from drone_cbf.errors import TrainingError
-from drone_cbf.training.recorder import Recorder
+from drone_cbf.recorder import Recorder
 
 State = TypeVar("State")
 """A state of training with fields ``step`` and ``skipped``."""
