@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, safe_norm
+from drone_cbf.arrays import Scalar, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
@@ -50,7 +51,7 @@ def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = Non
 
     Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0. Nodes are the
     fixed points that the original flew past, so d'' holds the whole Hessian of d
-    (:func:`drone_cbf.barrier.rows.fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline
+    (:func:`fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline
     to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
@@ -67,7 +68,48 @@ def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = Non
     return barrier
 
 
+NodeMotion = Callable[[Graph], Float[Array, "k 3"]]
+"""r_i' [m/s]: how the vector from each node to the drone changes while the drone flies on at constant velocity."""
+
+
+def sliding(graph: Graph) -> Float[Array, "k 3"]:
+    """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
+
+    A fixed point would promise that the closing speed falls by w_t^2 / s while passing, where a surface of radius R
+    gives w_t^2 / (s + R): a flat surface promises nothing, and for every convex obstacle the true rate of h is at least
+    this one.
+    """
+    normal = unit(graph.relative_position)
+    return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
+
+
+def fixed(graph: Graph) -> Float[Array, "k 3"]:
+    """r_i' = w_i: a node is a fixed point, as in the original's cloud, and the drone leaves it behind.
+
+    The row of the distance barrier then has the whole Hessian of its soft minimum, w_t^2 / s of each point included.
+    """
+    return graph.relative_velocity
+
+
+@dataclass(frozen=True)
+class BarrierKind:
+    """All that depends on ``barrier.kind``; a neural barrier goes with its teacher."""
+
+    make: Callable[[SystemConfig, Scalar | None], Barrier]
+    """From the system and a temperature [m] (None: the configured one)."""
+    node_motion: NodeMotion
+    """How the row takes the nodes to move."""
+    tightened: bool
+    """Whether the row is tightened for the barrier's own error and for noise."""
+
+
+KINDS: Mapping[str, BarrierKind] = {
+    "braking": BarrierKind(make_braking_barrier, sliding, tightened=True),
+    "distance_hocbf": BarrierKind(make_distance_barrier, fixed, tightened=False),  # as the original flew it
+}
+"""By ``barrier.kind``."""
+
+
 def make_analytic_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """The analytic barrier that ``system.barrier.kind`` selects; ``temperature`` [m] replaces the configured one."""
-    make = {"braking": make_braking_barrier, "distance_hocbf": make_distance_barrier}[system.barrier.kind]
-    return make(system, temperature)
+    return KINDS[system.barrier.kind].make(system, temperature)

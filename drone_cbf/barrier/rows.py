@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
-from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.barrier.analytic import KINDS, Barrier, NodeMotion, sliding
 from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
 
@@ -32,33 +32,6 @@ class Slopes:
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
     by_node: Float[Array, "k"]
     """|dh/dr_i|: how much each node counts. For one node at rest, one."""
-
-
-NodeMotion = Callable[[Graph], Float[Array, "k 3"]]
-"""r_i' [m/s]: how the vector from each node to the drone changes while the drone flies on at constant velocity."""
-
-
-def sliding(graph: Graph) -> Float[Array, "k 3"]:
-    """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
-
-    A fixed point would promise that the closing speed falls by w_t^2 / s while passing, where a surface of radius R
-    gives w_t^2 / (s + R): a flat surface promises nothing, and for every convex obstacle the true rate of h is at least
-    this one.
-    """
-    normal = unit(graph.relative_position)
-    return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
-
-
-def fixed(graph: Graph) -> Float[Array, "k 3"]:
-    """r_i' = w_i: a node is a point of its own, as in the original's cloud, and the drone leaves it behind.
-
-    The row of the distance barrier then has the whole Hessian of its soft minimum, w_t^2 / s of each point included.
-    """
-    return graph.relative_velocity
-
-
-NODE_MOTIONS: Mapping[str, NodeMotion] = {"braking": sliding, "distance_hocbf": fixed}
-"""What the row of each ``barrier.kind`` takes its nodes for; a neural barrier goes with its teacher."""
 
 
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
@@ -105,19 +78,25 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
 
 
-def tightening(at: Slopes, graph: Graph, config: BarrierConfig) -> Scalar:
-    """By how much the row asks for more than the CBF condition [m/s]: for the barrier's own error and for noise.
+Tightening = Callable[[Slopes, Graph], Scalar]
+"""By how much the row asks for more than the CBF condition [m/s]."""
+
+
+def make_tightening(config: BarrierConfig) -> Tightening:
+    """For the barrier's own error and for noise; zero for a kind of barrier that is not tightened.
 
     The row of a learned barrier is wrong in proportion to speed: dh/dv is wrong, and it multiplies accelerations that
     only a fast drone needs. ``config.speed_tightening`` covers that; at rest, and so at the goal, it asks nothing.
     ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover what is not known of the surfaces.
-    A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken. The distance
-    barrier, kept as the original flew it, is not tightened.
+    A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken.
     """
-    if config.kind != "braking" or not (config.noise_tightening or config.speed_tightening):
-        return jnp.float32(0.0)
-    doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
-    return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)
+
+    def tightening(at: Slopes, graph: Graph) -> Scalar:
+        doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
+        return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)
+
+    acts = KINDS[config.kind].tightened and (config.noise_tightening or config.speed_tightening)
+    return tightening if acts else lambda at, graph: jnp.float32(0.0)
 
 
 RowReader = Callable[[Barrier, Graph], BarrierReading]
@@ -128,13 +107,13 @@ def make_row_reader(config: BarrierConfig) -> RowReader:
     """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
     Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
-    r_i' by :data:`NODE_MOTIONS`. The right-hand side is raised by :func:`tightening`.
+    r_i' by :data:`KINDS`. The right-hand side is raised by :func:`make_tightening`.
     """
-    node_motion = NODE_MOTIONS[config.kind]
+    node_motion, tightening = KINDS[config.kind].node_motion, make_tightening(config)
 
     def read(barrier: Barrier, graph: Graph) -> BarrierReading:
         at = slopes(barrier, graph, node_motion)
         offset = -config.class_k_gain * at.value - at.drift - jnp.dot(at.by_velocity, graph.drag)
-        return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset + tightening(at, graph, config))
+        return BarrierReading(value=at.value, normal=at.by_velocity, offset=offset + tightening(at, graph))
 
     return read

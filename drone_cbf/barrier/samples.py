@@ -18,9 +18,8 @@ from drone_cbf.draws import (
     standard_normal,
     uniform_draws,
 )
-from drone_cbf.perception.graphs import Graph, build_graph
-from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.physics.drone import nominal_params
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -35,18 +34,7 @@ TOP_SPEED = 1.3
 
 def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
     """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
-    return lambda scene, key: perfect_graph(scene, sample(scene, key), system)
-
-
-def perfect_graph(scene: Scene, motion: Motion, system: SystemConfig) -> Graph:
-    """What a perfect sensor shows a drone in ``motion``."""
-    distances = surface_distances(scene.obstacles, motion.position)
-    surfaces = Surfaces(
-        points=nearest_surface_points(scene.obstacles, motion.position),
-        velocity=scene.obstacles.velocity,
-        visible=scene.obstacles.active & (distances < system.sensor.range),
-    )
-    return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), system.sensor)
+    return lambda scene, key: true_graph(sample(scene, key), scene, 0.0, system, system.sensor.neighbours)
 
 
 def make_open_sampler(system: SystemConfig) -> MotionSampler:

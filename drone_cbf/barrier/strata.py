@@ -22,12 +22,12 @@ from drone_cbf.barrier.samples import (
     beside_an_obstacle,
     graph_sampler,
     make_open_sampler,
-    perfect_graph,
     random_spot,
     top_speed,
 )
 from drone_cbf.config import StratumName, SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
+from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
@@ -117,12 +117,9 @@ def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
     has to be ranked, which is what a graph costs. Inside, a graph sees its surface from the wrong side.
     """
     barrier = make_analytic_barrier(system)
-    everything = system.model_copy(
-        update={"sensor": system.sensor.model_copy(update={"neighbours": system.scene.obstacles})}
-    )
 
     def level(scene: Scene, motion: Motion) -> Scalar:
         inside = jnp.min(surface_distances(scene.obstacles, motion.position)) < 0.0
-        return jnp.where(inside, -1.0, barrier(perfect_graph(scene, motion, everything)))
+        return jnp.where(inside, -1.0, barrier(true_graph(motion, scene, 0.0, system)))
 
     return level

@@ -16,7 +16,7 @@ from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flyer, chunk_size
 from drone_cbf.objectives.metrics import FlightMetrics
-from drone_cbf.objectives.truth import true_graph
+from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import ControllerParams, Trajectory
@@ -98,7 +98,7 @@ def record_slice(
 
     def values(position: Array) -> tuple[Array, Array]:
         motion = Motion(position=position, velocity=velocity, thrust=jnp.zeros(3))
-        graph = true_graph(motion, scene, jnp.float32(0.0), system, neighbours=system.sensor.neighbours)
+        graph = true_graph(motion, scene, 0.0, system, system.sensor.neighbours)
         return analytic(graph), neural(graph)
 
     grid = np.stack([*np.meshgrid(x, y), np.zeros((points, points), np.float32)], -1).reshape(-1, 3)

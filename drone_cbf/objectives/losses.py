@@ -12,7 +12,7 @@ from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
-from drone_cbf.objectives.truth import acting_graph
+from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory

@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.truth import true_barrier_rate
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
 from drone_cbf.objectives.losses import final_second
-from drone_cbf.objectives.truth import true_barrier_rate
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.rollout import Trajectory
+from drone_cbf.rollout import Decision, Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 
 GOAL_RADIUS = 0.2
@@ -82,38 +82,65 @@ def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], F
         violation, true_barrier = jax.vmap(violation_at)(*flown)
         clearance = jnp.min(swept_clearances(trajectory, scene, system.physics))
         return FlightMetrics(
-            **_arrival(trajectory, scene, system, clearance < 0.0),
+            **_way_to_goal(trajectory, scene, system, clearance < 0.0),
+            **filter_activity(decisions),
             collision=clearance < 0.0,
             smallest_clearance=clearance,
             effort=dt * jnp.sum(decisions.command**2),
             violation=violation,
             true_barrier=true_barrier,
-            relaxed=jnp.mean(decisions.slack > SLACK_TOLERANCE),
-            relax_mean=jnp.mean(decisions.slack),
-            intervened=jnp.mean((decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)),
-            fallback=jnp.mean(decisions.status == Status.FALLBACK),
-            no_authority=jnp.mean(decisions.status == Status.NO_AUTHORITY),
         )
 
     return metrics
 
 
-def _arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Array) -> dict[str, Array]:
-    """Figures about reaching and staying at the goal."""
-    dt = system.physics.time_step
-    points = path(trajectory)
-    distance = jnp.linalg.norm(points - scene.goal, axis=-1)
+def filter_activity(decisions: Decision) -> dict[str, Scalar]:
+    """What the filter had to do, as means over all ``decisions``; names and units as in :class:`FlightMetrics`."""
+    return {
+        "relaxed": jnp.mean(decisions.slack > SLACK_TOLERANCE),
+        "relax_mean": jnp.mean(decisions.slack),
+        "intervened": jnp.mean((decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)),
+        "fallback": jnp.mean(decisions.status == Status.FALLBACK),
+        "no_authority": jnp.mean(decisions.status == Status.NO_AUTHORITY),
+    }
+
+
+@struct.dataclass
+class Arrival:
+    """How one flight reaches its goal, at the samples before each step and at the end."""
+
+    distance: Float[Array, "points"]
+    """To the goal [m]."""
+    speed: Float[Array, "points"]
+    """[m/s]."""
+    at_goal: Bool[Array, "points"]
+    """Near it and slow."""
+    success: Bool[Array, ""]
+    """At the goal during the whole final second, without a collision."""
+
+
+def arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Bool[Array, ""]) -> Arrival:
+    """The only definition of success."""
+    distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
     speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
-    there = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
-    stays = jnp.flip(jnp.cumprod(jnp.flip(there))).astype(bool)
+    at_goal = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
+    success = jnp.all(final_second(at_goal, system)) & ~collided
+    return Arrival(distance=distance, speed=speed, at_goal=at_goal, success=success)
+
+
+def _way_to_goal(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Array) -> dict[str, Array]:
+    """Figures about reaching and staying at the goal."""
+    dt, points = system.physics.time_step, path(trajectory)
+    way = arrival(trajectory, scene, system, collided)
+    stays = jnp.flip(jnp.cumprod(jnp.flip(way.at_goal))).astype(bool)
     arrived = jnp.argmax(stays)
     under_way = jnp.where(stays[-1], arrived, points.shape[0] - 1)
     lengths = jnp.linalg.norm(jnp.diff(points, axis=0), axis=-1)
     flown = jnp.sum(jnp.where(jnp.arange(lengths.shape[0]) < under_way, lengths, 0.0))
     return {
-        "success": jnp.all(final_second(there, system)) & ~collided,
-        "final_distance": jnp.max(final_second(distance, system)),
-        "final_speed": speed[-1],
+        "success": way.success,
+        "final_distance": jnp.max(final_second(way.distance, system)),
+        "final_speed": way.speed[-1],
         "time_to_goal": jnp.where(stays[-1], arrived * dt, jnp.nan),
         "mean_speed": flown / jnp.maximum(under_way * dt, dt),
     }

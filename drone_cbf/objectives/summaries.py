@@ -9,26 +9,31 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
-from drone_cbf.objectives.clearance import path, swept_clearances, velocities
-from drone_cbf.objectives.losses import final_second
-from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, VIOLATION_TOLERANCE, FlightMetrics
+from drone_cbf.objectives.clearance import swept_clearances
+from drone_cbf.objectives.metrics import VIOLATION_TOLERANCE, FlightMetrics, arrival, filter_activity
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
-from drone_cbf.safety.records import SLACK_TOLERANCE, Status
+
+FILTER_FIGURES = {
+    "relax_rate": "relaxed",
+    "relax_mean": "relax_mean",
+    "intervention_rate": "intervened",
+    "fallback_rate": "fallback",
+    "no_authority_rate": "no_authority",
+}
+"""Metric name -> field of :class:`FlightMetrics` and of :func:`filter_activity`."""
 
 
 def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig) -> dict[str, Scalar]:
     """Success, collision rate and final distance of a training batch: cheap enough for every update."""
 
     def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
-        distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
-        speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
         collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
-        there = jnp.all(final_second((distance < GOAL_RADIUS) & (speed < GOAL_SPEED), system))
+        way = arrival(trajectory, scene, system, collided)
         return {
-            "train/success_rate": there & ~collided,
+            "train/success_rate": way.success,
             "train/collision_rate": collided,
-            "train/final_distance": distance[-1],
+            "train/final_distance": way.distance[-1],
         }
 
     single = jax.vmap(one)(*jax.lax.stop_gradient((trajectories, scenes)))
@@ -57,22 +62,11 @@ def flight_report(flights: FlightMetrics) -> dict[str, float]:
         "max_violation": float(flights.violation.max()),
         "violation_p999": float(np.quantile(flights.violation, 0.999)),
         "violation_rate": float((flights.violation > VIOLATION_TOLERANCE).mean()),
-        "relax_rate": float(flights.relaxed.mean()),
-        "relax_mean": float(flights.relax_mean.mean()),
-        "intervention_rate": float(flights.intervened.mean()),
-        "fallback_rate": float(flights.fallback.mean()),
-        "no_authority_rate": float(flights.no_authority.mean()),
+        **{name: float(getattr(flights, field).mean()) for name, field in FILTER_FIGURES.items()},
     }
 
 
 def filter_figures(trajectories: Trajectory) -> dict[str, Scalar]:
     """What the filter had to do in a training batch (DESIGN 6)."""
-    decisions = jax.lax.stop_gradient(trajectories.decisions)
-    acted = (decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)
-    return {
-        "filter/relax_rate": jnp.mean(decisions.slack > SLACK_TOLERANCE),
-        "filter/relax_mean": jnp.mean(decisions.slack),
-        "filter/intervention_rate": jnp.mean(acted),
-        "filter/fallback_rate": jnp.mean(decisions.status == Status.FALLBACK),
-        "filter/no_authority_rate": jnp.mean(decisions.status == Status.NO_AUTHORITY),
-    }
+    activity = filter_activity(jax.lax.stop_gradient(trajectories.decisions))
+    return {f"filter/{name}": activity[field] for name, field in FILTER_FIGURES.items()}

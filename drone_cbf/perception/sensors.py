@@ -60,14 +60,20 @@ def observe_motion(state: DroneState, noise: SensorNoise) -> OwnMotion:
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 
 
+def surfaces_around(obstacles: Obstacles, around: Vector, config: SensorConfig) -> Surfaces:
+    """The exact surface points nearest to ``around`` [m] among ``obstacles`` (as they stand now)."""
+    return Surfaces(
+        points=nearest_surface_points(obstacles, around),
+        velocity=obstacles.velocity,
+        visible=obstacles.active & (surface_distances(obstacles, around) < config.range),
+    )
+
+
 def observe_surfaces(obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig) -> Surfaces:
-    """Surface points nearest to ``around`` [m] among ``obstacles`` (as they stand now).
+    """What the sensor reads of :func:`surfaces_around`.
 
     ``around`` need not be where the drone is: a range scan can be searched around the place where the next command
     will act. Seen from anywhere else, the nearest point of a curved surface is another one, and looks farther away.
     """
-    return Surfaces(
-        points=nearest_surface_points(obstacles, around) + noise.points,
-        velocity=obstacles.velocity,
-        visible=obstacles.active & (surface_distances(obstacles, around) < config.range),
-    )
+    exact = surfaces_around(obstacles, around, config)
+    return exact.replace(points=exact.points + noise.points)

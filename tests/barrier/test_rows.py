@@ -7,9 +7,9 @@ import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
-from drone_cbf.barrier.rows import NEAREST, make_row_reader, row_doubt, slopes, tightening
+from drone_cbf.barrier.rows import NEAREST, make_row_reader, make_tightening, row_doubt, slopes
+from drone_cbf.barrier.truth import true_barrier_rate
 from drone_cbf.config import BarrierConfig, PhysicsConfig
-from drone_cbf.objectives.truth import true_barrier_rate
 from drone_cbf.physics.drone import initial_state
 from tests.barrier import reference
 from tests.perception.worlds import PLAIN, capsules, crowd, graph_seen, random_barrier, scene_of, small_system
@@ -172,7 +172,7 @@ def test_the_tightening_is_the_closed_form(speed, passing):
     )
     expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
     # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
-    assert tightening(slopes(barrier, graph), graph, config) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert make_tightening(config)(slopes(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
@@ -199,7 +199,7 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
     loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
     graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
     tight, plain = make_row_reader(system.barrier)(barrier, graph), make_row_reader(loose)(barrier, graph)
-    raised = tightening(slopes(barrier, graph), graph, system.barrier)
+    raised = make_tightening(system.barrier)(slopes(barrier, graph), graph)
     assert tight.offset - plain.offset == pytest.approx(float(raised))
     assert tight.offset > plain.offset + 1.0
     np.testing.assert_array_equal(tight.normal, plain.normal)
@@ -216,7 +216,7 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
 def test_the_distance_barrier_is_flown_as_the_original_was_without_tightening():
     system = small_system(physics=PLAIN, barrier=BarrierConfig(kind="distance_hocbf"))
     graph = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system)
-    assert tightening(slopes(make_analytic_barrier(system), graph), graph, system.barrier) == 0.0
+    assert make_tightening(system.barrier)(slopes(make_analytic_barrier(system), graph), graph) == 0.0
 
 
 def test_a_row_of_a_batch_is_the_row_alone():

@@ -11,8 +11,9 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import BOUNDARY
 from drone_cbf.barrier.gaps import RIDGE, WIDTH, find_tie
 from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import TOP_SPEED, perfect_graph
+from drone_cbf.barrier.samples import TOP_SPEED
 from drone_cbf.barrier.strata import BAND, SLOWEST, make_motion_sampler
+from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.training.curriculum.strata_mixture import STRATA
 from tests.barrier.reference import value
@@ -42,7 +43,7 @@ def sampler(name):
 
     def one(scene, key):
         motion = sample(scene, key)
-        graph = perfect_graph(scene, motion, SYSTEM)
+        graph = true_graph(motion, scene, 0.0, SYSTEM, SYSTEM.sensor.neighbours)
         return motion, graph, make_analytic_barrier(SYSTEM)(graph)
 
     return jax.jit(jax.vmap(one))

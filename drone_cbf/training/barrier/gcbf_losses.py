@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from drone_cbf.arrays import Scalar, joined, parted
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.objectives.truth import acting_graph
 from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.training.data.flown_states import Picked
@@ -39,10 +39,10 @@ def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[A
     Of the same shape as the controller's, without noise.
     """
     model = nominal_params(system.physics)
-    neighbours = min(system.sensor.neighbours, system.scene.obstacles)
 
     def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:
-        return acting_graph(state, model, scene, step * system.physics.time_step, system, neighbours)
+        time = step * system.physics.time_step
+        return acting_graph(state, model, scene, time, system, system.sensor.neighbours)
 
     return jax.vmap(graph)
 
