@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from drone_cbf.sections import Section
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -27,12 +29,6 @@ def refuse_repeats(name: str, values: Sequence[object]) -> None:
     if repeated is not None:
         text = ",".join(map(str, values))
         raise ValueError(f"{name} = {text} holds {repeated} twice; name each of them once")
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class PhysicsConfig(Section):

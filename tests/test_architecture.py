@@ -12,12 +12,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "config", "arrays", "draws", "devices"}
+BASE = {"errors", "sections", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "config": {"errors"},
+    "sections": set(),
+    "config": {"errors", "sections"},
     "arrays": {"errors", "config"},
+    "recorder": set(),
     "draws": set(),
     "devices": set(),
     "physics": BASE,
@@ -28,11 +30,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rollout": FLIGHT - {"rollout"},
     "objectives": FLIGHT,
     "flights": FLIGHT | {"objectives"},
-    "training": FLIGHT | {"objectives", "flights"},
+    "training": FLIGHT | {"objectives", "flights", "recorder"},
     "evaluation": FLIGHT | {"objectives", "flights"},
     "serving": FLIGHT,
     "reporting": BASE,
-    "tracking": {"errors", "config"},
+    "tracking": {"errors", "config", "recorder"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
 DRAWERS: dict[str, tuple[str, ...]] = {

@@ -44,7 +44,7 @@ def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -
     changed = tuple(Stage.model_validate(stage) for stage in stages)
     if changed == curriculum.stages:
         return curriculum
-    text = json.dumps([stage.model_dump(mode="json") for stage in changed], sort_keys=True)
+    text = json.dumps([stage.comparable() for stage in changed], sort_keys=True)
     mark = f"*{hashlib.sha256(text.encode()).hexdigest()[:6]}"
     plain = curriculum.name.partition("*")[0][: LONGEST_NAME - len(mark)]
     return curriculum.model_copy(update={"stages": changed, "name": plain + mark})

@@ -1,27 +1,27 @@
-"""Which runs were given the same: a digest of everything that a stage is told, by which a suite finds finished work."""
+"""A digest of all settings of a stage, by which a suite finds work that is done already."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
 
 from drone_cbf.config import Section, SystemConfig
 from projects.inputs.curriculum_levels import LEVELS, curriculum_of
 
 NOT_COUNTED = ("resume_run", "checkpoint_every")
-"""Parameters that change nothing of what comes out."""
+"""Parameters that do not change the results."""
 
 
 def config_digest(stage: str, parameters: Section, system: SystemConfig | None) -> str:
-    """SHA-256 (hexadecimal) of stage, parameters with the parent's run ID, and system.
+    """SHA-256 (hexadecimal) of the stage, its parameters (with the parent's run ID) and its system.
 
-    A curriculum counts by its content with the levels that were set, not by its place: edited, it is another one.
-    Code and versions do not count; who uses a digest to save work says which commit the work came from.
+    Taken over :meth:`Section.comparable`: a field that was added later does not change the digest of runs that do not
+    use it, and runs recorded before it keep theirs. A curriculum counts by its content with the levels that are set,
+    not by its path. Code and versions do not count: whoever reuses a run reports its commit.
     """
-    told: dict[str, Any] = parameters.model_dump(mode="json", exclude=set(NOT_COUNTED))
-    if "curriculum" in told:
-        levels = {name: told.pop(name) for name in LEVELS if name in told}
-        told["curriculum"] = curriculum_of(told["curriculum"], levels).model_dump(mode="json")
-    content = {"stage": stage, "parameters": told, "system": system and system.model_dump(mode="json")}
+    counted = {name: value for name, value in parameters.comparable().items() if name not in NOT_COUNTED}
+    if "curriculum" in counted:
+        levels = {name: counted.pop(name) for name in LEVELS if name in counted}
+        counted["curriculum"] = curriculum_of(counted["curriculum"], levels).comparable()
+    content = {"stage": stage, "parameters": counted, "system": system and system.comparable()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from drone_cbf.config import SystemConfig
 from drone_cbf.serving.observations import OPTIONAL, REQUIRED, example_observations
 from drone_cbf.tracking.datasets import Dataset, scene_dataset
-from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, Finding, best_evaluation, find_evaluation, finding
+from drone_cbf.tracking.queries.evidence import (
+    EVALUATION_TAG,
+    EvaluatedPolicy,
+    best_evaluation,
+    evaluated_policy,
+    find_evaluation,
+)
 from drone_cbf.tracking.registry.served_model import policy_signature
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
 from projects.cli.arguments import check
@@ -23,14 +29,16 @@ from projects.workflows.pipeline import worst_cell
 class Source:
     """What is registered: the runs it comes from, with their settings checked."""
 
-    found: Finding
+    found: EvaluatedPolicy
     settings: EvaluateParameters
     system: SystemConfig
 
 
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    source = read_source(finding(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run)))
+    source = read_source(
+        evaluated_policy(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run))
+    )
     tags = lineage_tags(stage, source)
     stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
     metrics = worst_cell(source.found.evaluation.data.metrics)
@@ -43,7 +51,7 @@ def work(stage: Stage) -> Outcome:
     return Outcome(f"### Version {version.version} of {wanted.model}\n\n{page}")
 
 
-def read_source(found: Finding) -> Source:
+def read_source(found: EvaluatedPolicy) -> Source:
     """What was found, with the settings of the evaluation checked."""
     settings = check(EvaluateParameters, found.config["parameters"])
     return Source(found, settings, check(SystemConfig, found.config["system"]))
@@ -67,7 +75,7 @@ def scenes_of(source: Source) -> Dataset:
     """The scenes of the evaluation, as the evaluate run itself names them."""
     settings = source.settings
     further = {"goals": list(settings.goals), "rollouts": settings.rollouts}
-    return scene_dataset(source.system.scene.model_dump(mode="json"), settings.scenarios, settings.seed, **further)
+    return scene_dataset(source.system.scene.comparable(), settings.scenarios, settings.seed, **further)
 
 
 def lineage_tags(stage: Stage, source: Source) -> dict[str, str]:

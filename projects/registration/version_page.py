@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.queries.evidence import Finding
+from drone_cbf.tracking.queries.evidence import EvaluatedPolicy
 
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`,
 `intervened`, `relaxed`, `no_authority`, `fallback` (not finite: braking) or `no_points` (nothing was seen: braking)."""
 
 
-def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: Finding) -> str:
+def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: EvaluatedPolicy) -> str:
     """What is known about a version: evidence, origin, how to ask it; unpadded, for stores have little room."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}

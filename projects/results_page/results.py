@@ -6,7 +6,7 @@ import shlex
 
 from drone_cbf.reporting.figures.effects import effects_figure
 from drone_cbf.reporting.pages.document import picture_of
-from drone_cbf.tracking.queries.selection import chosen
+from drone_cbf.tracking.queries.selection import select_runs
 from projects.cli.store_parameters import ResultsParameters
 from projects.results_page.ablations import ablations, effects
 from projects.results_page.files import places, write
@@ -26,7 +26,7 @@ def work(stage: Stage) -> Outcome:
     asked = stage.parameters
     files = places(asked.output)
     kept = read_kept(ROOT / asked.kept) if asked.kept else []
-    records = chosen(asked.runs, asked.experiment, asked.filter)
+    records = select_runs(asked.runs, asked.experiment, asked.filter)
     print(f"results: reading {len(records)} runs", flush=True)
     found = measured([*kept, *recorded_policies(records)])
     compared = ablations(found, asked.benchmark)

@@ -30,7 +30,7 @@ def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
 
 def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[Dataset, str]]:
     """The scenes that a stage with these parameters uses, and for what; none for a stage that flies nothing."""
-    scene: dict[str, Any] = system.scene.model_dump(mode="json")
+    scene = system.scene.comparable()
     if isinstance(parameters, EfficiencySettings | SafetySettings):
         yield scene_dataset(scene, parameters.scenes, parameters.seed, goals=["random"]), "training"
     elif isinstance(parameters, PretrainingSettings):

@@ -10,7 +10,7 @@ from drone_cbf.reporting.pages.html_report import html_report
 from drone_cbf.reporting.pages.pdf_report import pdf_report
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.queries.selection import chosen
+from drone_cbf.tracking.queries.selection import select_runs
 from projects.comparison.comparison import gather
 from projects.running.stage_runner import Outcome, Stage
 from projects.training_report.content import report_document
@@ -22,7 +22,7 @@ NAME = "report"
 
 def work(stage: Stage) -> Outcome:
     asked = stage.parameters
-    runs = collect(chosen(asked.runs, asked.experiment, asked.filter))
+    runs = collect(select_runs(asked.runs, asked.experiment, asked.filter))
     print(f"report: reading {len(runs.records)} runs", flush=True)
     comparison = gather(runs.pairs, strict=False) if runs.pairs else None
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""The runs that a report is about: what was named, opened, with their ancestors and evaluations, in order."""
+"""The runs of a report: those named or their members, with their ancestors and evaluations, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.queries.records import Record, read
-from drone_cbf.tracking.queries.selection import TRAINING_STAGES, Evaluated, evaluated, opened
+from drone_cbf.tracking.queries.selection import TRAINING_STAGES, Evaluated, evaluated, members
 from drone_cbf.tracking.runs.lineage import ancestry
 
 STAGE_ORDER = (*TRAINING_STAGES, "evaluate")
@@ -36,7 +36,7 @@ def collect(named: Sequence[Record]) -> ReportRuns:
     """Opens suites and pipelines, and adds what their members were built on and how they were measured."""
     found: dict[str, Record] = {}
     for record in named:
-        for member in opened(record):
+        for member in members(record):
             for run in ancestry(member.run_id):
                 if run.info.run_id not in found:
                     found[run.info.run_id] = read(run.info.run_id)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.queries.records import Record, same_settings, settings
-from drone_cbf.tracking.queries.selection import can_go_on
+from drone_cbf.tracking.queries.selection import is_resumable
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import SuiteParameters
 from projects.inputs.curriculum_files import load_curriculum
@@ -116,7 +116,7 @@ def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
     if finished:
         return Member(task, "reused", finished[-1])
     resumable = "resume_run" in task.entry.parameters.model_fields
-    interrupted = [run for run in found if resumable and can_go_on(run)]
+    interrupted = [run for run in found if resumable and is_resumable(run)]
     return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
 
 

@@ -226,7 +226,7 @@ def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
     assert "is a run of stage efficiency, expected a finished safety run" in refused(capsys, f"--run={unsafe}")
     assert "give one of run" in refused(capsys) and "give one of run" in refused(capsys, "--run=a", "--best_of=b")
     assert "run 'nothing' was not found" in refused(capsys, "--run=nothing")
-    assert "MLflow refuses the filter" in refused(capsys, "--best_of=a or b")
+    assert "is refused by MLflow" in refused(capsys, "--best_of=a or b")
     assert "leads to no finished evaluation" in refused(capsys, "--best_of=tags.x = 'nobody'")
     assert "unknown parameter 'physics.lag_time'" in refused(capsys, "--run=a", "--physics.lag_time=0.1")
     with pytest.raises(MlflowException):

@@ -12,8 +12,7 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams
-from drone_cbf.tracking.queries.evidence import evaluations_of
-from drone_cbf.tracking.queries.records import artifact_names, table
+from drone_cbf.tracking.queries.records import artifact_names, evaluations_of, table
 from drone_cbf.tracking.runs.stage_run import stage_run
 from drone_cbf.training.recorder import ListRecorder
 from projects.cli.stage_parameters import EvaluateParameters

@@ -1,4 +1,4 @@
-"""Which evaluation speaks for a policy, under which conditions it was made, and which of several is the best."""
+"""The evaluation that represents a policy, the conditions under which it was made, and the best of several."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
+from pydantic import ValidationError
 
+from drone_cbf.config import PhysicsConfig, SceneConfig
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.datasets import settings_digest
+from drone_cbf.tracking.queries.records import evaluations_of, search_runs
 from drone_cbf.tracking.runs.lineage import Parent, children, get_run, load_config, resolve_parent
-from drone_cbf.tracking.runs.stage_run import one_line
-from drone_cbf.tracking.tags import COMMIT_TAG, DIRTY_TAG, PARENT_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, PARENT_TAG, STAGE_TAG
 
 EVALUATION_TAG = "drone_cbf.evaluation_run"
-"""On a run (and a model version): the evaluate run that speaks for what it registered."""
+"""On a register run and a model version: the evaluate run of the registered policy."""
 RANKING = (
     ("eval/collisions", False),
     ("eval/max_violation", False),
     ("eval/success_rate", True),
     ("eval/final_distance_mean", False),
 )
-"""The order of ``best_of``: metric of the evaluation, whether greater is better. Of equals, the latest."""
+"""The order of ``best_of``: metric of the evaluation, whether greater is better. Ties go to the latest."""
 _EVALUATE = "mlflow run . -e evaluate -P parent_run={}"
-_CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
+CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
+"""Parameters of an evaluation that decide which flights it makes."""
+LATER_CONDITIONS = {"augment": 0.0}
+"""Those that were added after evaluations had been recorded -> the value with which all is as before."""
 _TRAINING_ONLY = ("gradient_decay", "gradient_limit")
-
-
 CURRICULUM_TAG = "drone_cbf.curriculum"
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A policy trained to be safe, and the evaluation that speaks for it."""
+class EvaluatedPolicy:
+    """A policy of the stage ``safety`` and its evaluation."""
 
     training: Parent
     """The safety run."""
@@ -47,11 +48,11 @@ class Finding:
     """Tags: curriculum, seed and commit of the training, digest of the evaluation's conditions."""
 
 
-def finding(evaluation: Run) -> Finding:
-    """What a finished evaluation says, and about which policy.
+def evaluated_policy(evaluation: Run) -> EvaluatedPolicy:
+    """The policy that a finished evaluation measured.
 
     Raises:
-        LineageError: it did not evaluate a finished safety run, or its config cannot be read.
+        LineageError: its parent is not a finished safety run, or a config cannot be read.
     """
     training = resolve_parent(evaluation.data.tags.get(PARENT_TAG, ""), ("safety",))
     config = load_config(evaluation.info.run_id)
@@ -60,11 +61,11 @@ def finding(evaluation: Run) -> Finding:
     seed = str(training.config.get("parameters", {}).get("seed", "unknown"))
     digest = settings_digest(conditions(config))
     provenance = {**known, "drone_cbf.seed": seed, "drone_cbf.conditions": digest}
-    return Finding(training=training, evaluation=evaluation, config=config, provenance=provenance)
+    return EvaluatedPolicy(training=training, evaluation=evaluation, config=config, provenance=provenance)
 
 
 def find_evaluation(run_id: str) -> Run:
-    """The finished evaluate run that ``run_id`` is, or leads to: as pipeline, as safety run, or as register run.
+    """The finished evaluation of ``run_id``: an evaluate run itself, or a training, pipeline or register run.
 
     Raises:
         LineageError: there is no such run, it is deleted or unfinished, or nothing finished has evaluated it.
@@ -86,7 +87,7 @@ def find_evaluation(run_id: str) -> Run:
         found, trained = evaluations_of(run_id), [run_id]
     else:
         raise LineageError(
-            f"run {run_id} is a run of stage {stage}, which leads to no evaluation; "
+            f"run {run_id} is a run of stage {stage}, which has no evaluation; "
             "name a safety, evaluate, pipeline or register run"
         )
     if not found:
@@ -95,53 +96,60 @@ def find_evaluation(run_id: str) -> Run:
     return max(found, key=lambda each: each.info.start_time)
 
 
-def evaluations_of(run_id: str) -> list[Run]:
-    """All finished evaluate runs whose parent is ``run_id``, in any experiment."""
-    return [run for run in _search(f"tags.`{PARENT_TAG}` = '{run_id}'") if _is_finished_evaluation(run)]
-
-
 def best_evaluation(query: str) -> Run:
-    """The best, by :data:`RANKING`, of the evaluations that the runs found by ``query`` are or lead to.
+    """The best evaluation, by :data:`RANKING`, of the runs that match ``query``.
 
     ``query`` is a filter of MLflow's ``search_runs``. It may name evaluations themselves, or safety runs or pipelines.
 
     Raises:
         ConfigError: MLflow refuses the filter, or it compares evaluations made under different conditions.
-        LineageError: it leads to no finished evaluation.
+        LineageError: there is no finished evaluation.
     """
-    found = {run.info.run_id: run for run in map(_evaluation_or_none, _search(query)) if run is not None}
+    found = {run.info.run_id: run for run in map(_evaluation_or_none, search_runs(query)) if run is not None}
     if not found:
         raise LineageError(
-            f"best_of = {query} leads to no finished evaluation of a safety run; "
+            f"best_of = {query} finds no finished evaluation of a safety run; "
             "correct the filter, or evaluate first: " + _EVALUATE.format("<safety run>")
         )
     by_conditions = {conditions_digest(run) for run in found.values()}
     if len(by_conditions) > 1:
         raise ConfigError(
             f"best_of = {query} finds {len(found)} evaluations under {len(by_conditions)} different conditions "
-            f"({', '.join(_CONDITIONS)}, augment, scene, physics), which cannot be ranked; narrow the filter, "
-            "e.g. with params.rollouts = '1024'"
+            f"({', '.join((*CONDITIONS, *LATER_CONDITIONS))}, scene, physics), which cannot be ranked; narrow the "
+            "filter, e.g. with params.rollouts = '1024'"
         )
     return min(found.values(), key=_rank)
 
 
 def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides which flights an evaluation with this ``config.yaml`` made: matrix, seed, scenes and drone."""
-    parameters, system = config["parameters"], config["system"]
-    physics = {name: value for name, value in system["physics"].items() if name not in _TRAINING_ONLY}
-    matrix = {name: parameters.get(name) for name in _CONDITIONS}
-    if parameters.get("augment"):  # what is not displaced has the digest that it had before anything could be
-        matrix["augment"] = parameters["augment"]
-    return {**matrix, "scene": system["scene"], "physics": physics}
+    """Everything that decides which flights an evaluation with this ``config.yaml`` made: matrix, seed, scenes, drone.
+
+    Settings are compared as :meth:`Section.comparable` gives them: one that was added later makes a difference only
+    to evaluations that use it.
+    """
+    try:
+        parameters, system = config["parameters"], config["system"]
+        scene = SceneConfig.model_validate(system["scene"]).comparable(recorded_only=True)
+        physics = PhysicsConfig.model_validate(system["physics"]).comparable(recorded_only=True)
+    except (KeyError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise LineageError(f"{CONFIG_FILE} of an evaluation does not fit this version ({reason}); repeat it") from error
+    later = {name: parameters.get(name, neutral) for name, neutral in LATER_CONDITIONS.items()}
+    return {
+        **{name: parameters.get(name) for name in CONDITIONS},
+        **{name: value for name, value in later.items() if value != LATER_CONDITIONS[name]},
+        "scene": scene,
+        "physics": {name: value for name, value in physics.items() if name not in _TRAINING_ONLY},
+    }
 
 
 def conditions_digest(evaluation: Run) -> str:
-    """The same for evaluations under the same conditions."""
+    """Equal for evaluations under the same conditions."""
     return settings_digest(conditions(load_config(evaluation.info.run_id)))
 
 
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Names and both values of all that differs between two nested settings."""
+    """Every difference between two nested settings: name and both values."""
     found: list[str] = []
     for name in sorted(mine.keys() | other.keys()):
         left, right = mine.get(name), other.get(name)
@@ -158,35 +166,16 @@ def _rank(run: Run) -> tuple[float, ...]:
 
 
 def _evaluation_or_none(run: Run) -> Run | None:
-    """The evaluation that ``run`` leads to, of a safety run."""
+    """The evaluation of ``run``, if it is one of a safety run."""
     if run.data.tags.get(STAGE_TAG) not in ("evaluate", "safety", "pipeline"):
         return None
     try:
         evaluation = find_evaluation(run.info.run_id)
         trained = get_run(evaluation.data.tags.get(PARENT_TAG, ""), "parent_run")
-    except LineageError:  # of what a filter finds, only what was evaluated counts
+    except LineageError:  # a filter may also match runs that were not evaluated
         return None
     return evaluation if trained.data.tags.get(STAGE_TAG) == "safety" else None
 
 
 def _is_finished_evaluation(run: Run) -> bool:
     return run.data.tags.get(STAGE_TAG) == "evaluate" and run.info.status == "FINISHED"
-
-
-def _search(query: str) -> list[Run]:
-    """All runs, in every experiment, that a filter of ``search_runs`` finds."""
-    client = MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs: list[Run] = []
-    token: str | None = None
-    while True:
-        try:
-            page = client.search_runs(experiments, query, page_token=token)
-        except MlflowException as error:
-            raise ConfigError(
-                f"MLflow refuses the filter {query}: {one_line(error)}; see https://mlflow.org/docs/latest/search-runs"
-            ) from error
-        runs += page
-        token = page.token
-        if not token:
-            return runs

@@ -1,10 +1,10 @@
-"""What the store holds of runs, read once: settings, last figures, whole histories, artifacts."""
+"""Reads runs from the store: settings, last values of metrics, histories, artifacts."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +30,13 @@ from drone_cbf.tracking.tags import (
 
 @dataclass(frozen=True)
 class Record:
-    """One run, as it was when it was read."""
+    """One run at the time of reading."""
 
     run_id: str
     experiment_id: str
     name: str
     stage: str
-    """Empty: no run of this project."""
+    """Empty for a run of another project."""
     status: str
     """As MLflow calls it: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
     started: datetime
@@ -49,27 +49,27 @@ class Record:
 
     @property
     def parent_run(self) -> str | None:
-        """The run that this one builds on."""
+        """The run that this one continues from."""
         return self.tags.get(PARENT_TAG)
 
     @property
     def failure(self) -> str:
-        """Why it failed; empty where no reason was recorded."""
+        """Why it failed; empty if no reason was recorded."""
         return self.tags.get(FAILURE_TAG, "")
 
     @property
     def commit(self) -> str:
-        """Git commit of the code; empty where unknown."""
+        """Git commit of the code; empty if unknown."""
         return self.tags.get(COMMIT_TAG, "")
 
     @property
     def seed(self) -> int:
-        """Root of its randomness; -1 where it has none."""
+        """Root of its randomness; -1 if it has none."""
         return int(self.params.get("seed", "-1"))
 
     @property
     def curriculum(self) -> str:
-        """Name of the curriculum that it was trained under; empty: none."""
+        """Name of its curriculum; empty if it has none."""
         return self.tags.get("drone_cbf.curriculum", "")
 
 
@@ -84,7 +84,7 @@ def read(run_id: str) -> Record:
         raise LineageError(
             f"run {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name another one"
         )
-    return _record(run)
+    return to_record(run)
 
 
 def experiment_id(name: str) -> str:
@@ -102,51 +102,55 @@ def experiment_id(name: str) -> str:
     )
 
 
-def search(experiments: Sequence[str], query: str = "") -> list[Record]:
-    """All active runs of the experiments that match MLflow's filter ``query``, oldest first.
+def search_runs(query: str, experiment: str | None = None) -> list[Run]:
+    """Active runs that match MLflow's filter ``query``, oldest first; in every experiment unless one (ID) is given.
 
     Raises:
         ConfigError: MLflow does not understand the query.
     """
     try:
-        runs = mlflow.search_runs(
-            list(experiments), query, order_by=["attributes.start_time ASC"], output_format="list"
+        return mlflow.search_runs(
+            experiment_ids=[experiment] if experiment else None,
+            search_all_experiments=experiment is None,
+            filter_string=query,
+            order_by=["attributes.start_time ASC"],
+            output_format="list",
         )
     except MlflowException as error:
         reason = " ".join(str(error.message).split())
         example = "tags.drone_cbf.curriculum = 'default'"
         raise ConfigError(f"filter = {query} is refused by MLflow ({reason}); an example: {example}") from error
-    return [_record(run) for run in runs]
 
 
-def all_experiments() -> list[str]:
-    """IDs of all active experiments of the store."""
-    return [experiment.experiment_id for experiment in MlflowClient().search_experiments()]
+def search(query: str, experiment: str | None = None) -> list[Record]:
+    """The same as records."""
+    return [to_record(run) for run in search_runs(query, experiment)]
 
 
 def nested(record: Record) -> list[Record]:
     """The children of a run, oldest first."""
-    return search([record.experiment_id], f"tags.`{NESTED_TAG}` = '{record.run_id}'")
+    return search(f"tags.`{NESTED_TAG}` = '{record.run_id}'", record.experiment_id)
 
 
-def evaluations(run_id: str) -> list[Record]:
-    """Finished evaluations of a run, in any experiment, the newest last."""
-    query = f"tags.`{PARENT_TAG}` = '{run_id}' and tags.`{STAGE_TAG}` = 'evaluate' and attributes.status = 'FINISHED'"
-    return search(all_experiments(), query)
+def evaluations_of(run_id: str) -> list[Run]:
+    """Finished evaluations of a run, in any experiment, oldest first."""
+    return search_runs(
+        f"tags.`{PARENT_TAG}` = '{run_id}' and tags.`{STAGE_TAG}` = 'evaluate' and attributes.status = 'FINISHED'"
+    )
 
 
 def same_settings(digest: str) -> list[Record]:
-    """Runs in any experiment that were given the settings of that digest, the newest last."""
-    return search(all_experiments(), f"tags.`{DIGEST_TAG}` = '{digest}'")
+    """Runs in any experiment whose settings have that digest, oldest first."""
+    return search(f"tags.`{DIGEST_TAG}` = '{digest}'")
 
 
 def history(run_id: str, names: Iterable[str]) -> list[dict[str, float]]:
-    """The metrics called ``names`` that the run has, one row per step, ordered: ``{"step": ..., name: value}``."""
+    """Those of the metrics ``names`` that the run has, one row per step in order: ``{"step": ..., name: value}``."""
     client = MlflowClient()
     known = client.get_run(run_id).data.metrics
     rows: dict[int, dict[str, float]] = {}
     for name in dict.fromkeys(names):
-        # A step that was repeated counts as it was recorded last.
+        # The last value of a repeated step counts.
         for metric in sorted(client.get_metric_history(run_id, name), key=_order) if name in known else []:
             rows.setdefault(metric.step, {"step": float(metric.step)})[name] = metric.value
     return [rows[step] for step in sorted(rows)]
@@ -157,7 +161,7 @@ def _order(metric: Any) -> tuple[int, int]:
 
 
 def settings(run_id: str) -> dict[str, Any]:
-    """The ``config.yaml`` of a run: ``stage``, ``parameters``, ``system``; raises LineageError where it has none."""
+    """The ``config.yaml`` of a run: ``stage``, ``parameters``, ``system``; raises LineageError if it has none."""
     return load_config(run_id)
 
 
@@ -167,7 +171,7 @@ def artifact_names(run_id: str, folder: str) -> list[str]:
 
 
 def artifact(run_id: str, path: str) -> bytes | None:
-    """Content of one artifact, or None where the run has no such file."""
+    """Content of one artifact, or None if the run has no such file."""
     folder = path.rpartition("/")[0]
     if path not in artifact_names(run_id, folder):
         return None
@@ -176,13 +180,13 @@ def artifact(run_id: str, path: str) -> bytes | None:
 
 
 def stored_curriculum(run_id: str) -> dict[str, Any]:
-    """The curriculum that a run was given, as it was then; empty where it had none."""
+    """The curriculum of a run as it was then; empty if it had none."""
     content = artifact(run_id, CURRICULUM_FILE)
     return json.loads(content) if content else {}
 
 
 def table(run_id: str, path: str) -> list[dict[str, Any]]:
-    """Rows of a table that was logged as JSON; none where the run has no such file."""
+    """Rows of a table that was logged as JSON; none if the run has no such file."""
     content = artifact(run_id, path)
     if content is None:
         return []
@@ -190,7 +194,8 @@ def table(run_id: str, path: str) -> list[dict[str, Any]]:
     return [dict(zip(columns["columns"], row, strict=True)) for row in columns["data"]]
 
 
-def _record(run: Run) -> Record:
+def to_record(run: Run) -> Record:
+    """The run as it is now."""
     info, ended = run.info, run.info.end_time
     return Record(
         run_id=info.run_id,

@@ -1,4 +1,4 @@
-"""Which runs a comparison or a report is about: from what a user names to trained runs with their evaluations."""
+"""The runs that a comparison or a report covers: from what a user names to trained runs with their evaluations."""
 
 from __future__ import annotations
 
@@ -7,44 +7,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.tracking.queries.records import Record, artifact, evaluations, experiment_id, nested, read, search
+from drone_cbf.tracking.queries.records import (
+    Record,
+    artifact,
+    evaluations_of,
+    experiment_id,
+    nested,
+    read,
+    search,
+    to_record,
+)
 from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
 from drone_cbf.tracking.tags import INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
 GROUPS = ("pipeline", "suite")
-"""Stages whose runs stand for their members."""
+"""Stages whose runs are groups of other runs."""
 MEMBERS_FILE = "suite.json"
-"""Artifact of a suite: the runs that stand for its children, those taken over included."""
+"""Artifact of a suite: the runs of its members, reused ones included."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A trained run with the newest finished evaluation of it."""
+    """A trained run and its newest finished evaluation."""
 
     trained: Record
     evaluation: Record
 
 
-def chosen(runs: Sequence[str], experiment: str, query: str = "") -> list[Record]:
-    """The runs that were named, or those of the experiment that match; suites and pipelines not yet opened.
+def select_runs(runs: Sequence[str], experiment: str, query: str = "") -> list[Record]:
+    """The runs that are named, or those of the experiment that match; suites and pipelines as single runs.
 
     Raises:
-        LineageError: a run does not exist, is deleted, or is none of this project.
-        ConfigError: the experiment does not exist, the query is wrong, or nothing of this project matches.
+        LineageError: a run does not exist, is deleted, or belongs to another project.
+        ConfigError: the experiment does not exist, the query is wrong, or no run of this project matches.
     """
     if runs:
-        return [_ours(read(run_id)) for run_id in runs]
+        return [_of_this_project(read(run_id)) for run_id in runs]
     known = (*TRAINING_STAGES, "evaluate", *GROUPS)
-    found = [record for record in search([experiment_id(experiment)], query) if record.stage in known]
+    found = [record for record in search(query, experiment_id(experiment)) if record.stage in known]
     if not found:
         matching = f" that matches {query}" if query else ""
         raise ConfigError(f"experiment {experiment} holds no run of a stage{matching}; name another, or train first")
     return found
 
 
-def opened(record: Record) -> list[Record]:
-    """The runs that a suite or a pipeline stands for; any other run stands for itself."""
+def members(record: Record) -> list[Record]:
+    """The runs of a suite or a pipeline; for any other run the run itself."""
     if record.stage not in GROUPS:
         return [record]
     stored = artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
@@ -54,35 +63,37 @@ def opened(record: Record) -> list[Record]:
 
 
 def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
-    """Trained runs with their evaluations, each pair once, in the order given.
+    """Trained runs with their evaluations, each pair once, in the given order.
 
-    A trained run counts with its newest finished evaluation, an evaluation with the run that it measured. What has
-    none is left out, unless ``strict`` and it was named itself.
+    A trained run is paired with its newest finished evaluation, an evaluation with the run that it measured. Runs
+    without one are left out; with ``strict``, those named individually are an error.
 
     Raises:
-        LineageError: with ``strict``, a named run is unfinished, failed, or was never evaluated; or nothing is left.
+        LineageError: with ``strict``, a named run is unfinished, failed or not evaluated; or no pair is left.
     """
     pairs: dict[str, Evaluated] = {}
     for named in records:
         must = strict and named.stage not in GROUPS
         if must:
             _check_finished(named)
-        for record in opened(named):
+        for record in members(named):
             pair = _pair(record)
             if pair is not None:
                 pairs[pair.evaluation.run_id] = pair
             elif must:
-                raise LineageError(f"run {record.run_id} ({record.stage}) has no finished evaluation; {_first(record)}")
+                raise LineageError(
+                    f"run {record.run_id} ({record.stage}) has no finished evaluation; {_remedy(record)}"
+                )
     if not pairs:
         last = records[-1]
-        raise LineageError(f"none of the {len(records)} runs has a finished evaluation; {_first(last)}")
+        raise LineageError(f"none of the {len(records)} runs has a finished evaluation; {_remedy(last)}")
     return list(pairs.values())
 
 
-def can_go_on(record: Record) -> bool:
-    """Whether a run was interrupted (not ended by an error of its own, which would only come again) and can be resumed.
+def is_resumable(record: Record) -> bool:
+    """Whether a run was interrupted and can be resumed. A run that failed by its own error would only fail again.
 
-    The status alone does not tell: ``mlflow run`` calls FAILED what was stopped.
+    The status alone does not show it: ``mlflow run`` marks interrupted runs as FAILED.
     """
     failed = record.failure and not record.failure.startswith(INTERRUPTED)
     if record.status == "FINISHED" or (record.status == "FAILED" and failed):
@@ -99,11 +110,11 @@ def _pair(record: Record) -> Evaluated | None:
         return None
     if record.stage == "evaluate":
         return Evaluated(read(record.parent_run), record) if record.parent_run else None
-    found = evaluations(record.run_id) if record.stage in TRAINING_STAGES else []
-    return Evaluated(record, found[-1]) if found else None
+    found = evaluations_of(record.run_id) if record.stage in TRAINING_STAGES else []
+    return Evaluated(record, to_record(found[-1])) if found else None
 
 
-def _ours(record: Record) -> Record:
+def _of_this_project(record: Record) -> Record:
     known = (*TRAINING_STAGES, "evaluate", *GROUPS)
     if record.stage in known:
         return record
@@ -119,6 +130,6 @@ def _check_finished(record: Record) -> None:
     raise LineageError(f"run {record.run_id} ({record.stage}) is {record.status}{reason}; {remedy}, or name another")
 
 
-def _first(record: Record) -> str:
+def _remedy(record: Record) -> str:
     run = record.run_id if record.stage in TRAINING_STAGES else "<safety run>"
     return f"evaluate first: mlflow run . -e evaluate -P parent_run={run}"

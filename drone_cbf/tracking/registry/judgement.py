@@ -10,7 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
+from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, find_evaluation
+from drone_cbf.tracking.queries.records import evaluations_of
 from drone_cbf.tracking.registry.gates import GATE_TAG
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, tag_versions, versions_of
 from drone_cbf.tracking.runs.lineage import get_run, load_config

@@ -1,0 +1,51 @@
+"""Base class of all settings: frozen, strict, and comparable with runs recorded before a field existed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+_COMPARABLE = "comparable"
+"""Context of a dump that leaves out neutral values."""
+
+
+@dataclass(frozen=True)
+class Neutral:
+    """Marks a field that was added after runs had been recorded: ``dropout: Annotated[float, Neutral(0.0)] = 0.0``."""
+
+    value: Any
+    """With this value everything is as it was before the field existed."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    def comparable(self, recorded_only: bool = False) -> dict[str, Any]:
+        """The settings as JSON values, without fields at their neutral value: what digests and comparisons are made of.
+
+        A run that was recorded before a field existed and a run that does not use it are thereby equal. Defaults are
+        not left out: a default may change later, and a run with the new one is another run. So a field counts unless
+        it is marked :class:`Neutral` and has that value, whatever its default.
+
+        Args:
+            recorded_only: leave out what was not given when the settings were built, as in an old ``config.yaml``.
+        """
+        return self.model_dump(mode="json", context=_COMPARABLE, exclude_unset=recorded_only)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_neutral(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values = handler(self)
+        if info.context == _COMPARABLE:
+            for name, field in type(self).model_fields.items():
+                marks = [mark for mark in field.metadata if isinstance(mark, Neutral)]
+                if marks and _plain(getattr(self, name)) == _plain(marks[0].value):
+                    values.pop(name, None)
+        return values
+
+
+def _plain(value: Any) -> Any:
+    return value.comparable() if isinstance(value, Section) else value
