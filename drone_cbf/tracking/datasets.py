@@ -1,6 +1,6 @@
-"""Scenes as MLflow datasets: not files, but a generator, what it is given, and a digest of both.
+"""Scenes as MLflow datasets: a generator, its arguments, and a digest of both in place of files.
 
-Two runs with the same digest saw scenes of the same distribution, drawn from the same seed.
+Two runs with the same digest used scenes of the same distribution, drawn from the same seed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _DIGEST_LENGTH = 16
 
 
 def scene_dataset(scene: Mapping[str, Any], families: Sequence[str], seed: int, **further: Any) -> Dataset:
-    """The scenes that a run sees.
+    """The scenes of a run as a dataset.
 
     Args:
         scene: the section ``scene`` of the run's system, as plain values.
         families: names of scene families, in the order in which the generator draws them.
         seed: root of the generator's randomness.
-        further: what else decides which scenes are drawn: kinds of goals, number of scenes ...
+        further: other arguments that decide which scenes are drawn: kinds of goals, number of scenes ...
     """
     settings = {"families": list(families), "seed": seed, **further, "scene": dict(scene)}
     source = CodeDatasetSource({"generator": GENERATOR, **settings})
@@ -33,6 +33,6 @@ def scene_dataset(scene: Mapping[str, Any], families: Sequence[str], seed: int, 
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """A short fingerprint of plain settings; the order of keys does not matter, that of lists does."""
+    """A short digest of plain settings; the order of keys does not matter, that of lists does."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{GENERATOR}\n{text}".encode()).hexdigest()[:_DIGEST_LENGTH]

@@ -1,4 +1,4 @@
-"""Addresses of pages in MLflow's UI, from ``#/`` on: what descriptions link to, whichever server shows them."""
+"""Addresses of pages in MLflow's UI, from ``#/`` on, so that links in descriptions work on any server."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 MODE = "workflowType=machine_learning"
-"""Ends every address of the UI that is handed to a person: without it, MLflow opens its pages for language models."""
+"""End of every address of the UI: without it, MLflow opens its pages for language models."""
 
 
 def run_page(run_id: str, experiment_id: str) -> str:
-    """A run's own page."""
+    """The page of a run."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{MODE}"
 
 
 def compare_page(run_ids: Sequence[str], experiment_ids: Sequence[str]) -> str:
-    """MLflow's own comparison of exactly these runs: parallel coordinates, scatter and box plots, tables."""
+    """MLflow's comparison of these runs: parallel coordinates, scatter and box plots, tables."""
     return f"#/compare-runs?runs={_list(run_ids)}&experiments={_list(sorted(set(experiment_ids)))}&{MODE}"
 
 

@@ -23,7 +23,7 @@ from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.resuming import Stored, delete_progress
-from drone_cbf.tracking.runs.stage_run import StageRun, one_line, run_link, stage_run
+from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
 from drone_cbf.training.recorder import ListRecorder
 from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request
@@ -95,12 +95,12 @@ def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str]) -> int:
         with _termination_interrupts(), stage_run(entry.name, ROOT, resume, system_metrics=entry.device) as run:
             _perform(entry, work, run, arguments)
     except KeyboardInterrupt as error:
-        return _complain(entry, one_line(error), 130)
+        return _complain(entry, failure_reason(error), 130)
     except DroneCbfError as error:
-        return _complain(entry, one_line(error), 1)
+        return _complain(entry, failure_reason(error), 1)
     except Exception as error:  # not foreseen: its origin helps whoever repairs it
         traceback.print_exc()
-        return _complain(entry, one_line(error), 1)
+        return _complain(entry, failure_reason(error), 1)
     print(
         f"{entry.name} finished: run {run.run_id}, see {run_link(run.run_id, run.experiment_id)} ('make ui' serves it)"
     )
@@ -132,7 +132,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     if entry.device:
         configure_jax()
         collect_rarely()
-        run.made_with({DEVICE_TAG: device_name()})
+        run.record_environment({DEVICE_TAG: device_name()})
     history = _History(run.stored)
     with recording(run, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)

@@ -219,7 +219,9 @@ def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
         capsys, f"--run={training}"
     )
     running = evaluate_run(experiment, training, status="RUNNING")
-    assert "is RUNNING; name a finished evaluation" in refused(capsys, f"--run={running}")
+    assert "is RUNNING; wait until it has finished, or name a finished evaluation" in refused(
+        capsys, f"--run={running}"
+    )
     toy = client.create_run(experiment, tags={"drone_cbf.stage": "efficiency"}).info.run_id
     client.set_terminated(toy)
     unsafe = evaluate_run(experiment, toy)

@@ -60,7 +60,7 @@ def test_a_failed_killed_or_dead_run_can_be_gone_on_with(experiment: str, status
         ),
         (
             {"status": "RUNNING", "process": "process 7 on elsewhere since 0"},
-            r"is said to run on another machine \(process 7",
+            r"may be running on another machine \(process 7",
         ),
         ({"stage": "safety"}, "is a run of stage safety, not of toy; resume it with -e safety"),
         ({"config": False}, "was interrupted before it stored config.yaml; start a new run"),
@@ -188,4 +188,4 @@ def test_what_is_stored_is_not_stored_again_and_what_is_missing_is(run: StageRun
 
 
 def test_a_new_run_holds_nothing() -> None:
-    assert Stored().beyond(0, {"a": 1.0}) == {"a": 1.0}
+    assert Stored().new_values(0, {"a": 1.0}) == {"a": 1.0}

@@ -35,11 +35,11 @@ def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
 ) -> None:
     with pytest.raises(TrainingError), stage_run("toy", PROJECT) as run:
         run.log_config({"stage": "toy"})
-        run.made_with({"drone_cbf.device": "1 x tpu"})
+        run.record_environment({"drone_cbf.device": "1 x tpu"})
         raise TrainingError("lost")
     MlflowClient().set_tag(run.run_id, "drone_cbf.version.jax", "0.1")
     with stage_run("toy", PROJECT, resume=run.run_id) as again:
-        again.made_with({"drone_cbf.device": "2 x cpu"})
+        again.record_environment({"drone_cbf.device": "2 x cpu"})
     tags = stored(run.run_id).data.tags
     assert (tags["drone_cbf.version.jax"], tags["drone_cbf.device"]) == ("0.1", "1 x tpu")
     told = tags["drone_cbf.resumed_with"]
@@ -49,7 +49,7 @@ def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
     assert "not to the same bits: drone_cbf.version.jax" in capsys.readouterr().err
     MlflowClient().set_terminated(run.run_id, "KILLED")
     with stage_run("toy", PROJECT, resume=run.run_id) as again:
-        again.made_with({"drone_cbf.device": "2 x cpu"})
+        again.record_environment({"drone_cbf.device": "2 x cpu"})
     assert stored(run.run_id).data.tags["drone_cbf.resumed_with"] == told, "the same is not told twice"
 
 

@@ -1,4 +1,4 @@
-"""Whether two runs agree: every metric, at every step."""
+"""Compares two runs: every metric at every step."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.tags import COMMIT_TAG, DEVICE_TAG, DIRTY_TAG, VERSION_PREFIX
 
-LEFT_OUT = ("system/",)
-"""Metrics that measure the machine, not the run."""
+EXCLUDED = ("system/",)
+"""Prefixes of metrics that measure the machine."""
 Series = dict[int, list[float]]
-"""Step -> the values logged at it, in order."""
+"""Step -> its logged values in order."""
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Values agree where they differ by at most ``absolute + relative * the greater of both``."""
+    """Two values agree if they differ by at most ``absolute + relative * max(|left|, |right|)``."""
 
     relative: float = 0.0
     absolute: float = 0.0
@@ -39,23 +39,23 @@ class Comparison:
 
     metric: str
     steps: int
-    """Steps at which either run logged it."""
+    """Steps at which at least one run logged it."""
     disagreeing: int
-    """Steps at which they do not agree, or at which one of them logged nothing."""
+    """Steps at which the runs disagree, or only one of them logged it."""
     first: int | None
     """The first of these."""
     largest_difference: float
-    """Over the steps of both; NaN where one value is NaN and the other is not."""
+    """Over the steps of both; NaN if one value is NaN and the other is not."""
     recorded: float
-    """Last value of the recorded run; NaN where it has none."""
+    """Last value of the recorded run; NaN if it has none."""
     repeated: float
-    """Last value of the repeated run, likewise."""
+    """Last value of the repeated run; NaN if it has none."""
 
 
 def compare_runs(
     recorded: Run, repeated: Run, tolerance: Tolerance, progress: Callable[[int], None]
 ) -> list[Comparison]:
-    """Every metric of either run, by name; ``progress`` is told the number of metrics done."""
+    """Compares every metric of either run, by name; calls ``progress`` with the number of metrics compared so far."""
     found = []
     for number, name in enumerate(metric_names(recorded, repeated)):
         found.append(compare_series(name, _series(recorded, name), _series(repeated, name), tolerance))
@@ -64,12 +64,12 @@ def compare_runs(
 
 
 def metric_names(*runs: Run) -> list[str]:
-    """The metrics that any of the runs has, without those that measure the machine."""
-    return sorted(name for name in {name for run in runs for name in run.data.metrics} if not name.startswith(LEFT_OUT))
+    """Names of the metrics of any of the runs, without :data:`EXCLUDED`."""
+    return sorted(name for name in {name for run in runs for name in run.data.metrics} if not name.startswith(EXCLUDED))
 
 
 def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: Tolerance) -> Comparison:
-    """One metric, step by step."""
+    """Compares one metric at every step."""
     steps = sorted(recorded.keys() | repeated.keys())
     wrong = [step for step in steps if not _agree(recorded.get(step, []), repeated.get(step, []), tolerance)]
     differences = [
@@ -90,14 +90,14 @@ def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: T
 
 
 def environment_differences(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Versions, commit and device in which the tags of two runs differ: name -> both values."""
+    """Differences in versions, commit and device: name -> both values."""
     names = {name for tags in (recorded, repeated) for name in tags if name.startswith(VERSION_PREFIX)}
     names |= {DEVICE_TAG, COMMIT_TAG, DIRTY_TAG}
     both = {name: (recorded.get(name, "unknown"), repeated.get(name, "unknown")) for name in sorted(names)}
-    return {_called(name): pair for name, pair in both.items() if pair[0] != pair[1]}
+    return {_display_name(name): pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
-def _called(tag: str) -> str:
+def _display_name(tag: str) -> str:
     names = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes"}
     return names.get(tag, tag.removeprefix("drone_cbf."))
 

@@ -14,7 +14,15 @@ from drone_cbf.config import PhysicsConfig, SceneConfig
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.records import evaluations_of, search_runs
-from drone_cbf.tracking.runs.lineage import Parent, children, get_run, load_config, resolve_parent
+from drone_cbf.tracking.runs.lineage import (
+    Parent,
+    check_finished,
+    children,
+    get_active_run,
+    get_run,
+    load_config,
+    resolve_parent,
+)
 from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, PARENT_TAG, STAGE_TAG
 
 EVALUATION_TAG = "drone_cbf.evaluation_run"
@@ -70,13 +78,10 @@ def find_evaluation(run_id: str) -> Run:
     Raises:
         LineageError: there is no such run, it is deleted or unfinished, or nothing finished has evaluated it.
     """
-    run = get_run(run_id, "run")
+    run = get_active_run(run_id)
     stage = run.data.tags.get(STAGE_TAG, "unknown")
-    if run.info.lifecycle_stage != "active":
-        raise LineageError(f"run {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id})")
     if stage == "evaluate":
-        if run.info.status != "FINISHED":
-            raise LineageError(f"run {run_id} (evaluate) is {run.info.status}; name a finished evaluation")
+        check_finished(run, wanted="a finished evaluation")
         return run
     if EVALUATION_TAG in run.data.tags:
         return find_evaluation(run.data.tags[EVALUATION_TAG])

@@ -15,8 +15,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.tracking.runs.lineage import get_run, load_config
+from drone_cbf.errors import ConfigError
+from drone_cbf.tracking.runs.lineage import get_active_run, load_config
 from drone_cbf.tracking.tags import (
     COMMIT_TAG,
     CURRICULUM_FILE,
@@ -79,12 +79,7 @@ def read(run_id: str) -> Record:
     Raises:
         LineageError: there is none, or it is deleted.
     """
-    run = get_run(run_id, "run")
-    if run.info.lifecycle_stage != "active":
-        raise LineageError(
-            f"run {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name another one"
-        )
-    return to_record(run)
+    return to_record(get_active_run(run_id))
 
 
 def experiment_id(name: str) -> str:

@@ -17,6 +17,7 @@ from drone_cbf.tracking.queries.records import (
     search,
     to_record,
 )
+from drone_cbf.tracking.runs.lineage import check_finished, get_active_run, stage_text
 from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
 from drone_cbf.tracking.tags import INTERRUPTED
 
@@ -75,7 +76,7 @@ def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
     for named in records:
         must = strict and named.stage not in GROUPS
         if must:
-            _check_finished(named)
+            check_finished(get_active_run(named.run_id))
         for record in members(named):
             pair = _pair(record)
             if pair is not None:
@@ -118,16 +119,9 @@ def _of_this_project(record: Record) -> Record:
     known = (*TRAINING_STAGES, "evaluate", *GROUPS)
     if record.stage in known:
         return record
-    called = f"a run of stage {record.stage}" if record.stage else "no run of this project"
-    raise LineageError(f"run {record.run_id} is {called}; name a run of {', '.join(known[:-1])} or {known[-1]}")
-
-
-def _check_finished(record: Record) -> None:
-    if record.status == "FINISHED":
-        return
-    reason = f" ({record.failure})" if record.failure else ""
-    remedy = "wait until it has finished" if record.status in ("RUNNING", "SCHEDULED") else "repeat it"
-    raise LineageError(f"run {record.run_id} ({record.stage}) is {record.status}{reason}; {remedy}, or name another")
+    raise LineageError(
+        f"run {record.run_id} is {stage_text(record.stage)}; name a run of {', '.join(known[:-1])} or {known[-1]}"
+    )
 
 
 def _remedy(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""Metrics and uploads off the critical path: training hands them over, one background thread stores them in batches."""
+"""Stores metrics in batches and runs uploads in a background thread, so that training does not wait."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PER_CALL = 1000
 """Largest number of metrics that one ``log_batch`` accepts."""
 
 INTERVAL = 5.0
-"""Seconds between two batches: each costs a store as much as a hundred figures, and the training its processor."""
+"""Seconds between two batches: each costs as much as a hundred metrics, and processor time of the training."""
 
 
 class BackgroundWriter:
-    """Stores metrics about every ``interval`` seconds, and runs other uploads at once, in order.
+    """Stores metrics about every ``interval`` seconds and starts other uploads immediately, in order.
 
-    A failure in the background is raised by the next call, ``close`` at the latest, and nothing more is accepted.
+    A failure in the background is raised by the next call, at the latest by ``close``; nothing is accepted after it.
     """
 
     def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = INTERVAL) -> None:
@@ -38,7 +38,7 @@ class BackgroundWriter:
         self._thread.start()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Takes the figures of one step; non-finite values are stored as they are."""
+        """Accepts the metrics of one step; non-finite values are stored as they are."""
         self._raise_error()
         now = int(time.time() * 1000)
         rows = [Metric(key, float(value), now, step) for key, value in values.items()]
@@ -46,14 +46,14 @@ class BackgroundWriter:
             self._metrics += rows
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Runs ``job`` in the background, after everything handed over before."""
+        """Runs ``job`` in the background, after everything that was accepted before."""
         self._raise_error()
         with self._lock:
             self._jobs.append(job)
         self._wake.set()
 
     def close(self) -> None:
-        """Stores what is left, then ends the thread."""
+        """Stores the rest, then ends the thread."""
         self._closing = True
         self._wake.set()
         self._thread.join()
@@ -65,7 +65,7 @@ class BackgroundWriter:
         if isinstance(self._error, DroneCbfError):
             raise self._error
         reason = " ".join(str(self._error).split())
-        message = f"the run's figures could not be stored ({reason}); check the tracking store, then repeat"
+        message = f"metrics could not be stored ({reason}); check the tracking store, then repeat the run"
         raise DroneCbfError(message) from self._error
 
     def _work(self) -> None:
@@ -75,7 +75,7 @@ class BackgroundWriter:
                 self._wake.clear()
                 self._store()
             self._store()
-        except BaseException as error:  # kept for the thread that hands over
+        except BaseException as error:  # raised in the calling thread
             self._error = error
 
     def _store(self) -> None:

@@ -37,7 +37,7 @@ class MlflowRecorder(SilentRecorder):
         self.events: list[tuple[int, str]] = list(run.stored.events)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._writer.metrics(step, self._run.stored.beyond(step, values))
+        self._writer.metrics(step, self._run.stored.new_values(step, values))
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         copy = unflatten(to_leaves(tree))

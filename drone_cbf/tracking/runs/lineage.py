@@ -1,4 +1,4 @@
-"""Which run comes from which: checks a parent before any work, and finds what a stage needs up its ancestry."""
+"""Lineage of runs: checks a parent before any work, and finds what a stage needs in its ancestry."""
 
 from __future__ import annotations
 
@@ -33,25 +33,28 @@ def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run
     Raises:
         LineageError: there is no such run, or it is deleted, unfinished, failed, of another stage, or without config.
     """
-    run = get_run(run_id, called)
     wanted = f"a finished {' or '.join(stages)} run"
-    if run.info.lifecycle_stage != "active":
-        raise LineageError(
-            f"{called} {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name {wanted}"
-        )
+    run = get_active_run(run_id, called, wanted)
     stage = run.data.tags.get(STAGE_TAG)
     if stage not in stages:
-        raise LineageError(f"{called} {run_id} is {_called(stage)}, expected {wanted}{_hint(run, stages, called)}")
-    if run.info.status != "FINISHED":
-        reason = run.data.tags.get(FAILURE_TAG)
-        detail = f" ({reason})" if reason else ""
-        remedy = "wait until it has finished" if run.info.status in ("RUNNING", "SCHEDULED") else "repeat it"
-        raise LineageError(f"{called} {run_id} ({stage}) is {run.info.status}{detail}; {remedy}, or name {wanted}")
+        raise LineageError(f"{called} {run_id} is {stage_text(stage)}, expected {wanted}{_hint(run, stages, called)}")
+    check_finished(run, called, wanted)
     return Parent(run_id=run_id, stage=stage, config=load_config(run_id))
 
 
+def check_finished(run: Run, called: str = "run", wanted: str = "another one") -> None:
+    """LineageError unless the run has finished; ``called`` and ``wanted`` as in :func:`get_active_run`."""
+    if run.info.status == "FINISHED":
+        return
+    reason = run.data.tags.get(FAILURE_TAG)
+    detail = f" ({reason})" if reason else ""
+    remedy = "wait until it has finished" if run.info.status in ("RUNNING", "SCHEDULED") else "repeat it"
+    stage = run.data.tags.get(STAGE_TAG)
+    raise LineageError(f"{called} {run.info.run_id} ({stage}) is {run.info.status}{detail}; {remedy}, or name {wanted}")
+
+
 def find(run_id: str, part: str) -> str:
-    """The run nearest to ``run_id``, itself or up its ancestry, that provides ``part`` (``policy`` or ``barrier``).
+    """The nearest run, ``run_id`` itself or in its ancestry, that provides ``part`` (``policy`` or ``barrier``).
 
     Raises:
         LineageError: none does.
@@ -97,10 +100,10 @@ def load_config(run_id: str) -> dict[str, Any]:
 
 
 def load_artifact(run_id: str, name: str) -> str:
-    """The text of an artifact of a run.
+    """The text of an artifact.
 
     Raises:
-        LineageError: it has none of that name.
+        LineageError: the run has none of that name.
     """
     try:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
@@ -118,8 +121,21 @@ def _holds(run: Run, part: str) -> bool:
     return part in run.data.tags.get(PROVIDES_TAG, "").split(",")
 
 
+def get_active_run(run_id: str, called: str = "run", wanted: str = "another one") -> Run:
+    """The run ``run_id``; messages call it ``called`` and suggest ``wanted`` in its place.
+
+    Raises:
+        LineageError: there is none, or it is deleted.
+    """
+    run = get_run(run_id, called)
+    if run.info.lifecycle_stage != "active":
+        restore = f"restore it (mlflow runs restore --run-id {run_id})"
+        raise LineageError(f"{called} {run_id} is deleted; {restore} or name {wanted}")
+    return run
+
+
 def get_run(run_id: str, called: str = "parent_run") -> Run:
-    """The run ``run_id``; ``called`` is how the message names it where there is none.
+    """The run ``run_id``, deleted or not; messages call it ``called``.
 
     Raises:
         LineageError: there is none.
@@ -132,7 +148,7 @@ def get_run(run_id: str, called: str = "parent_run") -> Run:
 
 
 def _named(name: str) -> str:
-    """A hint where somebody gave a run's name in place of its ID."""
+    """A hint if ``name`` is the name of a run and not an ID."""
     client = MlflowClient()
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if not re.fullmatch(r"[\w.-]+", name):
@@ -141,12 +157,13 @@ def _named(name: str) -> str:
     return f" (a run of that name has the ID {found[0].info.run_id})" if found else ""
 
 
-def _called(stage: str | None) -> str:
+def stage_text(stage: str | None) -> str:
+    """How messages describe a run of that stage."""
     return f"a run of stage {stage}" if stage else "no run of this project"
 
 
 def _hint(run: Run, stages: Sequence[str], called: str) -> str:
-    """Which run was probably meant: a stage of the pipeline that was named, or the parent of an evaluation."""
+    """The run that was probably meant: a child of the named pipeline, or the parent of the named evaluation."""
     nested = {child.data.tags.get(STAGE_TAG): child.info.run_id for child in children(run)}
     for stage in stages:
         if stage in nested:

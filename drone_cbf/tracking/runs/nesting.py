@@ -13,8 +13,8 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.runs.lineage import children
-from drone_cbf.tracking.runs.resuming import discard_prepared
-from drone_cbf.tracking.runs.stage_run import StageRun, one_line
+from drone_cbf.tracking.runs.resuming import delete_retired_runs
+from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason
 from drone_cbf.tracking.tags import FAILURE_TAG
 
 
@@ -36,20 +36,20 @@ class StageFailed(DroneCbfError):
     def __init__(self, message: str, reason: str, run_id: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
-        """As the stage recorded it."""
+        """As recorded by the stage."""
         self.run_id = run_id
-        """Its run; None where it could not start."""
+        """Its run; None if it could not start."""
 
 
 def run_child(
     run: StageRun, project: Path, entry: str, parameters: Mapping[str, str], name: str | None = None
 ) -> ChildRun:
-    """Runs ``entry`` in the environment of this process, nested in ``run``; ``name``: its run's, else the entry's.
+    """Runs ``entry`` in the environment of this process, nested in ``run``; ``name`` of its run defaults to ``entry``.
 
-    With a parameter ``resume_run`` the child is the run gone on with, which stays nested where it was.
+    With a parameter ``resume_run`` the child is the resumed run, which stays nested where it was.
 
     Raises:
-        StageFailed: names the stage, its run and the reason that it recorded.
+        StageFailed: with the stage, its run and the recorded reason.
     """
     resumed = parameters.get("resume_run")
     before = {child.info.run_id for child in _children(run)}
@@ -69,18 +69,18 @@ def run_child(
         raise _failure(entry, started, error) from error
     finally:
         if resumed:
-            discard_prepared(resumed, run.experiment_id)
+            delete_retired_runs(resumed, run.experiment_id)
     child = MlflowClient().get_run(resumed or submitted.run_id)
     seconds = (child.info.end_time - child.info.start_time) / 1000.0
     return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
 
 
 def _failure(entry: str, started: Sequence[Run], error: ExecutionException) -> StageFailed:
-    """What became of a child; ``started``: its run, if it came so far."""
+    """The error of a child; ``started``: its run, if there is one."""
     if not started:
-        return StageFailed(f"stage {entry} could not start: {error}", one_line(error))
+        return StageFailed(f"stage {entry} could not start: {error}", failure_reason(error))
     failed = started[-1]
-    reason = failed.data.tags.get(FAILURE_TAG, "it ended without a reason: see its output above")
+    reason = failed.data.tags.get(FAILURE_TAG, "no reason was recorded: see its output above")
     return StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}", reason, failed.info.run_id)
 
 

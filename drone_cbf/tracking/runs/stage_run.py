@@ -1,4 +1,4 @@
-"""One stage, one MLflow run: started or adopted, described, and ended with the truth about how it went."""
+"""The MLflow run of a stage: started or adopted, described, and ended with its true status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.runs.presentation import name_run, present_experiment
-from drone_cbf.tracking.runs.resuming import Stored, check_resumable, process_name, put_aside, read_stored, reopen
+from drone_cbf.tracking.runs.resuming import (
+    Stored,
+    check_resumable,
+    process_name,
+    read_stored,
+    reopen,
+    retire_prepared_run,
+)
 from drone_cbf.tracking.runs.tracking_store import get_or_create_experiment, prepare_store
 from drone_cbf.tracking.tags import (
     COMMIT_TAG,
@@ -60,30 +67,28 @@ class StageRun:
     experiment_id: str
     stage: str
     stored: Stored = field(default_factory=Stored)
-    """What an interrupted run that is gone on with held already; empty for a new one."""
+    """Metrics and events that a resumed run holds already; empty for a new one."""
 
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
-    def made_with(self, tags: Mapping[str, str]) -> None:
-        """Records versions, commit or device. A resumed run keeps those of its beginning, and says what differs now."""
+    def record_environment(self, tags: Mapping[str, str]) -> None:
+        """Records versions, commit or device. A resumed run keeps those of its start and records what has changed."""
         known = MlflowClient().get_run(self.run_id).data.tags
         changed = [
             f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text
         ]
         new = {name: text for name, text in tags.items() if name not in known}
         if changed and RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
-            told = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
-            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
-            print(
-                f"{self.stage}: resumed with other means, so not to the same bits: {'; '.join(changed)}",
-                file=sys.stderr,
-            )
+            changes = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
+            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(changes)), _LONGEST_TAG)
+            text = "environment changed; results may not be bit-identical"
+            print(f"{self.stage}: {text}: {'; '.join(changed)}", file=sys.stderr)
         _set_tags(self.run_id, new)
 
     def name(self, name: str) -> None:
-        """Names the run in the UI, unless whoever started it gave a name of their own."""
+        """Names the run in the UI, unless the user named it."""
         name_run(MlflowClient(), self.run_id, name, replaceable=self.stage)
 
     def describe(self, markdown: str) -> None:
@@ -94,7 +99,7 @@ class StageRun:
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Stores ``config`` as ``config.yaml`` and, flattened, as params.
 
-        A param that ``mlflow run`` has logged already keeps its spelling (``1e-3`` for 0.001): MLflow refuses another.
+        A param that ``mlflow run`` logged keeps its spelling (``1e-3`` for 0.001): MLflow refuses to change it.
         """
         mlflow.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG_FILE, run_id=self.run_id)
         client = MlflowClient()
@@ -106,9 +111,9 @@ class StageRun:
             client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
 
     def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Logs a few final figures at once; per-step figures go through a recorder."""
+        """Logs a few final metrics at once; metrics of every step go through a recorder."""
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step) for key, value in self.stored.beyond(step, values).items()]
+        rows = [Metric(key, float(value), now, step) for key, value in self.stored.new_values(step, values).items()]
         for start in range(0, len(rows), 1000):
             MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
 
@@ -144,19 +149,19 @@ class StageRun:
             MlflowClient().log_image(self.run_id, image, key=key, step=step, synchronous=True)
 
     def log_dataset(self, dataset: Dataset, context: str) -> None:
-        """Says which data the run used, and for what: ``training``, ``evaluation``."""
+        """Records a dataset that the run used; ``context``: ``training`` or ``evaluation``."""
         used = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
         MlflowClient().log_inputs(self.run_id, [used])
 
 
 @contextmanager
 def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool = False) -> Iterator[StageRun]:
-    """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
+    """Adopts the run that ``mlflow run`` prepared, or starts one, and ends it with the outcome of the body.
 
-    A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
-    ``drone_cbf.failure``; the exception goes on. ``project`` is the folder whose git commit is recorded. ``resume``
-    names an interrupted run to go on with in place of the prepared one, which is put aside. With ``system_metrics``,
-    processor and memory are recorded beside the figures (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
+    If the body raises, the run ends FAILED (on an interrupt: KILLED) with a one-line reason in the tag
+    ``drone_cbf.failure``, and the exception propagates. ``project`` is the folder whose git commit is recorded.
+    ``resume`` names an interrupted run to resume in place of the prepared one. With ``system_metrics``, processor and
+    memory are recorded too (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
     """
     active = _start(system_metrics)
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
@@ -168,20 +173,20 @@ def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool 
         run.name(stage)
         present_experiment(MlflowClient(), run.experiment_id)
         _set_tags(run.run_id, {STAGE_TAG: stage, PROCESS_TAG: process_name()})
-        run.made_with(_provenance(project))
+        run.record_environment(_provenance(project))
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         try:
-            _set_tags(run.run_id, {FAILURE_TAG: shorten(one_line(error), _LONGEST_TAG)})
+            _set_tags(run.run_id, {FAILURE_TAG: shorten(failure_reason(error), _LONGEST_TAG)})
         finally:
             mlflow.end_run("KILLED" if interrupted else "FAILED")
         raise
     mlflow.end_run("FINISHED")
 
 
-def one_line(error: BaseException) -> str:
-    """The reason of a failure on one line; errors that are not ours carry their type's name."""
+def failure_reason(error: BaseException) -> str:
+    """The reason of a failure on one line; errors of other packages start with the name of their type."""
     text = " ".join(str(error).split())
     if isinstance(error, DroneCbfError):
         return text
@@ -223,7 +228,7 @@ def ui_address(page: str) -> str:
 
 
 def _start(system_metrics: bool) -> mlflow.ActiveRun:
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # its beginning and end are no news
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it announces its start and end
     wanted = None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics
     try:
         prepare_store()
@@ -233,20 +238,20 @@ def _start(system_metrics: bool) -> mlflow.ActiveRun:
 
 
 def _refusal(error: MlflowException) -> str:
-    """Why the store refuses, and what to check."""
+    """Why the store refused, and what to check."""
     if error.get_http_status_code() == 401 or "error code 401" in str(error):
         return "user name or password is wrong or missing; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    return f"{one_line(error)}; check MLFLOW_TRACKING_URI"
+    return f"{failure_reason(error)}; check MLFLOW_TRACKING_URI"
 
 
 def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:
     """The interrupted run in place of the one that was prepared."""
-    put_aside(prepared.run_id, resume)
+    retire_prepared_run(prepared.run_id, resume)
     return reopen(resume, None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics)
 
 
 def _experiment() -> str | None:
-    """ID of our experiment, or None where the caller has chosen one."""
+    """ID of our experiment, or None if the caller chose one."""
     if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
         return None
     return get_or_create_experiment(EXPERIMENT)
@@ -283,5 +288,5 @@ def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def shorten(text: str, longest: int) -> str:
-    """The beginning of a text that a store has no more room for."""
+    """``text``, cut to ``longest`` characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
