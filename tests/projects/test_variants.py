@@ -11,12 +11,13 @@ import yaml
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import PhysicsConfig, SceneConfig, SystemConfig
-from drone_cbf.errors import LineageError
+from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.sections import Neutral, Section
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.queries.evidence import CONDITIONS, LATER_CONDITIONS, conditions
+from drone_cbf.tracking.registry.judgement import find_judged
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs import digests
@@ -25,6 +26,8 @@ from projects.inputs.digests import config_digest
 from projects.inputs.recorded_run import PARAMETERS
 from projects.running.entry_points import SAFETY
 from projects.workflows import suite_tasks
+from tests.projects.test_gate import register
+from tests.projects.trained import evaluate_run
 
 RECORDED = yaml.safe_load((Path(__file__).parents[1] / "golden" / "recorded_3b47f41.yaml").read_text())
 SYSTEM = SystemConfig.model_validate(RECORDED["system"])
@@ -132,6 +135,21 @@ def test_an_evaluation_recorded_before_a_field_existed_stays_comparable(monkeypa
     )
     for used in (later(), later(moving=0.0, fog={"density": 1.0})):
         assert conditions(used) != conditions(recorded)
+
+
+def test_a_champion_from_before_a_field_existed_is_compared_with_what_does_not_use_it(
+    experiment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, model = MlflowClient(), "from-before"
+    best = evaluate_run(experiment, "trained before", system=SYSTEM)
+    register(experiment, model, "trained before", best)
+    client.set_registered_model_alias(model, "champion", "1")
+    monkeypatch.setattr(evidence, "SceneConfig", LaterScene)
+    same = evaluate_run(experiment, "trained later", system=later_system(moving=0.0))
+    assert find_judged(model, same, promoting=False).champion_run == best
+    other = evaluate_run(experiment, "trained later", system=later_system(moving=0.2))
+    with pytest.raises(ConfigError, match=r"not evaluated under the same conditions \(scene.moving = 0.2 here"):
+        find_judged(model, other, promoting=False)
 
 
 def test_every_parameter_of_an_evaluation_is_a_condition_or_known_to_be_none() -> None:
