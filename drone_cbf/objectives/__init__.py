@@ -1,1 +1,1 @@
-"""Trajectory -> loss terms and figures. Never steps physics."""
+"""Loss terms and metrics of trajectories. Never steps physics."""

@@ -1,4 +1,4 @@
-"""Distances between a flown trajectory and the scene, checked between the samples too."""
+"""Distances between a trajectory and the scene, also between samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drone_cbf.rollout import Trajectory
 
 @struct.dataclass
 class Approach:
-    """How near and how fast each obstacle comes."""
+    """Clearance and closing speed of each obstacle."""
 
     clearance: Float[Array, "t m"]
     """Hull to surface [m]."""
@@ -37,11 +37,10 @@ def velocities(trajectory: Trajectory) -> Float[Array, "points 3"]:
 def swept_clearances(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Float[Array, "t m"]:
     """Smallest distance of the drone's hull to each obstacle during each step [m]; negative is penetration.
 
-    Between two samples the drone is taken to move along their chord at constant speed. The way off it, e, vanishes
-    at both samples and |e''| <= A, the largest acceleration on the way, so that |e| <= A dt^2 / 8: no clearance is
-    reported that is larger than the true one by more. A is at most the norm of ``physics.max_acceleration`` plus drag.
-    By default that is 18.8 m/s^2 and, flying at 5.5 m/s through still air, 2.0 m/s^2 more: 6.5 mm, 5.9 mm of which are
-    thrust.
+    Between two samples the drone is taken to move along their chord at constant speed. The deviation e from the chord
+    vanishes at both samples and |e''| <= A, the largest acceleration in between, so |e| <= A dt^2 / 8: the reported
+    clearance exceeds the true one by at most that. A is at most the norm of ``physics.max_acceleration`` plus drag: by
+    default 18.8 m/s^2 and, at 5.5 m/s through still air, 2.0 m/s^2 more, which gives 6.5 mm (5.9 mm by thrust).
     """
     points = path(trajectory)
     times = jnp.arange(points.shape[0] - 1) * physics.time_step
@@ -53,7 +52,7 @@ def swept_clearances(trajectory: Trajectory, scene: Scene, physics: PhysicsConfi
 
 
 def approach(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Approach:
-    """Clearance and closing speed at the start of each step: smooth, cheaper than the swept check, for losses."""
+    """Clearance and closing speed at the start of each step, for losses: smooth, and cheaper than the swept check."""
     times = jnp.arange(trajectory.states.position.shape[0]) * physics.time_step
 
     def at(point: Array, velocity: Array, time: Array) -> Approach:

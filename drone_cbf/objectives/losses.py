@@ -1,4 +1,4 @@
-"""Loss of one flight: goal, speed, effort, smoothness, clearance, and what the filter had to do."""
+"""Loss of one flight: goal, speed, effort, smoothness, clearance, and the work of the filter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
 FINAL_TIME = 1.0
-"""Length of the stretch at the end of a flight over which reaching and staying is judged [s]."""
+"""Time at the end of a flight over which reaching the goal and staying there is judged [s]."""
 COLLISION_SHARPNESS = 32.0
 """Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)."""
 
@@ -33,14 +33,14 @@ def final_steps(system: SystemConfig, horizon: int) -> int:
 
 
 def final_second(samples: Shaped[Array, "n ..."], system: SystemConfig) -> Shaped[Array, "m ..."]:
-    """Of the samples before each step and at the end those of the last second, both its ends."""
+    """The samples of the last second, both ends included, of samples before each step and at the end."""
     return samples[-(final_steps(system, samples.shape[0] - 1) + 1) :]
 
 
 def make_flight_loss(system: SystemConfig, *, filtered: bool) -> Callable[[Trajectory, Scene], LossTerms]:
     """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter.
 
-    ``violation`` is left out where it has no weight: it asks for the true graph of every step.
+    ``violation`` is left out at zero weight, because it needs the true graph of every step.
     """
     violation = _make_violation_term(system) if system.objective.violation else lambda trajectory, scene: {}
 
@@ -97,8 +97,8 @@ def _filter_terms(trajectory: Trajectory, system: SystemConfig) -> LossTerms:
 def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], LossTerms]:
     """Squared violation (-(dh/dt + alpha h))+ of the analytic barrier over each step, with the true surfaces.
 
-    As the violation that is measured it is taken where commands act, but dh/dt is the difference quotient from one such
-    point to the next: no derivative of h, so no second one in the gradient.
+    Like the measured violation it is taken where commands act, but dh/dt is the difference quotient between consecutive
+    points: without a derivative of h there is no second derivative in the gradient.
     """
     barrier = make_analytic_barrier(system)
     dt, gain = system.physics.time_step, system.barrier.class_k_gain

@@ -1,4 +1,4 @@
-"""Figures of one flight: success, collision, violation, and how much the filter had to do."""
+"""Metrics of one flight: success, collision, violation, and the work of the filter."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from drone_cbf.rollout import Decision, Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 
 GOAL_RADIUS = 0.2
-"""At the goal: within this distance of it [m] ..."""
+"""Largest distance to the goal at which a drone is at the goal [m]."""
 GOAL_SPEED = 0.2
-"""... and slower than this [m/s]."""
+"""Largest speed at which a drone is at the goal [m/s]."""
 VIOLATION_TOLERANCE = 0.01
-"""A step with a larger violation of the CBF condition [m/s] is counted as one that violates it."""
+"""Largest violation of the CBF condition that is not counted as one [m/s]."""
 
 
 @struct.dataclass
 class FlightMetrics:
-    """Figures of one flight."""
+    """Metrics of one flight."""
 
     success: Bool[Array, ""]
     """At the goal during the whole final second, without a collision."""
     collision: Bool[Array, ""]
-    """The hull touched a surface, at a sample or between two."""
+    """The hull touched a surface, at a sample or in between."""
     final_distance: Scalar
     """Largest distance to the goal during the final second [m]."""
     final_speed: Scalar
     """At the end [m/s]."""
     time_to_goal: Scalar
-    """Until the drone is at the goal and stays [s]; NaN if it does not."""
+    """Time until the drone is at the goal and stays there [s]; NaN if it does not."""
     mean_speed: Scalar
     """Path length over the time until the goal (or the end) [m/s]."""
     smallest_clearance: Scalar
@@ -66,7 +66,7 @@ class FlightMetrics:
 
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
-    """Function from one flight to its figures."""
+    """Function from one flight to its metrics."""
     barrier = make_analytic_barrier(system)
     dt = system.physics.time_step
 
@@ -95,7 +95,7 @@ def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], F
 
 
 def filter_activity(decisions: Decision) -> dict[str, Scalar]:
-    """What the filter had to do, as means over all ``decisions``; names and units as in :class:`FlightMetrics`."""
+    """The work of the filter as means over all ``decisions``; names and units as in :class:`FlightMetrics`."""
     return {
         "relaxed": jnp.mean(decisions.slack > SLACK_TOLERANCE),
         "relax_mean": jnp.mean(decisions.slack),
@@ -129,7 +129,7 @@ def arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided
 
 
 def _way_to_goal(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Array) -> dict[str, Array]:
-    """Figures about reaching and staying at the goal."""
+    """Metrics of reaching the goal and staying there."""
     dt, points = system.physics.time_step, path(trajectory)
     way = arrival(trajectory, scene, system, collided)
     stays = jnp.flip(jnp.cumprod(jnp.flip(way.at_goal))).astype(bool)

@@ -1,4 +1,4 @@
-"""From figures of single flights to figures of a batch."""
+"""Metrics of a batch of flights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILTER_FIGURES = {
 
 
 def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig) -> dict[str, Scalar]:
-    """Success, collision rate and final distance of a training batch: cheap enough for every update."""
+    """Success rate, collision rate and final distance of a training batch, cheap enough for every update."""
 
     def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
         collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
@@ -41,10 +41,10 @@ def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig)
 
 
 def flight_report(flights: FlightMetrics) -> dict[str, float]:
-    """Figures of a batch of flights (leading axis), by metric name.
+    """Metrics of a batch of flights (leading axis), by name.
 
     Distances in metres, speeds in m/s, times in s; ``time_to_goal`` is over the flights that reached the goal, and
-    NaN when none did.
+    NaN if none did.
     """
     flights = jax.tree.map(np.asarray, flights)
     reached = flights.time_to_goal[np.isfinite(flights.time_to_goal)]
@@ -67,6 +67,6 @@ def flight_report(flights: FlightMetrics) -> dict[str, float]:
 
 
 def filter_figures(trajectories: Trajectory) -> dict[str, Scalar]:
-    """What the filter had to do in a training batch (DESIGN 6)."""
+    """The work of the filter in a training batch (DESIGN 6)."""
     activity = filter_activity(jax.lax.stop_gradient(trajectories.decisions))
     return {f"filter/{name}": activity[field] for name, field in FILTER_FIGURES.items()}

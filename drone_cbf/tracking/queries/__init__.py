@@ -1,1 +1,1 @@
-"""What the store knows about finished runs: records, selections, evidence, agreement."""
+"""Queries about recorded runs: records, selections, evaluations, agreement."""

@@ -1,1 +1,1 @@
-"""The life of a run: store, start, lineage, children, interruption and resumption."""
+"""Life cycle of a run: store, start, lineage, children, interruption, resumption."""
