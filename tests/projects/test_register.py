@@ -229,7 +229,7 @@ def test_what_cannot_be_registered_is_refused_in_one_line_with_the_remedy(
     assert "give one of run" in refused(capsys) and "give one of run" in refused(capsys, "--run=a", "--best_of=b")
     assert "run 'nothing' was not found" in refused(capsys, "--run=nothing")
     assert "is refused by MLflow" in refused(capsys, "--best_of=a or b")
-    assert "leads to no finished evaluation" in refused(capsys, "--best_of=tags.x = 'nobody'")
+    assert "finds no finished evaluation" in refused(capsys, "--best_of=tags.x = 'nobody'")
     assert "unknown parameter 'physics.lag_time'" in refused(capsys, "--run=a", "--physics.lag_time=0.1")
     with pytest.raises(MlflowException):
         client.get_registered_model("refused")
