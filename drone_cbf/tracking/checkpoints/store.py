@@ -74,8 +74,7 @@ def read_tree(folder: Path) -> dict[str, Any]:
 
 def is_complete(run_id: str, name: str) -> bool:
     """Whether the checkpoint has its manifest, which is uploaded last."""
-    files = MlflowClient().list_artifacts(run_id, f"checkpoints/{name}")
-    return any(file.path.endswith(f"/{MANIFEST}") for file in files)
+    return MANIFEST in _file_names(run_id, f"checkpoints/{name}")
 
 
 def delete_checkpoint(run_id: str, name: str) -> None:
@@ -124,12 +123,16 @@ def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:
 
 def _check_presence(run_id: str, path: str) -> None:
     try:
-        present = {Path(file.path).name for file in MlflowClient().list_artifacts(run_id, path)}
+        present = _file_names(run_id, path)
     except MlflowException as error:
         raise CheckpointError(f"the artifacts of run {run_id} cannot be listed ({error}); check the run ID") from error
     if MANIFEST not in present:
         state = f"is incomplete ({MANIFEST} is missing)" if present else "does not exist"
         raise CheckpointError(f"{path} of run {run_id} {state}; repeat that run, or name another one")
+
+
+def _file_names(run_id: str, path: str) -> set[str]:
+    return {Path(file.path).name for file in MlflowClient().list_artifacts(run_id, path)}
 
 
 def _is_key(leaf: Any) -> bool:

@@ -86,16 +86,14 @@ def ancestry(run_id: str) -> Iterator[Run]:
 
 
 def load_config(run_id: str) -> dict[str, Any]:
-    """The ``config.yaml`` of a run."""
-    remedy = "name another run, or repeat that one"
+    """The ``config.yaml`` of a run; LineageError if it has none that can be read."""
+    text = load_artifact(run_id, CONFIG_FILE)
     try:
-        config = yaml.safe_load(mlflow.artifacts.load_text(f"runs:/{run_id}/{CONFIG_FILE}"))
-    except (MlflowException, OSError) as error:
-        raise LineageError(f"run {run_id} has no readable {CONFIG_FILE}; {remedy}") from error
-    except yaml.YAMLError as error:
-        raise LineageError(f"{CONFIG_FILE} of run {run_id} is not valid YAML; {remedy}") from error
+        config = yaml.safe_load(text)
+    except yaml.YAMLError:
+        config = None
     if not isinstance(config, dict):
-        raise LineageError(f"{CONFIG_FILE} of run {run_id} holds no settings; {remedy}")
+        raise LineageError(f"{CONFIG_FILE} of run {run_id} is not valid; name another run, or repeat that one")
     return config
 
 
