@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import jax
-
 from drone_cbf.recorder import SilentRecorder
 
 Tree = TypeVar("Tree")
@@ -36,6 +34,8 @@ class ListRecorder(SilentRecorder):
         self.checkpoints[name] = tree
 
     def progress(self, step: int, tree: Any) -> None:
+        import jax
+
         self.states[step] = jax.device_get(tree)
 
     def restore(self, tree: Tree) -> Tree:

@@ -1,7 +1,8 @@
 """Checkpoints as run artifacts: Orbax files below ``checkpoints/<name>/`` and, uploaded last, their manifest.
 
 A checkpoint without its manifest is incomplete; a file that differs from it is refused. The stored tree is nested
-dictionaries of arrays (names of fields, keys, or indices), readable by Orbax alone.
+dictionaries of arrays (names of fields, keys, or indices), readable by Orbax alone. JAX and Orbax are imported where
+they are used: programs that only start stages or read the store need neither.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import mlflow
 import numpy as np
-import orbax.checkpoint as ocp
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
@@ -62,12 +61,16 @@ def load_checkpoint(run_id: str, name: str) -> dict[str, Any]:
 
 def write_tree(folder: Path, leaves: dict[tuple[str, ...], np.ndarray]) -> None:
     """Writes leaves by path (:func:`to_leaves`) as Orbax files into the new ``folder``."""
+    import orbax.checkpoint as ocp
+
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(unflatten(leaves)))
 
 
 def read_tree(folder: Path) -> dict[str, Any]:
     """Reads what :func:`write_tree` wrote: nested dictionaries of numpy arrays."""
+    import orbax.checkpoint as ocp
+
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder.resolve())
 
@@ -94,6 +97,8 @@ def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:
     Raises:
         CheckpointError: a leaf is missing, extra, or of another shape or dtype; ``what`` names the checkpoint.
     """
+    import jax
+
     wanted, structure = jax.tree_util.tree_flatten_with_path(target)
     expected = {_names(path): leaf for path, leaf in wanted}
     saved = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(loaded)}
@@ -105,6 +110,8 @@ def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:
 
 
 def _checked(target: Any, value: np.ndarray, what: str) -> Any:
+    import jax
+
     data = jax.eval_shape(jax.random.key_data, target) if _is_key(target) else target
     shape, dtype = np.shape(data), getattr(data, "dtype", np.asarray(data).dtype)
     if value.shape != shape or value.dtype != dtype:
@@ -115,6 +122,8 @@ def _checked(target: Any, value: np.ndarray, what: str) -> Any:
 
 def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:
     """Copies of the leaves on the host, by path: later donation or update of ``tree`` does not change them."""
+    import jax
+
     return {
         _names(path): np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -136,10 +145,14 @@ def _file_names(run_id: str, path: str) -> set[str]:
 
 
 def _is_key(leaf: Any) -> bool:
+    import jax
+
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    import jax
+
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 

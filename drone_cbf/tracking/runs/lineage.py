@@ -36,7 +36,7 @@ def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run
     wanted = f"a finished {' or '.join(stages)} run"
     run = get_active_run(run_id, called, wanted)
     stage = run.data.tags.get(STAGE_TAG)
-    if stage not in stages:
+    if stage is None or stage not in stages:
         raise LineageError(f"{called} {run_id} is {stage_text(stage)}, expected {wanted}{_hint(run, stages, called)}")
     check_finished(run, called, wanted)
     return Parent(run_id=run_id, stage=stage, config=load_config(run_id))

@@ -127,7 +127,7 @@ _PROCESS_NAME = re.compile(r"process (\d+) on (\S+) since (\d+)")
 def _on_another_host(name: str) -> bool:
     """Whether the process belongs to another host, where its state cannot be checked."""
     found = _PROCESS_NAME.fullmatch(name)
-    return bool(found) and found[2] != socket.gethostname()
+    return found is not None and found[2] != socket.gethostname()
 
 
 def _is_running(name: str) -> bool:
