@@ -41,6 +41,12 @@ class Cell:
         """``<scenario>/noise_<x>/<goals>``, as in metric names."""
         return cell_name(self.scenario, self.noise, self.goals)
 
+    @property
+    def row(self) -> dict[str, object]:
+        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``filtered`` and its metrics."""
+        place = {"scene": self.scenario, "noise": self.noise, "goals": self.goals, "filtered": self.filtered}
+        return {**place, **self.figures}
+
 
 def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
     """What a cell of the matrix is called, and what its randomness is drawn by."""

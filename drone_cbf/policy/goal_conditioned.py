@@ -44,8 +44,12 @@ class GoalPolicy(nn.Module):
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
         own = jnp.stack(
-            [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
-            + [jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed]
+            [
+                distance / (distance + self.goal_scale),
+                jnp.exp(-distance),
+                speed / self.cruise_speed,
+                jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed,
+            ]
         )
         messages, push = self._obstacles(graph, own)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.evaluation.showcase import RecordedFlights
+from drone_cbf.flight_records import flights_of
 from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.data.flights import Measured
 from drone_cbf.training.recorder import SilentRecorder
-from projects.pictures.evaluation import flights_of
 
 SERIES = "flights"
 """Name of the series in the MLflow UI."""

@@ -88,9 +88,9 @@ def test_mlflow_itself_opens_sqlite_files_through_the_lock() -> None:
 
 def test_a_lock_that_is_never_released_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(first_use, "PATIENCE", 0.05)
-    with FileLock(tmp_path / "mlflow.db.lock"):
-        with pytest.raises(DroneCbfError, match=r"mlflow.db was not free within .* delete .*mlflow.db.lock"):
-            first_use.open_sqlite_store(f"sqlite:///{tmp_path}/mlflow.db")
+    refused = pytest.raises(DroneCbfError, match=r"mlflow.db was not free within .* delete .*mlflow.db.lock")
+    with FileLock(tmp_path / "mlflow.db.lock"), refused:
+        first_use.open_sqlite_store(f"sqlite:///{tmp_path}/mlflow.db")
     assert not (tmp_path / "mlflow.db").exists()
 
 

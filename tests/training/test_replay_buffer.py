@@ -73,7 +73,7 @@ def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
     kept = keep(EMPTY, fresh([-0.1] * PLACES))
     near = fresh([0.3], mark=50)
     # 1.6 falls below 0.2 after MEMORY ln 8 updates.
-    for update in range(1, 400):
+    for update in range(1, 400):  # noqa: B007  (asserted on below)
         kept = keep(kept, near)
         if 50 in who(kept):
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
-from drone_cbf.errors import DroneCbfError
+from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
+from drone_cbf.tracking.runs.stage_run import one_line
 
 ARTIFACT = "policy"
 """Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
@@ -43,6 +45,24 @@ class ServedPolicy(mlflow.pyfunc.PythonModel):
             return self._answer(fields)
         except DroneCbfError as error:  # anything but an error of MLflow's own reaches an HTTP client without its text
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def download_package(model_uri: str) -> Package:
+    """The package of a registered policy, such as ``models:/drone-policy@champion``.
+
+    Raises:
+        LineageError: there is no such model version.
+        CheckpointError: its files are incomplete or altered.
+    """
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+        try:
+            model = mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=folder)
+        except MlflowException as error:
+            raise LineageError(
+                f"{model_uri} cannot be loaded ({one_line(error)}); register a policy "
+                "(mlflow run . -e register -P run=<run id>), or correct the URI"
+            ) from error
+        return read_package(Path(model) / "artifacts" / ARTIFACT)
 
 
 def serve(build: Build) -> None:
