@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ def make_scene(
     rows = {"radius": (radius, ()), "half_height": (half_height, ()), "velocity": (velocity, (3,))}
     shapes = {name: _array(name, value, (len(centre), *shape)) for name, (value, shape) in rows.items()}
     points = {"start": start, "goal": goal, "wind": wind, "start_velocity": 0.0, "gust": 0.0}
-    arrays = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
+    arrays: dict[str, Any] = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
     return Scene(obstacles=_padded(system.scene.obstacles, centre=centre, **shapes), **arrays)
 
 

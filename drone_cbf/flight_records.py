@@ -69,6 +69,5 @@ def flights_of(recorded: RecordedFlights, system: SystemConfig) -> list[Flight]:
 def obstacles_of(scene: Scene) -> Obstacles:
     """The obstacles of one scene at time zero."""
     shapes = scene.obstacles
-    return Obstacles(
-        centre=shapes.centre, radius=shapes.radius, half_height=shapes.half_height, active=np.asarray(shapes.active)
-    )
+    fields = ("centre", "radius", "half_height", "active")
+    return Obstacles(**{name: np.asarray(getattr(shapes, name)) for name in fields})

@@ -70,7 +70,8 @@ PAGES = {"drone_cbf/reporting/pages/html_template.py", "drone_cbf/reporting/page
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MAINS = sorted((ROOT / "projects").rglob("*.py"))
-OTHERS = sorted(path for folder in ("tests", "benchmarks", "tools", "examples") for path in (ROOT / folder).rglob("*.py"))
+OTHER_FOLDERS = ("tests", "benchmarks", "tools", "examples")
+OTHERS = sorted(path for folder in OTHER_FOLDERS for path in (ROOT / folder).rglob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
 STAGES += ("suite", "compare", "report", "results")
 

@@ -7,6 +7,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,7 @@ def evaluate_matrix(
     return cells
 
 
-def _watched(flown: Flown) -> tuple[FlightMetrics, jax.Array, jax.Array]:
+def _watched(flown: Flown) -> tuple[FlightMetrics, Any, Any]:
     return flown.metrics, flown.trajectories.decisions.status, flown.trajectories.last.position
 
 

@@ -101,4 +101,5 @@ def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
 
 def make_policy(system: SystemConfig) -> Policy:
     """Function (parameters, graph) -> nominal command, each axis within the drone's limit."""
-    return policy_module(system).apply
+    apply: Callable[..., Any] = policy_module(system).apply
+    return apply

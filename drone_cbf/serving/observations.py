@@ -73,7 +73,7 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observat
     of_points = (batch, mask.shape[1])
     shapes = dict.fromkeys(("velocity", "goal", "thrust"), (batch, 3)) | {"queue": (batch, queue_length, 3)}
     shapes |= {"points": (*of_points, 3), "point_velocities": (*of_points, 3), "point_spread": of_points}
-    arrays = {"position": position, "mask": mask}
+    arrays: dict[str, Any] = {"position": position, "mask": mask}
     for name in (*REQUIRED, *OPTIONAL):
         if name in arrays:
             continue

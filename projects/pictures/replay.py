@@ -24,8 +24,10 @@ from projects.running.stage_runner import Outcome, Stage
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
-COLUMNS = ("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded", "status")
-COLUMNS += ("status_recorded", "same_bits")
+COLUMNS = (
+    *("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded"),
+    *("status", "status_recorded", "same_bits"),
+)
 """Of the table of replayed flights, what a description shows; the artifact holds every column."""
 
 

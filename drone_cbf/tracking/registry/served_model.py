@@ -12,7 +12,7 @@ import pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
 from drone_cbf.errors import DroneCbfError, LineageError
@@ -27,7 +27,7 @@ Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Build = Callable[[Package], Answer]
 
 
-class ServedPolicy(mlflow.pyfunc.PythonModel):
+class ServedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # mlflow loads it lazily
     """A package, answering. What it is asked, and what it answers, is documented with ``build``'s function."""
 
     def __init__(self, build: Build) -> None:
@@ -77,8 +77,10 @@ def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelS
     numbers among floats (``[3, 0, 1]`` in JSON), take a dictionary of arrays for a single row and check number by
     number; tensor types know no optional input. The model checks names, shapes, types and values itself.
     """
-    inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)]
-    outputs = [
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(Array(DataType.float), "command"),
         ColSpec(Array(DataType.float), "nominal_command"),
         ColSpec(DataType.float, "h"),

@@ -40,7 +40,7 @@ def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run
             f"{called} {run_id} is deleted; restore it (mlflow runs restore --run-id {run_id}) or name {wanted}"
         )
     stage = run.data.tags.get(STAGE_TAG)
-    if stage not in stages:
+    if stage is None or stage not in stages:
         raise LineageError(f"{called} {run_id} is {_called(stage)}, expected {wanted}{_hint(run, stages, called)}")
     if run.info.status != "FINISHED":
         reason = run.data.tags.get(FAILURE_TAG)

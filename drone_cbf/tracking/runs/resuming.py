@@ -133,7 +133,7 @@ _PROCESS_NAME = re.compile(r"process (\d+) on (\S+) since (\d+)")
 def _elsewhere(name: str) -> bool:
     """Whether it names a process of another host: nothing is known of that."""
     found = _PROCESS_NAME.fullmatch(name)
-    return bool(found) and found[2] != socket.gethostname()
+    return found is not None and found[2] != socket.gethostname()
 
 
 def _alive(name: str) -> bool:
