@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 
-from drone_cbf.training.data.flights import Measured
+from drone_cbf.training.data.flights import MeasuredFlights
 
 Tree = TypeVar("Tree")
 
@@ -34,7 +34,7 @@ class Recorder(Protocol):
     def restore(self, tree: Tree) -> Tree:
         """The latest state kept by ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree``."""
 
-    def flights(self, step: int, measured: Measured, noise: float) -> None:
+    def flights(self, step: int, measured: MeasuredFlights, noise: float) -> None:
         """A few of the filtered flights with observation noise ``noise`` [m] that a measurement flew, for pictures."""
 
     def event(self, step: int, text: str) -> None:
@@ -48,7 +48,7 @@ class SilentRecorder:
     def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
     def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
     def progress(self, step: int, tree: Any) -> None: ...
-    def flights(self, step: int, measured: Measured, noise: float) -> None: ...
+    def flights(self, step: int, measured: MeasuredFlights, noise: float) -> None: ...
     def event(self, step: int, text: str) -> None: ...
 
     def restore(self, tree: Tree) -> Tree:

@@ -200,7 +200,7 @@ def configure_jax() -> None:
         os.environ["XLA_FLAGS"] = f"{NO_FUSION_EMITTERS} {flags}".strip()  # of two the last counts: what somebody set
     with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
         jax.config.update("jax_num_cpu_devices", cpu_devices())
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))

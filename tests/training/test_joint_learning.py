@@ -53,7 +53,7 @@ def start(settings):
         barrier_optimiser=kinds.barrier.init(networks["barrier"]),
         step=jnp.int32(0),
         skipped=jnp.int32(0),
-        replay=joint_update.start_replay(SYSTEM, settings),
+        replay=joint_update.initial_replay_buffer(SYSTEM, settings),
     )
 
 
@@ -100,7 +100,7 @@ def test_an_update_goes_on_from_stored_state_to_the_same_bits_kept_flights_inclu
     resumed, later = advance(stored, 2)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     np.testing.assert_equal(later, rows[2:])
-    forgetful = stored.replace(replay=joint_update.start_replay(SYSTEM, EVERYTHING))
+    forgetful = stored.replace(replay=joint_update.initial_replay_buffer(SYSTEM, EVERYTHING))
     assert advance(forgetful)[1][0]["loss/cbf_hdot"] != later[0]["loss/cbf_hdot"], "what is kept is learned from"
 
 
@@ -110,7 +110,7 @@ def test_kept_flights_have_room_for_the_longest_stage():
     taken = kept.scores > 0.0
     assert kept.flown.labels.safe.shape == (4, HORIZON + 2) and taken.any()
     assert set(kept.lengths[taken].tolist()) == {HORIZON}
-    assert joint_update.start_replay(SYSTEM, settings_of()) is None
+    assert joint_update.initial_replay_buffer(SYSTEM, settings_of()) is None
 
 
 def test_one_program_serves_every_weight_and_the_total_is_the_weighted_sum():

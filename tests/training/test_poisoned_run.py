@@ -18,7 +18,7 @@ from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as leaving
+from drone_cbf.training.monitor import stage_end as stage_end
 from drone_cbf.training.monitor.measurements import StageMeasures
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
@@ -99,13 +99,13 @@ def trained(learning_rate):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
         patch.setattr(minibatches, "make_sobolev_loss", make_small_loss)
-        patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
+        patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, transitions: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: None)
         patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
-        patch.setattr(leaving, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(stage_end, "calibration_report", lambda comparison: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)
         return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)

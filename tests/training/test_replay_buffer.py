@@ -11,20 +11,20 @@ from drone_cbf.training.data.replay_buffer import (
     CLOSE,
     COLLISION,
     MEMORY,
-    KeptFlights,
-    candidates,
-    draw_steps,
-    empty_buffer,
+    ReplayBuffer,
+    empty_replay_buffer,
     flight_scores,
     keep_worst,
-    replay_figures,
+    replay_entries,
+    replay_metrics,
+    sample_steps,
 )
 from tests.perception.worlds import few_obstacles, small_system
 
 SYSTEM = small_system(scene=few_obstacles(3))
 PLACES, LONGEST = 4, 6
-keep, draw = jax.jit(keep_worst), jax.jit(draw_steps, static_argnums=1)
-EMPTY = empty_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
+keep, draw = jax.jit(keep_worst), jax.jit(sample_steps, static_argnums=1)
+EMPTY = empty_replay_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
 
 
 def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):
@@ -43,7 +43,7 @@ def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):
         labels=Labels(safe=jnp.ones((count, horizon), bool), unsafe=jnp.zeros((count, horizon), bool)),
     )
     slacks = jnp.zeros(count) if slacks is None else jnp.asarray(slacks)
-    return candidates(flown, jnp.asarray(clearances, jnp.float32), slacks, LONGEST)
+    return replay_entries(flown, jnp.asarray(clearances, jnp.float32), slacks, LONGEST)
 
 
 def who(kept):
@@ -58,15 +58,15 @@ def test_a_score_counts_nearness_collision_and_slack():
 
 
 def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
-    assert who(EMPTY) == [] and replay_figures(EMPTY)["replay/flights"] == 0
+    assert who(EMPTY) == [] and replay_metrics(EMPTY)["replay/flights"] == 0
     kept = keep(EMPTY, fresh([0.3, 2.0, 0.1]))
     assert who(kept) == [0, 2], "a flight far from everything is not kept"
     clearances = np.array([0.2, -0.1, 0.45, 0.05, 0.4])
     kept = keep(kept, fresh(clearances, mark=10))
     assert who(kept) == [2, 10, 11, 13]
-    assert replay_figures(kept)["replay/flights"] == PLACES
+    assert replay_metrics(kept)["replay/flights"] == PLACES
     expected = np.mean([0.4 * np.exp(-1.0 / MEMORY), 0.3, 0.6 + COLLISION, 0.45])
-    assert float(replay_figures(kept)["replay/score"]) == pytest.approx(expected, rel=1e-5)
+    assert float(replay_metrics(kept)["replay/score"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
@@ -106,4 +106,4 @@ def test_nothing_is_claimed_to_be_drawn_from_an_empty_buffer():
 def test_every_stage_keeps_flights_in_one_shape():
     short, long = fresh([0.1], horizon=2), fresh([0.1])
     assert jax.tree.map(jnp.shape, short) == jax.tree.map(jnp.shape, long)
-    assert short.lengths.tolist() == [2] and isinstance(short, KeptFlights)
+    assert short.lengths.tolist() == [2] and isinstance(short, ReplayBuffer)

@@ -38,7 +38,7 @@ def test_without_a_monitor_nothing_of_it_is_measured_stored_or_logged():
     assert len(run.seen) == 1 and not any(random for *_, random in run.seen)
     names = {name for row in run.recorder.rows for name in row}
     assert not {name for name in names if name.startswith(("monitor/", "adaptive/", "robust/"))}
-    assert all(progress.watch is None for progress in run.recorder.states.values())
+    assert all(progress.monitor is None for progress in run.recorder.states.values())
 
 
 def test_what_ties_the_policy_is_the_parents_through_all_stages_and_roll_backs():
@@ -145,7 +145,7 @@ def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
     options = {"patience": 1, "rate_backoff": 0.25, "every": 1}
     whole = train(script, *stages, **options)
     assert [step for step, _ in whole.recorder.events] == [5, 13] and whole.error is None
-    assert {progress.watch.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
+    assert {progress.monitor.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
     for step in (4, 5, 9, 13, 14):
         stored = whole.recorder.states[step]
         loaded = match(stored, unflatten(to_leaves(stored)), "progress")  # as the store gives it back
