@@ -53,7 +53,7 @@ def test_opposed_gradients_cancel_and_equal_ones_stay():
     np.testing.assert_allclose(flat(smallest), flat(first), rtol=1e-6)
 
 
-def test_a_gradient_that_is_not_a_number_is_not_hidden():
+def test_a_nan_gradient_is_not_hidden():
     first, second = trees(0)
     broken = first | {"b": jnp.float32(jnp.nan)}
     assert np.isnan(flat(min_norm_point(broken, second)[0])).all()
@@ -80,7 +80,7 @@ def test_the_policy_is_balanced_and_the_barrier_gets_the_sum():
     np.testing.assert_allclose(gradient["barrier"], [2.0 + 3.0, -2.0], rtol=1e-6)
 
 
-def test_every_term_is_in_one_half():
+def test_every_term_is_in_exactly_one_objective():
     named = {"goal": 1.0, "effort": 2.0, "distill": 4.0, "cbf_hdot": 8.0}
     careful = {"clearance": 16.0, "collision": 32.0, "slack": 64.0, "intervention": 128.0, "fallback": 256.0}
     sums = split_objectives({name: jnp.float32(value) for name, value in (named | careful).items()})

@@ -94,7 +94,7 @@ def test_modules_and_entries_that_are_not_finite_are_counted_and_the_others_are_
     assert event[0] == 2 and "policy/gains" in event[1] and "trunk" not in event[1]
 
 
-def test_what_is_stored_of_a_skipped_update_gives_the_same_gradient_again():
+def test_the_dump_of_a_skipped_update_reproduces_its_gradient():
     _, recorder, rows = train({4})
     (name,) = recorder.checkpoints
     dump = recorder.checkpoints[name]
@@ -130,13 +130,13 @@ def test_a_gradient_whose_norm_is_no_float32_is_clipped_and_not_lost(largest):
     assert float(tree_norm(change)) > 0.0
 
 
-def test_healthy_figures_name_nothing_whatever_else_is_undefined():
+def test_healthy_metrics_have_no_nonfinite_source_whatever_else_is_undefined():
     healthy = {"loss/total": 1.0, "grad_norm/policy/a": 1.0, "grad_health/nonfinite_policy": 0.0}
     assert nonfinite_sources(healthy | {"eval/time_to_goal": float("nan")}) == []
     assert nonfinite_sources(healthy | {"loss/goal": float("inf")}) == ["loss/goal"]
 
 
-def test_figures_are_stored_as_a_tree_whose_names_none_is_lost_from():
+def test_metrics_are_stored_as_a_tree_without_losing_a_name():
     tree = nested({"grad_norm/policy": 2.0, "grad_norm/policy/gains": 1.0, "loss/total": 3.0})
     assert tree == {"grad_norm": {"policy": {"all": 2.0, "gains": 1.0}}, "loss": {"total": 3.0}}
     assert re.fullmatch("[a-z_]+", "".join(tree))

@@ -92,7 +92,7 @@ def advance(state, count=1, settings=EVERYTHING, given=None):
     return state, rows
 
 
-def test_an_update_goes_on_from_stored_state_to_the_same_bits_kept_flights_included():
+def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     whole, rows = advance(start(EVERYTHING), 4)
     half, _ = advance(start(EVERYTHING), 2)
     assert rows[1]["replay/flights"] > 0, "there is something to replay when it is resumed"
@@ -104,7 +104,7 @@ def test_an_update_goes_on_from_stored_state_to_the_same_bits_kept_flights_inclu
     assert advance(forgetful)[1][0]["loss/cbf_hdot"] != later[0]["loss/cbf_hdot"], "what is kept is learned from"
 
 
-def test_kept_flights_have_room_for_the_longest_stage():
+def test_the_replay_buffer_fits_the_longest_stage():
     state, _ = advance(start(EVERYTHING))
     kept = jax.device_get(state.replay)
     taken = kept.scores > 0.0
@@ -167,7 +167,7 @@ def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
     assert used({"distill": 0.0}) == frozenset()
 
 
-def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_optimiser():
+def test_further_barrier_steps_change_the_barrier_alone_by_its_optimiser():
     once, thrice = settings_of(), settings_of(barrier_updates=3)
     (plain, _), (taught, (row,)) = advance(start(once), settings=once), advance(start(thrice), settings=thrice)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), taught.policy, plain.policy)

@@ -57,7 +57,7 @@ def test_a_score_counts_nearness_collision_and_slack():
     np.testing.assert_allclose(scores, [0.0, 0.0, 0.4, 0.7 + COLLISION, 0.3, 0.0], rtol=1e-6)
 
 
-def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
+def test_the_worst_flights_are_kept_and_other_slots_stay_empty():
     assert who(EMPTY) == [] and replay_metrics(EMPTY)["replay/flights"] == 0
     kept = keep(EMPTY, fresh([0.3, 2.0, 0.1]))
     assert who(kept) == [0, 2], "a flight far from everything is not kept"
@@ -69,7 +69,7 @@ def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
     assert float(replay_metrics(kept)["replay/score"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
+def test_an_old_collision_makes_room_for_a_recent_near_miss():
     kept = keep(EMPTY, fresh([-0.1] * PLACES))
     near = fresh([0.3], mark=50)
     # 1.6 falls below 0.2 after MEMORY ln 8 updates.
@@ -80,11 +80,11 @@ def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
     assert update == pytest.approx(MEMORY * np.log(8.0), abs=1.0)
 
 
-def test_a_flight_whose_figures_are_not_finite_is_never_kept():
+def test_a_flight_with_nonfinite_metrics_is_never_stored():
     assert who(keep(EMPTY, fresh([np.nan, 0.1], slacks=[0.0, np.inf]))) == []
 
 
-def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding():
+def test_steps_are_sampled_uniformly_and_never_from_padding():
     kept = keep(keep(EMPTY, fresh([0.1, 0.2], horizon=2, mark=1)), fresh([0.3], mark=5))
     picked, some = draw(kept, 20_000, jax.random.key(0))
     marks = np.asarray(picked.states.position)[:, 0]
@@ -98,7 +98,7 @@ def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding(
     assert picked.labels.safe.all()
 
 
-def test_nothing_is_claimed_to_be_drawn_from_an_empty_buffer():
+def test_sampling_from_an_empty_buffer_reports_that_it_is_empty():
     picked, some = draw(EMPTY, 3, jax.random.key(0))
     assert not bool(some) and picked.steps.shape == (3,)
 

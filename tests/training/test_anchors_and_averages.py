@@ -69,7 +69,7 @@ def test_distillation_is_the_mean_squared_difference_of_the_commands():
     assert total > 0.1 and difference(POLICY, POLICY, states()) < ROUNDING
 
 
-def test_distillation_teaches_the_policy_alone_not_the_teacher_and_not_where_to_fly():
+def test_distillation_has_a_gradient_in_the_policy_alone():
     difference = make_command_difference(SYSTEM)
     gradient = jax.jit(jax.grad(difference, argnums=(0, 1, 2), allow_int=True))(POLICY, OTHER, states())
     assert tree_norm(gradient[0]) > 0.0 and tree_norm(gradient[1]) == 0.0
@@ -158,7 +158,7 @@ def begin(settings):
     )
 
 
-def test_the_policy_and_its_optimiser_rest_while_frozen_and_the_barrier_learns(kept):
+def test_policy_and_optimiser_are_frozen_while_the_barrier_learns(kept):
     states, _ = kept
     for frozen in states[1 : FROZEN + 1]:
         rested = (frozen.policy, frozen.policy_optimiser)
@@ -167,7 +167,7 @@ def test_the_policy_and_its_optimiser_rest_while_frozen_and_the_barrier_learns(k
     assert distance(states[FROZEN + 1].policy, POLICY) > 0.0
 
 
-def test_losses_that_tie_the_policy_are_nothing_at_the_parent_and_counted_once_it_moves(kept):
+def test_anchor_losses_are_zero_at_the_parent_and_count_once_the_policy_moves(kept):
     _, rows = kept
     for name in ("loss/distill", "loss/policy_l2"):
         values = [row[name] for row in rows]
@@ -200,7 +200,7 @@ def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bi
     np.testing.assert_equal({name: float(value) for name, value in figures.items()}, rows[FROZEN + 1])
 
 
-def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch):
+def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
     """With an update that moves only the averages, and without flights."""
     flown, compared, taught, recorder = [], [], [], ListRecorder()
 

@@ -71,7 +71,7 @@ def test_penalties_weigh_slack_collision_and_fallback_alone():
     assert scale_penalties(terms, None) == terms
 
 
-def test_changes_of_parameters_are_slowed_as_a_whole():
+def test_parameter_changes_are_scaled_as_a_whole():
     change = {"a": jnp.array([1.0, -2.0]), "b": jnp.float32(3.0)}
     slow = scale_changes(change, jnp.float32(0.5))
     np.testing.assert_array_equal(slow["a"], [0.5, -1.0])
@@ -89,7 +89,7 @@ def test_changes_of_parameters_are_slowed_as_a_whole():
         (1.0, math.nan, "violation nan above 2"),
     ],
 )
-def test_both_thresholds_of_the_stage_count_and_what_is_no_number_misses(success, violation, missed):
+def test_both_thresholds_of_the_stage_count_and_nan_does_not_meet_them(success, violation, missed):
     assert unmet_thresholds({"success_rate": success, "violation_p999": violation}, STAGE) == missed
     assert found(success, violation).passed == (not missed)
 
@@ -109,7 +109,7 @@ def test_states_are_ranked_by_passing_then_nearness_then_success_then_violation(
     assert ranks == sorted(ranks) and len(set(ranks)) == len(ranks)
 
 
-def test_failures_are_counted_in_a_row_and_a_pass_forgets_them():
+def test_consecutive_failures_are_counted_and_a_pass_resets_them():
     watch = watch_of()
     for expected in (1, 2, 3):
         watch = after_measurement(watch, found(0.2))
