@@ -43,5 +43,5 @@ pins: install-dev ## Record the installed versions after a change of requirement
 	python tools/pins.py write
 
 clean: ## Remove the environment and caches; runs (mlflow.db, mlruns/) stay
-	rm -rf .venv .jax_cache .pytest_cache build dist *.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,6 +12,16 @@ from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_c
 
 ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 
+_INTERVAL = """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
+stopped; a killed run repeats the updates after the last stored state."""
+_LIMIT = "Tolerated updates with a non-finite loss or gradient, which are skipped; one more fails the run."
+CheckpointInterval = Annotated[int, Field(ge=1, le=100_000, description=_INTERVAL)]
+NonfiniteLimit = Annotated[int, Field(ge=0, le=100_000, description=_LIMIT)]
+SceneFamilies = Annotated[
+    tuple[SceneName, ...], Field(min_length=1, description="Scene families, mixed evenly in every batch.")
+]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="Root of all randomness.")]
+
 
 def without_blanks(value: Any) -> Any:
     """A list without its empty strings: an empty text is an empty list."""
@@ -31,17 +41,12 @@ class EfficiencySettings(Section):
     """Fresh flights for the final metrics."""
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
-    checkpoint_every: int = Field(20, ge=1, le=100_000)
-    """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
-    stopped; a killed run repeats the updates after the last stored state."""
+    checkpoint_every: CheckpointInterval = 20
     noise: float = Field(0.05, ge=0.0, le=1.0)
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
-    scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
-    """Scene families, mixed evenly in every batch."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Tolerated updates with a non-finite loss or gradient, which are skipped; one more fails the run."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    scenes: SceneFamilies = ALL_SCENES
+    nonfinite_limit: NonfiniteLimit = 3
+    seed: Seed = 0
 
 
 Temperatures = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], BeforeValidator(without_blanks)]
@@ -56,9 +61,7 @@ class PretrainingSettings(Section):
     """States per update."""
     learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
-    checkpoint_every: int = Field(250, ge=1, le=100_000)
-    """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
-    stopped; a killed run repeats the updates after the last stored state."""
+    checkpoint_every: CheckpointInterval = 250
     log_every: int = Field(10, ge=1, le=1_000_000)
     """Updates between two recorded points; recording every update would make training a seventh longer. Validated and
     skipped updates are always recorded."""
@@ -68,15 +71,13 @@ class PretrainingSettings(Section):
     """Steps of these flights; the horizon of the other stages saves a compilation."""
     policy_states: Fraction = 0.5
     """Fraction of every batch that comes from flights of the parent's policy; the rest is sampled."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Tolerated updates with a non-finite loss or gradient, which are skipped; one more fails the run."""
+    nonfinite_limit: NonfiniteLimit = 3
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
     """Strata of the sampled states with weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
     temperatures: Temperatures = ()
     """Soft-min temperatures of the teacher [m] for equal parts of training; the last part uses ``barrier.temperature``.
     Larger ones smooth the ridges. Empty: that one alone."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    seed: Seed = 0
 
     @field_validator("strata")
     @classmethod
@@ -109,14 +110,9 @@ class SafetySettings(Section):
     """Peak learning rate of the barrier's AdamW."""
     report_flights: int = Field(256, ge=1, le=100_000)
     """Fresh flights that measure the end of a stage; as many others calibrate the barrier."""
-    checkpoint_every: int = Field(10, ge=1, le=100_000)
-    """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
-    stopped; a killed run repeats the updates after the last stored state."""
+    checkpoint_every: CheckpointInterval = 10
     barrier_task_gradient: Fraction = 0.0
     """Weight of the task gradient that reaches the barrier through the filter; above 0 the barrier learns to open."""
-    scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
-    """Scene families, mixed evenly in every batch."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Tolerated updates with a non-finite loss or gradient, which are skipped; one more fails the run."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    scenes: SceneFamilies = ALL_SCENES
+    nonfinite_limit: NonfiniteLimit = 3
+    seed: Seed = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -26,20 +26,13 @@ def velocity_scale(system: SystemConfig) -> float:
     return system.barrier.reaction_time + 0.5 * system.objective.max_speed / system.barrier.braking
 
 
-class SobolevLoss(Protocol):
-    """(parameters, graphs with a leading axis) -> weighted means ``cbf_value`` [m^2] and ``cbf_gradient``.
+def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
+    """Function (parameters, graphs with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
+    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of the teacher's soft minimum.
 
     States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
     which goes to zero there, and a single such state would outweigh a thousand others.
     """
-
-    def __call__(
-        self, params: BarrierParams, graphs: Graph, temperature: Scalar | None = None
-    ) -> dict[str, Scalar]: ...
-
-
-def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
-    """The loss; ``temperature`` [m] overrides the configured one of the teacher's soft minimum."""
     neural = make_neural_barrier(system)
     scale = velocity_scale(system)
 
