@@ -24,8 +24,8 @@ def train(
     print("1. policy without a filter ...")
     settings = drone_cbf.EfficiencySettings(steps=steps, horizon=horizon, **common)
     efficiency = drone_cbf.train_efficiency(system, settings, recorder)
-    losses = [row["loss/total"] for row in recorder.rows]
-    print(f"   loss {losses[0]:.2f} -> {losses[-1]:.2f}, success {efficiency.report['success_rate']:.0%}")
+    report, updates = efficiency.report, len(recorder.rows)
+    print(f"   {updates} updates: success {report['success_rate']:.0%}, collisions {report['collision_rate']:.0%}")
 
     print("2. neural barrier ...")
     settings = drone_cbf.PretrainingSettings(steps=10 * steps, horizon=horizon, report_flights=flights)

@@ -165,7 +165,7 @@ def test_the_training_example_passes_each_stage_what_the_one_before_has_learned(
 
     def efficiency(system, settings, recorder):
         recorder.metrics(0, {"loss/total": 2.0})
-        return SimpleNamespace(policy=policy, report={"success_rate": 0.5})
+        return SimpleNamespace(policy=policy, report={"success_rate": 0.5, "collision_rate": 0.25})
 
     def pretraining(system, settings, given, recorder):
         assert given is policy and settings.steps == 20
@@ -179,7 +179,7 @@ def test_the_training_example_passes_each_stage_what_the_one_before_has_learned(
         monkeypatch.setattr(drone_cbf, name, stage, raising=False)
     controller = load("train").train(TINY, steps=2, batch=3, horizon=7, flights=4)
     assert controller.policy is policy and float(controller.margin) == 0.25
-    assert "loss 2.00 -> 2.00, success 50%" in capsys.readouterr().out
+    assert "1 updates: success 50%, collisions 25%" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from drone_cbf.errors import TrainingError
 from drone_cbf.training.curriculum.mechanisms import Learning, Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as stage_end
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety

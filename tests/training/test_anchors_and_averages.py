@@ -15,7 +15,7 @@ from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as stage_end
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety

@@ -18,7 +18,7 @@ from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as stage_end
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.monitor.measurements import StageMeasures
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
