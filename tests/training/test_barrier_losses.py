@@ -131,7 +131,7 @@ def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise()
     picked = take_steps(flown, jnp.zeros(5, int), jnp.arange(5))
     graphs = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)
     here = graphs(picked.states, picked.scenes, picked.steps)
-    following = graphs(picked.following, picked.scenes, picked.steps + 1)
+    following = graphs(picked.successors, picked.scenes, picked.steps + 1)
     for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
         seen = np.asarray(getattr(trajectory.graphs, name))
         assert np.abs(seen[1:].astype(float) - seen[:-1]).max() > 1e-3 or name == "mask"
