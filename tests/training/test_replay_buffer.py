@@ -93,7 +93,7 @@ def test_steps_are_sampled_uniformly_and_never_from_padding():
     assert bool(some) and found.tolist() == flown
     # Binomial: five standard deviations of a tenth of the draws.
     assert np.abs(counts - 2000.0).max() < 5.0 * np.sqrt(2000.0 * 0.9)
-    np.testing.assert_array_equal(np.asarray(picked.following.velocity)[:, 1], marks + 1.0)
+    np.testing.assert_array_equal(np.asarray(picked.successors.velocity)[:, 1], marks + 1.0)
     np.testing.assert_array_equal(picked.steps, marks % 1000)
     assert picked.labels.safe.all()
 

@@ -162,6 +162,6 @@ def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
 def test_nan_violations_are_stored_and_restored():
     run = train(lambda policy, blend, stage: (0.0, math.nan), stage(steps=3), patience=9, extensions=0)
     stored = run.recorder.states[2]
-    assert stored.watch.best.violation == math.inf
+    assert stored.monitor.best.violation == math.inf
     rest = train(lambda *_: (0.0, math.nan), stage(steps=3), patience=9, extensions=0, saved=stored)
     assert rest.final == run.final
