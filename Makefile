@@ -1,7 +1,7 @@
-# Needs git, make and Python >= 3.11. 'make' alone prints what can be done.
+# Needs git, make and Python 3.11 to 3.13. 'make' alone prints what can be done.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run test test-all ui pins clean
+.PHONY: help install install-dev run lint test test-all ui pins clean
 
 VENV := $(CURDIR)/.venv
 PORT ?= 5000
@@ -25,6 +25,11 @@ run: install ## Train and evaluate: 'mlflow run . -e pipeline', then say where t
 	mlflow run . -e $(ENTRY) $(ARGS)
 	@python tools/ui.py $(PORT)
 
+lint: install-dev ## Check style, formatting and types (ruff, mypy)
+	ruff check .
+	ruff format --check .
+	mypy
+
 test: install-dev ## Run the quick tests
 	python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -38,5 +43,5 @@ pins: install-dev ## Record the installed versions after a change of requirement
 	python tools/pins.py write
 
 clean: ## Remove the environment and caches; runs (mlflow.db, mlruns/) stay
-	rm -rf .venv .jax_cache .pytest_cache build dist *.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -38,10 +38,10 @@ def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
 
 def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """Soft-min of the braking margins, never above the sensing range: an empty graph is exactly that safe."""
-    temperature = system.barrier.temperature if temperature is None else temperature
+    smoothing = system.barrier.temperature if temperature is None else temperature
 
     def barrier(graph: Graph) -> Scalar:
-        return soft_minimum(braking_margins(graph, system), system.sensor.range, temperature)
+        return soft_minimum(braking_margins(graph, system), system.sensor.range, smoothing)
 
     return barrier
 
@@ -55,11 +55,11 @@ def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = Non
     to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
-    temperature = system.barrier.temperature if temperature is None else temperature
+    smoothing = system.barrier.temperature if temperature is None else temperature
 
     def distance(relative_position: Float[Array, "k 3"], graph: Graph) -> Scalar:
         surface = jnp.where(graph.mask, safe_norm(relative_position), system.sensor.range)
-        return soft_minimum(surface, system.sensor.range, temperature) - safe_radius
+        return soft_minimum(surface, system.sensor.range, smoothing) - safe_radius
 
     def barrier(graph: Graph) -> Scalar:
         value, slope = jax.value_and_grad(distance)(graph.relative_position, graph)

@@ -63,5 +63,5 @@ def initial_barrier_params(system: SystemConfig, key: jax.Array) -> BarrierParam
 
 def make_neural_barrier(system: SystemConfig) -> Callable[[BarrierParams], Barrier]:
     """Function from parameters to a :data:`Barrier`."""
-    module = neural_barrier_module(system)
-    return lambda params: lambda graph: module.apply(params, graph)
+    apply: Callable[..., Any] = neural_barrier_module(system).apply
+    return lambda params: lambda graph: apply(params, graph)

@@ -7,6 +7,7 @@ import itertools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,12 @@ class Cell:
     def name(self) -> str:
         """``<scenario>/noise_<x>/<goals>``, as in metric names."""
         return cell_name(self.scenario, self.noise, self.goals)
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``filtered`` and its metrics."""
+        place = {"scene": self.scenario, "noise": self.noise, "goals": self.goals, "filtered": self.filtered}
+        return {**place, **self.figures}
 
 
 def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
@@ -111,7 +118,7 @@ def evaluate_matrix(
     return cells
 
 
-def _watched(flown: Flown) -> tuple[FlightMetrics, jax.Array, jax.Array]:
+def _watched(flown: Flown) -> tuple[FlightMetrics, Any, Any]:
     return flown.metrics, flown.trajectories.decisions.status, flown.trajectories.last.position
 
 

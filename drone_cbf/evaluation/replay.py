@@ -24,13 +24,13 @@ FORMAT = 1
 
 def packed(states: ReplayStates) -> bytes:
     """The content of an ``.npz`` file."""
-    arrays = {"format": np.int64(FORMAT)}
+    arrays: dict[str, Any] = {"format": np.int64(FORMAT)}
     for each in fields(states):
         value = getattr(states, each.name)
         parts = _named(value) if each.name == "scenes" else {"": np.asarray(value)}
         arrays |= {f"{each.name}{name}": part for name, part in parts.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
@@ -64,7 +64,11 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
     leaves = [arrays[f"scenes{name}"] for name in names]
     scenes = jax.tree.unflatten(jax.tree.structure(template), leaves)
     plain = {name: arrays[name] for name in LISTED if name != "scenes"}
-    single = {"blend": float(arrays["blend"]), "horizon": int(arrays["horizon"]), "batch": int(arrays["batch"])}
+    single: dict[str, Any] = {
+        "blend": float(arrays["blend"]),
+        "horizon": int(arrays["horizon"]),
+        "batch": int(arrays["batch"]),
+    }
     return ReplayStates(scenes=scenes, **plain, **single)
 
 
@@ -84,7 +88,8 @@ def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flo
     Each is computed in the row of a batch as large as before; the other rows are flown for nothing.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
-    order, parts = [], []
+    order: list[int] = []
+    parts = []
     for batch in batches(states):
         places = np.full(states.batch, next(iter(batch.values())))
         places[list(batch)] = list(batch.values())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from drone_cbf.evaluation.matrix import Cell, WatchedFlights
 from drone_cbf.physics.scenes import Scene
@@ -62,7 +63,7 @@ LISTED = tuple(each.name for each in fields(ReplayStates) if each.name not in ("
 """Fields with a leading axis of flights."""
 
 
-def chosen(states: ReplayStates, order: Sequence[int]) -> ReplayStates:
+def chosen(states: ReplayStates, order: ArrayLike) -> ReplayStates:
     """Those of ``states``, in that order."""
     index = np.asarray(order, int)
     return replace(states, **{name: jax.tree.map(lambda x: x[index], getattr(states, name)) for name in LISTED})

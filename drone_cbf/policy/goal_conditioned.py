@@ -44,8 +44,12 @@ class GoalPolicy(nn.Module):
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
         own = jnp.stack(
-            [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
-            + [jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed]
+            [
+                distance / (distance + self.goal_scale),
+                jnp.exp(-distance),
+                speed / self.cruise_speed,
+                jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed,
+            ]
         )
         messages, push = self._obstacles(graph, own)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
@@ -97,4 +101,5 @@ def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
 
 def make_policy(system: SystemConfig) -> Policy:
     """Function (parameters, graph) -> nominal command, each axis within the drone's limit."""
-    return policy_module(system).apply
+    apply: Callable[..., Any] = policy_module(system).apply
+    return apply

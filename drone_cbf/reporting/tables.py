@@ -49,7 +49,9 @@ def cell_text(value: object, floatfmt: str = ".4g") -> str:
         return ABSENT
     if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
         return "yes" if value else "no"
-    if isinstance(value, int) or getattr(getattr(value, "dtype", None), "kind", "") in "iu" and hasattr(value, "dtype"):
+    if isinstance(value, int) or (
+        getattr(getattr(value, "dtype", None), "kind", "") in "iu" and hasattr(value, "dtype")
+    ):
         return str(int(value))
     if isinstance(value, float) or hasattr(value, "dtype"):
         return format(float(value), floatfmt)

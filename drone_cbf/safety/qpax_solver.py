@@ -60,8 +60,8 @@ def solve(
     # Held at its value, ``scale`` would make the penalty that of the row as given; its gradient matters where the
     # row is relaxed.
     weight = penalty * (scale / largest_entry(jnp.abs(row.normal)))
-    quadratic = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
-    x = _solve(quadratic)
+    program = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
+    x = _solve(program)
     command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)
     slack = scale * length * jnp.maximum(x[3], 0.0)
     # A clipped offset hides slack: where the row is relaxed, read it off the row itself.

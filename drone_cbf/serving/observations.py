@@ -73,7 +73,7 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observat
     of_points = (batch, mask.shape[1])
     shapes = dict.fromkeys(("velocity", "goal", "thrust"), (batch, 3)) | {"queue": (batch, queue_length, 3)}
     shapes |= {"points": (*of_points, 3), "point_velocities": (*of_points, 3), "point_spread": of_points}
-    arrays = {"position": position, "mask": mask}
+    arrays: dict[str, Any] = {"position": position, "mask": mask}
     for name in (*REQUIRED, *OPTIONAL):
         if name in arrays:
             continue
@@ -104,7 +104,9 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray
         raise ObservationError(f"{name} holds {_kind(array)}, expected numbers: {MEANING[name]}")
     if array.size == 0 and 0 in shape:
         array = array.reshape([length or 0 for length in shape])  # no points: [[]] stands for (1, 0, 3)
-    wrong = array.ndim != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape))
+    wrong = array.ndim != len(shape) or any(
+        want not in (None, have) for want, have in zip(shape, array.shape, strict=False)
+    )
     if wrong:
         wanted = ", ".join("batch" if length is None else str(length) for length in shape)
         raise ObservationError(

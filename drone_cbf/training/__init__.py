@@ -1,1 +1,1 @@
-"""Training: updates, curricula and the three learning stages. Knows no MLflow, no files and no clock."""
+"""Training: updates, curricula and the three stages. Independent of MLflow, files and clocks."""

@@ -1,4 +1,4 @@
-"""What a user sets for each learning stage. The system itself (physics to objective) is :class:`SystemConfig`."""
+"""User settings of each training stage. The system itself (physics to objective) is :class:`SystemConfig`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_c
 
 ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 
+_INTERVAL = """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
+stopped; a killed run repeats the updates after the last stored state."""
+_LIMIT = "Tolerated updates with a non-finite loss or gradient, which are skipped; one more fails the run."
+CheckpointInterval = Annotated[int, Field(ge=1, le=100_000, description=_INTERVAL)]
+NonfiniteLimit = Annotated[int, Field(ge=0, le=100_000, description=_LIMIT)]
+SceneFamilies = Annotated[
+    tuple[SceneName, ...], Field(min_length=1, description="Scene families, mixed evenly in every batch.")
+]
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1, description="Root of all randomness.")]
+
 
 def without_blanks(value: Any) -> Any:
-    """An empty text is an empty list."""
+    """A list without its empty strings: an empty text is an empty list."""
     return tuple(part for part in value if part != "") if isinstance(value, (list, tuple)) else value
 
 
 class EfficiencySettings(Section):
-    """Back-propagation through time without a filter."""
+    """Settings of the efficiency stage: back-propagation through time without a filter."""
 
     steps: int = Field(180, ge=1, le=100_000)
     """Updates."""
@@ -28,27 +38,22 @@ class EfficiencySettings(Section):
     horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     report_flights: int = Field(256, ge=1, le=100_000)
-    """Fresh flights behind the final figures."""
+    """Fresh flights for the final metrics."""
     learning_rate: float = Field(5e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
-    checkpoint_every: int = Field(20, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
-    when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
+    checkpoint_every: CheckpointInterval = 20
     noise: float = Field(0.05, ge=0.0, le=1.0)
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
-    scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
-    """Scene families, mixed evenly in every batch."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    scenes: SceneFamilies = ALL_SCENES
+    nonfinite_limit: NonfiniteLimit = 3
+    seed: Seed = 0
 
 
 Temperatures = Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...], BeforeValidator(without_blanks)]
 
 
 class PretrainingSettings(Section):
-    """Sobolev regression of the neural barrier."""
+    """Settings of the pretraining stage: Sobolev regression of the neural barrier."""
 
     steps: int = Field(2000, ge=1, le=1_000_000)
     """Updates."""
@@ -56,27 +61,23 @@ class PretrainingSettings(Section):
     """States per update."""
     learning_rate: float = Field(3e-3, gt=0.0, le=1.0)
     """Peak learning rate of AdamW."""
-    checkpoint_every: int = Field(250, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
-    when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
+    checkpoint_every: CheckpointInterval = 250
     log_every: int = Field(10, ge=1, le=1_000_000)
-    """Updates between two points of the charts; sixty updates a second, all stored, would make training a seventh
-    longer. What is validated or skipped is always stored."""
+    """Updates between two recorded points; recording every update would make training a seventh longer. Validated and
+    skipped updates are always recorded."""
     report_flights: int = Field(256, ge=1, le=100_000)
-    """Flights of the parent's policy, behind the analytic barrier, to learn from; as many other ones are held out."""
+    """Flights of the parent's policy behind the analytic barrier to train on; as many others are held out."""
     horizon: int = Field(200, ge=1, le=2000)
-    """Steps of these flights; that of the other stages spares them a compilation."""
+    """Steps of these flights; the horizon of the other stages saves a compilation."""
     policy_states: Fraction = 0.5
-    """Fraction of every batch taken from flights of the parent's policy; the rest is sampled."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
+    """Fraction of every batch that comes from flights of the parent's policy; the rest is sampled."""
+    nonfinite_limit: NonfiniteLimit = 3
     strata: tuple[str, ...] = Field(("open:1",), min_length=1)
-    """Kinds of sampled states with their weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
+    """Strata of the sampled states with weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
     temperatures: Temperatures = ()
-    """Soft-min temperatures of the teacher [m] for equal parts of training, before ``barrier.temperature``, which has
-    the last part: a larger one rounds the ridges. Empty: that one alone."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    """Soft-min temperatures of the teacher [m] for equal parts of training; the last part uses ``barrier.temperature``.
+    Larger ones smooth the ridges. Empty: that one alone."""
+    seed: Seed = 0
 
     @field_validator("strata")
     @classmethod
@@ -97,10 +98,10 @@ class PretrainingSettings(Section):
 
 
 class SafetySettings(Section):
-    """Joint training of policy and barrier through the filter."""
+    """Settings of the safety stage: joint training of policy and barrier through the filter."""
 
     curriculum: Curriculum
-    """Stages in order."""
+    """Stages, learning mechanisms and monitoring."""
     batch: int = Field(64, ge=1, le=4096)
     """Flights per update."""
     learning_rate: float = Field(1e-3, gt=0.0, le=1.0)
@@ -108,15 +109,10 @@ class SafetySettings(Section):
     barrier_learning_rate: float = Field(2e-3, gt=0.0, le=1.0)
     """Peak learning rate of the barrier's AdamW."""
     report_flights: int = Field(256, ge=1, le=100_000)
-    """Fresh flights that measure a stage at its end; as many other ones calibrate the final barrier."""
-    checkpoint_every: int = Field(10, ge=1, le=100_000)
-    """Updates between two states from which an interrupted run can go on. The latest is stored at most every 60 s, and
-    when a run fails or is stopped; one that is killed repeats what came after the last stored one."""
+    """Fresh flights that measure the end of a stage; as many others calibrate the barrier."""
+    checkpoint_every: CheckpointInterval = 10
     barrier_task_gradient: Fraction = 0.0
-    """Weight of the task gradient that reaches the barrier through the filter; above 0 it learns to open."""
-    scenes: tuple[SceneName, ...] = Field(ALL_SCENES, min_length=1)
-    """Scene families, mixed evenly in every batch."""
-    nonfinite_limit: int = Field(3, ge=0, le=100_000)
-    """Updates whose loss or gradient is not finite that are skipped; one more fails the run."""
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    """Root of all randomness."""
+    """Weight of the task gradient that reaches the barrier through the filter; above 0 the barrier learns to open."""
+    scenes: SceneFamilies = ALL_SCENES
+    nonfinite_limit: NonfiniteLimit = 3
+    seed: Seed = 0

@@ -124,7 +124,9 @@ def check(model: type[Model], values: dict[str, Any]) -> Model:
 
 def names(parameters: type[Section], system: bool = True) -> list[str]:
     """All names that the command line takes: the flat parameters, then the fields of each group, dotted."""
-    groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()} if system else {}
+    groups: dict[str, Any] = {}
+    if system:
+        groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()}
     return [
         *parameters.model_fields,
         *(f"{group}.{field}" for group, kind in groups.items() for field in kind.model_fields),
@@ -144,7 +146,8 @@ def _source(parameters: type[Section], arguments: list[str], system: bool) -> Cl
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     """``--name=value`` and ``--name value`` by name; a value may begin with a minus sign."""
-    pairs, rest = {}, list(arguments)
+    pairs: dict[str, str] = {}
+    rest = list(arguments)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.removeprefix("--").partition("=")

@@ -58,9 +58,9 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         default = "required" if _is_required(model, name) else _text(field.default)
         notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
-        label = f"  {prefix}{name}"
-        indents = {"initial_indent": label.ljust(NAME_WIDTH) + " ", "subsequent_indent": " " * (NAME_WIDTH + 1)}
-        yield from (line.replace("~", " ") for line in textwrap.wrap(text, WIDTH, break_on_hyphens=False, **indents))
+        label, indent = f"  {prefix}{name}".ljust(NAME_WIDTH) + " ", " " * (NAME_WIDTH + 1)
+        lines = textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
+        yield from (line.replace("~", " ") for line in lines)
 
 
 def _is_required(model: type[BaseModel], name: str) -> bool:

@@ -7,7 +7,7 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -42,7 +42,7 @@ class Following(Resumable):
         return self
 
 
-def _default(settings: type[Section], name: str) -> object:
+def _default(settings: type[Section], name: str) -> Any:
     return settings.model_fields[name].default
 
 
@@ -70,7 +70,7 @@ class SafetyParameters(SafetySettings, Following):
 
     parent_run: str = Field("", max_length=250)
     """ID of a finished pretrain_cbf run (its ancestry holds the policy), or of a safety run to go on from."""
-    curriculum: str = Field("default", min_length=1, max_length=1000)
+    curriculum: str = Field("default", min_length=1, max_length=1000)  # type: ignore[assignment]  # its name
     """Name of a file in projects/curricula, or a path to a YAML file."""
     noise_levels: NoiseLevels = ()
     """Observation noise of the curriculum's stages in place of its own [m, m/s]: one for each, or one for all."""

@@ -88,9 +88,10 @@ def _bound(note: Any) -> str:
         if isinstance(note, kind):
             limit = getattr(note, name)
             return f"{sign} {limit if isinstance(limit, int) else format(limit, 'g')}"
-    for kind, words in ((MinLen, "at least {0.min_length} entries"), (MaxLen, "at most {0.max_length} entries")):
-        if isinstance(note, kind):
-            return words.format(note)
+    if isinstance(note, MinLen):
+        return f"at least {note.min_length} entries"
+    if isinstance(note, MaxLen):
+        return f"at most {note.max_length} entries"
     return ""
 
 

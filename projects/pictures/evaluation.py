@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from drone_cbf.config import SystemConfig
 from drone_cbf.evaluation.matrix import Cell, Flyer
-from drone_cbf.evaluation.showcase import RecordedFlights, record_flights, record_slice
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.evaluation.showcase import record_flights, record_slice
+from drone_cbf.flight_records import flights_of, obstacles_of
 from drone_cbf.reporting.figures.barrier_maps import barrier_heatmap
 from drone_cbf.reporting.figures.flights import flight_over_time, flights_from_above, flights_in_space, paired_flights
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.pages.viewer import interactive_viewer
-from drone_cbf.reporting.records import BarrierSlice, Flight, Obstacles
+from drone_cbf.reporting.records import BarrierSlice, Flight
 from drone_cbf.rollout import ControllerParams
 from projects.running.stage_runner import Stage
 
@@ -72,46 +70,6 @@ def _record(
         flights=count,
     )
     return flights_of(recorded, stage.system)
-
-
-def flights_of(recorded: RecordedFlights, system: SystemConfig) -> list[Flight]:
-    """The recorded flights as records for drawing."""
-    host = jax.tree.map(np.asarray, (recorded.scenes, recorded.trajectories, recorded.metrics))
-    found = []
-    for index in range(len(recorded.clearance)):
-        scene, flown, metrics = jax.tree.map(lambda x, index=index: x[index], host)
-        decisions = flown.decisions
-        found.append(
-            Flight(
-                name=f"{recorded.scenario.replace('_', ' ')} {index + 1}",
-                time_step=system.physics.time_step,
-                position=np.concatenate([flown.states.position, flown.last.position[None]]),
-                velocity=np.concatenate([flown.states.velocity, flown.last.velocity[None]]),
-                command=decisions.command,
-                nominal=decisions.nominal,
-                barrier=decisions.barrier,
-                analytic_barrier=metrics.true_barrier,
-                clearance=np.asarray(recorded.clearance)[index],
-                slack=decisions.slack,
-                status=decisions.status,
-                goal=scene.goal,
-                obstacles=obstacles_of(scene),
-                drone_radius=system.physics.drone_radius,
-                reached=bool(metrics.success),
-                collided=bool(metrics.collision),
-                noise=recorded.noise,
-                filtered=recorded.filtered,
-            )
-        )
-    return found
-
-
-def obstacles_of(scene: Scene) -> Obstacles:
-    """The obstacles of one scene at time zero."""
-    shapes = scene.obstacles
-    return Obstacles(
-        centre=shapes.centre, radius=shapes.radius, half_height=shapes.half_height, active=np.asarray(shapes.active)
-    )
 
 
 def _slice(stage: Stage, controller: ControllerParams) -> BarrierSlice:

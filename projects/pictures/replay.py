@@ -12,6 +12,7 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
 from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
+from drone_cbf.flight_records import flights_of
 from drone_cbf.flights import Flown, make_flyer
 from drone_cbf.reporting.figures.replays import MOST_REPLAYS, Replay, replays_over_time
 from drone_cbf.reporting.tables import markdown_table
@@ -19,13 +20,14 @@ from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.safety.records import Status
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.runs.lineage import get_run
-from projects.pictures.evaluation import flights_of
 from projects.running.stage_runner import Outcome, Stage
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
-COLUMNS = ("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded", "status")
-COLUMNS += ("status_recorded", "same_bits")
+COLUMNS = (
+    *("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded"),
+    *("status", "status_recorded", "same_bits"),
+)
 """Of the table of replayed flights, what a description shows; the artifact holds every column."""
 
 

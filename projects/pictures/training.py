@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.evaluation.showcase import RecordedFlights
+from drone_cbf.flight_records import flights_of
 from drone_cbf.recorder import SilentRecorder
 from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun
-from drone_cbf.training.data.flights import Measured
-from projects.pictures.evaluation import flights_of
+from drone_cbf.training.data.flights import MeasuredFlights
 
 SERIES = "flights"
 """Name of the series in the MLflow UI."""
@@ -21,7 +21,7 @@ class FlightPictures(SilentRecorder):
         self._run, self._system = run, system
         self._known = run.stored.last_steps.get("eval/success_rate", -1)
 
-    def flights(self, step: int, measured: Measured, noise: float) -> None:
+    def flights(self, step: int, measured: MeasuredFlights, noise: float) -> None:
         if step <= self._known:  # drawn before the interruption
             return
         recorded = RecordedFlights(

@@ -14,17 +14,16 @@ if "drone_cbf.config" not in sys.modules:
     for name in [name for name in sys.modules if name.partition(".")[0] == "drone_cbf"]:
         del sys.modules[name]
 
-from drone_cbf.config import SystemConfig  # noqa: E402
-from drone_cbf.serving.service import PolicyService, controller_shapes  # noqa: E402
-from drone_cbf.tracking.checkpoints.packages import Package  # noqa: E402
-from drone_cbf.tracking.checkpoints.store import match  # noqa: E402
-from drone_cbf.tracking.registry.served_model import serve  # noqa: E402
+from drone_cbf.registered_policies import unpack
+from drone_cbf.serving.service import PolicyService
+from drone_cbf.tracking.checkpoints.packages import Package
+from drone_cbf.tracking.registry.served_model import serve
 
 
 def build(package: Package) -> PolicyService:
     """The service with the parameters and the system of the package, compiled for single observations."""
-    system = SystemConfig.model_validate(package.config["system"])
-    service = PolicyService(system, match(controller_shapes(system), package.tree, "the registered policy"))
+    system, params = unpack(package)
+    service = PolicyService(system, params)
     service.warm_up(system.scene.obstacles)
     return service
 

@@ -115,7 +115,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     parameters = given.parameters
     named = entry.parents and parameters.parent_run  # a suite may do without
     parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
-    inherited = parent and parent.config.get("system")
+    inherited = parent.config.get("system") if parent else None
     if resumed:  # all of it is recorded
         system = build_system(inherited, given.system, KEPT_FROM_PARENT)
     else:
@@ -201,7 +201,7 @@ def configure_jax() -> None:
         os.environ["XLA_FLAGS"] = f"{NO_FUSION_EMITTERS} {flags}".strip()  # of two the last counts: what somebody set
     with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
         jax.config.update("jax_num_cpu_devices", cpu_devices())
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
         fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
         folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
         jax.config.update("jax_compilation_cache_dir", str(folder))

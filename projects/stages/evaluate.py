@@ -47,13 +47,7 @@ def work(stage: Stage) -> Outcome:
         if chosen:
             worst[prefix] = worst_cell(chosen)
             stage.run.log_metrics({f"{prefix}/{name}": value for name, value in worst[prefix].items()})
-    rows = [cell_row(cell) for cell in cells]
+    rows = [cell.row for cell in cells]
     stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
     draw_evaluation(stage, controller, flyers, cells)
     return Outcome(evaluation_summary(worst, rows))
-
-
-def cell_row(cell: Cell) -> dict[str, object]:
-    """One line of the table of cells."""
-    place = {"scene": cell.scenario, "noise": cell.noise, "goals": cell.goals, "filtered": cell.filtered}
-    return {**place, **cell.figures}

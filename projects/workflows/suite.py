@@ -18,7 +18,7 @@ class SuiteIncomplete(DroneCbfError):
 
 def work(stage: Stage) -> Outcome:
     tasks = suite_tasks(stage.parameters, stage.given_system)
-    start = stage.parent and stage.parent.run_id
+    start = stage.parent.run_id if stage.parent else None
     planned = walk(tasks, start, lambda task, parent: plan(task, parent, stage.parameters.reuse))
     print(plan_text(planned), flush=True)
     if stage.parameters.dry_run:
@@ -43,9 +43,9 @@ def evaluated_pairs(members: Sequence[Member]) -> list[Evaluated]:
     """Of the members, the trained policies with their finished evaluations."""
     pairs = []
     for member in members:
-        finished = member.state in DONE and member.task.after is not None
-        if finished and member.task.entry.name == "evaluate" and member.run is not None:
-            trained = members[member.task.after].run
+        after, finished = member.task.after, member.state in DONE and member.task.entry.name == "evaluate"
+        if finished and after is not None and member.run is not None:
+            trained = members[after].run
             assert trained is not None, "an evaluation has its safety run"
             pairs.append(Evaluated(trained, member.run))
     return pairs

@@ -70,10 +70,10 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
     tasks: list[Task] = []
     system = dict(given_system)
     if not parameters.parent_run:
-        seed = {"seed": given["shared_seed"]}
-        first = {**system, **seed, **pick("batch", "horizon"), "steps": given["efficiency_steps"]}
+        shared = {"seed": given["shared_seed"]}
+        first = {**system, **shared, **pick("batch", "horizon"), "steps": given["efficiency_steps"]}
         tasks.append(Task(EFFICIENCY, first, seed=parameters.shared_seed))
-        second = {**seed, "steps": given["pretrain_steps"]}
+        second = {**shared, "steps": given["pretrain_steps"]}
         tasks.append(Task(PRETRAIN_CBF, second, after=0, seed=parameters.shared_seed))
         system = {}  # inherited from the efficiency run
     start = len(tasks) - 1 if tasks else None
@@ -98,7 +98,7 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
             member = child(task, start)
         else:
             done = before.run if before.state in DONE else None
-            member = child(task, done and done.run_id)
+            member = child(task, done.run_id if done else None)
         members.append(member)
     return members
 

@@ -72,7 +72,7 @@ def test_the_flights_kept_are_those_with_the_greatest_violations_of_all_cells(ev
     assert len(watched) == 4 and len(every) == 40
     np.testing.assert_array_equal(states.violation, expected)
     assert expected[-1] > 0.0 and set(states.reasons) == {VIOLATION}
-    assert {(cell, v) for cell, v in zip(states.cells, states.violation)} <= {
+    assert {(cell, v) for cell, v in zip(states.cells, states.violation, strict=True)} <= {
         (name, v) for (name, _), v in every.items()
     }
 

@@ -117,8 +117,9 @@ def test_with_surfaces_that_stand_still_the_fit_is_that_of_least_squares_over_al
     belief, readings, *_ = jax.jit(lambda: tracked(jnp.float32(LEVEL), jax.random.key(1), config=config))()
     places = np.asarray(PLACES, np.float64)
     for slot in np.flatnonzero(~TRUNKS):
+        seen = np.asarray(readings[:, slot], np.float64)
 
-        def misfit(fit, seen=np.asarray(readings[:, slot], np.float64)):
+        def misfit(fit, seen=seen):
             away = places - fit[:3]
             points = fit[:3] + fit[3] * away / np.linalg.norm(away, axis=-1, keepdims=True)
             prior = (fit[3] - config.surface_radius) / config.surface_radius_spread

@@ -102,9 +102,9 @@ def test_a_body_that_raises_ends_the_run_with_the_reason(
 
 def test_a_store_that_cannot_be_used_is_one_clear_error(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with pytest.raises(DroneCbfError, match="no run can be started in sqlite.*check MLFLOW_TRACKING_URI"):
-        with stage_run("toy", PROJECT):
-            pass
+    refused = pytest.raises(DroneCbfError, match="no run can be started in sqlite.*check MLFLOW_TRACKING_URI")
+    with refused, stage_run("toy", PROJECT):
+        pass
 
 
 def test_the_config_is_stored_whole_and_as_params_without_touching_those_of_mlflow_run(run: StageRun) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.update.balance import Objectives, balanced_gradient, halves, smallest_in_hull
+from drone_cbf.training.update.balance import Objectives, balanced_gradient, min_norm_point, split_objectives
 
 
 def trees(seed, size=1.0, other=1.0):
@@ -28,7 +28,7 @@ def flat(tree):
 def test_no_point_between_two_gradients_is_smaller(size, other):
     for seed in range(8):
         first, second = trees(seed, size, other)
-        smallest, share = smallest_in_hull(first, second)
+        smallest, share = min_norm_point(first, second)
         shares = np.linspace(0.0, 1.0, 100_001)[:, None]
         tried = np.linalg.norm(shares * flat(first) + (1.0 - shares) * flat(second), axis=1)
         # float32: the norm's square is flat around its minimum.
@@ -39,7 +39,7 @@ def test_no_point_between_two_gradients_is_smaller(size, other):
 def test_against_the_direction_neither_objective_rises():
     for seed in range(50):
         first, second = trees(seed, 1.0, 3.0)
-        smallest = flat(smallest_in_hull(first, second)[0])
+        smallest = flat(min_norm_point(first, second)[0])
         least = float(smallest @ smallest)
         assert min(smallest @ flat(first), smallest @ flat(second)) >= least - 1e-5 * max(1.0, least)
 
@@ -47,16 +47,16 @@ def test_against_the_direction_neither_objective_rises():
 def test_opposed_gradients_cancel_and_equal_ones_stay():
     first, _ = trees(0)
     opposed = jax.tree.map(jnp.negative, first)
-    smallest, share = smallest_in_hull(first, opposed)
+    smallest, share = min_norm_point(first, opposed)
     assert np.abs(flat(smallest)).max() < 1e-6 and float(share) == pytest.approx(0.5)
-    smallest, _ = smallest_in_hull(first, first)
+    smallest, _ = min_norm_point(first, first)
     np.testing.assert_allclose(flat(smallest), flat(first), rtol=1e-6)
 
 
-def test_a_gradient_that_is_not_a_number_is_not_hidden():
+def test_a_nan_gradient_is_not_hidden():
     first, second = trees(0)
     broken = first | {"b": jnp.float32(jnp.nan)}
-    assert np.isnan(flat(smallest_in_hull(broken, second)[0])).all()
+    assert np.isnan(flat(min_norm_point(broken, second)[0])).all()
 
 
 def test_the_policy_is_balanced_and_the_barrier_gets_the_sum():
@@ -71,7 +71,7 @@ def test_the_policy_is_balanced_and_the_barrier_gets_the_sum():
             "collision": 0.5 * jnp.sum((policy - to["free"]) ** 2) + 3.0 * barrier[0],
             "cbf_value": jnp.sum(barrier**2),
         }
-        return halves(terms), jnp.float32(7.0)
+        return split_objectives(terms), jnp.float32(7.0)
 
     gradient, beside, share = balanced_gradient(loss, networks)
     # Foot of the perpendicular from 0 on the line from (2, 0) to (0, 1): (0.4, 0.8); a fifth of the way to the goal.
@@ -80,10 +80,10 @@ def test_the_policy_is_balanced_and_the_barrier_gets_the_sum():
     np.testing.assert_allclose(gradient["barrier"], [2.0 + 3.0, -2.0], rtol=1e-6)
 
 
-def test_every_term_is_in_one_half():
+def test_every_term_is_in_exactly_one_objective():
     named = {"goal": 1.0, "effort": 2.0, "distill": 4.0, "cbf_hdot": 8.0}
     careful = {"clearance": 16.0, "collision": 32.0, "slack": 64.0, "intervention": 128.0, "fallback": 256.0}
-    sums = halves({name: jnp.float32(value) for name, value in (named | careful).items()})
+    sums = split_objectives({name: jnp.float32(value) for name, value in (named | careful).items()})
     assert isinstance(sums, Objectives)
     assert sums.efficiency == 15.0 and sums.safety == 496.0
-    assert halves(named).safety == 0.0
+    assert split_objectives(named).safety == 0.0

@@ -10,8 +10,8 @@ from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SensorConfig
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.rollout import make_rollout, make_unfiltered_controller
-from drone_cbf.training.barrier.gcbf_losses import make_barrier_losses, make_moments, make_true_graphs, mean_where
-from drone_cbf.training.data.flown_states import make_record, pick
+from drone_cbf.training.barrier.gcbf_losses import make_barrier_losses, make_transitions, make_true_graphs, mean_where
+from drone_cbf.training.data.flown_states import make_flown_states, take_steps
 from drone_cbf.training.stages.efficiency import unfiltered
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, graph_seen, random_barrier, random_policy, scene_of, small_system
@@ -36,13 +36,13 @@ def straight_flight():
 
 
 @pytest.fixture(scope="module")
-def moments():
+def transitions():
     """Every step of that flight, once."""
     _, _, trajectory = straight_flight()
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, SCENE))
-    flown = make_record(SYSTEM, AHEAD)(*one)
+    flown = make_flown_states(SYSTEM, AHEAD)(*one)
     every = jnp.arange(STEPS)
-    return jax.jit(make_moments(SYSTEM))(pick(flown, jnp.zeros(STEPS, int), every), None)
+    return jax.jit(make_transitions(SYSTEM))(take_steps(flown, jnp.zeros(STEPS, int), every), None)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def losses():
     return jax.jit(make_barrier_losses(SYSTEM, EPSILON))
 
 
-def test_the_losses_are_what_a_loop_over_the_flight_finds(moments, losses):
+def test_the_losses_are_what_a_loop_over_the_flight_finds(transitions, losses):
     points, velocities, _ = straight_flight()
     barrier = jax.jit(make_neural_barrier(SYSTEM)(PARAMS))
     h = np.array([float(barrier(graph_seen(SYSTEM, BALLS, *at))) for at in zip(points, velocities, strict=True)])
-    safe, unsafe = np.asarray(moments.labels.safe), np.asarray(moments.labels.unsafe)
+    safe, unsafe = np.asarray(transitions.labels.safe), np.asarray(transitions.labels.unsafe)
     assert safe.sum() > 5 and unsafe.sum() > 3
     rate = np.diff(h) / SYSTEM.physics.time_step
     expected = {
@@ -62,7 +62,7 @@ def test_the_losses_are_what_a_loop_over_the_flight_finds(moments, losses):
         "cbf_unsafe": np.maximum(EPSILON + h[:-1][unsafe], 0.0).mean(),
         "cbf_hdot": np.maximum(EPSILON - rate - SYSTEM.barrier.class_k_gain * h[:-1], 0.0).mean(),
     }
-    found = losses(PARAMS, moments)
+    found = losses(PARAMS, transitions)
     assert set(found) == set(expected) and all(value > 0.0 for value in expected.values())
     for name, value in expected.items():
         # float32 differences of h over the time step.
@@ -70,13 +70,13 @@ def test_the_losses_are_what_a_loop_over_the_flight_finds(moments, losses):
 
 
 @pytest.mark.parametrize("name", ["cbf_safe", "cbf_unsafe", "cbf_hdot"])
-def test_the_gradient_of_each_loss_counts_the_barrier_at_both_ends_of_a_step(moments, losses, name):
+def test_the_gradient_of_each_loss_counts_the_barrier_at_both_ends_of_a_step(transitions, losses, name):
     """Central differences: with one end of the rate held fixed they would not agree."""
-    gradient = jax.grad(lambda params: losses(params, moments)[name])(PARAMS)
+    gradient = jax.grad(lambda params: losses(params, transitions)[name])(PARAMS)
     direction = random_barrier(SYSTEM, seed=1)
     size = 1e-3
     ahead, behind = (
-        float(losses(jax.tree.map(lambda p, d, s=sign: p + s * size * d, PARAMS, direction), moments)[name])
+        float(losses(jax.tree.map(lambda p, d, s=sign: p + s * size * d, PARAMS, direction), transitions)[name])
         for sign in (1.0, -1.0)
     )
     slope = sum(float(jnp.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
@@ -96,27 +96,27 @@ def test_no_gradient_reaches_the_flight():
 
     def loss(position):
         moved = trajectory.replace(states=trajectory.states.replace(position=position))
-        flown = make_record(SYSTEM, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (moved, SCENE)))
-        picked = pick(flown, jnp.zeros(STEPS, int), jnp.arange(STEPS))
-        return sum(make_barrier_losses(SYSTEM, EPSILON)(PARAMS, make_moments(SYSTEM)(picked, None)).values())
+        flown = make_flown_states(SYSTEM, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (moved, SCENE)))
+        picked = take_steps(flown, jnp.zeros(STEPS, int), jnp.arange(STEPS))
+        return sum(make_barrier_losses(SYSTEM, EPSILON)(PARAMS, make_transitions(SYSTEM)(picked, None)).values())
 
     assert not jax.jit(jax.grad(loss), compiler_options=QUICK)(trajectory.states.position).any()
 
 
-def test_all_three_losses_fall_together_on_states_that_were_flown(moments, losses):
+def test_all_three_losses_fall_together_on_states_that_were_flown(transitions, losses):
     optimiser = optax.adam(1e-2)
 
     @jax.jit
     def update(params, state):
-        gradient = jax.grad(lambda p: sum(losses(p, moments).values()))(params)
+        gradient = jax.grad(lambda p: sum(losses(p, transitions).values()))(params)
         change, state = optimiser.update(gradient, state)
         return optax.apply_updates(params, change), state
 
     params, state = PARAMS, optimiser.init(PARAMS)
-    first = losses(params, moments)
+    first = losses(params, transitions)
     for _ in range(300):
         params, state = update(params, state)
-    last = losses(params, moments)
+    last = losses(params, transitions)
     for name, value in first.items():
         assert float(last[name]) < 0.5 * float(value), (name, float(value), float(last[name]))
     assert sum(map(float, last.values())) < 0.2 * sum(map(float, first.values()))
@@ -127,11 +127,11 @@ def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise()
     rollout = jax.jit(make_rollout(LATE, make_unfiltered_controller(LATE), 5), compiler_options=QUICK)
     scene = scene_of(BALLS, start=(-1.0, 0.1, 0.0))
     trajectory = rollout(unfiltered(random_policy(LATE)), scene, jnp.float32(0.0), jax.random.key(0))
-    flown = make_record(LATE, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, scene)))
-    picked = pick(flown, jnp.zeros(5, int), jnp.arange(5))
+    flown = make_flown_states(LATE, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, scene)))
+    picked = take_steps(flown, jnp.zeros(5, int), jnp.arange(5))
     graphs = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)
     here = graphs(picked.states, picked.scenes, picked.steps)
-    following = graphs(picked.following, picked.scenes, picked.steps + 1)
+    following = graphs(picked.successors, picked.scenes, picked.steps + 1)
     for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
         seen = np.asarray(getattr(trajectory.graphs, name))
         assert np.abs(seen[1:].astype(float) - seen[:-1]).max() > 1e-3 or name == "mask"

@@ -14,7 +14,13 @@ from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.errors import TrainingError
 from drone_cbf.training.recorder import ListRecorder
-from drone_cbf.training.update.gradient_health import health_figures, nested, skip_if_unhealthy, unhealthy, watch_health
+from drone_cbf.training.update.gradient_health import (
+    check_health,
+    health_metrics,
+    nested,
+    nonfinite_sources,
+    skip_if_nonfinite,
+)
 from drone_cbf.training.update.optimisers import make_optimiser
 
 TARGET = {"params": {"trunk": {"w": jnp.array([1.0, -2.0])}, "gains": {"w": jnp.array([0.5])}}}
@@ -51,7 +57,7 @@ def update(state, bad, root, spoils="gradient"):
     changes, optimiser = OPTIMISER.update(gradient, state.optimiser, state.policy)
     policy = optax.apply_updates(state.policy, changes)
     following = state.replace(policy=policy, optimiser=optimiser, step=state.step + 1)
-    return skip_if_unhealthy(state, following, {"loss/total": value} | health_figures({"policy": gradient}))
+    return skip_if_nonfinite(state, following, {"loss/total": value} | health_metrics({"policy": gradient}))
 
 
 def train(bad_steps, steps=6, limit=3, state=None, spoils="gradient"):
@@ -61,7 +67,7 @@ def train(bad_steps, steps=6, limit=3, state=None, spoils="gradient"):
         bad = jnp.float32(jnp.nan if step in bad_steps else 1.0)
         state, figures = update(state, bad, root, spoils)
         rows.append({name: float(value) for name, value in figures.items()})
-        watch_health(rows[-1], step, limit, recorder, state, {"root": root, "bad": bad})
+        check_health(rows[-1], step, limit, recorder, state, {"root": root, "bad": bad})
     return state, recorder, rows
 
 
@@ -88,7 +94,7 @@ def test_modules_and_entries_that_are_not_finite_are_counted_and_the_others_are_
     assert event[0] == 2 and "policy/gains" in event[1] and "trunk" not in event[1]
 
 
-def test_what_is_stored_of_a_skipped_update_gives_the_same_gradient_again():
+def test_the_dump_of_a_skipped_update_reproduces_its_gradient():
     _, recorder, rows = train({4})
     (name,) = recorder.checkpoints
     dump = recorder.checkpoints[name]
@@ -124,13 +130,13 @@ def test_a_gradient_whose_norm_is_no_float32_is_clipped_and_not_lost(largest):
     assert float(tree_norm(change)) > 0.0
 
 
-def test_healthy_figures_name_nothing_whatever_else_is_undefined():
+def test_healthy_metrics_have_no_nonfinite_source_whatever_else_is_undefined():
     healthy = {"loss/total": 1.0, "grad_norm/policy/a": 1.0, "grad_health/nonfinite_policy": 0.0}
-    assert unhealthy(healthy | {"eval/time_to_goal": float("nan")}) == []
-    assert unhealthy(healthy | {"loss/goal": float("inf")}) == ["loss/goal"]
+    assert nonfinite_sources(healthy | {"eval/time_to_goal": float("nan")}) == []
+    assert nonfinite_sources(healthy | {"loss/goal": float("inf")}) == ["loss/goal"]
 
 
-def test_figures_are_stored_as_a_tree_whose_names_none_is_lost_from():
+def test_metrics_are_stored_as_a_tree_without_losing_a_name():
     tree = nested({"grad_norm/policy": 2.0, "grad_norm/policy/gains": 1.0, "loss/total": 3.0})
     assert tree == {"grad_norm": {"policy": {"all": 2.0, "gains": 1.0}}, "loss": {"total": 3.0}}
     assert re.fullmatch("[a-z_]+", "".join(tree))

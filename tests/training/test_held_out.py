@@ -16,7 +16,7 @@ from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_flight_measure
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.scripted import always_good, column, stage, train, until
+from tests.training.scripted_training import always_good, column, stage, train, until
 from tests.training.test_stages import resting
 
 SYSTEM = small_system(scene=few_obstacles(4))
@@ -49,7 +49,7 @@ def losses():
         yield lambda before, after: compute(before, after, measured())
 
 
-def test_every_loss_that_has_a_weight_is_told_of_both_barriers_and_by_the_same_states(losses):
+def test_every_weighted_loss_is_reported_for_both_barriers_on_the_same_states(losses):
     one, other = random_barrier(SYSTEM, 0), random_barrier(SYSTEM, 1)
     found, swapped, same = losses(one, other), losses(other, one), losses(one, one)
     assert set(found) == {f"{name}_{when}" for name in LOSSES for when in ("before", "after")}
@@ -72,7 +72,7 @@ def test_the_loss_is_that_of_all_states_flown_and_as_many_sampled(losses):
     assert losses(barrier, barrier)["cbf_value_after"] == pytest.approx(expected, rel=0.05)
 
 
-def test_a_stage_compares_the_barrier_it_began_with_to_the_one_that_leaves_it_also_when_resumed():
+def test_a_stage_compares_its_first_with_its_last_barrier_also_when_resumed():
     stages = stage("first", steps=3), stage("second", steps=2)
     run = train(always_good, *stages, every=0)
     told = [(2, 0.0), (4, 3.0)], [(2, 3.0), (4, 5.0)]
@@ -81,7 +81,7 @@ def test_a_stage_compares_the_barrier_it_began_with_to_the_one_that_leaves_it_al
     assert column(resumed, "held_out/cbf_value_before") == [(4, 3.0)]
 
 
-def test_what_is_rolled_back_is_still_compared_to_the_beginning_of_its_stage():
+def test_after_a_roll_back_the_comparison_is_still_to_the_start_of_the_stage():
     run = train(until(4.0), stage("first", steps=3), stage("second", steps=6), patience=0, rate_backoff=0.125)
     assert column(run, "monitor/rollbacks")
     assert column(run, "held_out/cbf_value_before") == [(2, 0.0), (column(run, "held_out/cbf_value_after")[-1][0], 3.0)]

@@ -53,7 +53,7 @@ def start(settings):
         barrier_optimiser=kinds.barrier.init(networks["barrier"]),
         step=jnp.int32(0),
         skipped=jnp.int32(0),
-        replay=joint_update.start_replay(SYSTEM, settings),
+        replay=joint_update.initial_replay_buffer(SYSTEM, settings),
     )
 
 
@@ -92,7 +92,7 @@ def advance(state, count=1, settings=EVERYTHING, given=None):
     return state, rows
 
 
-def test_an_update_goes_on_from_stored_state_to_the_same_bits_kept_flights_included():
+def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     whole, rows = advance(start(EVERYTHING), 4)
     half, _ = advance(start(EVERYTHING), 2)
     assert rows[1]["replay/flights"] > 0, "there is something to replay when it is resumed"
@@ -100,17 +100,17 @@ def test_an_update_goes_on_from_stored_state_to_the_same_bits_kept_flights_inclu
     resumed, later = advance(stored, 2)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     np.testing.assert_equal(later, rows[2:])
-    forgetful = stored.replace(replay=joint_update.start_replay(SYSTEM, EVERYTHING))
+    forgetful = stored.replace(replay=joint_update.initial_replay_buffer(SYSTEM, EVERYTHING))
     assert advance(forgetful)[1][0]["loss/cbf_hdot"] != later[0]["loss/cbf_hdot"], "what is kept is learned from"
 
 
-def test_kept_flights_have_room_for_the_longest_stage():
+def test_the_replay_buffer_fits_the_longest_stage():
     state, _ = advance(start(EVERYTHING))
     kept = jax.device_get(state.replay)
     taken = kept.scores > 0.0
     assert kept.flown.labels.safe.shape == (4, HORIZON + 2) and taken.any()
     assert set(kept.lengths[taken].tolist()) == {HORIZON}
-    assert joint_update.start_replay(SYSTEM, settings_of()) is None
+    assert joint_update.initial_replay_buffer(SYSTEM, settings_of()) is None
 
 
 def test_one_program_serves_every_weight_and_the_total_is_the_weighted_sum():
@@ -167,7 +167,7 @@ def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
     assert used({"distill": 0.0}) == frozenset()
 
 
-def test_further_steps_of_the_barrier_change_it_alone_and_each_is_one_of_its_optimiser():
+def test_further_barrier_steps_change_the_barrier_alone_by_its_optimiser():
     once, thrice = settings_of(), settings_of(barrier_updates=3)
     (plain, _), (taught, (row,)) = advance(start(once), settings=once), advance(start(thrice), settings=thrice)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), taught.policy, plain.policy)

@@ -56,7 +56,11 @@ def few_states():
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 16)
         patch.setattr(pretraining, "make_graph_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
         patch.setattr(pretraining, "audit_analytic_barrier", lambda *_: {})
-        for compiled in ("hold_out_strata", "make_comparer", "make_pretraining_update"):  # once for all runs here
+        for compiled in (
+            "sample_held_out_strata",
+            "make_comparer",
+            "make_pretraining_update",
+        ):  # once for all
             patch.setattr(pretraining, compiled, only_once(getattr(pretraining, compiled)))
         yield
 

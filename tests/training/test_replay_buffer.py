@@ -11,20 +11,20 @@ from drone_cbf.training.data.replay_buffer import (
     CLOSE,
     COLLISION,
     MEMORY,
-    KeptFlights,
-    candidates,
-    draw_steps,
-    empty_buffer,
+    ReplayBuffer,
+    empty_replay_buffer,
     flight_scores,
     keep_worst,
-    replay_figures,
+    replay_entries,
+    replay_metrics,
+    sample_steps,
 )
 from tests.perception.worlds import few_obstacles, small_system
 
 SYSTEM = small_system(scene=few_obstacles(3))
 PLACES, LONGEST = 4, 6
-keep, draw = jax.jit(keep_worst), jax.jit(draw_steps, static_argnums=1)
-EMPTY = empty_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
+keep, draw = jax.jit(keep_worst), jax.jit(sample_steps, static_argnums=1)
+EMPTY = empty_replay_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
 
 
 def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):
@@ -43,7 +43,7 @@ def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):
         labels=Labels(safe=jnp.ones((count, horizon), bool), unsafe=jnp.zeros((count, horizon), bool)),
     )
     slacks = jnp.zeros(count) if slacks is None else jnp.asarray(slacks)
-    return candidates(flown, jnp.asarray(clearances, jnp.float32), slacks, LONGEST)
+    return replay_entries(flown, jnp.asarray(clearances, jnp.float32), slacks, LONGEST)
 
 
 def who(kept):
@@ -57,34 +57,34 @@ def test_a_score_counts_nearness_collision_and_slack():
     np.testing.assert_allclose(scores, [0.0, 0.0, 0.4, 0.7 + COLLISION, 0.3, 0.0], rtol=1e-6)
 
 
-def test_the_worst_flights_are_kept_and_places_stay_empty_until_there_are_any():
-    assert who(EMPTY) == [] and replay_figures(EMPTY)["replay/flights"] == 0
+def test_the_worst_flights_are_kept_and_other_slots_stay_empty():
+    assert who(EMPTY) == [] and replay_metrics(EMPTY)["replay/flights"] == 0
     kept = keep(EMPTY, fresh([0.3, 2.0, 0.1]))
     assert who(kept) == [0, 2], "a flight far from everything is not kept"
     clearances = np.array([0.2, -0.1, 0.45, 0.05, 0.4])
     kept = keep(kept, fresh(clearances, mark=10))
     assert who(kept) == [2, 10, 11, 13]
-    assert replay_figures(kept)["replay/flights"] == PLACES
+    assert replay_metrics(kept)["replay/flights"] == PLACES
     expected = np.mean([0.4 * np.exp(-1.0 / MEMORY), 0.3, 0.6 + COLLISION, 0.45])
-    assert float(replay_figures(kept)["replay/score"]) == pytest.approx(expected, rel=1e-5)
+    assert float(replay_metrics(kept)["replay/score"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_collision_leaves_in_time_to_make_room_for_what_is_merely_close():
+def test_an_old_collision_makes_room_for_a_recent_near_miss():
     kept = keep(EMPTY, fresh([-0.1] * PLACES))
     near = fresh([0.3], mark=50)
     # 1.6 falls below 0.2 after MEMORY ln 8 updates.
-    for update in range(1, 400):
+    for update in range(1, 400):  # noqa: B007  (asserted on below)
         kept = keep(kept, near)
         if 50 in who(kept):
             break
     assert update == pytest.approx(MEMORY * np.log(8.0), abs=1.0)
 
 
-def test_a_flight_whose_figures_are_not_finite_is_never_kept():
+def test_a_flight_with_nonfinite_metrics_is_never_stored():
     assert who(keep(EMPTY, fresh([np.nan, 0.1], slacks=[0.0, np.inf]))) == []
 
 
-def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding():
+def test_steps_are_sampled_uniformly_and_never_from_padding():
     kept = keep(keep(EMPTY, fresh([0.1, 0.2], horizon=2, mark=1)), fresh([0.3], mark=5))
     picked, some = draw(kept, 20_000, jax.random.key(0))
     marks = np.asarray(picked.states.position)[:, 0]
@@ -93,12 +93,12 @@ def test_steps_are_drawn_evenly_from_all_that_were_flown_and_never_from_padding(
     assert bool(some) and found.tolist() == flown
     # Binomial: five standard deviations of a tenth of the draws.
     assert np.abs(counts - 2000.0).max() < 5.0 * np.sqrt(2000.0 * 0.9)
-    np.testing.assert_array_equal(np.asarray(picked.following.velocity)[:, 1], marks + 1.0)
+    np.testing.assert_array_equal(np.asarray(picked.successors.velocity)[:, 1], marks + 1.0)
     np.testing.assert_array_equal(picked.steps, marks % 1000)
     assert picked.labels.safe.all()
 
 
-def test_nothing_is_claimed_to_be_drawn_from_an_empty_buffer():
+def test_sampling_from_an_empty_buffer_reports_that_it_is_empty():
     picked, some = draw(EMPTY, 3, jax.random.key(0))
     assert not bool(some) and picked.steps.shape == (3,)
 
@@ -106,4 +106,4 @@ def test_nothing_is_claimed_to_be_drawn_from_an_empty_buffer():
 def test_every_stage_keeps_flights_in_one_shape():
     short, long = fresh([0.1], horizon=2), fresh([0.1])
     assert jax.tree.map(jnp.shape, short) == jax.tree.map(jnp.shape, long)
-    assert short.lengths.tolist() == [2] and isinstance(short, KeptFlights)
+    assert short.lengths.tolist() == [2] and isinstance(short, ReplayBuffer)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training.scripted import (
+from tests.training.scripted_training import (
     REPORT_FLIGHTS,
     ScriptedMeasures,
     always_good,
@@ -13,7 +13,7 @@ from tests.training.scripted import (
 )
 
 
-def test_a_stage_is_judged_with_the_margin_of_its_last_state_and_the_next_one_trained_with_it():
+def test_a_stage_is_measured_with_the_margin_of_its_last_state_which_the_next_stage_trains_with():
     run = train(always_good, stage("first", steps=3), stage("second", steps=2), every=1)
     margins = [one for one in run.margins if one[1] != 3]  # those of drones drawn at random aside
     first = [("first", 5, 0.0)] * 3 + [("first", REPORT_FLIGHTS, 0.03)]
@@ -77,7 +77,7 @@ def test_a_stage_is_extended_as_often_as_it_is_allowed(extensions):
     assert len(run.recorder.events) == extensions + 1 and "going on" in run.recorder.events[-1][1]
 
 
-def test_a_closed_gate_ends_the_run():
+def test_the_gate_fail_ends_the_run():
     run = train(until(-1.0), stage(steps=4), stage("two", steps=4), every=0, gate="fail")
     assert "stage one: still success 0.000 below 0.9" in run.error and "monitor.gate" in run.error
     assert "stage_1_one" not in run.recorder.checkpoints

@@ -19,7 +19,7 @@ from drone_cbf.training.barrier import sampled_states
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as leaving
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
@@ -55,7 +55,7 @@ def few_flights():
         )
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(
-            pretraining, "hold_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64})
+            pretraining, "sample_held_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64})
         )
         patch.setattr(sampled_states, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
@@ -66,7 +66,7 @@ def few_flights():
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(held_out, "make_sampled_batch", resting)
         patch.setattr(held_out, "STATES", 8)
-        patch.setattr(leaving, "KEPT_NEAR_BOUNDARY", 16)
+        patch.setattr(stage_end, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
 
@@ -180,7 +180,7 @@ def gradient_program(task_gradient=0.0):
             patch.setattr(joint_update, "make_flight_loss", multiplied)
             gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
         found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
-        return found, beside.figures
+        return found, beside.metrics
 
     return run
 

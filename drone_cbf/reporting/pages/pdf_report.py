@@ -94,7 +94,7 @@ class _Pages(BaseDocTemplate):
         canvas.drawRightString(A4[0] - MARGIN, 9 * mm, f"page {pages.page}")
         canvas.restoreState()
 
-    def afterFlowable(self, flowable: Flowable) -> None:  # noqa: N802  (reportlab calls it by this name)
+    def afterFlowable(self, flowable: Flowable) -> None:
         if isinstance(flowable, Paragraph) and flowable.style.name == "section":
             key = f"section-{self.seq.nextf('section')}"
             self.canv.bookmarkPage(key)

@@ -117,7 +117,7 @@ def _checked(target: Any, value: np.ndarray, what: str) -> Any:
     if value.shape != shape or value.dtype != dtype:
         found = f"{value.dtype}{list(value.shape)}"
         raise CheckpointError(f"{what} is {found}, expected {dtype}{list(shape)}; {_OTHER_CONFIG}")
-    return jax.random.wrap_key_data(value) if _is_key(target) else value
+    return jax.random.wrap_key_data(jax.numpy.asarray(value)) if _is_key(target) else value
 
 
 def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:

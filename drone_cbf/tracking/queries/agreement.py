@@ -75,7 +75,7 @@ def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: T
     differences = [
         0.0 if left == right or (math.isnan(left) and math.isnan(right)) else abs(left - right)
         for step in recorded.keys() & repeated.keys()
-        for left, right in zip(recorded[step], repeated[step])
+        for left, right in zip(recorded[step], repeated[step], strict=False)
     ]
     undefined = any(map(math.isnan, differences))
     return Comparison(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
-from drone_cbf.errors import DroneCbfError
+from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
+from drone_cbf.tracking.runs.stage_run import one_line
 
 ARTIFACT = "policy"
 """Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
@@ -25,7 +27,7 @@ Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Build = Callable[[Package], Answer]
 
 
-class ServedPolicy(mlflow.pyfunc.PythonModel):
+class ServedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # mlflow loads it lazily
     """A package, answering. What it is asked, and what it answers, is documented with ``build``'s function."""
 
     def __init__(self, build: Build) -> None:
@@ -45,6 +47,24 @@ class ServedPolicy(mlflow.pyfunc.PythonModel):
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
 
+def download_package(model_uri: str) -> Package:
+    """The package of a registered policy, such as ``models:/drone-policy@champion``.
+
+    Raises:
+        LineageError: there is no such model version.
+        CheckpointError: its files are incomplete or altered.
+    """
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+        try:
+            model = mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=folder)
+        except MlflowException as error:
+            raise LineageError(
+                f"{model_uri} cannot be loaded ({one_line(error)}); register a policy "
+                "(mlflow run . -e register -P run=<run id>), or correct the URI"
+            ) from error
+        return read_package(Path(model) / "artifacts" / ARTIFACT)
+
+
 def serve(build: Build) -> None:
     """Declares the model of a file from which MLflow loads it ("models from code")."""
     mlflow.models.set_model(ServedPolicy(build))
@@ -57,8 +77,10 @@ def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelS
     numbers among floats (``[3, 0, 1]`` in JSON), take a dictionary of arrays for a single row and check number by
     number; tensor types know no optional input. The model checks names, shapes, types and values itself.
     """
-    inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)]
-    outputs = [
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)
+    ]
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(Array(DataType.float), "command"),
         ColSpec(Array(DataType.float), "nominal_command"),
         ColSpec(DataType.float, "h"),

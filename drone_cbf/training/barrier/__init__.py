@@ -1,1 +1,1 @@
-"""How the neural barrier learns: its losses, its minibatches, its gradient steps, and its validation."""
+"""Training the neural barrier: losses, minibatches, gradient steps and validation."""

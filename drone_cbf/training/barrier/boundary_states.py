@@ -1,4 +1,4 @@
-"""The neural barrier beside the analytic one, and the flown states at which that comparison matters: near h = 0."""
+"""Comparison of the neural with the analytic barrier at flown states near h = 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drone_cbf.training.barrier.sobolev import velocity_scale
 from drone_cbf.training.barrier.validation import Comparer
 
 KEPT_NEAR_BOUNDARY = 16_384
-"""Of the flown states, those with the smallest |h| are kept: the rest is far from every decision."""
+"""Number of flown states that are compared, those with the smallest |h|."""
 
 
 def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Graph:
@@ -25,7 +25,7 @@ def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Grap
 
 
 def make_comparer(system: SystemConfig) -> Comparer:
-    """Compiled function (parameters, graphs with a leading axis) -> neural beside analytic barrier."""
+    """Compiled function that evaluates both barriers on graphs with a leading axis."""
     analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)
     compare = make_comparison(velocity_scale(system))
 

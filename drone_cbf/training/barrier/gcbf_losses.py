@@ -1,4 +1,4 @@
-"""Losses of GCBF+ by which a barrier learns from flown states, without a teacher (Zhang et al. 2024, section IV)."""
+"""Losses of GCBF+: the barrier learns from flown states, without a teacher (Zhang et al. 2024, section IV)."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.training.data.flown_states import Picked
+from drone_cbf.training.data.flown_states import SampledSteps
 from drone_cbf.training.data.labels import Labels
 
 
 @struct.dataclass
-class Moments:
-    """What the barrier learns from at n flown states; leading axis n."""
+class Transitions:
+    """n flown states with their successors; leading axis n."""
 
-    seen: Graph
-    """As the controller saw the state."""
-    here: Graph
-    """As a perfect sensor would have shown it ..."""
-    following: Graph
-    """... and the state one step later."""
+    observed: Graph
+    """Graph of the state as the controller saw it."""
+    current: Graph
+    """Graph of the state without sensor noise."""
+    successor: Graph
+    """Graph of the state one step later, without sensor noise."""
     labels: Labels
 
 
 def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[Array, "n"]], Graph]:
-    """Function (states, scenes, steps; leading axis n) -> graphs of where a command sent then begins to act.
+    """Function (states, scenes, steps; leading axis n) -> noise-free graphs of where a command sent then acts.
 
-    Of the same shape as the controller's, without noise.
+    The graphs have the shape of the controller's.
     """
     model = nominal_params(system.physics)
 
@@ -47,47 +47,51 @@ def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[A
     return jax.vmap(graph)
 
 
-def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Moments]:
-    """Function (picked steps, graphs as the controller saw them) -> moments; without graphs, the true ones stand in.
+def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | None], Transitions]:
+    """Function (sampled steps, observed graphs) -> transitions; noise-free graphs stand in for absent observed ones.
 
-    The rate of h is taken between true graphs. Two noisy ones, 0.05 s apart and each 0.05 m out, differ by 1.4 m/s, and
-    a one-sided loss would learn from that to be flat. No gradient reaches the flight: it is data.
+    dh/dt is taken between noise-free graphs: two observations 0.05 s apart, each with 0.05 m of noise, differ by
+    1.4 m/s, and a one-sided loss would flatten the barrier in response. No gradient reaches the flight.
     """
     true_graphs = make_true_graphs(system)
 
-    def moments(picked: Picked, seen: Graph | None) -> Moments:
-        picked, seen = jax.lax.stop_gradient((picked, seen))
-        states, scenes = joined(picked.states, picked.following), joined(picked.scenes, picked.scenes)
-        both = true_graphs(states, scenes, joined(picked.steps, picked.steps + 1))
-        here, following = parted(both, 2)
-        return Moments(seen=here if seen is None else seen, here=here, following=following, labels=picked.labels)
+    def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
+        sampled, observed = jax.lax.stop_gradient((sampled, observed))
+        states, scenes = joined(sampled.states, sampled.successors), joined(sampled.scenes, sampled.scenes)
+        both = true_graphs(states, scenes, joined(sampled.steps, sampled.steps + 1))
+        current, successor = parted(both, 2)
+        if observed is None:
+            observed = current
+        return Transitions(observed=observed, current=current, successor=successor, labels=sampled.labels)
 
-    return moments
-
-
-def mean_where(values: Float[Array, "n"], chosen: Bool[Array, "n"]) -> Scalar:
-    """Mean over the chosen ones; 0, with zero gradient, where there are none."""
-    return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.maximum(jnp.sum(chosen), 1)
+    return transitions
 
 
-def make_barrier_losses(system: SystemConfig, epsilon: float) -> Callable[[BarrierParams, Moments], dict[str, Scalar]]:
-    """Function (parameters, moments) -> unweighted ``cbf_safe`` [m], ``cbf_unsafe`` [m] and ``cbf_hdot`` [m/s].
+def mean_where(values: Float[Array, "n"], mask: Bool[Array, "n"]) -> Scalar:
+    """Mean over the masked values; 0, with zero gradient, for an empty mask."""
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
-    (epsilon - h)+ over safe states, (epsilon + h)+ over unsafe ones, (epsilon - dh/dt - alpha h)+ over all, where dh/dt
-    is the difference of h to the next graph over the time step: along the motion as it was flown, gusts included, so
-    neither the row nor a model of the drone enters. Both ends of the difference have a gradient.
+
+def make_barrier_losses(
+    system: SystemConfig, epsilon: float
+) -> Callable[[BarrierParams, Transitions], dict[str, Scalar]]:
+    """Function (parameters, transitions) -> unweighted ``cbf_safe`` [m], ``cbf_unsafe`` [m] and ``cbf_hdot`` [m/s].
+
+    (epsilon - h)+ over safe states, (epsilon + h)+ over unsafe ones, (epsilon - dh/dt - alpha h)+ over all. dh/dt is
+    the finite difference along the flown motion, gusts included: neither the filter's row nor a model of the drone
+    enters. Both ends of the difference carry a gradient.
     """
     neural = make_neural_barrier(system)
     alpha, time_step = system.barrier.class_k_gain, system.physics.time_step
 
-    def losses(params: BarrierParams, moments: Moments) -> dict[str, Scalar]:
-        together = jax.vmap(neural(params))(joined(moments.seen, moments.here, moments.following))
-        seen, here, following = parted(together, 3)
-        rate = (following - here) / time_step
+    def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
+        graphs = joined(transitions.observed, transitions.current, transitions.successor)
+        observed, current, successor = parted(jax.vmap(neural(params))(graphs), 3)
+        rate = (successor - current) / time_step
         return {
-            "cbf_safe": mean_where(jax.nn.relu(epsilon - seen), moments.labels.safe),
-            "cbf_unsafe": mean_where(jax.nn.relu(epsilon + seen), moments.labels.unsafe),
-            "cbf_hdot": jnp.mean(jax.nn.relu(epsilon - rate - alpha * here)),
+            "cbf_safe": mean_where(jax.nn.relu(epsilon - observed), transitions.labels.safe),
+            "cbf_unsafe": mean_where(jax.nn.relu(epsilon + observed), transitions.labels.unsafe),
+            "cbf_hdot": jnp.mean(jax.nn.relu(epsilon - rate - alpha * current)),
         }
 
     return losses

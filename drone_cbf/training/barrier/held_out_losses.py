@@ -1,7 +1,7 @@
-"""What a stage taught the barrier: its losses before and after, on the same states, which no update learned from.
+"""Barrier losses before and after a curriculum stage, on the same held-out states.
 
-The loss of an update is on states of its own. From one update to the next it changes by some 15 % for that alone, more
-than a stage changes it that begins with a good barrier.
+The training loss is no substitute: from update to update it varies by about 15 % with the states alone, which is more
+than a stage changes it when the barrier is already good.
 """
 
 from __future__ import annotations
@@ -18,44 +18,43 @@ from drone_cbf.training.barrier.minibatches import (
     Flights,
     Minibatch,
     make_minibatch_losses,
-    make_state_picker,
+    make_transition_sampler,
     uses_teacher,
 )
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
-from drone_cbf.training.data.flights import Measured, report_key
-from drone_cbf.training.data.flown_states import make_record
+from drone_cbf.training.data.flights import MeasuredFlights, report_key
+from drone_cbf.training.data.flown_states import make_flown_states
 from drone_cbf.training.settings import SafetySettings
 
 STATES = 2048
-"""Flown states, and as many sampled ones where the teacher is asked: four times those of a step."""
+"""Flown states, and as many sampled ones for the teacher's losses: four times a training minibatch."""
 PURPOSE = 2
-"""Of the key that picks them."""
-HeldOutLosses = Callable[[BarrierParams, BarrierParams, Measured], dict[str, float]]
-"""(barrier with which a stage began, barrier that leaves it, flights that measured it) -> ``<loss>_before`` and
+"""``report_key`` purpose of the sampling."""
+HeldOutLosses = Callable[[BarrierParams, BarrierParams, MeasuredFlights], dict[str, float]]
+"""(barrier at the start of a stage, barrier at its end, flights that measured it) -> ``<loss>_before`` and
 ``<loss>_after``."""
 
 
 def make_held_out_losses(system: SystemConfig, settings: SafetySettings, root: jax.Array) -> HeldOutLosses:
-    """The losses that have a weight in some stage (``training/barrier/minibatches.py``), without it.
-
-    The flights are those by which the stage's gate judges, with its own noise throughout.
-    """
+    """Unweighted losses that some stage uses, on the flights that measure the end of a stage."""
     learning = settings.curriculum.learning
-    record, draw = make_record(system, learning.look_ahead), make_state_picker(system, settings, STATES)
-    sample = make_sampled_batch(system, STATES, learning.strata) if uses_teacher(settings) else None
+    flown_states = make_flown_states(system, learning.look_ahead)
+    sample_transitions = make_transition_sampler(system, settings, STATES)
+    sample_states = make_sampled_batch(system, STATES, learning.strata) if uses_teacher(settings) else None
     losses = make_minibatch_losses(system, settings)
 
     @jit_update
-    def taught(barrier: BarrierParams, flights: Flights) -> dict[str, Scalar]:
-        visit_key, state_key = jax.random.split(report_key(root, PURPOSE))
-        flown = record(flights.trajectories, flights.scenes)
-        sampled = shard_batch(sample(state_key)) if sample else None
-        values = losses(barrier, Minibatch(moments=draw(flown, flights, None, visit_key), sampled=sampled))
+    def evaluate(barrier: BarrierParams, flights: Flights) -> dict[str, Scalar]:
+        flown_key, state_key = jax.random.split(report_key(root, PURPOSE))
+        flown = flown_states(flights.trajectories, flights.scenes)
+        sampled = shard_batch(sample_states(state_key)) if sample_states else None
+        transitions = sample_transitions(flown, flights, None, flown_key)
+        values = losses(barrier, Minibatch(transitions=transitions, sampled=sampled))
         return {name: value for name, value in values.items() if name in settings.curriculum.weights_used}
 
-    def held_out_losses(before: BarrierParams, after: BarrierParams, measured: Measured) -> dict[str, float]:
+    def held_out_losses(before: BarrierParams, after: BarrierParams, measured: MeasuredFlights) -> dict[str, float]:
         flights = Flights(trajectories=measured.flown.trajectories, scenes=measured.scenes)
-        found = {when: jax.device_get(taught(one, flights)) for when, one in (("before", before), ("after", after))}
+        found = {when: jax.device_get(evaluate(one, flights)) for when, one in (("before", before), ("after", after))}
         return {f"{name}_{when}": float(value) for when, values in found.items() for name, value in values.items()}
 
     return held_out_losses

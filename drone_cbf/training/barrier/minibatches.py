@@ -1,4 +1,4 @@
-"""What the barrier learns from in an update: states just flown, states of kept flights, and sampled ones."""
+"""Minibatches of the barrier: states of the update's flights, of replayed flights, and sampled states."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
-from drone_cbf.training.barrier.gcbf_losses import Moments, make_barrier_losses, make_moments
+from drone_cbf.training.barrier.gcbf_losses import Transitions, make_barrier_losses, make_transitions
 from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.data.flown_states import FlownStates, make_record, pick
+from drone_cbf.training.data.flown_states import FlownStates, make_flown_states, take_steps
 from drone_cbf.training.data.labels import check_look_ahead
-from drone_cbf.training.data.replay_buffer import KeptFlights, candidates, draw_steps
+from drone_cbf.training.data.replay_buffer import ReplayBuffer, replay_entries, sample_steps
 from drone_cbf.training.settings import SafetySettings
 
 Weights = dict[str, Scalar]
-"""By name, of the losses with one in some stage (:class:`~drone_cbf.training.curriculum.mechanisms.LossWeights`)."""
+"""Loss name -> weight, for the losses that some stage uses
+(:class:`~drone_cbf.training.curriculum.mechanisms.LossWeights`)."""
 
 
 @struct.dataclass
 class Flights:
-    """The flights of an update, without their gradient: data; leading axis f."""
+    """The flights of an update, without gradient; leading axis f."""
 
     trajectories: Trajectory
     scenes: Scene
@@ -37,24 +38,23 @@ class Flights:
 
 @struct.dataclass
 class Minibatch:
-    """What the barrier learns from in one step."""
+    """Data of one gradient step of the barrier."""
 
-    moments: Moments
-    """At flown states."""
+    transitions: Transitions
     sampled: Graph | None
-    """More states, about which the teacher is asked as well; None where no loss asks it."""
+    """Further states for the teacher's losses; None if no stage uses those."""
 
 
 @struct.dataclass
 class Minibatches:
-    """What the barrier learns from in one update."""
+    """Data of all barrier steps in one update."""
 
     first: Minibatch
-    """In the step that it takes together with the policy."""
+    """For the step taken jointly with the policy."""
     further: Minibatch | None
-    """In those that it takes alone, on a leading axis; None where there are none."""
-    fresh: KeptFlights | None
-    """The flights, as candidates to be kept; None where none are."""
+    """For the barrier's additional steps, leading axis; None if there are none."""
+    fresh: ReplayBuffer | None
+    """The update's flights as replay entries; None without replay."""
 
 
 MinibatchLosses = Callable[[BarrierParams, Minibatch], dict[str, Scalar]]
@@ -63,53 +63,59 @@ MinibatchLosses = Callable[[BarrierParams, Minibatch], dict[str, Scalar]]
 
 def make_minibatches(
     system: SystemConfig, settings: SafetySettings, count: int, sample_states: Callable[[jax.Array], Graph]
-) -> Callable[[Flights, KeptFlights | None, jax.Array, jax.Array, jax.Array], Minibatches]:
-    """Function (flights, kept flights, keys of visited, of sampled and of all further states) -> minibatches.
+) -> Callable[[Flights, ReplayBuffer | None, jax.Array, jax.Array, jax.Array], Minibatches]:
+    """Function (flights, replay buffer, keys of flown, of sampled and of all further states) -> minibatches.
 
-    Each is on ``count`` flown states, a fraction ``learning.replay`` of them from kept flights, and on sampled ones.
-    All are drawn at once, before the first step: none depends on the barrier, and the flights are read one time.
+    Each has ``count`` flown states, of which the fraction ``learning.replay`` is replayed. All are drawn before the
+    first step, since none depends on the barrier.
 
     Raises:
-        ConfigError: ``cbf_safe`` has a weight in a stage whose flights are too short to call a state safe.
+        ConfigError: ``cbf_safe`` has a weight in a stage whose flights are too short to label a state safe.
     """
     check_look_ahead(system, settings)
     learning = settings.curriculum.learning
-    record, draw = make_record(system, learning.look_ahead), make_state_picker(system, settings, count)
-    is_taught = uses_teacher(settings)
+    flown_states = make_flown_states(system, learning.look_ahead)
+    sample_transitions = make_transition_sampler(system, settings, count)
+    has_teacher = uses_teacher(settings)
 
     def minibatches(
-        flights: Flights, kept: KeptFlights | None, visit_key: jax.Array, state_key: jax.Array, further_key: jax.Array
+        flights: Flights,
+        replay: ReplayBuffer | None,
+        flown_key: jax.Array,
+        state_key: jax.Array,
+        further_key: jax.Array,
     ) -> Minibatches:
-        flown = record(flights.trajectories, flights.scenes)
+        flown = flown_states(flights.trajectories, flights.scenes)
 
-        def minibatch(visit_key: jax.Array, state_key: jax.Array) -> Minibatch:
-            sampled = shard_batch(sample_states(state_key)) if is_taught else None
-            return Minibatch(moments=draw(flown, flights, kept, visit_key), sampled=sampled)
+        def minibatch(flown_key: jax.Array, state_key: jax.Array) -> Minibatch:
+            sampled = shard_batch(sample_states(state_key)) if has_teacher else None
+            return Minibatch(transitions=sample_transitions(flown, flights, replay, flown_key), sampled=sampled)
 
         keys = jax.vmap(jax.random.split)(jax.random.split(further_key, learning.barrier_updates - 1))
         return Minibatches(
-            first=minibatch(visit_key, state_key),
+            first=minibatch(flown_key, state_key),
             further=jax.vmap(minibatch)(keys[:, 0], keys[:, 1]) if keys.size else None,
-            fresh=None if kept is None else replay_candidates(flown, flights, kept, system),
+            fresh=None if replay is None else scored_flights(flown, flights, replay, system),
         )
 
     return minibatches
 
 
 def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> MinibatchLosses:
-    """The losses, without their weights, so that charts of different curricula compare.
+    """Unweighted losses, so that charts of different curricula are comparable.
 
-    The teacher (``cbf_value``, ``cbf_gradient``) is asked about all states, the losses of GCBF+ are about the flown
-    ones. The former are left out where no stage gives them a weight. The latter are always reported: without a gradient
-    they are three evaluations of the network.
+    The teacher's losses (``cbf_value``, ``cbf_gradient``) use all states and are left out if no stage weights them.
+    GCBF+ losses use the flown states and are always reported: without gradients they are cheap.
     """
-    taught = make_sobolev_loss(system) if uses_teacher(settings) else None
-    own = make_barrier_losses(system, settings.curriculum.learning.epsilon)
+    teacher_losses = make_sobolev_loss(system) if uses_teacher(settings) else None
+    gcbf_losses = make_barrier_losses(system, settings.curriculum.learning.epsilon)
 
     def losses(params: BarrierParams, minibatch: Minibatch) -> dict[str, Scalar]:
-        values = own(params, minibatch.moments)
-        if taught:
-            values = taught(params, shard_batch(joined(minibatch.moments.seen, minibatch.sampled))) | values
+        values = gcbf_losses(params, minibatch.transitions)
+        if teacher_losses:
+            assert minibatch.sampled is not None
+            graphs = shard_batch(joined(minibatch.transitions.observed, minibatch.sampled))
+            values = teacher_losses(params, graphs) | values
         return values
 
     return losses
@@ -121,41 +127,41 @@ def uses_teacher(settings: SafetySettings) -> bool:
 
 
 def weighted(values: Mapping[str, Scalar], weights: Weights) -> dict[str, Scalar]:
-    """Terms of the loss: those among ``values`` that have a weight, times it."""
+    """Weighted loss terms; values without a weight are dropped."""
     return {name: weights[name] * value for name, value in values.items() if name in weights}
 
 
-def make_state_picker(
+def make_transition_sampler(
     system: SystemConfig, settings: SafetySettings, count: int
-) -> Callable[[FlownStates, Flights, KeptFlights | None, jax.Array], Moments]:
-    """Function that picks ``count`` flown states at random, the last ones from kept flights once there are any."""
-    moments = make_moments(system)
+) -> Callable[[FlownStates, Flights, ReplayBuffer | None, jax.Array], Transitions]:
+    """Function that samples ``count`` flown states uniformly; the last ones from the replay buffer unless empty."""
+    make = make_transitions(system)
     replayed = round(settings.curriculum.learning.replay * count)
 
-    def draw(flown: FlownStates, flights: Flights, kept: KeptFlights | None, key: jax.Array) -> Moments:
+    def sample(flown: FlownStates, flights: Flights, replay: ReplayBuffer | None, key: jax.Array) -> Transitions:
         total, horizon = flown.labels.safe.shape
         flight, step = jnp.divmod(jax.random.randint(key, (count,), 0, total * horizon), horizon)
-        seen = jax.tree.map(lambda leaf: leaf[flight, step], flights.trajectories.graphs)
-        visited = moments(pick(flown, flight, step), seen)
-        if kept is None:
-            return visited
-        picked, some = draw_steps(kept, replayed, jax.random.fold_in(key, 1))
-        stay = count - replayed
+        observed = jax.tree.map(lambda leaf: leaf[flight, step], flights.trajectories.graphs)
+        fresh = make(take_steps(flown, flight, step), observed)
+        if replay is None:
+            return fresh
+        sampled, available = sample_steps(replay, replayed, jax.random.fold_in(key, 1))
+        kept = count - replayed
 
         def replace_last(new: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.concatenate([new[:stay], jnp.where(some, old, new[stay:])])
+            return jnp.concatenate([new[:kept], jnp.where(available, old, new[kept:])])
 
-        return jax.tree.map(replace_last, visited, moments(picked, None))
+        return jax.tree.map(replace_last, fresh, make(sampled, None))
 
-    return draw
+    return sample
 
 
-def replay_candidates(flown: FlownStates, flights: Flights, kept: KeptFlights, system: SystemConfig) -> KeptFlights:
-    """The update's flights, scored, in the shape of the kept ones."""
+def scored_flights(flown: FlownStates, flights: Flights, replay: ReplayBuffer, system: SystemConfig) -> ReplayBuffer:
+    """The update's flights as scored entries, padded to the flight length of ``replay``."""
 
     def smallest(trajectory: Trajectory, scene: Scene) -> Scalar:
         return jnp.min(swept_clearances(trajectory, scene, system.physics))
 
     clearances = jax.vmap(smallest)(flights.trajectories, flights.scenes)
     slacks = jnp.max(flights.trajectories.decisions.slack, axis=-1)
-    return candidates(flown, clearances, slacks, longest=kept.flown.labels.safe.shape[1])
+    return replay_entries(flown, clearances, slacks, longest=replay.flown.labels.safe.shape[1])

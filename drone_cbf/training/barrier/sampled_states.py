@@ -1,4 +1,4 @@
-"""Random states of every family of scenes, drawn by strata: to teach the barrier on, and to hold out."""
+"""Random states of all scene families, drawn by strata, for training and for validation."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from drone_cbf.training.data.batches import make_batch_sampler
 from drone_cbf.training.settings import ALL_SCENES
 
 SCENES_PER_BATCH = 64
-"""Random scenes among which the sampled states of one batch are spread."""
+"""Random scenes from which the states of one batch are sampled."""
 STRATA_STATES = 8192
-"""Sampled states held out for the reports on strata, shared evenly by them."""
+"""Held-out states, in equal shares per stratum."""
 
 
 def make_sampled_batch(
     system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
 ) -> Callable[[jax.Array], Graph]:
-    """Function from a key to ``count`` random states (leading axis) of fresh scenes of every family.
+    """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family.
 
-    ``strata``: entries ``name:weight``; the states of each stratum lie together, and are spread over all the scenes.
+    ``strata``: entries ``name:weight``. The states of a stratum are contiguous and spread over all scenes.
     """
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
     sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
@@ -49,8 +49,9 @@ def make_sampled_batch(
     return sample
 
 
-def hold_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
-    """Fresh states of every stratum, in even shares."""
+def sample_held_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
+    """Fresh states of every stratum, in equal shares."""
     entries = [f"{name}:1" for name in STRATA]
     graphs = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
-    return HeldOutStrata(graphs=graphs, counts=stratum_counts(parse_strata(entries), STRATA_STATES))
+    counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
+    return HeldOutStrata(graphs=graphs, counts=counts)

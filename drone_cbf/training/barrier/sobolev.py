@@ -1,8 +1,8 @@
-"""Sobolev regression: the neural barrier against the analytic one, value and gradient (Czarnecki et al. 2017)."""
+"""Sobolev regression: the neural barrier learns value and gradient of the analytic one (Czarnecki et al. 2017)."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
 
 FOCUS = 0.5
-"""States with |h| below this [m] count most; the weight falls off as 1 / (1 + (h / FOCUS)^2)."""
+"""Scale of the weighting 1 / (1 + (h / FOCUS)^2) towards the boundary [m]."""
 GRADIENT_WEIGHT = 0.1
 """Weight of the squared gradient error (dimensionless) against the squared value error [m^2]."""
 
@@ -26,20 +26,13 @@ def velocity_scale(system: SystemConfig) -> float:
     return system.barrier.reaction_time + 0.5 * system.objective.max_speed / system.barrier.braking
 
 
-class SobolevLoss(Protocol):
-    """(parameters, graphs with a leading axis) -> ``cbf_value`` [m^2] and ``cbf_gradient``, weighted means.
+def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
+    """Function (parameters, graphs with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
+    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of the teacher's soft minimum.
 
-    The gradient is not asked for where the drone has collided: the slope of a closing speed is the speed across over
-    the distance, which there is 0 m in the end, and a single such state outweighed a thousand others.
+    States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
+    which goes to zero there, and a single such state would outweigh a thousand others.
     """
-
-    def __call__(
-        self, params: BarrierParams, graphs: Graph, temperature: Scalar | None = None
-    ) -> dict[str, Scalar]: ...
-
-
-def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
-    """The loss; ``temperature`` [m] of the teacher's soft minimum, where it is not the configured one."""
     neural = make_neural_barrier(system)
     scale = velocity_scale(system)
 
@@ -52,15 +45,17 @@ def make_sobolev_loss(system: SystemConfig) -> SobolevLoss:
         true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
         value, gradient = sobolev_gradient(neural(params), graph, scale)
         weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
-        slope_weight = jnp.where(has_collided(graph), 0.0, weight)
-        return weight, (value - true_value) ** 2, slope_weight, jnp.sum((gradient - true_gradient) ** 2)
+        gradient_weight = jnp.where(has_collided(graph), 0.0, weight)
+        return weight, (value - true_value) ** 2, gradient_weight, jnp.sum((gradient - true_gradient) ** 2)
 
     def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
-        weight, value, slope_weight, gradient = jax.vmap(errors, in_axes=(None, 0, None))(params, graphs, temperature)
-        asked = jnp.maximum(jnp.sum(slope_weight), 1e-6)  # in a batch of collisions alone, none is
+        weight, value, gradient_weight, gradient = jax.vmap(errors, in_axes=(None, 0, None))(
+            params, graphs, temperature
+        )
+        total = jnp.maximum(jnp.sum(gradient_weight), 1e-6)  # zero if every state of the batch is in collision
         return {
             "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),
-            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(slope_weight * gradient) / asked,
+            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(gradient_weight * gradient) / total,
         }
 
     return loss

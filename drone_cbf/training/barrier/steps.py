@@ -1,4 +1,4 @@
-"""The steps of the barrier in an update: one together with the policy, the others alone."""
+"""Gradient steps of the barrier in an update: the first jointly with the policy, the others on its own losses."""
 
 from __future__ import annotations
 
@@ -11,38 +11,44 @@ import optax
 from drone_cbf.arrays import Scalar, in_one
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.training.barrier.minibatches import Minibatch, MinibatchLosses, Weights, weighted
-from drone_cbf.training.curriculum.adaptation import slowed
+from drone_cbf.training.curriculum.adaptation import scale_changes
 
-Taken = tuple[BarrierParams, optax.OptState]
-"""The barrier after some steps, and its optimiser's state."""
+BarrierTrainState = tuple[BarrierParams, optax.OptState]
+"""Parameters and optimiser state."""
 BarrierSteps = Callable[
-    [Taken, BarrierParams, Minibatch | None, Weights, Scalar | None], tuple[Taken, dict[str, Scalar]]
+    [BarrierTrainState, BarrierParams, Minibatch | None, Weights, Scalar | None],
+    tuple[BarrierTrainState, dict[str, Scalar]],
 ]
-"""(before, gradient of the joint loss, further minibatches, weights, factor on the changes) -> (after, figures)."""
+"""(train state, gradient of the joint loss, further minibatches, weights, learning-rate factor) -> (train state,
+metrics)."""
 
 
 def make_barrier_steps(losses: MinibatchLosses, optimiser: optax.GradientTransformation) -> BarrierSteps:
-    """The first step follows the gradient of the joint loss, the others that of one further minibatch each."""
+    """One step along the gradient of the joint loss, then one on each further minibatch."""
 
     def loss(barrier: BarrierParams, minibatch: Minibatch, weights: Weights) -> Scalar:
         return sum(weighted(losses(barrier, minibatch), weights).values(), start=jnp.float32(0.0))
 
-    def step(before: Taken, gradient: BarrierParams, rate: Scalar | None) -> Taken:
-        barrier, memory = before
-        change, memory = optimiser.update(gradient, memory, barrier)
-        return optax.apply_updates(barrier, slowed(change, rate)), memory
+    def step(state: BarrierTrainState, gradient: BarrierParams, rate: Scalar | None) -> BarrierTrainState:
+        barrier, optimiser_state = state
+        change, optimiser_state = optimiser.update(gradient, optimiser_state, barrier)
+        return optax.apply_updates(barrier, scale_changes(change, rate)), optimiser_state
 
     def steps(
-        before: Taken, gradient: BarrierParams, further: Minibatch | None, weights: Weights, rate: Scalar | None
-    ) -> tuple[Taken, dict[str, Scalar]]:
-        def alone(taken: Taken, minibatch: Minibatch) -> tuple[Taken, Scalar]:
-            gradient = jax.grad(loss)(taken[0], minibatch, weights)
-            return step(taken, gradient, rate), jnp.sum(~jnp.isfinite(in_one(gradient)))
+        state: BarrierTrainState,
+        gradient: BarrierParams,
+        further: Minibatch | None,
+        weights: Weights,
+        rate: Scalar | None,
+    ) -> tuple[BarrierTrainState, dict[str, Scalar]]:
+        def further_step(state: BarrierTrainState, minibatch: Minibatch) -> tuple[BarrierTrainState, Scalar]:
+            gradient = jax.grad(loss)(state[0], minibatch, weights)
+            return step(state, gradient, rate), jnp.sum(~jnp.isfinite(in_one(gradient)))
 
-        first = step(before, gradient, rate)
+        first = step(state, gradient, rate)
         if further is None:
             return first, {}
-        last, bad = jax.lax.scan(alone, first, further)
-        return last, {"grad_health/nonfinite_cbf_further": jnp.sum(bad).astype(jnp.float32)}
+        last, nonfinite = jax.lax.scan(further_step, first, further)
+        return last, {"grad_health/nonfinite_cbf_further": jnp.sum(nonfinite).astype(jnp.float32)}
 
     return steps

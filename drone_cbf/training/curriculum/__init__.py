@@ -1,1 +1,1 @@
-"""What a curriculum sets: stages, mechanisms, mixtures of strata, and how a monitor makes them more cautious."""
+"""Curricula: stages, learning mechanisms, mixtures of strata, and the factors by which a monitor adapts them."""

@@ -13,7 +13,7 @@ from drone_cbf.training.curriculum.mechanisms import Learning, LossName, Monitor
 
 
 class Stage(Section):
-    """Conditions of one stretch of training, and what must hold at its end."""
+    """Training conditions of one stage, and the thresholds at its end."""
 
     name: str = Field(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9_.-]+$")
     """Shown in charts and checkpoints."""
@@ -28,27 +28,27 @@ class Stage(Section):
     horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     success_threshold: Fraction = 0.0
-    """Smallest success rate, measured under this stage's own conditions at its end."""
+    """Required success rate at the end of the stage, under its own conditions."""
     violation_threshold: float = Field(1e6, ge=0.0)
-    """Largest 99.9 % quantile of the CBF violation [m/s], likewise."""
+    """Largest allowed 99.9 % quantile of the CBF violation [m/s], likewise."""
     weights: dict[LossName, Weight] = {}
-    """Weights of the losses in this stage, where they differ from the curriculum's."""
+    """Loss weights that differ from the curriculum's in this stage."""
 
 
 class Curriculum(Section):
-    """Stages in the order in which they are trained."""
+    """A curriculum of joint training: stages in order, learning mechanisms, monitoring."""
 
     name: str = Field(min_length=1, max_length=60)
-    """What runs are compared by."""
+    """By which runs are compared."""
     description: str = ""
-    """One line for the reader of a run."""
+    """One line, shown with each run."""
     system: dict[str, bool | int | float | str] = {}
-    """Settings of the system that this curriculum is about, by dotted name: ``barrier.kind: distance_hocbf``. They
-    replace the parent run's, and are replaced by the command line's."""
+    """System settings by dotted name, such as ``barrier.kind: distance_hocbf``. They override the parent run's and are
+    overridden by the command line's."""
     learning: Learning = Learning()
-    """How the networks learn."""
+    """Learning mechanisms."""
     monitor: Monitor = Monitor()
-    """How training is watched."""
+    """Measurements during training."""
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=100)
     """At least one."""
 
@@ -56,9 +56,8 @@ class Curriculum(Section):
     def _penalties_act(self) -> Curriculum:
         if self.learning.balance == "mgda" and self.monitor.every and self.monitor.penalty_boost != 1.0:
             raise ValueError(
-                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: of two "
-                "gradients the longer has the smaller share, so that a penalty would make the policy less careful; "
-                "set it to 1"
+                f"monitor.penalty_boost = {self.monitor.penalty_boost:g} with learning.balance = mgda: MGDA gives the "
+                "longer gradient the smaller share, so a penalty would make the policy less careful; set it to 1"
             )
         return self
 
@@ -71,16 +70,17 @@ class Curriculum(Section):
 
     @property
     def total_steps(self) -> int:
-        """Updates of all stages together."""
+        """Total number of updates."""
         return sum(stage.steps for stage in self.stages)
 
     def weights_in(self, stage: Stage) -> dict[LossName, float]:
-        """Weights of the losses in that stage: its own where it names one, else the curriculum's."""
-        return {**self.learning.weights.model_dump(), **stage.weights}
+        """Loss weights in that stage: its own where it names one, else the curriculum's."""
+        weights: dict[LossName, float] = self.learning.weights.model_dump()  # type: ignore[assignment]
+        return {**weights, **stage.weights}
 
     @property
     def weights_used(self) -> frozenset[LossName]:
-        """The losses that have a weight in at least one stage: the others are not built."""
+        """Losses with a weight in at least one stage; the others are not built."""
         return frozenset(name for stage in self.stages for name, weight in self.weights_in(stage).items() if weight)
 
     @property
@@ -94,23 +94,23 @@ class Curriculum(Section):
 
 
 def _check_setting(name: str, value: Any) -> None:
-    """ValueError where the system has no such setting, or it cannot be ``value`` whatever the others are."""
+    """ValueError for an unknown system setting, or a value out of its range."""
     group, _, field = name.partition(".")
     groups = {key: declared.annotation for key, declared in SystemConfig.model_fields.items()}
     kind: Any = groups.get(group)
     if kind is None or field not in kind.model_fields:
         known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
-        raise ValueError(f"{name} is no setting of the system ({known}); correct the name, as in filter.penalty")
+        raise ValueError(f"{name} is not a system setting ({known}); correct the name, as in filter.penalty")
     try:
         kind.model_validate({field: value})
     except ValidationError as error:
         own = [problem for problem in error.errors() if problem["loc"]]
-        if own:  # how settings fit together is known in the run
+        if own:  # constraints between settings are checked when the run builds its system
             raise ValueError(f"{name} = {value!r:.60}: {own[0]['msg']}") from error
 
 
 def parse_curriculum(content: object, source: str) -> Curriculum:
-    """Check ``content`` (a parsed YAML document) against the schema.
+    """Validate ``content``, a parsed YAML document; ``source`` names it in error messages.
 
     Raises:
         ConfigError: names the file, the field, the value and what is allowed.
@@ -122,8 +122,8 @@ def parse_curriculum(content: object, source: str) -> Curriculum:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        told = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ")
         value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
         raise ConfigError(
-            f"curriculum {source}: {field}{value}: {told}; see projects/curricula/default.yaml for an example"
+            f"curriculum {source}: {field}{value}: {message}; see projects/curricula/default.yaml for an example"
         ) from error

@@ -1,4 +1,4 @@
-"""A mixture of strata: how it is written, and how many states of a batch each gets."""
+"""Mixtures of strata: parsing, and the number of states per stratum in a batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_strata(entries: Sequence[str]) -> dict[StratumName, float]:
 
 
 def stratum_counts(weights: dict[StratumName, float], count: int) -> dict[StratumName, int]:
-    """``count`` states shared out in proportion to the weights, exactly, by largest remainders."""
+    """Split ``count`` states in proportion to the weights by the largest-remainder method."""
     total = sum(weights.values())
     exact = {name: count * weight / total for name, weight in weights.items()}
     counts = {name: int(share) for name, share in exact.items()}

@@ -1,1 +1,1 @@
-"""What is learned from: batches of scenes, fresh flights, flown states with their labels, flights kept for replay."""
+"""Training data: batches of scenes, fresh flights, labelled flown states, and the replay buffer."""

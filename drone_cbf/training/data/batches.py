@@ -1,4 +1,4 @@
-"""Batches of scenes and the flights in them."""
+"""Batches of scenes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SceneBatchSampler = Callable[[jax.Array, Array | float], Scene]
 def make_batch_sampler(
     system: SystemConfig, families: Sequence[SceneName], batch: int, goals: GoalMode = "random"
 ) -> SceneBatchSampler:
-    """Function that draws ``batch`` scenes, the families in even shares (the first ones take what is left over)."""
+    """Function that draws ``batch`` scenes in equal shares per family; the first families take the remainder."""
     samplers = [make_scene_sampler(name, goals, system.scene) for name in families]
     share, rest = divmod(batch, len(samplers))
     counts = [share + (index < rest) for index in range(len(samplers))]

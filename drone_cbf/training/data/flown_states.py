@@ -1,4 +1,4 @@
-"""Flights as the barrier learns from them: true states, the scene, and a label for every step."""
+"""Flights as training data of the barrier: true states, scenes, and a label for every step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from drone_cbf.training.data.labels import Labels, make_labels
 
 @struct.dataclass
 class FlownStates:
-    """f flights of t steps. States and scene say all that a graph is made of, in a quarter of its memory."""
+    """f flights of t steps. Graphs are rebuilt from states and scene, which need a quarter of their memory."""
 
     states: DroneState
     """True states before each step and at the end: leading axes f, t + 1."""
@@ -29,24 +29,24 @@ class FlownStates:
 
 
 @struct.dataclass
-class Picked:
-    """n steps picked from flights; leading axis n."""
+class SampledSteps:
+    """n steps sampled from flights; leading axis n."""
 
     states: DroneState
-    """True state."""
-    following: DroneState
-    """True state one step later."""
+    """True states."""
+    successors: DroneState
+    """True states one step later."""
     scenes: Scene
     steps: Int[Array, "n"]
-    """Index of the step in its flight."""
+    """Index of each step in its flight."""
     labels: Labels
 
 
-def make_record(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory, Scene], FlownStates]:
-    """Function (trajectories, scenes; leading axis f) -> their states and labels, without gradient."""
+def make_flown_states(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory, Scene], FlownStates]:
+    """Function (trajectories, scenes; leading axis f) -> labelled states, without gradient."""
     label = jax.vmap(make_labels(system, look_ahead))
 
-    def record(trajectories: Trajectory, scenes: Scene) -> FlownStates:
+    def flown_states(trajectories: Trajectory, scenes: Scene) -> FlownStates:
         trajectories, scenes = jax.lax.stop_gradient((trajectories, scenes))
         states = jax.tree.map(
             lambda before, last: jnp.concatenate([before, last[:, None]], axis=1),
@@ -55,14 +55,14 @@ def make_record(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory
         )
         return FlownStates(states=states, scenes=scenes, labels=label(trajectories, scenes))
 
-    return record
+    return flown_states
 
 
-def pick(flown: FlownStates, flights: Int[Array, "n"], steps: Int[Array, "n"]) -> Picked:
-    """The given steps of the given flights."""
-    return Picked(
+def take_steps(flown: FlownStates, flights: Int[Array, "n"], steps: Int[Array, "n"]) -> SampledSteps:
+    """The steps ``steps`` of the flights ``flights``."""
+    return SampledSteps(
         states=jax.tree.map(lambda leaf: leaf[flights, steps], flown.states),
-        following=jax.tree.map(lambda leaf: leaf[flights, steps + 1], flown.states),
+        successors=jax.tree.map(lambda leaf: leaf[flights, steps + 1], flown.states),
         scenes=jax.tree.map(lambda leaf: leaf[flights], flown.scenes),
         steps=steps,
         labels=jax.tree.map(lambda leaf: leaf[flights, steps], flown.labels),

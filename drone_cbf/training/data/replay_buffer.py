@@ -1,4 +1,4 @@
-"""Flights worth learning from again: the worst of those flown lately, kept whole."""
+"""Replay buffer of whole flights: the worst of the recent ones."""
 
 from __future__ import annotations
 
@@ -9,62 +9,61 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, joined
 from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flown_states import FlownStates, Picked, pick
+from drone_cbf.training.data.flown_states import FlownStates, SampledSteps, take_steps
 from drone_cbf.training.data.labels import Labels
 
 CLOSE = 0.5
-"""A flight that keeps farther than this from every surface [m] and uses no slack is not kept: nothing was hard in
-it."""
+"""Flights that stay farther than this from every surface [m] and use no slack are not stored."""
 COLLISION = 1.0
-"""What a collision counts for [m of clearance]: any is worse than every flight without one or slack ..."""
+"""Score of a collision [m of clearance]: worse than any flight without collision and slack."""
 SLACK = 1.0
-"""... and the largest slack [m of clearance per m/s]."""
+"""Score of the largest slack [m of clearance per m/s]."""
 MEMORY = 100.0
-"""Updates after which a kept flight counts 1/e of what it did: the policy that flew it is gone by then."""
+"""Updates after which the score of a stored flight has decayed to 1/e, since the policy has changed by then."""
 
 
 @struct.dataclass
-class KeptFlights:
-    """Fixed room for f flights of up to t steps, in the training state. Some 60 t bytes a flight, and its scene."""
+class ReplayBuffer:
+    """f slots for flights of up to t steps, part of the training state; about 60 t bytes per flight, plus its scene."""
 
     flown: FlownStates
     lengths: Int[Array, "f"]
-    """Steps that were flown; what lies beyond in ``flown`` is padding."""
+    """Steps flown; the rest of ``flown`` is padding."""
     scores: Float[Array, "f"]
-    """How bad the flight was [m], less with age; 0: the place is empty."""
+    """How bad each flight was [m], decaying with age; 0: empty slot."""
 
 
 def flight_scores(clearances: Float[Array, "f"], slacks: Float[Array, "f"]) -> Float[Array, "f"]:
-    """How bad each flight was [m], given its smallest clearance [m] and its largest slack [m/s].
+    """Score of each flight [m] from its smallest clearance [m] and largest slack [m/s].
 
-    Zero for a flight whose figures are not finite: kept, it would make every later update so.
+    Zero if the score is not finite: stored, such a flight would make every later update non-finite.
     """
     scores = jax.nn.relu(CLOSE - clearances) + COLLISION * (clearances < 0.0) + SLACK * slacks
     return jnp.where(jnp.isfinite(scores), scores, 0.0)
 
 
-def candidates(
+def replay_entries(
     flown: FlownStates, clearances: Float[Array, "f"], slacks: Float[Array, "f"], longest: int
-) -> KeptFlights:
+) -> ReplayBuffer:
     """Fresh flights, with their smallest clearance [m] and largest slack [m/s], padded to ``longest`` steps."""
     horizon = flown.labels.safe.shape[1]
 
     def padded(leaf: Array) -> Array:
         return jnp.pad(leaf, ((0, 0), (0, longest - horizon), *((0, 0) for _ in leaf.shape[2:])))
 
-    return KeptFlights(
+    return ReplayBuffer(
         flown=flown.replace(states=jax.tree.map(padded, flown.states), labels=jax.tree.map(padded, flown.labels)),
         lengths=jnp.full(clearances.shape, horizon, jnp.int32),
         scores=flight_scores(clearances, slacks),
     )
 
 
-def empty_buffer(system: SystemConfig, families: Sequence[SceneName], places: int, longest: int) -> KeptFlights:
-    """Room for ``places`` flights of up to ``longest`` steps in scenes of ``families``; no place is taken."""
+def empty_replay_buffer(system: SystemConfig, families: Sequence[SceneName], places: int, longest: int) -> ReplayBuffer:
+    """An empty buffer for ``places`` flights of up to ``longest`` steps in scenes of ``families``."""
     zero = jnp.zeros(3)
     state = jax.eval_shape(lambda: initial_state(zero, zero, system.physics))
     scenes = jax.eval_shape(make_batch_sampler(system, families, places), jax.random.key(0), 0.0)
@@ -74,35 +73,32 @@ def empty_buffer(system: SystemConfig, families: Sequence[SceneName], places: in
         scenes=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), scenes),
         labels=labels,
     )
-    return KeptFlights(flown=flown, lengths=jnp.zeros(places, jnp.int32), scores=jnp.zeros(places))
+    return ReplayBuffer(flown=flown, lengths=jnp.zeros(places, jnp.int32), scores=jnp.zeros(places))
 
 
-def keep_worst(kept: KeptFlights, fresh: KeptFlights) -> KeptFlights:
-    """The worst of the kept flights, an update older now, and of the fresh ones; as many as there are places."""
-    places = kept.scores.shape[0]
-    kept = kept.replace(scores=kept.scores * jnp.exp(-1.0 / MEMORY))
-    everything = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), kept, fresh)
+def keep_worst(buffer: ReplayBuffer, fresh: ReplayBuffer) -> ReplayBuffer:
+    """The buffer after one update: the worst of the stored flights, whose scores decay, and of the fresh ones."""
+    places = buffer.scores.shape[0]
+    buffer = buffer.replace(scores=buffer.scores * jnp.exp(-1.0 / MEMORY))
+    everything = joined(buffer, fresh)
     _, worst = jax.lax.top_k(everything.scores, places)
     return jax.tree.map(lambda leaf: leaf[worst], everything)
 
 
-def draw_steps(kept: KeptFlights, count: int, key: jax.Array) -> tuple[Picked, Scalar]:
-    """``count`` steps, evenly from all that were flown in kept flights, and whether there are any.
-
-    Where there are none, what is picked is padding.
-    """
-    longest = kept.flown.labels.safe.shape[1]
-    steps = jnp.where(kept.scores > 0.0, kept.lengths, 0)
+def sample_steps(buffer: ReplayBuffer, count: int, key: jax.Array) -> tuple[SampledSteps, Scalar]:
+    """``count`` steps sampled uniformly from the stored flights, and whether there are any; else they are padding."""
+    longest = buffer.flown.labels.safe.shape[1]
+    steps = jnp.where(buffer.scores > 0.0, buffer.lengths, 0)
     ends = jnp.cumsum(steps)
     drawn = jax.random.randint(key, (count,), 0, jnp.maximum(ends[-1], 1))
     flights = jnp.minimum(jnp.searchsorted(ends, drawn, side="right"), steps.shape[0] - 1)
     within = jnp.clip(drawn - (ends - steps)[flights], 0, longest - 1)
-    return pick(kept.flown, flights, within), ends[-1] > 0
+    return take_steps(buffer.flown, flights, within), ends[-1] > 0
 
 
-def replay_figures(kept: KeptFlights | None) -> dict[str, Scalar]:
-    """How many flights are kept, and the mean of their scores [m]; nothing where none are."""
-    if kept is None:
+def replay_metrics(buffer: ReplayBuffer | None) -> dict[str, Scalar]:
+    """Number of stored flights and their mean score [m]; empty without a buffer."""
+    if buffer is None:
         return {}
-    count = jnp.sum(kept.scores > 0.0)
-    return {"replay/flights": count, "replay/score": jnp.sum(kept.scores) / jnp.maximum(count, 1)}
+    count = jnp.sum(buffer.scores > 0.0)
+    return {"replay/flights": count, "replay/score": jnp.sum(buffer.scores) / jnp.maximum(count, 1)}

@@ -1,1 +1,1 @@
-"""The monitor of joint training: measurements, roll-backs, and the gate at the end of a stage."""
+"""Monitoring of joint training: measurements, roll-backs, and the gate at the end of a stage."""

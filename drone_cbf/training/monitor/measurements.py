@@ -1,4 +1,4 @@
-"""Measurements of joint training: under the conditions of a stage, with the drone it trains and with others."""
+"""Measurements of joint training under the conditions of a stage, with the nominal drone and with randomised ones."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from drone_cbf.flights import Flyer, make_flyer
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.rollout import Controller, ControllerParams
 from drone_cbf.training.curriculum.schema import Stage
-from drone_cbf.training.data.flights import FlightMeasure, Measured, make_flight_measure, report_key
+from drone_cbf.training.data.flights import FlightMeasure, MeasuredFlights, make_flight_measure, report_key
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.averaging import networks_of
 from drone_cbf.training.update.joint_update import SafetyState
 
 FIRST_STAGE = 10
-"""Purpose of the key of the first stage's flights; all measurements of a stage fly the same ones, to be compared."""
+"""``report_key`` purpose of the first stage. All measurements of a stage fly the same scenes, so that they compare."""
 
 
 def controller_of(state: SafetyState, margin: Scalar, blend: float) -> ControllerParams:
-    """What is flown to measure ``state``."""
+    """Controller parameters that represent ``state`` in measurements."""
     policy, barrier = networks_of(state)
     return ControllerParams(policy=policy, barrier=barrier, margin=margin, blend=jnp.float32(blend))
 
 
 class StageMeasures:
-    """Flies a stage's conditions, and keeps what was compiled: one program for each horizon and number of flights."""
+    """Flies under a stage's conditions; caches one compiled program per horizon and number of flights."""
 
     def __init__(self, system: SystemConfig, settings: SafetySettings, controller: Controller, root: jax.Array) -> None:
         self._system, self._settings, self._controller, self._root = system, settings, controller, root
@@ -41,8 +41,8 @@ class StageMeasures:
 
     def fly(
         self, controller: ControllerParams, index: int, stage: Stage, flights: int, *, random_drones: bool = False
-    ) -> Measured:
-        """Flights of stage ``index`` of the curriculum, under its noise and displacement."""
+    ) -> MeasuredFlights:
+        """Flights under the noise and displacement of ``stage``, the curriculum's ``index``-th."""
         kind = (stage.horizon, flights, random_drones)
         if kind not in self._measures:
             self._measures[kind] = make_flight_measure(
@@ -52,12 +52,12 @@ class StageMeasures:
         return self._measures[kind](controller, stage.noise, stage.augment, key)
 
     def report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
-        """Figures of the monitor's flights."""
+        """Metrics of ``monitor.flights`` flights."""
         flights = self._settings.curriculum.monitor.flights
         return flight_report(self.fly(controller, index, stage, flights).flown.metrics)
 
     def robust_report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
-        """The same with drones drawn at random; empty where the monitor wants none."""
+        """Metrics of ``monitor.robust_flights`` flights with randomised drones; empty if that is 0."""
         flights = self._settings.curriculum.monitor.robust_flights
         if not flights:
             return {}

@@ -1,7 +1,7 @@
-"""The end of a stage: the barrier is calibrated anew, and the pair is measured as it would be handed on.
+"""The end of a stage: calibrate the barrier, then measure policy and barrier as they would be exported.
 
-Both networks have changed since the last calibration. A stage that was judged with an old margin could pass, and its
-policy stand still behind the margin that is stored with it.
+Both networks have changed since the last calibration. Measured with the old margin, a stage could pass with a policy
+that does not fly behind the new one.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.summaries import flight_report
 from drone_cbf.training.barrier.boundary_states import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.curriculum.schema import Stage
-from drone_cbf.training.data.flights import GraphCollector, Measured, make_graph_collector, report_key
+from drone_cbf.training.data.flights import GraphCollector, MeasuredFlights, make_graph_collector, report_key
 from drone_cbf.training.monitor.measurements import StageMeasures, controller_of
-from drone_cbf.training.monitor.state import missed_thresholds
+from drone_cbf.training.monitor.state import unmet_thresholds
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.joint_update import SafetyState
 
 CALIBRATION = 1
-"""Purpose of the key of the flights that calibrate."""
+"""``report_key`` purpose of the calibration flights."""
 Calibrator = Callable[[SafetyState, Stage], Comparison]
-"""(state, stage) -> neural beside analytic barrier on fresh flights of that pair under the stage's conditions."""
+"""(state, stage) -> both barriers on fresh flights of that state under the stage's conditions."""
 
 
 @dataclass(frozen=True)
 class StageEnd:
-    """A state at the end of a stage, as it would be handed on."""
+    """A calibrated and measured state at the end of a stage."""
 
     state: SafetyState
     comparison: Comparison
-    """Held-out closed-loop states, for the calibration figure."""
-    measured: Measured
-    """Flights under the stage's own conditions, with that margin."""
+    """Both barriers on held-out closed-loop states."""
+    measured: MeasuredFlights
+    """Flights under the stage's own conditions, with the new margin."""
     report: dict[str, float]
-    """Of these flights and of the calibration."""
-    missed: str
-    """Which of the stage's thresholds are missed, in words; empty where none is."""
+    """Metrics of these flights and of the calibration."""
+    unmet: str
+    """The thresholds that are not met, in words; empty if the stage passes."""
 
     @property
     def margin(self) -> Scalar:
-        """Calibration margin of its barrier on its policy's flights [m]."""
+        """Calibration margin of the barrier on flights of the policy [m]."""
         return jnp.float32(self.report["margin"])
 
 
 def make_calibrator(
     system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array
 ) -> Calibrator:
-    """Calibrations of a run: all fly the same scenes, which no update and no other measurement does."""
+    """Function that calibrates a state; all calibrations of a run fly the same held-out scenes."""
     compare = make_comparer(system)
     collectors: dict[int, GraphCollector] = {}
 
@@ -74,12 +74,11 @@ def evaluate_stage_end(
     """Calibrate ``state`` and measure it under the conditions of ``stage``, the curriculum's ``index``-th.
 
     Raises:
-        TrainingError: no flight came near an obstacle, so that the barrier cannot be calibrated.
+        TrainingError: no flight came near an obstacle, so the barrier cannot be calibrated.
     """
     comparison = calibrate(state, stage)
     calibration = calibration_report(comparison)
     margin = jnp.float32(usable_margin(calibration))
     measured = measures.fly(controller_of(state, margin, stage.blend), index, stage, flights)
-    flown = flight_report(measured.flown.metrics)
-    missed = missed_thresholds(flown, stage)
-    return StageEnd(state, comparison, measured, flown | calibration, missed)
+    report = flight_report(measured.flown.metrics)
+    return StageEnd(state, comparison, measured, report | calibration, unmet_thresholds(report, stage))

@@ -1,9 +1,8 @@
-"""What follows from regular measurements during training: failures are counted, the best state is kept, a run that has
-gone wrong returns to it, more cautiously.
+"""Pure state transitions of the monitor: count failures, keep the best state, back off after a roll-back.
 
-Two counts say how cautious training is. ``backoffs`` rises with every roll-back and falls with every measurement that
-passes: the blend leans towards the analytic barrier and the penalties grow, until both are at the stage's own again.
-``rollbacks`` only rises: a learning rate that has led astray once would do so again.
+``backoffs`` rises with every roll-back and falls with every passed measurement; it shifts the blend towards the
+analytic barrier and raises the penalties until both are back at the stage's values. ``rollbacks`` only rises and lowers
+the learning rates: a rate that has diverged once would diverge again.
 """
 
 from __future__ import annotations
@@ -21,36 +20,36 @@ from drone_cbf.training.update.joint_update import SafetyState
 
 @struct.dataclass
 class BestState:
-    """The best state of a stage so far, and how it was measured under the stage's conditions."""
+    """The best state of a stage so far, with its measurement."""
 
     state: SafetyState
     passed: int
-    """1: it met the stage's thresholds."""
+    """1 if it met the stage's thresholds."""
     backoffs: int
-    """How far blend and penalties were backed off in that measurement."""
+    """Back-offs in force during the measurement."""
     success: float
     violation: float
-    """99.9 % quantile [m/s]; infinite where it was not a number."""
+    """99.9 % quantile [m/s]; infinite in place of NaN."""
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Larger is better: meets the thresholds, nearer to the stage's conditions, more success, less violation."""
+        """Larger is better: passed, fewer back-offs, higher success, smaller violation."""
         return (self.passed, -self.backoffs, self.success, -self.violation)
 
 
 @struct.dataclass
 class MonitorState:
-    """All that the monitor remembers."""
+    """The monitor's memory."""
 
     best: BestState
     stage: int = -1
     """Index of the stage that ``best`` belongs to; -1 before the first."""
     failures: int = 0
-    """Failed measurements in a row."""
+    """Consecutive failed measurements."""
     backoffs: int = 0
-    """Steps by which blend and penalties are backed off now."""
+    """Back-offs of blend and penalties in force."""
     rollbacks: int = 0
-    """Roll-backs of the run so far."""
+    """Roll-backs in the run so far."""
 
 
 def initial_monitor(state: SafetyState) -> MonitorState:
@@ -58,61 +57,60 @@ def initial_monitor(state: SafetyState) -> MonitorState:
     return MonitorState(best=BestState(state=state, passed=0, backoffs=0, success=0.0, violation=math.inf))
 
 
-def scales_of(watch: MonitorState, config: Monitor) -> Scales:
-    """Factors in force: powers of ``blend_backoff`` and ``penalty_boost`` (limited), and of ``rate_backoff``."""
+def scales_of(monitor: MonitorState, config: Monitor) -> Scales:
+    """Factors in force: powers of ``blend_backoff``, ``penalty_boost`` (limited) and ``rate_backoff``."""
     return Scales(
-        blend=config.blend_backoff**watch.backoffs,
-        penalty=min(config.penalty_boost**watch.backoffs, config.penalty_limit),
-        learning_rate=config.rate_backoff**watch.rollbacks,
+        blend=config.blend_backoff**monitor.backoffs,
+        penalty=min(config.penalty_boost**monitor.backoffs, config.penalty_limit),
+        learning_rate=config.rate_backoff**monitor.rollbacks,
     )
 
 
-def missed_thresholds(report: Mapping[str, float], stage: Stage) -> str:
-    """Which of the stage's thresholds a measurement misses, in words; empty where it meets them. NaN misses."""
-    missed = []
+def unmet_thresholds(report: Mapping[str, float], stage: Stage) -> str:
+    """The stage's thresholds that ``report`` does not meet, in words; empty if it passes. NaN does not pass."""
+    unmet = []
     if not report["success_rate"] >= stage.success_threshold:
-        missed.append(f"success {report['success_rate']:.3f} below {stage.success_threshold:g}")
+        unmet.append(f"success {report['success_rate']:.3f} below {stage.success_threshold:g}")
     if not report["violation_p999"] <= stage.violation_threshold:
-        missed.append(f"violation {report['violation_p999']:.3f} above {stage.violation_threshold:g}")
-    return ", ".join(missed)
+        unmet.append(f"violation {report['violation_p999']:.3f} above {stage.violation_threshold:g}")
+    return ", ".join(unmet)
 
 
 def candidate(state: SafetyState, report: Mapping[str, float], stage: Stage, backoffs: int) -> BestState:
-    """A state as a candidate for the best one."""
+    """A measured state as a candidate for the best one."""
     violation = report["violation_p999"]
     return BestState(
         state=state,
-        passed=int(not missed_thresholds(report, stage)),
+        passed=int(not unmet_thresholds(report, stage)),
         backoffs=backoffs,
         success=report["success_rate"],
         violation=violation if math.isfinite(violation) else math.inf,
     )
 
 
-def after_stage_start(watch: MonitorState, first: BestState, stage: int) -> MonitorState:
-    """A stage begins: its best is the state that it is entered with, whatever that was worth before."""
-    return watch.replace(best=first, stage=stage, failures=0)
+def after_stage_start(monitor: MonitorState, first: BestState, stage: int) -> MonitorState:
+    """A new stage: the state it starts from becomes the best one, whatever came before."""
+    return monitor.replace(best=first, stage=stage, failures=0)
 
 
-def after_measurement(watch: MonitorState, found: BestState) -> MonitorState:
-    """After a measurement: failures are counted, a pass takes back one back-off, the better state is kept.
+def after_measurement(monitor: MonitorState, found: BestState) -> MonitorState:
+    """Count failures, undo one back-off on a pass, keep the better state.
 
-    Of two that are equal the later has learned more if it passes; if not, it may be what has gone wrong. A state that
-    fails and is the best so far is learning what is asked for: there is nothing to return to, and failures are counted
-    anew.
+    Of two equal states the later one wins if it passes, since it has trained longer; otherwise it may be the one that
+    went wrong. A failing state that is the best so far resets the failures: there is nothing better to roll back to.
     """
-    better = found.rank > watch.best.rank or (found.passed and found.rank == watch.best.rank)
-    best = found if better else watch.best
+    better = found.rank > monitor.best.rank or (found.passed and found.rank == monitor.best.rank)
+    best = found if better else monitor.best
     if found.passed:
-        return watch.replace(best=best, failures=0, backoffs=max(watch.backoffs - 1, 0))
-    return watch.replace(best=best, failures=0) if better else after_failure(watch)
+        return monitor.replace(best=best, failures=0, backoffs=max(monitor.backoffs - 1, 0))
+    return monitor.replace(best=best, failures=0) if better else after_failure(monitor)
 
 
-def after_failure(watch: MonitorState) -> MonitorState:
-    """After a measurement that failed and was no better than the best."""
-    return watch.replace(failures=watch.failures + 1)
+def after_failure(monitor: MonitorState) -> MonitorState:
+    """One more consecutive failure."""
+    return monitor.replace(failures=monitor.failures + 1)
 
 
-def after_rollback(watch: MonitorState) -> MonitorState:
-    """After a roll-back: one more back-off, and patience anew."""
-    return watch.replace(failures=0, backoffs=watch.backoffs + 1, rollbacks=watch.rollbacks + 1)
+def after_rollback(monitor: MonitorState) -> MonitorState:
+    """One more back-off, and no failures."""
+    return monitor.replace(failures=0, backoffs=monitor.backoffs + 1, rollbacks=monitor.rollbacks + 1)

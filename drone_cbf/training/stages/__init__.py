@@ -1,1 +1,1 @@
-"""The three learning stages: ``efficiency``, ``pretraining`` and ``safety``."""
+"""The three training stages: ``efficiency``, ``pretraining`` and ``safety``."""

@@ -1,4 +1,4 @@
-"""Stage one: a policy that flies, by back-propagation through time without a safety layer (DiffPhysDrone)."""
+"""Stage one: a policy that flies, trained by back-propagation through time without a safety filter (DiffPhysDrone)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_co
 from drone_cbf.training.data.batches import make_batch_sampler
 from drone_cbf.training.data.flights import make_flight_measure, report_key, training_view
 from drone_cbf.training.settings import EfficiencySettings
-from drone_cbf.training.update.gradient_health import health_figures, on_host, skip_if_unhealthy, watch_health
+from drone_cbf.training.update.gradient_health import check_health, health_metrics, skip_if_nonfinite, to_floats
 from drone_cbf.training.update.optimisers import make_optimiser
 
 START_AUGMENT = 0.5
@@ -31,7 +31,7 @@ START_AUGMENT = 0.5
 
 @struct.dataclass
 class EfficiencyState:
-    """All that evolves: what a resume needs."""
+    """The training state: what resuming needs."""
 
     policy: PolicyParams
     optimiser: optax.OptState
@@ -42,21 +42,22 @@ class EfficiencyState:
 
 @dataclass(frozen=True)
 class EfficiencyResult:
-    """What the stage hands on."""
+    """Result of the stage."""
 
     policy: PolicyParams
     report: dict[str, float]
+    """Final metrics on fresh scenes."""
 
 
 def unfiltered(policy: PolicyParams) -> ControllerParams:
-    """Controller parameters of a policy that flies alone."""
+    """Controller parameters of a policy without a barrier."""
     return ControllerParams(policy=policy, barrier=None, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
 
 
 def make_efficiency_update(
     system: SystemConfig, settings: EfficiencySettings, optimiser: optax.GradientTransformation
 ) -> Callable[[EfficiencyState, jax.Array], tuple[EfficiencyState, dict[str, Scalar]]]:
-    """Function (state, root key) -> (state, figures): one update on a fresh batch of scenes."""
+    """Function (state, root key) -> (state, metrics): one update on a fresh batch of scenes."""
     controller = make_unfiltered_controller(system)
     rollout = make_rollout(training_view(system), controller, settings.horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=False)
@@ -70,19 +71,19 @@ def make_efficiency_update(
         noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
         flights = map_sharded(rollout, unfiltered(policy), scenes, noise, keys)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
-        figures = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
+        metrics = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
         total = sum(terms.values())
-        return settings.batch * total, figures | {"loss/total": total}
+        return settings.batch * total, metrics | {"loss/total": total}
 
     def update(state: EfficiencyState, root: jax.Array) -> tuple[EfficiencyState, dict[str, Scalar]]:
         key = jax.random.fold_in(root, state.step)
-        gradient, figures = jax.grad(loss, has_aux=True)(state.policy, key)
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.policy, key)
         gradient = jax.tree.map(lambda leaf: leaf / settings.batch, gradient)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.policy)
         policy = optax.apply_updates(state.policy, changes)
-        following = state.replace(policy=policy, optimiser=optimiser_state, step=state.step + 1)
-        following, figures = skip_if_unhealthy(state, following, figures | health_figures({"policy": gradient}))
-        return replicate(following), figures
+        updated = state.replace(policy=policy, optimiser=optimiser_state, step=state.step + 1)
+        updated, metrics = skip_if_nonfinite(state, updated, metrics | health_metrics({"policy": gradient}))
+        return replicate(updated), metrics
 
     return update
 
@@ -91,7 +92,7 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     """Train a policy from scratch.
 
     Raises:
-        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite.
+        TrainingError: more than ``nonfinite_limit`` updates had a non-finite loss or gradient.
     """
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
@@ -102,10 +103,10 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
     first = int(state.step)
     recorder.begin("efficiency", settings.steps, first)
     for step in range(first, settings.steps):
-        state, figures = update(state, root)
-        values = on_host(figures)
+        state, metrics = update(state, root)
+        values = to_floats(metrics)
         recorder.metrics(step, values)
-        watch_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
+        check_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
     report = measure_policy(system, settings, state.policy, root)
@@ -117,7 +118,7 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
 def measure_policy(
     system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
 ) -> dict[str, float]:
-    """Final figures of the unfiltered policy on fresh scenes without noise: success, distance, speed, effort."""
+    """Metrics of the unfiltered policy on fresh scenes without noise."""
     fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
     measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
     return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

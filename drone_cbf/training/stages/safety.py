@@ -1,8 +1,8 @@
-"""Stage three: policy and barrier learn together, through the filter, under a curriculum.
+"""Stage three: joint training of policy and barrier through the filter, under a curriculum.
 
-The policy learns from the flight's loss through the filter. The barrier learns from its own losses on the states the
-policy visits; the task gradient that reaches it through the filter is weighted by ``barrier_task_gradient``, zero by
-default, since the task loss teaches a barrier to open (DESIGN 4, "a trap").
+The policy learns from the flight's loss through the filter, the barrier from its own losses on the states that the
+policy visits. The task gradient that reaches the barrier through the filter is weighted by ``barrier_task_gradient``,
+zero by default, because the task loss teaches a barrier to open (DESIGN 4, "a trap").
 """
 
 from __future__ import annotations
@@ -27,71 +27,71 @@ from drone_cbf.training.monitor.measurements import StageMeasures, controller_of
 from drone_cbf.training.monitor.stage_end import StageEnd, evaluate_stage_end, make_calibrator
 from drone_cbf.training.monitor.stage_monitor import (
     StageMonitor,
-    adaptive_figures,
+    adaptive_metrics,
     best_passing_state,
     restored_monitor,
 )
 from drone_cbf.training.monitor.state import MonitorState, initial_monitor
 from drone_cbf.training.settings import SafetySettings
-from drone_cbf.training.update.anchors import is_anchored
-from drone_cbf.training.update.averaging import exported_networks, networks_of, start_averages
-from drone_cbf.training.update.gradient_health import on_host, watch_health
+from drone_cbf.training.update.anchors import uses_anchor
+from drone_cbf.training.update.averaging import exported_networks, initial_averages, networks_of
+from drone_cbf.training.update.gradient_health import check_health, to_floats
 from drone_cbf.training.update.joint_update import (
     SafetyState,
     SafetyUpdate,
     conditions_of,
+    initial_replay_buffer,
     make_safety_update,
     make_trained_controller,
-    start_replay,
 )
 from drone_cbf.training.update.optimisers import joint_optimisers
 
 SHOWN_FLIGHTS = 3
-"""Of the flights that measure a stage, the ones that a picture shows: one of each family, where there are three."""
+"""Flights of a stage's final measurement that are recorded for pictures."""
 
 
 @dataclass(frozen=True)
 class SafetyResult:
-    """What the stage hands on."""
+    """Result of the stage."""
 
     policy: PolicyParams
     barrier: BarrierParams
     margin: float
     """Calibration margin of the final barrier on the final policy's flights [m]."""
     report: dict[str, float]
+    """Metrics of the last stage's end."""
     comparison: Comparison
-    """Held-out closed-loop states, for the calibration figure."""
+    """Both barriers on held-out closed-loop states."""
 
 
 @struct.dataclass
 class CurriculumPosition:
-    """Where training stands in its curriculum."""
+    """Position in the curriculum."""
 
     stage: int = 0
-    """Index of the stage under way; the number of stages when all are done."""
+    """Index of the current stage; the number of stages when all are done."""
     done: int = 0
-    """Updates of that stage so far."""
+    """Updates made in that stage."""
     extra: int = 0
-    """Updates added to that stage because it missed its thresholds."""
+    """Updates by which that stage was extended because it missed its thresholds."""
     extensions: int = 0
-    """How often they were added."""
+    """Number of these extensions."""
     added: int = 0
-    """Updates added to all stages so far."""
+    """Updates by which all stages so far were extended."""
 
 
 @struct.dataclass
 class SafetyProgress:
-    """All that evolves: what an interrupted run goes on from."""
+    """Everything that evolves: what resuming an interrupted run needs."""
 
     state: SafetyState
-    course: CurriculumPosition
+    position: CurriculumPosition
     margin: Scalar
-    """Subtracted from the neural barrier [m]: of the calibration at the end of the last stage, at first the
-    parent's."""
-    entered: BarrierParams
-    """The barrier with which the stage began."""
-    watch: MonitorState | None = None
-    """What the monitor remembers, where there is one."""
+    """Calibration margin of the neural barrier at the end of the last stage, initially the parent's [m]."""
+    initial_barrier: BarrierParams
+    """The barrier at the start of the current stage."""
+    monitor: MonitorState | None = None
+    """None without a monitor."""
 
 
 def train_safety(
@@ -102,46 +102,48 @@ def train_safety(
     margin: float,
     recorder: Recorder,
 ) -> SafetyResult:
-    """Train both networks through the curriculum; at the end of each stage the barrier is calibrated anew.
+    """Train both networks through the curriculum; the barrier is recalibrated at the end of each stage.
 
-    A stage that misses its thresholds at its end, with that margin, goes on from its best state, if that met them; else
-    it is trained half its steps longer, ``monitor.extensions`` times; if it still misses, ``monitor.gate`` says what
-    follows.
+    If a stage misses its thresholds at its end, training continues from its best state, provided that one meets them.
+    Otherwise the stage is extended by half its steps, up to ``monitor.extensions`` times; if it still misses them,
+    ``monitor.gate`` decides.
+
+    Args:
+        margin: calibration margin of ``barrier`` [m].
 
     Raises:
-        TrainingError: more updates than ``nonfinite_limit`` had a loss or gradient that is not finite and no monitor
-            rolls back, the monitor gave up, a stage missed its thresholds and the gate is closed, or the barrier cannot
-            be calibrated.
+        TrainingError: more than ``nonfinite_limit`` updates had a non-finite loss or gradient and there is no monitor,
+            the monitor ran out of roll-backs, a stage missed its thresholds with ``monitor.gate = fail``, or the
+            barrier cannot be calibrated.
     """
-    trainer = _Trainer(system, settings, policy, jax.random.key(settings.seed), recorder)
-    progress = recorder.restore(trainer.start(policy, barrier, margin))
+    trainer = _CurriculumTrainer(system, settings, policy, jax.random.key(settings.seed), recorder)
+    progress = recorder.restore(trainer.initial_progress(policy, barrier, margin))
     progress = SafetyProgress(
         state=put_replicated(progress.state),
-        course=jax.tree.map(int, progress.course),
+        position=jax.tree.map(int, progress.position),
         margin=jnp.float32(progress.margin),
-        entered=put_replicated(progress.entered),
-        watch=progress.watch and restored_monitor(progress.watch),
+        initial_barrier=put_replicated(progress.initial_barrier),
+        monitor=progress.monitor and restored_monitor(progress.monitor),
     )
-    recorder.begin("safety", trainer.total(progress.course), int(progress.state.step))
-    while progress.course.stage < len(settings.curriculum.stages):
+    recorder.begin("safety", trainer.total_steps(progress.position), int(progress.state.step))
+    while progress.position.stage < len(settings.curriculum.stages):
         progress = trainer.advance(progress)
-    if progress.watch:
-        trainer.watcher.finish(progress.watch, int(progress.state.step))
-    return _finish(trainer.leaving, recorder)
+    if progress.monitor:
+        trainer.stage_monitor.report_backoffs(progress.monitor, int(progress.state.step))
+    assert trainer.stage_end is not None
+    return _finish(trainer.stage_end, recorder)
 
 
-def _finish(leaving: StageEnd, recorder: Recorder) -> SafetyResult:
-    """Save what leaves the last stage, and sum it up."""
-    state, margin = leaving.state, leaving.report["margin"]
+def _finish(end: StageEnd, recorder: Recorder) -> SafetyResult:
+    """Save the final checkpoint."""
+    state, margin = end.state, end.report["margin"]
     recorder.checkpoint(int(state.step), {**exported_networks(state), "margin": margin}, "final")
     policy, barrier = networks_of(state)
-    return SafetyResult(
-        policy=policy, barrier=barrier, margin=margin, report=leaving.report, comparison=leaving.comparison
-    )
+    return SafetyResult(policy=policy, barrier=barrier, margin=margin, report=end.report, comparison=end.comparison)
 
 
-class _Trainer:
-    """Moves through the curriculum an update or a measurement at a time, and keeps what was compiled."""
+class _CurriculumTrainer:
+    """Advances through the curriculum one update or measurement at a time; caches compiled programs."""
 
     def __init__(
         self,
@@ -152,20 +154,20 @@ class _Trainer:
         recorder: Recorder,
     ) -> None:
         self.system, self.settings = system, settings
-        self.teacher = put_replicated(teacher) if is_anchored(settings.curriculum) else None
+        self.teacher = put_replicated(teacher) if uses_anchor(settings.curriculum) else None
         self.root, self.recorder = root, recorder
         self.optimisers = joint_optimisers(settings)
         self.updates: dict[int, SafetyUpdate] = {}
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
-        self.monitor = settings.curriculum.monitor
+        self.config = settings.curriculum.monitor
         self.calibrate = make_calibrator(system, settings, self.measures, root)
         self.held_out_losses = make_held_out_losses(system, settings, root)
-        self.watcher = StageMonitor(self.monitor, self.measures, recorder)
-        self.leaving: StageEnd | None = None
-        """What left the last stage that was ended."""
+        self.stage_monitor = StageMonitor(self.config, self.measures, recorder)
+        self.stage_end: StageEnd | None = None
+        """End of the last completed stage."""
 
-    def start(self, policy: PolicyParams, barrier: BarrierParams, margin: float) -> SafetyProgress:
-        """The state before the first update."""
+    def initial_progress(self, policy: PolicyParams, barrier: BarrierParams, margin: float) -> SafetyProgress:
+        """Progress before the first update."""
         state = SafetyState(
             policy=policy,
             barrier=barrier,
@@ -173,116 +175,116 @@ class _Trainer:
             barrier_optimiser=self.optimisers.barrier.init(barrier),
             step=jnp.int32(0),
             skipped=jnp.int32(0),
-            averages=start_averages(self.settings.curriculum.learning.ema, policy, barrier),
-            replay=start_replay(self.system, self.settings),
+            averages=initial_averages(self.settings.curriculum.learning.ema, policy, barrier),
+            replay=initial_replay_buffer(self.system, self.settings),
         )
-        watch = initial_monitor(state) if self.monitor.every else None
-        return SafetyProgress(state, CurriculumPosition(), jnp.float32(margin), barrier, watch)
+        monitor = initial_monitor(state) if self.config.every else None
+        return SafetyProgress(state, CurriculumPosition(), jnp.float32(margin), barrier, monitor)
 
-    def total(self, course: CurriculumPosition) -> int:
-        """Updates of the whole curriculum, as far as is known."""
-        return self.settings.curriculum.total_steps + course.added
+    def total_steps(self, position: CurriculumPosition) -> int:
+        """Updates of the whole curriculum, including the extensions so far."""
+        return self.settings.curriculum.total_steps + position.added
 
     def advance(self, progress: SafetyProgress) -> SafetyProgress:
-        """One update and what the monitor makes of it, or at the end of a stage its gate."""
-        course, watch = progress.course, progress.watch
-        stage = self.settings.curriculum.stages[course.stage]
-        if watch and watch.stage != course.stage:
-            watch = self.watcher.enter(progress.state, watch, course.stage, stage, progress.margin)
-            progress = progress.replace(watch=watch)
-        total = stage.steps + course.extra
-        if course.done >= total:
+        """One update with a measurement if due, or the gate at the end of a stage."""
+        position, monitor = progress.position, progress.monitor
+        stage = self.settings.curriculum.stages[position.stage]
+        if monitor and monitor.stage != position.stage:
+            monitor = self.stage_monitor.start_stage(progress.state, monitor, position.stage, stage, progress.margin)
+            progress = progress.replace(monitor=monitor)
+        total = stage.steps + position.extra
+        if position.done >= total:
             return self._end_stage(progress, stage)
-        state, watch = self._update(progress, stage)
-        course = course.replace(done=course.done + 1)
-        if watch and self.watcher.is_due(course.done, total):
-            state, watch = self.watcher.look(state, watch, course.stage, stage, progress.margin)
-        progress = progress.replace(state=state, course=course, watch=watch)
+        state, monitor = self._update(progress, stage)
+        position = position.replace(done=position.done + 1)
+        if monitor and self.stage_monitor.is_due(position.done, total):
+            state, monitor = self.stage_monitor.measure(state, monitor, position.stage, stage, progress.margin)
+        progress = progress.replace(state=state, position=position, monitor=monitor)
         if int(state.step) % self.settings.checkpoint_every == 0:
             self.recorder.progress(int(state.step), progress)
         return progress
 
     def _update(self, progress: SafetyProgress, stage: Stage) -> tuple[SafetyState, MonitorState | None]:
-        """One update; where too many were not finite, the monitor rolls back, and without one training ends."""
-        watch, step, margin = progress.watch, int(progress.state.step), progress.margin
+        """One update. After too many non-finite ones the monitor rolls back; without a monitor training fails."""
+        monitor, step, margin = progress.monitor, int(progress.state.step), progress.margin
         if stage.horizon not in self.updates:
             update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
             self.updates[stage.horizon] = jit_update(update)
-        scales = self.watcher.scales(watch) if watch else None
+        scales = self.stage_monitor.scales(monitor) if monitor else None
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
-        state, figures = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
-        values = on_host(figures)
-        values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
+        state, metrics = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
+        values = to_floats(metrics)
+        values |= {"curriculum/stage": float(progress.position.stage)} | (adaptive_metrics(scales) if scales else {})
         self.recorder.metrics(step, values)
-        given = {"conditions": conditions, "margin": margin, "root": self.root}
+        inputs = {"conditions": conditions, "margin": margin, "root": self.root}
         try:
-            watch_health(values, step, self.settings.nonfinite_limit, self.recorder, state, given)
+            check_health(values, step, self.settings.nonfinite_limit, self.recorder, state, inputs)
         except TrainingError as error:
-            if watch is None:
+            if monitor is None:
                 raise
-            return self.watcher.roll_back(state, watch, stage, str(error))
-        return state, watch
+            return self.stage_monitor.roll_back(state, monitor, stage, str(error))
+        return state, monitor
 
     def _end_stage(self, progress: SafetyProgress, stage: Stage) -> SafetyProgress:
-        """Through the gate to the next stage, or longer, or no further."""
-        course, watch = progress.course, progress.watch
-        leaving = self._gate(progress, stage)
-        if leaving.missed and course.extensions < self.monitor.extensions:
-            return self._extended(progress, stage, leaving)
-        step = int(leaving.state.step)
-        if leaving.missed:
-            still = "still " if course.extensions else ""
-            missed = f"stage {stage.name}: {still}{leaving.missed}"
-            if self.monitor.gate == "fail":
-                raise TrainingError(f"{missed}; lower its thresholds, train it longer, or set monitor.gate to warn")
-            self.recorder.event(step, f"{missed}; going on")
-        tree = {**exported_networks(leaving.state), "margin": leaving.margin, "stage": jnp.int32(course.stage + 1)}
-        self.recorder.checkpoint(step, tree, f"stage_{course.stage + 1}_{stage.name}")
-        self.leaving = leaving
-        watch = watch and watch.replace(backoffs=watch.backoffs if leaving.missed else 0)
-        course = CurriculumPosition(stage=course.stage + 1, added=course.added)
-        return SafetyProgress(leaving.state, course, leaving.margin, networks_of(leaving.state)[1], watch)
+        """Pass the gate to the next stage, extend the stage, or fail."""
+        position, monitor = progress.position, progress.monitor
+        end = self._select_end(progress, stage)
+        if end.unmet and position.extensions < self.config.extensions:
+            return self._extend(progress, stage, end)
+        step = int(end.state.step)
+        if end.unmet:
+            still = "still " if position.extensions else ""
+            unmet = f"stage {stage.name}: {still}{end.unmet}"
+            if self.config.gate == "fail":
+                raise TrainingError(f"{unmet}; lower its thresholds, train it longer, or set monitor.gate to warn")
+            self.recorder.event(step, f"{unmet}; going on")
+        tree = {**exported_networks(end.state), "margin": end.margin, "stage": jnp.int32(position.stage + 1)}
+        self.recorder.checkpoint(step, tree, f"stage_{position.stage + 1}_{stage.name}")
+        self.stage_end = end
+        monitor = monitor and monitor.replace(backoffs=monitor.backoffs if end.unmet else 0)
+        position = CurriculumPosition(stage=position.stage + 1, added=position.added)
+        return SafetyProgress(end.state, position, end.margin, networks_of(end.state)[1], monitor)
 
-    def _gate(self, progress: SafetyProgress, stage: Stage) -> StageEnd:
-        """What leaves the stage: the last state, or the best one if that misses nothing.
+    def _select_end(self, progress: SafetyProgress, stage: Stage) -> StageEnd:
+        """The last state, or the best one if only that one meets the thresholds.
 
-        Measured under the stage's own conditions, whatever was backed off.
+        Both are evaluated under the stage's own conditions, without back-offs.
         """
-        state, index = progress.state, progress.course.stage
-        leaving = self._examine(state, index, stage)
-        best = best_passing_state(progress.watch, state) if leaving.missed and progress.watch else None
-        if best is not None:
-            again = self._examine(best, index, stage)
-            if not again.missed:
-                earlier = int(progress.watch.best.state.step)
-                text = f"stage {stage.name}: {leaving.missed}; going on from step {earlier}, which met the thresholds"
+        state, index, monitor = progress.state, progress.position.stage, progress.monitor
+        end = self._evaluate(state, index, stage)
+        best = best_passing_state(monitor, state) if end.unmet and monitor else None
+        if monitor and best is not None:
+            best_end = self._evaluate(best, index, stage)
+            if not best_end.unmet:
+                earlier = int(monitor.best.state.step)
+                text = f"stage {stage.name}: {end.unmet}; going on from step {earlier}, which met the thresholds"
                 self.recorder.event(int(state.step), text)
-                leaving = again
-        self._record(leaving, index, stage, progress.entered)
-        return leaving
+                end = best_end
+        self._record(end, index, stage, progress.initial_barrier)
+        return end
 
-    def _examine(self, state: SafetyState, index: int, stage: Stage) -> StageEnd:
+    def _evaluate(self, state: SafetyState, index: int, stage: Stage) -> StageEnd:
         return evaluate_stage_end(state, index, stage, self.calibrate, self.measures, self.settings.report_flights)
 
-    def _extended(self, progress: SafetyProgress, stage: Stage, leaving: StageEnd) -> SafetyProgress:
-        """The stage half its steps longer; from its best state if failures in a row, with this one, exceed patience."""
-        course, watch, state = progress.course, progress.watch, progress.state
+    def _extend(self, progress: SafetyProgress, stage: Stage, end: StageEnd) -> SafetyProgress:
+        """Extend the stage by half its steps; the missed gate counts as a failure and may roll back."""
+        position, monitor, state = progress.position, progress.monitor, progress.state
         extra = max(1, stage.steps // 2)
-        course = course.replace(
-            extra=course.extra + extra, added=course.added + extra, extensions=course.extensions + 1
+        position = position.replace(
+            extra=position.extra + extra, added=position.added + extra, extensions=position.extensions + 1
         )
-        self.recorder.begin("safety", self.total(course))
-        self.recorder.event(int(state.step), f"stage {stage.name}: {leaving.missed}; training {extra} more steps")
-        if watch:
-            state, watch = self.watcher.missed_gate(state, watch, stage, leaving.missed)
-        return progress.replace(state=state, course=course, watch=watch)
+        self.recorder.begin("safety", self.total_steps(position))
+        self.recorder.event(int(state.step), f"stage {stage.name}: {end.unmet}; training {extra} more steps")
+        if monitor:
+            state, monitor = self.stage_monitor.count_gate_failure(state, monitor, stage, end.unmet)
+        return progress.replace(state=state, position=position, monitor=monitor)
 
-    def _record(self, leaving: StageEnd, index: int, stage: Stage, entered: BarrierParams) -> None:
-        """Figures and pictures of the state that leaves a stage, or is to be trained longer."""
-        step = int(leaving.state.step) - 1
-        self.recorder.flights(step, leaving.measured.some(SHOWN_FLIGHTS), stage.noise)
-        controller = controller_of(leaving.state, leaving.margin, stage.blend)
-        robust = self.measures.robust_report(controller, index, stage) if self.monitor.every else {}
-        taught = self.held_out_losses(entered, networks_of(leaving.state)[1], leaving.measured)
-        figures = prefixed("eval", leaving.report) | prefixed("robust", robust) | prefixed("held_out", taught)
-        self.recorder.metrics(step, figures)
+    def _record(self, end: StageEnd, index: int, stage: Stage, initial_barrier: BarrierParams) -> None:
+        """Metrics and flights of a stage's end."""
+        step = int(end.state.step) - 1
+        self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
+        controller = controller_of(end.state, end.margin, stage.blend)
+        robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
+        losses = self.held_out_losses(initial_barrier, networks_of(end.state)[1], end.measured)
+        metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
+        self.recorder.metrics(step, metrics)

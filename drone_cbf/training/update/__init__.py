@@ -1,1 +1,1 @@
-"""One update of the networks: the joint loss and its parts, optimisers, averages, and the health of the gradient."""
+"""One update of the networks: joint loss, gradients, optimisers, averages, and health checks of the gradient."""

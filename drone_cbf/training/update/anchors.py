@@ -1,8 +1,7 @@
-"""Ties of the policy to the one it started from: distillation (Hinton et al. 2015, on commands) and an L2 anchor
-(L2-SP, Li et al. 2018).
+"""Regularisation of the policy towards its parent: distillation of commands (Hinton et al. 2015) and an L2 anchor on
+the parameters (L2-SP, Li et al. 2018).
 
-The teacher is the parent's policy, without gradient. Both terms are built only where some stage of the curriculum
-weights one.
+The teacher is the parent's policy, without gradient. Terms are built only if some stage of the curriculum weights them.
 """
 
 from __future__ import annotations
@@ -20,41 +19,41 @@ from drone_cbf.training.curriculum.mechanisms import LossName
 from drone_cbf.training.curriculum.schema import Curriculum
 
 AnchorLoss = Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]
-"""(policy, teacher, graphs flown with leading axes flight and step) -> losses by name, without their weights."""
+"""(policy, teacher, graphs flown with leading axes flight and step) -> unweighted losses by name."""
 
 
-def is_anchored(curriculum: Curriculum) -> bool:
-    """Whether some stage ties the policy to its parent's."""
+def uses_anchor(curriculum: Curriculum) -> bool:
+    """Whether some stage regularises the policy towards its parent."""
     return bool(curriculum.weights_used & {"distill", "policy_l2"})
 
 
 def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss:
-    """``distill`` [(m/s^2)^2] and ``policy_l2``: those that are weighted in some stage, none of them where none is."""
+    """``distill`` [(m/s^2)^2] and ``policy_l2``, as far as some stage weights them."""
     difference = make_command_difference(system)
     losses: dict[LossName, Callable[[PolicyParams, PolicyParams, Graph], Scalar]] = {
         "distill": difference,
         "policy_l2": lambda policy, teacher, graphs: squared_distance(policy, teacher),
     }
-    wanted = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}
-    return lambda policy, teacher, graphs: {name: loss(policy, teacher, graphs) for name, loss in wanted.items()}
+    used = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}
+    return lambda policy, teacher, graphs: {name: loss(policy, teacher, graphs) for name, loss in used.items()}
 
 
 def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:
     """Function (policy, teacher, graphs with two leading axes) -> mean squared difference of commands [(m/s^2)^2].
 
-    Graphs and teacher pass no gradient: the policy learns what to command where it was, not to be where it agrees.
+    Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit.
     """
     command = make_policy(system)
 
     def difference(policy: PolicyParams, teacher: PolicyParams, graphs: Graph) -> Scalar:
-        seen = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), graphs))
-        taught = jax.lax.stop_gradient(jax.vmap(command, in_axes=(None, 0))(teacher, seen))
-        return jnp.mean(jnp.sum((jax.vmap(command, in_axes=(None, 0))(policy, seen) - taught) ** 2, -1))
+        observed = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), graphs))
+        target = jax.lax.stop_gradient(jax.vmap(command, in_axes=(None, 0))(teacher, observed))
+        return jnp.mean(jnp.sum((jax.vmap(command, in_axes=(None, 0))(policy, observed) - target) ** 2, -1))
 
     return difference
 
 
 def squared_distance(policy: PolicyParams, teacher: PolicyParams) -> Scalar:
-    """Sum over all parameters of the squared difference; the teacher passes no gradient."""
-    apart = jax.tree.map(lambda own, other: jnp.sum((own - jax.lax.stop_gradient(other)) ** 2), policy, teacher)
-    return sum(jax.tree.leaves(apart), start=jnp.float32(0.0))
+    """Squared L2 distance of all parameters; the teacher carries no gradient."""
+    squares = jax.tree.map(lambda own, other: jnp.sum((own - jax.lax.stop_gradient(other)) ** 2), policy, teacher)
+    return sum(jax.tree.leaves(squares), start=jnp.float32(0.0))

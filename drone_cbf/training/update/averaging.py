@@ -1,7 +1,6 @@
-"""Running averages of both networks (Polyak and Juditsky 1992, as exponential moving averages).
+"""Exponential moving averages of both networks (Polyak and Juditsky 1992).
 
-The average of parameters follows slowly and jumps less from update to update than they do; where a curriculum asks for
-it (``learning.ema``), it is what is measured, calibrated and handed on.
+If a curriculum asks for them (``learning.ema``), the averages are what is measured, calibrated and exported.
 """
 
 from __future__ import annotations
@@ -19,34 +18,34 @@ from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.policy.goal_conditioned import PolicyParams
 
 State = TypeVar("State")
-"""A state of training with fields ``policy``, ``barrier`` and ``averages``."""
+"""A training state with fields ``policy``, ``barrier`` and ``averages``."""
 
 
 @struct.dataclass
 class Averages:
-    """Of the parameters after each update, the one ``k`` updates ago weighted by ``decay^k``; the weights sum to one.
+    """Averages over the parameters after each update; those ``k`` updates ago weigh ``decay^k``, normalised.
 
-    The parameters before the first update have no weight: the average is not tied to the parent.
+    The parameters before the first update have no weight, so the averages are not tied to the parent.
     """
 
     policy: PolicyParams
     barrier: BarrierParams
     updates: Scalar
-    """Number of updates averaged; before the first, the averages are the parameters at the start."""
+    """Number of averaged updates; before the first, the averages are the initial parameters."""
 
 
-def start_averages(decay: float, policy: PolicyParams, barrier: BarrierParams) -> Averages | None:
-    """Before the first update; None where nothing is averaged (``decay`` zero)."""
+def initial_averages(decay: float, policy: PolicyParams, barrier: BarrierParams) -> Averages | None:
+    """Averages before the first update; None if ``decay`` is zero."""
     return Averages(policy=policy, barrier=barrier, updates=jnp.int32(0)) if decay else None
 
 
 def make_averaging(decay: float) -> Callable[[State], State]:
-    """Function from a state right after an update to that state with its averages moved on."""
+    """Function that updates the averages of a state after an update."""
 
     def average(state: State) -> State:
         updates = state.averages.updates + 1
         # The bias-corrected average (Kingma and Ba 2015, section 3) as a step towards the newest parameters.
-        # expm1: at the first update the share must be one, or the start would be left in the average.
+        # expm1: at the first update the share must be exactly one, or the initial parameters would stay in the average.
         share = (1.0 - decay) / -jnp.expm1(updates * math.log(decay))
 
         def moved(mean: Any, newest: Any) -> Any:
@@ -63,13 +62,13 @@ def make_averaging(decay: float) -> Callable[[State], State]:
 
 
 def networks_of(state: Any) -> tuple[PolicyParams, BarrierParams]:
-    """What is measured and handed on: the averages where there are any, else the parameters themselves."""
+    """Policy and barrier to measure and export: the averages if there are any, else the parameters."""
     chosen = state if state.averages is None else state.averages
     return chosen.policy, chosen.barrier
 
 
 def exported_networks(state: Any) -> Mapping[str, Any]:
-    """Content of a checkpoint: the state, and the averages as ``policy`` and ``barrier``, which later stages prefer."""
+    """Content of a checkpoint: the state and, if averaged, the averages as ``policy`` and ``barrier``."""
     if state.averages is None:
         return {"state": state}
     return {"state": state, "policy": state.averages.policy, "barrier": state.averages.barrier}

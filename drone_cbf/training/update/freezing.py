@@ -1,4 +1,4 @@
-"""The policy stays as it is while the barrier catches up with it."""
+"""Freezing the policy during the first updates, while the barrier adapts to it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import jax
 import jax.numpy as jnp
 
 State = TypeVar("State")
-"""A state of training with fields ``policy``, ``policy_optimiser`` and ``step``."""
+"""A training state with fields ``policy``, ``policy_optimiser`` and ``step``."""
 
 
-def make_freeze(steps: int) -> Callable[[State, State], State]:
-    """Function (state, state after an update) -> the latter, in the first ``steps`` updates with the former's policy.
+def make_policy_freeze(steps: int) -> Callable[[State, State], State]:
+    """Function (state, updated state) -> updated state, with the policy of ``state`` in the first ``steps`` updates.
 
-    The policy's optimiser stays as well, moments and schedule: it begins when the policy does.
+    The policy's optimiser state is frozen too, so moments and learning-rate schedule start with the policy.
     """
 
-    def frozen(state: State, following: State) -> State:
+    def freeze(state: State, updated: State) -> State:
         learning = state.step >= steps
 
-        def held(new: jax.Array, old: jax.Array) -> jax.Array:
+        def select(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.where(learning, new, old)
 
-        return following.replace(
-            policy=jax.tree.map(held, following.policy, state.policy),
-            policy_optimiser=jax.tree.map(held, following.policy_optimiser, state.policy_optimiser),
+        return updated.replace(
+            policy=jax.tree.map(select, updated.policy, state.policy),
+            policy_optimiser=jax.tree.map(select, updated.policy_optimiser, state.policy_optimiser),
         )
 
-    return frozen if steps else lambda state, following: following
+    return freeze if steps else lambda state, updated: updated

@@ -1,7 +1,7 @@
-"""Health of the gradient: norms by module, entries that are not finite, and an update that is skipped because of them.
+"""Gradient norms by module, counts of non-finite entries, and skipping of updates that have any.
 
-Nothing is turned into zero: a gradient or a loss that is not finite changes no parameter and no optimiser state, is
-counted, and is stored with the state from which it came, so that it can be computed again (DESIGN 6).
+Nothing is replaced by zero: a non-finite gradient or loss changes neither parameters nor optimiser state, is counted,
+and is stored with the state and inputs that produced it, so that it can be reproduced (DESIGN 6).
 """
 
 from __future__ import annotations
@@ -19,77 +19,76 @@ from drone_cbf.errors import TrainingError
 from drone_cbf.recorder import Recorder
 
 State = TypeVar("State")
-"""A state of training with fields ``step`` and ``skipped``."""
+"""A training state with fields ``step`` and ``skipped``."""
 
 SKIPPED = "grad_health/skipped"
 """Updates skipped so far."""
 DUMP = "nonfinite_{step}"
-"""Checkpoint that holds what update ``step`` began with."""
+"""Checkpoint with the state and inputs of the skipped update ``step``."""
 
 
-def health_figures(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Norms and counts of the gradients of some networks, each by its name in charts: ``policy``, ``cbf``.
+def health_metrics(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Norms and non-finite counts of gradients by network name: ``policy``, ``cbf``.
 
-    ``grad_norm/<network>``, ``grad_norm/<network>/<module>`` for each module at the top of its parameters, before
-    clipping, and ``grad_health/nonfinite_<network>``, the number of entries that are NaN or infinite.
+    ``grad_norm/<network>`` and ``grad_norm/<network>/<module>`` (top-level modules) before clipping, and
+    ``grad_health/nonfinite_<network>``, the number of entries that are NaN or infinite.
     """
-    figures = {f"grad_norm/{network}": tree_norm(gradient) for network, gradient in gradients.items()}
+    metrics = {f"grad_norm/{network}": tree_norm(gradient) for network, gradient in gradients.items()}
     for network, gradient in gradients.items():
-        figures |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
-        bad = jnp.sum(~jnp.isfinite(in_one(gradient)))
-        figures[f"grad_health/nonfinite_{network}"] = bad.astype(jnp.float32)
-    return figures
+        metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
+        nonfinite = jnp.sum(~jnp.isfinite(in_one(gradient)))
+        metrics[f"grad_health/nonfinite_{network}"] = nonfinite.astype(jnp.float32)
+    return metrics
 
 
 def modules(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The top-level modules of flax variables (``{"params": {module: ...}}``), by name."""
-    inner = variables["params"] if set(variables) == {"params"} else variables
-    return dict(inner)
+    return dict(variables["params"] if set(variables) == {"params"} else variables)
 
 
-def on_host(figures: Mapping[str, Scalar]) -> dict[str, float]:
-    """The figures of an update as numbers, fetched in one go: one by one, each waits for the device."""
-    return {name: float(value) for name, value in jax.device_get(dict(figures)).items()}
+def to_floats(metrics: Mapping[str, Scalar]) -> dict[str, float]:
+    """Metrics as Python numbers, fetched from the device in one transfer."""
+    return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
 
 
-def is_healthy(figures: Mapping[str, Scalar]) -> Array:
-    """Whether every loss is finite and so is every entry of every gradient."""
-    losses = [jnp.isfinite(value) for name, value in figures.items() if name.startswith("loss/")]
-    counts = [value == 0.0 for name, value in figures.items() if name.startswith("grad_health/nonfinite_")]
+def all_finite(metrics: Mapping[str, Scalar]) -> Array:
+    """Whether every loss and every entry of every gradient is finite."""
+    losses = [jnp.isfinite(value) for name, value in metrics.items() if name.startswith("loss/")]
+    counts = [value == 0.0 for name, value in metrics.items() if name.startswith("grad_health/nonfinite_")]
     return jnp.all(jnp.stack([*losses, *counts]))
 
 
-def skip_if_unhealthy(state: State, following: State, figures: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
-    """``following``, or, if ``figures`` are not healthy, ``state`` at the next step with one more update skipped.
+def skip_if_nonfinite(state: State, updated: State, metrics: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
+    """``updated`` or, if ``metrics`` are not all finite, ``state`` at the next step with one more update skipped.
 
-    Inside ``jit``. Also the figures with the number of skipped updates.
+    Runs inside ``jit``. Adds the number of skipped updates to the metrics.
     """
-    healthy = is_healthy(figures)
+    healthy = all_finite(metrics)
     skipping = state.replace(step=state.step + 1, skipped=state.skipped + 1)
-    chosen = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), following, skipping)
-    return chosen, figures | {SKIPPED: chosen.skipped.astype(jnp.float32)}
+    chosen = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), updated, skipping)
+    return chosen, metrics | {SKIPPED: chosen.skipped.astype(jnp.float32)}
 
 
-def watch_health(
+def check_health(
     values: Mapping[str, float], step: int, limit: int, recorder: Recorder, state: State, inputs: Mapping[str, Any]
 ) -> None:
-    """On the host, after an update: nothing if it was healthy; else the dump, an event, and past ``limit`` the end.
+    """After an update, on the host: if it was skipped, store a dump and an event; past ``limit``, raise.
 
     Args:
-        state: after update ``step``; it was skipped, so all but ``step`` and ``skipped`` is what the update began with.
-        inputs: what else the update was given.
+        state: after update ``step``. A skipped update changes only its ``step`` and ``skipped``.
+        inputs: the other inputs of the update.
 
     Raises:
         TrainingError: more than ``limit`` updates have been skipped.
     """
-    causes = unhealthy(values)
-    if not causes:
+    sources = nonfinite_sources(values)
+    if not sources:
         return
     name, skipped = DUMP.format(step=step), int(values[SKIPPED])
     before = state.replace(step=state.step - 1, skipped=state.skipped - 1)
     recorder.checkpoint(step, {"state": before, "figures": nested(values), **inputs}, name)
-    what = ", ".join(causes)
-    recorder.event(step, f"update skipped, not finite: {what}; what it began with is checkpoints/{name}")
+    what = ", ".join(sources)
+    recorder.event(step, f"update skipped, not finite: {what}; its state and inputs are checkpoints/{name}")
     if skipped > limit:
         raise TrainingError(
             f"{skipped} updates had a loss or gradient that is not finite (nonfinite_limit = {limit}), the last at "
@@ -98,15 +97,12 @@ def watch_health(
         )
 
 
-def unhealthy(values: Mapping[str, float]) -> list[str]:
-    """Names of modules whose gradient, or else of losses which, are not finite; none for an update that was made."""
+def nonfinite_sources(values: Mapping[str, float]) -> list[str]:
+    """Modules whose gradient, or else losses whose value, is not finite; empty for a healthy update."""
     counted = any(value > 0.0 for name, value in values.items() if name.startswith("grad_health/nonfinite_"))
-    losses = [name for name, value in values.items() if name.startswith("loss/") and not math.isfinite(value)]
-    places = [
-        name.removeprefix("grad_norm/")
-        for name, value in values.items()
-        if _is_module(name) and not math.isfinite(value)
-    ]
+    nonfinite = [name for name, value in values.items() if not math.isfinite(value)]
+    losses = [name for name in nonfinite if name.startswith("loss/")]
+    places = [name.removeprefix("grad_norm/") for name in nonfinite if _is_module(name)]
     if not (counted or losses):
         return []
     return places or losses or ["the gradient"]
@@ -117,7 +113,7 @@ def _is_module(name: str) -> bool:
 
 
 def nested(values: Mapping[str, float]) -> dict[str, Any]:
-    """Figures nested by the parts of their names, as float32; a name that is also a group is ``all`` in it."""
+    """Metrics as float32, nested by the parts of their names; a name that is also a group becomes ``all`` in it."""
     tree: dict[str, Any] = {}
     groups = {name.rpartition("/")[0] for name in values}
     for name, value in values.items():

@@ -33,44 +33,44 @@ from drone_cbf.training.barrier.minibatches import (
 )
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.barrier.steps import make_barrier_steps
-from drone_cbf.training.curriculum.adaptation import Scales, penalised, slowed
+from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.batches import make_batch_sampler
 from drone_cbf.training.data.flights import training_view
-from drone_cbf.training.data.replay_buffer import KeptFlights, empty_buffer, keep_worst, replay_figures
+from drone_cbf.training.data.replay_buffer import ReplayBuffer, empty_replay_buffer, keep_worst, replay_metrics
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import make_anchor_loss
 from drone_cbf.training.update.averaging import Averages, make_averaging
-from drone_cbf.training.update.balance import Networks, balanced_gradient, halves
-from drone_cbf.training.update.freezing import make_freeze
-from drone_cbf.training.update.gradient_health import health_figures, skip_if_unhealthy
+from drone_cbf.training.update.balance import Networks, balanced_gradient, split_objectives
+from drone_cbf.training.update.freezing import make_policy_freeze
+from drone_cbf.training.update.gradient_health import health_metrics, skip_if_nonfinite
 from drone_cbf.training.update.optimisers import Optimisers
 
 BARRIER_BATCH = 512
-"""Visited states on which the barrier learns in a step, and as many sampled ones against forgetting."""
+"""Flown states in a barrier minibatch, and as many sampled ones against forgetting."""
 
 
 @struct.dataclass
 class Conditions:
-    """What a curriculum stage sets, as arrays: one compiled update serves all stages of a horizon."""
+    """Settings of a curriculum stage as arrays, so that one compiled update serves all stages of a horizon."""
 
     noise: Scalar
     """Largest observation noise [m, m/s]."""
     blend: Scalar
     augment: Scalar
     weights: Weights
-    """Of the losses beside the flight's own, by name."""
+    """Loss weights by name."""
     penalty: Scalar | None = None
-    """Factor on the weights of ``adaptation.PENALISED``; None: no monitor sets one, and none is built."""
+    """Factor on the weights of ``adaptation.PENALTY_TERMS``; None without a monitor."""
     learning_rate: Scalar | None = None
-    """Factor on the changes of both networks, likewise."""
+    """Factor on the changes of both networks; None without a monitor."""
     teacher: PolicyParams | None = None
-    """The parent's policy, where the curriculum ties the policy to it."""
+    """The parent's policy, if the curriculum regularises towards it."""
 
 
 @struct.dataclass
 class SafetyState:
-    """All that evolves: what a resume needs."""
+    """The training state: what resuming needs."""
 
     policy: PolicyParams
     barrier: BarrierParams
@@ -80,30 +80,32 @@ class SafetyState:
     skipped: Scalar
     """Updates skipped because a loss or a gradient was not finite."""
     averages: Averages | None = None
-    """Of both networks; None where the curriculum averages none."""
-    replay: KeptFlights | None = None
-    """Flights from which the barrier learns again; None where the curriculum replays none."""
+    """Moving averages of both networks; None without averaging."""
+    replay: ReplayBuffer | None = None
+    """None without replay."""
 
 
 @struct.dataclass
 class LossAux:
     """Auxiliary outputs of the loss."""
 
-    figures: dict[str, Scalar]
+    metrics: dict[str, Scalar]
     further: Minibatch | None
-    """What the barrier learns from in its steps alone; None where it takes none."""
-    fresh: KeptFlights | None
-    """The flights, as candidates to be kept; None where none are."""
+    """Minibatches of the barrier's additional steps, leading axis; None if it takes none."""
+    fresh: ReplayBuffer | None
+    """The flights as replay entries; None without replay."""
 
 
 SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
-"""(state, conditions, margin [m], root key) -> (state, figures)."""
-SafetyTerms = Callable[[Networks, Conditions, Scalar, jax.Array, KeptFlights | None], tuple[dict[str, Scalar], LossAux]]
-"""(networks, conditions, margin [m], key, kept flights) -> (batch times each weighted term of the loss, aux)."""
+"""(state, conditions, margin [m], root key) -> (state, metrics)."""
+SafetyTerms = Callable[
+    [Networks, Conditions, Scalar, jax.Array, ReplayBuffer | None], tuple[dict[str, Scalar], LossAux]
+]
+"""(networks, conditions, margin [m], key, replay buffer) -> (batch size times each weighted loss term, aux)."""
 
 
 def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
-    """What the curriculum trains, and so what its stages are measured with: the policy behind the filter, or alone."""
+    """The controller that is trained and measured: the policy behind the filter, or alone."""
     filtered = settings.curriculum.learning.filtered
     return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
 
@@ -119,29 +121,29 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    sampled = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
-    draw = make_minibatches(system, settings, BARRIER_BATCH, sampled)
+    sample_states = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    draw = make_minibatches(system, settings, BARRIER_BATCH, sample_states)
     losses = make_minibatch_losses(system, settings)
 
-    def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, kept: KeptFlights | None):
-        scene_key, flight_key, noise_key, visit_key, state_key = jax.random.split(key, 5)
+    def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, replay: ReplayBuffer | None):
+        scene_key, flight_key, noise_key, flown_key, state_key = jax.random.split(key, 5)
         scenes = shard_batch(sample_scenes(scene_key, conditions.augment))
         keys = jax.random.split(flight_key, settings.batch)
         noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
         barrier = scale_gradient(networks["barrier"], settings.barrier_task_gradient)
         controller = ControllerParams(policy=networks["policy"], barrier=barrier, margin=margin, blend=conditions.blend)
         flights = map_sharded(rollout, controller, scenes, noise, keys)
-        flight = penalised(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
+        flight = scale_penalties(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
         batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
-        minibatches = draw(batch, kept, visit_key, state_key, jax.random.fold_in(key, 1))
+        minibatches = draw(batch, replay, flown_key, state_key, jax.random.fold_in(key, 1))
         unweighted = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
         unweighted |= losses(networks["barrier"], minibatches.first)
         parts = flight | weighted(unweighted, conditions.weights)
-        reported = flight | unweighted | {"total": sum(parts.values())}
-        figures = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
-        figures |= quick_figures(flights, scenes, system)
+        reported = flight | unweighted | {"total": sum(parts.values(), start=jnp.float32(0.0))}
+        metrics = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
+        metrics |= quick_figures(flights, scenes, system)
         scaled = {name: settings.batch * value for name, value in parts.items()}
-        return scaled, LossAux(figures=figures, further=minibatches.further, fresh=minibatches.fresh)
+        return scaled, LossAux(metrics=metrics, further=minibatches.further, fresh=minibatches.fresh)
 
     return terms
 
@@ -149,39 +151,39 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
 def make_safety_gradient(
     system: SystemConfig, settings: SafetySettings, horizon: int
 ) -> Callable[..., tuple[Networks, LossAux]]:
-    """Function (networks, and what :data:`SafetyTerms` take besides) -> (gradient of the mean over flights, aux)."""
+    """Function (networks, further arguments of :data:`SafetyTerms`) -> (gradient of the mean over flights, aux)."""
     terms = make_safety_terms(system, settings, horizon)
 
     def summed(networks: Networks, *given) -> tuple[Networks, LossAux]:
         def total(networks: Networks) -> tuple[Scalar, LossAux]:
             parts, aux = terms(networks, *given)
-            return sum(parts.values()), aux
+            return sum(parts.values(), start=jnp.float32(0.0)), aux
 
         return jax.grad(total, has_aux=True)(networks)
 
     def balanced(networks: Networks, *given) -> tuple[Networks, LossAux]:
         def both(networks: Networks):
             parts, aux = terms(networks, *given)
-            return halves(parts), aux
+            return split_objectives(parts), aux
 
         gradient, aux, share = balanced_gradient(both, networks)
-        return gradient, aux.replace(figures=aux.figures | {"balance/efficiency": share})
+        return gradient, aux.replace(metrics=aux.metrics | {"balance/efficiency": share})
 
-    found = {"sum": summed, "mgda": balanced}[settings.curriculum.learning.balance]
+    total_gradient = {"sum": summed, "mgda": balanced}[settings.curriculum.learning.balance]
 
-    def gradient(networks: Networks, *given) -> tuple[Networks, LossAux]:
-        steep, aux = found(networks, *given)
-        return jax.tree.map(lambda leaf: leaf / settings.batch, steep), aux
+    def mean_gradient(networks: Networks, *given) -> tuple[Networks, LossAux]:
+        gradient, aux = total_gradient(networks, *given)
+        return jax.tree.map(lambda leaf: leaf / settings.batch, gradient), aux
 
-    return gradient
+    return mean_gradient
 
 
 def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
 ) -> SafetyUpdate:
-    """One update of both networks, each by its own optimiser; the barrier has ``learning.barrier_updates`` steps."""
+    """One update of both networks, each by its own optimiser; the barrier takes ``learning.barrier_updates`` steps."""
     gradient_of = make_safety_gradient(system, settings, horizon)
-    freeze = make_freeze(settings.curriculum.learning.freeze_steps)
+    freeze = make_policy_freeze(settings.curriculum.learning.freeze_steps)
     average = make_averaging(settings.curriculum.learning.ema)
     barrier_steps = make_barrier_steps(make_minibatch_losses(system, settings), optimisers.barrier)
 
@@ -196,39 +198,39 @@ def make_safety_update(
         (barrier, barrier_optimiser), further = barrier_steps(
             before, gradient["barrier"], aux.further, conditions.weights, conditions.learning_rate
         )
-        replay = None if state.replay is None else keep_worst(state.replay, aux.fresh)
-        following = state.replace(
-            policy=optax.apply_updates(state.policy, slowed(policy_change, conditions.learning_rate)),
+        replay = None if state.replay is None or aux.fresh is None else keep_worst(state.replay, aux.fresh)
+        updated = state.replace(
+            policy=optax.apply_updates(state.policy, scale_changes(policy_change, conditions.learning_rate)),
             barrier=barrier,
             policy_optimiser=policy_optimiser,
             barrier_optimiser=barrier_optimiser,
             step=state.step + 1,
             replay=replay,
         )
-        figures = aux.figures | replay_figures(replay) | condition_figures(conditions) | further
-        figures |= health_figures({"policy": gradient["policy"], "cbf": gradient["barrier"]})
-        following, figures = skip_if_unhealthy(state, average(freeze(state, following)), figures)
-        return replicate(following), figures
+        metrics = aux.metrics | replay_metrics(replay) | condition_metrics(conditions) | further
+        metrics |= health_metrics({"policy": gradient["policy"], "cbf": gradient["barrier"]})
+        updated, metrics = skip_if_nonfinite(state, average(freeze(state, updated)), metrics)
+        return replicate(updated), metrics
 
     return update
 
 
-def start_replay(system: SystemConfig, settings: SafetySettings) -> KeptFlights | None:
-    """Room for flights to replay, long enough for every stage; None where the curriculum replays none."""
+def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> ReplayBuffer | None:
+    """An empty buffer whose slots fit the flights of every stage; None if the curriculum does not replay."""
     learning = settings.curriculum.learning
     if not learning.replay:
         return None
     longest = max(stage.horizon for stage in settings.curriculum.stages)
-    return empty_buffer(system, settings.scenes, learning.replay_flights, longest)
+    return empty_replay_buffer(system, settings.scenes, learning.replay_flights, longest)
 
 
-def condition_figures(conditions: Conditions) -> dict[str, Scalar]:
-    """Metrics of what is in force."""
+def condition_metrics(conditions: Conditions) -> dict[str, Scalar]:
+    """Metrics of the conditions in force."""
     return {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
 
 
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
-    """The settings of one of the curriculum's stages as arrays, with the factors of a monitor if there is one."""
+    """Settings of one of the curriculum's stages as arrays, scaled by the factors of a monitor, if any."""
     blend = stage.blend * scales.blend if scales else stage.blend
     weights = curriculum.weights_in(stage)
     return Conditions(

@@ -1,4 +1,4 @@
-"""The optimisers of all stages: AdamW, clipped, with warm-up and cosine decay."""
+"""The optimisers of all stages: AdamW with warm-up, cosine decay and clipping."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from drone_cbf.training.settings import SafetySettings
 
 @dataclass(frozen=True)
 class Optimisers:
-    """One for each network."""
+    """One optimiser per network."""
 
     policy: optax.GradientTransformation
     barrier: optax.GradientTransformation
 
 
 def joint_optimisers(settings: SafetySettings) -> Optimisers:
-    """Over all updates of the curriculum, in each of which the barrier has ``learning.barrier_updates`` steps."""
+    """Optimisers over the whole curriculum; the barrier takes ``learning.barrier_updates`` steps per update."""
     steps, learning = settings.curriculum.total_steps, settings.curriculum.learning
     barrier_rate = settings.barrier_learning_rate * learning.barrier_learning_rate_scale
     return Optimisers(
@@ -38,7 +38,7 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
         decay_steps=max(steps, 2),
         end_value=config.final_fraction * config.learning_rate,
     )
-    clip = optax.clip_by_global_norm(config.clip)  # in reach of its norm: an infinite one would leave nothing
+    clip = optax.clip_by_global_norm(config.clip)  # within_reach: an infinite norm would clip to zero
     return optax.chain(
         optax.GradientTransformation(clip.init, lambda gradient, *rest: clip.update(within_reach(gradient), *rest)),
         optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),

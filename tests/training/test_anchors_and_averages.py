@@ -15,18 +15,18 @@ from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as leaving
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.anchors import (
-    is_anchored,
     make_anchor_loss,
     make_command_difference,
     squared_distance,
+    uses_anchor,
 )
-from drone_cbf.training.update.averaging import make_averaging, networks_of, start_averages
+from drone_cbf.training.update.averaging import initial_averages, make_averaging, networks_of
 from drone_cbf.training.update.gradient_health import SKIPPED
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
@@ -69,7 +69,7 @@ def test_distillation_is_the_mean_squared_difference_of_the_commands():
     assert total > 0.1 and difference(POLICY, POLICY, states()) < ROUNDING
 
 
-def test_distillation_teaches_the_policy_alone_not_the_teacher_and_not_where_to_fly():
+def test_distillation_has_a_gradient_in_the_policy_alone():
     difference = make_command_difference(SYSTEM)
     gradient = jax.jit(jax.grad(difference, argnums=(0, 1, 2), allow_int=True))(POLICY, OTHER, states())
     assert tree_norm(gradient[0]) > 0.0 and tree_norm(gradient[1]) == 0.0
@@ -89,9 +89,9 @@ def test_the_anchor_is_the_squared_distance_from_the_parent_not_from_zero():
 
 def test_a_stages_own_weight_counts_before_the_curriculums_and_what_is_weighted_nowhere_is_not_built():
     plain = curriculum()
-    assert not is_anchored(plain) and make_anchor_loss(SYSTEM, plain)(POLICY, None, None) == {}
+    assert not uses_anchor(plain) and make_anchor_loss(SYSTEM, plain)(POLICY, None, None) == {}
     tied = curriculum(weights={"policy_l2": 3.0}, stage_weights={"policy_l2": 0.5})
-    assert is_anchored(tied) and tied.weights_in(tied.stages[0])["policy_l2"] == 0.5
+    assert uses_anchor(tied) and tied.weights_in(tied.stages[0])["policy_l2"] == 0.5
     assert float(joint_update.conditions_of(tied, tied.stages[0]).weights["policy_l2"]) == 0.5
     losses = make_anchor_loss(SYSTEM, tied)(POLICY, OTHER, None)
     assert set(losses) == {"policy_l2"}, "distillation is weighted nowhere"
@@ -103,7 +103,7 @@ def test_averages_are_the_weighted_mean_of_all_updates_without_the_start(decay):
     """Against the sum itself, in float64."""
     values = np.random.default_rng(0).normal(size=(7, 3))
     state = safety_state(
-        policy={"w": jnp.full(3, 100.0)}, averages=start_averages(decay, {"w": jnp.full(3, 100.0)}, {})
+        policy={"w": jnp.full(3, 100.0)}, averages=initial_averages(decay, {"w": jnp.full(3, 100.0)}, {})
     )
     average = jax.jit(make_averaging(decay))
     np.testing.assert_array_equal(networks_of(state)[0]["w"], 100.0)
@@ -154,11 +154,11 @@ def begin(settings):
         barrier=BARRIER,
         policy_optimiser=OPTIMISERS.policy.init(POLICY),
         barrier_optimiser=OPTIMISERS.barrier.init(BARRIER),
-        averages=start_averages(settings.curriculum.learning.ema, POLICY, BARRIER),
+        averages=initial_averages(settings.curriculum.learning.ema, POLICY, BARRIER),
     )
 
 
-def test_the_policy_and_its_optimiser_rest_while_frozen_and_the_barrier_learns(kept):
+def test_policy_and_optimiser_are_frozen_while_the_barrier_learns(kept):
     states, _ = kept
     for frozen in states[1 : FROZEN + 1]:
         rested = (frozen.policy, frozen.policy_optimiser)
@@ -167,7 +167,7 @@ def test_the_policy_and_its_optimiser_rest_while_frozen_and_the_barrier_learns(k
     assert distance(states[FROZEN + 1].policy, POLICY) > 0.0
 
 
-def test_losses_that_tie_the_policy_are_nothing_at_the_parent_and_counted_once_it_moves(kept):
+def test_anchor_losses_are_zero_at_the_parent_and_count_once_the_policy_moves(kept):
     _, rows = kept
     for name in ("loss/distill", "loss/policy_l2"):
         values = [row[name] for row in rows]
@@ -200,13 +200,13 @@ def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bi
     np.testing.assert_equal({name: float(value) for name, value in figures.items()}, rows[FROZEN + 1])
 
 
-def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch):
+def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
     """With an update that moves only the averages, and without flights."""
     flown, compared, taught, recorder = [], [], [], ListRecorder()
 
     def fly(controller, *_):
         flown.append(controller)
-        return SimpleNamespace(flown=SimpleNamespace(metrics=None), some=lambda count: None)
+        return SimpleNamespace(flown=SimpleNamespace(metrics=None), subset=lambda count: None)
 
     def move(state, *_):
         averages = state.averages.replace(policy=OTHER, barrier=jax.tree.map(jnp.negative, BARRIER))
@@ -220,13 +220,13 @@ def test_the_averages_are_what_is_measured_calibrated_and_handed_on(monkeypatch)
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
     measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
     replaced = [(safety, "StageMeasures", measures), (safety, "make_safety_update", move)]
-    for module, name, function in [*replaced, (leaving, "make_graph_collector", fly)]:
+    for module, name, function in [*replaced, (stage_end, "make_graph_collector", fly)]:
         monkeypatch.setattr(module, name, lambda *_, function=function: function)
     monkeypatch.setattr(safety, "make_held_out_losses", lambda *_: held_out_losses)
-    monkeypatch.setattr(leaving, "nearest_to_boundary", lambda *_: None)
-    monkeypatch.setattr(leaving, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
+    monkeypatch.setattr(stage_end, "nearest_to_boundary", lambda *_: None)
+    monkeypatch.setattr(stage_end, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
     for name in ("flight_report", "calibration_report"):
-        monkeypatch.setattr(leaving, name, lambda _: given)
+        monkeypatch.setattr(stage_end, name, lambda _: given)
     result = safety.train_safety(SYSTEM, SETTINGS, POLICY, BARRIER, 12.0, recorder)
     handed = [(each.policy, each.barrier) for each in (*flown, result)]
     handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]

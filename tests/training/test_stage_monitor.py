@@ -9,8 +9,7 @@ import pytest
 
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
-from tests.training import scripted
-from tests.training.scripted import (
+from tests.training.scripted_training import (
     DRIFT,
     POLICY,
     always_good,
@@ -21,7 +20,7 @@ from tests.training.scripted import (
 )
 
 
-def test_a_good_run_is_measured_at_its_intervals_and_left_alone():
+def test_a_good_run_is_measured_regularly_and_left_alone():
     run = train(always_good, stage(steps=5), every=2)
     assert [step for step, _ in column(run, "eval/success_rate")] == [1, 3, 4], "after updates 2, 4 and at the end"
     assert [step for step, _ in column(run, "robust/success_rate")] == [1, 3, 4]
@@ -33,15 +32,15 @@ def test_a_good_run_is_measured_at_its_intervals_and_left_alone():
     assert run.final == 5.0
 
 
-def test_without_a_monitor_nothing_of_it_is_measured_stored_or_logged():
+def test_without_a_monitor_nothing_is_measured_stored_or_logged_for_it():
     run = train(always_good, every=0)
     assert len(run.seen) == 1 and not any(random for *_, random in run.seen)
     names = {name for row in run.recorder.rows for name in row}
     assert not {name for name in names if name.startswith(("monitor/", "adaptive/", "robust/"))}
-    assert all(progress.watch is None for progress in run.recorder.states.values())
+    assert all(progress.monitor is None for progress in run.recorder.states.values())
 
 
-def test_what_ties_the_policy_is_the_parents_through_all_stages_and_roll_backs():
+def test_the_anchor_stays_the_parents_policy_through_all_stages_and_roll_backs():
     tied = Learning(weights=LossWeights(distill=0.1))
     run = train(until(2.5), stage(steps=9), stage("two", steps=2), learning=tied, patience=0, rate_backoff=0.01)
     assert column(run, "monitor/rollbacks") and run.final > 2.0
@@ -49,7 +48,7 @@ def test_what_ties_the_policy_is_the_parents_through_all_stages_and_roll_backs()
     assert not column(train(always_good), "teacher"), "where nothing is tied there is none"
 
 
-def test_flights_are_measured_under_the_conditions_of_the_stage_under_way():
+def test_flights_are_measured_under_the_conditions_of_the_current_stage():
     stages = stage("first", steps=2, blend=0.25), stage("second", steps=2, blend=1.0)
     run = train(always_good, *stages)
     mid_stage = [(name, blend) for name, blend, flights, _ in run.seen if flights == 5]
@@ -113,17 +112,17 @@ def test_the_best_checkpoint_holds_the_best_state_not_the_last():
     assert run.final == 8.0 and not run.recorder.events, "a later state that passes is handed on all the same"
 
 
-def test_a_run_gives_up_after_its_rollbacks_and_says_what_was_missed_and_what_to_do():
+def test_a_run_fails_after_its_rollbacks_and_names_the_unmet_thresholds_and_remedies():
     run = train(until(-1.0), stage(steps=50), patience=0, rollbacks=2)
     assert [value for _, value in column(run, "monitor/rollbacks")] == [1.0, 2.0]
     assert "success 0.000 below 0.9" in run.error and "after 2 roll-backs" in run.error
     assert "lower the learning rate" in run.error and "\n" not in run.error
 
 
-def test_one_loss_more_that_is_not_finite_than_is_borne_rolls_back():
+def test_one_nonfinite_loss_more_than_tolerated_rolls_back():
     start = {"p": jnp.float32(99.5)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scripted, "POLICY", start)
+        patch.setattr(scripted_training, "POLICY", start)
         watched = train(
             lambda policy, *_: (1.0 - 1e-4 * policy, 0.0), stage(steps=4), borne=0, patience=9, rate_backoff=0.1
         )
@@ -145,7 +144,7 @@ def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
     options = {"patience": 1, "rate_backoff": 0.25, "every": 1}
     whole = train(script, *stages, **options)
     assert [step for step, _ in whole.recorder.events] == [5, 13] and whole.error is None
-    assert {progress.watch.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
+    assert {progress.monitor.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
     for step in (4, 5, 9, 13, 14):
         stored = whole.recorder.states[step]
         loaded = match(stored, unflatten(to_leaves(stored)), "progress")  # as the store gives it back
@@ -160,9 +159,9 @@ def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
             jax.tree.map(np.testing.assert_array_equal, rest.recorder.states[last], whole.recorder.states[last])
 
 
-def test_violations_that_are_no_number_are_stored_and_restored():
+def test_nan_violations_are_stored_and_restored():
     run = train(lambda policy, blend, stage: (0.0, math.nan), stage(steps=3), patience=9, extensions=0)
     stored = run.recorder.states[2]
-    assert stored.watch.best.violation == math.inf
+    assert stored.monitor.best.violation == math.inf
     rest = train(lambda *_: (0.0, math.nan), stage(steps=3), patience=9, extensions=0, saved=stored)
     assert rest.final == run.final

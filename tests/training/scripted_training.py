@@ -13,11 +13,11 @@ import pytest
 from drone_cbf.errors import TrainingError
 from drone_cbf.training.curriculum.mechanisms import Learning, Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as leaving
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
-from drone_cbf.training.update.gradient_health import skip_if_unhealthy
+from drone_cbf.training.update.gradient_health import skip_if_nonfinite
 from tests.perception.worlds import small_system
 
 SYSTEM = small_system()
@@ -38,7 +38,7 @@ def drifting_update(system, settings, horizon, optimisers):
         loss = jnp.where(state.policy["p"] >= 100.0, jnp.nan, draw)
         figures = {"loss/total": loss, "curriculum/blend": conditions.blend}
         figures |= {"teacher": conditions.teacher["p"]} if conditions.teacher else {}
-        return skip_if_unhealthy(state, state.replace(policy=policy, barrier=barrier, step=state.step + 1), figures)
+        return skip_if_nonfinite(state, state.replace(policy=policy, barrier=barrier, step=state.step + 1), figures)
 
     return update
 
@@ -54,7 +54,7 @@ class ScriptedMeasures:
         self.seen.append((stage.name, float(controller.blend), flights, random_drones))
         self.margins.append((stage.name, flights, round(float(controller.margin), 3)))
         report = {"success_rate": success, "violation_p999": violation}
-        return SimpleNamespace(flown=SimpleNamespace(metrics=report), some=lambda count: None)
+        return SimpleNamespace(flown=SimpleNamespace(metrics=report), subset=lambda count: None)
 
     def report(self, controller, index, stage):
         return self.fly(controller, index, stage, self.monitor.flights).flown.metrics
@@ -90,8 +90,8 @@ def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
         patch.setattr(safety, "StageMeasures", lambda *_: measures)
         patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
         patch.setattr(safety, "make_held_out_losses", lambda *_: numbers_of_barriers)
-        patch.setattr(leaving, "calibration_report", margin_of)
-        patch.setattr(leaving, "flight_report", lambda report: report)
+        patch.setattr(stage_end, "calibration_report", margin_of)
+        patch.setattr(stage_end, "flight_report", lambda report: report)
         patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
         error = final = None
         try:

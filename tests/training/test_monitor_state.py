@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.curriculum.adaptation import Scales, penalised, slowed
+from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor.state import (
@@ -15,8 +15,8 @@ from drone_cbf.training.monitor.state import (
     after_stage_start,
     candidate,
     initial_monitor,
-    missed_thresholds,
     scales_of,
+    unmet_thresholds,
 )
 from drone_cbf.training.update.joint_update import conditions_of
 
@@ -67,15 +67,15 @@ def test_conditions_are_scaled_only_where_a_monitor_scales_them():
 
 def test_penalties_weigh_slack_collision_and_fallback_alone():
     terms = {"slack": 1.0, "collision": 2.0, "fallback": 3.0, "goal": 4.0, "intervention": 5.0}
-    assert penalised(terms, 10.0) == {**terms, "slack": 10.0, "collision": 20.0, "fallback": 30.0}
-    assert penalised(terms, None) == terms
+    assert scale_penalties(terms, 10.0) == {**terms, "slack": 10.0, "collision": 20.0, "fallback": 30.0}
+    assert scale_penalties(terms, None) == terms
 
 
-def test_changes_of_parameters_are_slowed_as_a_whole():
+def test_parameter_changes_are_scaled_as_a_whole():
     change = {"a": jnp.array([1.0, -2.0]), "b": jnp.float32(3.0)}
-    slow = slowed(change, jnp.float32(0.5))
+    slow = scale_changes(change, jnp.float32(0.5))
     np.testing.assert_array_equal(slow["a"], [0.5, -1.0])
-    assert slow["b"] == 1.5 and slowed(change, None) is change
+    assert slow["b"] == 1.5 and scale_changes(change, None) is change
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_changes_of_parameters_are_slowed_as_a_whole():
         (1.0, math.nan, "violation nan above 2"),
     ],
 )
-def test_both_thresholds_of_the_stage_count_and_what_is_no_number_misses(success, violation, missed):
-    assert missed_thresholds({"success_rate": success, "violation_p999": violation}, STAGE) == missed
+def test_both_thresholds_of_the_stage_count_and_nan_does_not_meet_them(success, violation, missed):
+    assert unmet_thresholds({"success_rate": success, "violation_p999": violation}, STAGE) == missed
     assert found(success, violation).passed == (not missed)
 
 
@@ -109,7 +109,7 @@ def test_states_are_ranked_by_passing_then_nearness_then_success_then_violation(
     assert ranks == sorted(ranks) and len(set(ranks)) == len(ranks)
 
 
-def test_failures_are_counted_in_a_row_and_a_pass_forgets_them():
+def test_consecutive_failures_are_counted_and_a_pass_resets_them():
     watch = watch_of()
     for expected in (1, 2, 3):
         watch = after_measurement(watch, found(0.2))

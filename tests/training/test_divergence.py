@@ -18,7 +18,7 @@ from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end as leaving
+from drone_cbf.training.monitor import stage_end
 from drone_cbf.training.monitor.measurements import StageMeasures
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
@@ -80,7 +80,7 @@ def controller():
     return ControllerParams(policy=POLICY, barrier=BARRIER, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
 
 
-def test_other_drones_fly_the_same_scenes_in_the_same_program(measures, controller):
+def test_randomised_drones_fly_the_same_scenes_in_the_same_program(measures, controller):
     nominal = measures.fly(controller, 0, STAGE, FLIGHTS)
     other = measures.fly(controller, 0, STAGE, FLIGHTS, random_drones=True)
     np.testing.assert_array_equal(nominal.scenes.start, other.scenes.start)
@@ -99,13 +99,13 @@ def trained(learning_rate):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
         patch.setattr(minibatches, "make_sobolev_loss", make_small_loss)
-        patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, moments: {})
+        patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, transitions: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: None)
         patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
-        patch.setattr(leaving, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(stage_end, "calibration_report", lambda comparison: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)
         return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
@@ -120,7 +120,7 @@ def column(recorder, name):
     return {int(row["step"]): row[name] for row in recorder.rows if name in row}
 
 
-def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back(poisoned):
+def test_a_run_that_diverges_at_a_hundredfold_learning_rate_is_rolled_back(poisoned):
     recorder, state = poisoned
     entry = column(recorder, "monitor/entry_success")[0]
     success, rollbacks = column(recorder, "eval/success_rate"), column(recorder, "monitor/rollbacks")
@@ -136,7 +136,7 @@ def test_a_run_poisoned_by_a_hundredfold_learning_rate_is_caught_and_rolled_back
     assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
 
 
-def test_the_same_run_at_its_healthy_learning_rate_is_left_alone():
+def test_the_same_run_at_its_normal_learning_rate_is_left_alone():
     recorder, state = trained(HEALTHY_RATE)
     assert not recorder.events and not column(recorder, "monitor/rollbacks")
     assert min(column(recorder, "eval/success_rate").values()) >= STAGE.success_threshold
@@ -144,7 +144,7 @@ def test_the_same_run_at_its_healthy_learning_rate_is_left_alone():
     assert float(jnp.max(jnp.abs(state.policy["gains"]))) > HEALTHY_RATE, "it has learned"
 
 
-def test_a_roll_back_restores_the_optimisers_too(poisoned):
+def test_a_roll_back_restores_the_optimiser_states(poisoned):
     """AdamW that had gone on with the moments of the poisoned updates would go astray again."""
     recorder, _ = poisoned
     (rolled_back,) = (progress.state for step, progress in recorder.states.items() if step == 4)
@@ -153,7 +153,7 @@ def test_a_roll_back_restores_the_optimisers_too(poisoned):
     jax.tree.map(np.testing.assert_array_equal, rolled_back.policy, POLICY)
 
 
-def test_penalties_are_raised_in_the_loss_itself_and_its_terms_still_add_up(poisoned):
+def test_penalties_are_raised_in_the_loss_and_its_terms_still_add_up(poisoned):
     recorder, _ = poisoned
     slack = column(recorder, "loss/slack")
     assert [slack[index] for index in (3, 4, 5, 6)] == [1.0, 2.0, 2.0, 1.0], (

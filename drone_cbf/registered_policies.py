@@ -1,0 +1,26 @@
+"""Registered policies as controllers, to fly them in simulation."""
+
+from __future__ import annotations
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.serving.service import controller_shapes
+from drone_cbf.tracking.checkpoints.packages import Package
+from drone_cbf.tracking.checkpoints.store import match
+from drone_cbf.tracking.registry.served_model import download_package
+
+
+def load_controller(model_uri: str) -> tuple[SystemConfig, ControllerParams]:
+    """System and parameters of a registered policy, such as ``models:/drone-policy@champion``.
+
+    Raises:
+        LineageError: there is no such model version.
+        CheckpointError: its files are incomplete or altered.
+    """
+    return unpack(download_package(model_uri))
+
+
+def unpack(package: Package) -> tuple[SystemConfig, ControllerParams]:
+    """The system of a package, and its parameters in that system's shapes."""
+    system = SystemConfig.model_validate(package.config["system"])
+    return system, match(controller_shapes(system), package.tree, "the registered policy")
