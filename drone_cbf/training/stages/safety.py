@@ -2,7 +2,7 @@
 
 The policy learns from the flight's loss through the filter. The barrier learns from its own losses on the states the
 policy visits; the task gradient that reaches it through the filter is weighted by ``barrier_task_gradient``, zero by
-default, since the task loss teaches a barrier to open (DESIGN 4, "a trap").
+default, since the task loss teaches a barrier to open (docs/findings.md).
 """
 
 from __future__ import annotations
