@@ -18,11 +18,11 @@ from drone_cbf.physics.scenes import Scene
 
 RIDGE = 0.05
 """Largest difference of the two distances in ``gap`` [m]: about as far as the soft minimum's ridge is round."""
-ASTRAY = 0.05
+HEADING_SPREAD = 0.05
 """Standard deviation of the heading out of the plane in which both surfaces are approached alike [rad]."""
-REACH = 0.4
+CHOICE_DISTANCE = 0.4
 """Surfaces to be between are chosen with odds that fall by e over this distance [m]."""
-UNLIKELY = 20.0
+SAME_SIDE_PENALTY = 20.0
 """Log-odds against a surface on the same side as the nearest: taken only where there is no other."""
 CANDIDATES = 6
 """Directions tried for a corridor; the one along most surfaces is taken."""
@@ -66,7 +66,7 @@ def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     opposite = unit(points - place) @ outward > 0.0
     from_nearest = jax.vmap(lambda point: surface_distances(obstacles, point)[nearest])(points)
     reachable = obstacles.active & others & (from_nearest > 0.0)
-    odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
+    odds = -distances / CHOICE_DISTANCE - jnp.where(opposite, 0.0, SAME_SIDE_PENALTY)
     odds = jnp.where(reachable, odds, -jnp.inf)
     most = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
     chosen = index_by_weight(draw, jnp.exp(odds - most))
@@ -104,7 +104,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
         wander = standard_normal(draw["wander"])
         wander = wander - jnp.dot(wander, across) * across
         heading = unit(wander + 2.0 * draw["aim"] * towards)
-        heading = unit(heading + ASTRAY * standard_normal(draw["astray"]) * across)
+        heading = unit(heading + HEADING_SPREAD * standard_normal(draw["astray"]) * across)
         speed = cruise * draw["speed"] ** 1.5
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
         critical = critical_speed(tie.distance, system) / cosine * between(draw["near"], 0.8, 1.2)

@@ -6,7 +6,7 @@ continuous, piecewise linear and non-decreasing. The solution is the smallest la
 With a quadratic penalty the slack is ``kappa lambda`` with kappa > 0: the solution is the lambda with
 ``a.u(lambda) + kappa lambda = b``, again piecewise linear, and there is always one.
 
-Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = give.
+Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = slack_per_multiplier.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ScaledProblem:
     cap: Scalar
     """Largest multiplier, penalty * scale / max|a|. Its gradient tells how ``max|a|`` sets the weight of the slack.
     With a quadratic penalty only a bound that the multiplier stays below, without gradient."""
-    give: Scalar | None
+    slack_per_multiplier: Scalar | None
     """kappa, slack per multiplier: (max|a| / scale)^2 / penalty with a quadratic penalty; None with a linear one."""
     scale: Scalar
     """Power of two that divided the row; carries no gradient."""
@@ -66,35 +66,35 @@ def scale_problem(
         nominal=nominal,
         limits=jax.lax.stop_gradient(limits),
         cap=penalty * (scale / magnitude),
-        give=None,
+        slack_per_multiplier=None,
         scale=scale,
         floor=authority / scale,
     )
-    return _yielding(problem, magnitude / scale, penalty) if quadratic else problem
+    return _with_quadratic_penalty(problem, magnitude / scale, penalty) if quadratic else problem
 
 
-def _yielding(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
+def _with_quadratic_penalty(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
     """With a quadratic penalty: kappa lambda = b - a.u(lambda) <= b - a.u(0), twice which allows for rounding."""
-    give = magnitude * magnitude / penalty
+    slack_per_multiplier = magnitude * magnitude / penalty
     clipped = jnp.clip(problem.nominal, problem.limits.lower, problem.limits.upper)
-    at_most = jnp.maximum(unmet(problem.normal, problem.offset, clipped), 0.0)
-    return problem.replace(give=give, cap=jax.lax.stop_gradient(2.0 * at_most / give))
+    at_most = jnp.maximum(row_residual(problem.normal, problem.offset, clipped), 0.0)
+    return problem.replace(slack_per_multiplier=slack_per_multiplier, cap=jax.lax.stop_gradient(2.0 * at_most / slack_per_multiplier))
 
 
-def missing(
+def dual_gradient(
     problem: ScaledProblem, command: Float[Array, "*batch 3"], multiplier: Float[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
     """What ``command`` and the slack that goes with ``multiplier`` leave of the row: the gradient of the dual."""
-    rest = unmet(problem.normal, problem.offset, command)
-    return rest if problem.give is None else rest - problem.give * multiplier
+    rest = row_residual(problem.normal, problem.offset, command)
+    return rest if problem.slack_per_multiplier is None else rest - problem.slack_per_multiplier * multiplier
 
 
 def curvature(problem: ScaledProblem, squared: Scalar) -> Scalar:
     """By how much the row is served per multiplier, where ``squared`` = |a_F|^2."""
-    return squared if problem.give is None else squared + problem.give
+    return squared if problem.slack_per_multiplier is None else squared + problem.slack_per_multiplier
 
 
-def unmet(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
+def row_residual(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
     """``b - a.u`` as if computed in twice the working precision, then rounded. Not for differentiation.
 
     Where only an axis with a small coefficient is free, ``u`` amplifies an error of ``b - a.u`` by ``1/|a_F|``:
@@ -156,14 +156,14 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
     weight = _fade(squared, stopped.floor * stopped.floor)
     moved = change.nominal + weight * active.multiplier * change.normal
     shortfall = weight * (change.offset - jnp.dot(command, change.normal)) - jnp.dot(normal_free, moved)
-    if problem.give is not None:
-        shortfall = shortfall - active.multiplier * change.give
+    if problem.slack_per_multiplier is not None:
+        shortfall = shortfall - active.multiplier * change.slack_per_multiplier
     served = curvature(stopped, squared)
     multiplier_change = jnp.where(active.relaxed, change.cap, shortfall / jnp.where(served > 0.0, served, 1.0))
     step = moved + jnp.where(active.binding, normal_free * multiplier_change, 0.0)
     command = command + jnp.where(active.free, step, 0.0)
     missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
-    gives_way = active.relaxed if problem.give is None else active.binding
+    gives_way = active.relaxed if problem.slack_per_multiplier is None else active.binding
     return Solution(
         command=command,
         slack=jnp.where(gives_way, missed, 0.0),

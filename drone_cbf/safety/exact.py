@@ -14,7 +14,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, missing, scale_problem, unmet
+from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, dual_gradient, scale_problem, row_residual
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 
@@ -75,7 +75,7 @@ def _active_segment(problem: ScaledProblem, path: _Path) -> tuple[Vector, Active
     """The command, and the active set on the linear piece that holds the solution."""
     breakpoints = jnp.concatenate([path.entry, path.exit, problem.cap[None]])
     breakpoints = jnp.clip(breakpoints, 0.0, problem.cap)
-    short = missing(problem, _command_at(problem, path, breakpoints), breakpoints)
+    short = dual_gradient(problem, _command_at(problem, path, breakpoints), breakpoints)
     relaxed = short[-1] > 0.0
     low = jnp.max(jnp.where(short > 0.0, breakpoints, 0.0))
     high = jnp.min(jnp.where(breakpoints > low, breakpoints, problem.cap))
@@ -94,6 +94,6 @@ def _multiplier_on(problem: ScaledProblem, free: Array, resting: Vector) -> Scal
     """Solve ``a_F.(u_nom + lambda a)_F + a.resting (+ kappa lambda) = b`` for lambda."""
     normal_free = jnp.where(free, problem.normal, 0.0)
     squared = jnp.sum(normal_free * normal_free)
-    shortfall = unmet(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
+    shortfall = row_residual(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
     served = curvature(problem, squared)
     return shortfall / jnp.where(served > 0.0, served, 1.0)

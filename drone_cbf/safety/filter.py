@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import FilterConfig
 from drone_cbf.safety import exact, projected_gradient, qpax_solver
-from drone_cbf.safety.dual import unmet
+from drone_cbf.safety.dual import row_residual
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Solution, Status
 
 Tree = TypeVar("Tree")
@@ -75,7 +75,7 @@ def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vect
     """The filter for finite inputs."""
     passed = _clipped(nominal, limits)
     # A sum that overflows counts as missed: the solver, which scales the row first, then decides.
-    missed = ~(unmet(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
+    missed = ~(row_residual(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
     authority = jnp.max(jnp.abs(row.normal)) >= config.authority
     enforced = missed & authority
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, missing, scale_problem
+from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, dual_gradient, scale_problem
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 ITERATIONS = 40
@@ -39,7 +39,7 @@ def solve(
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     start = _Bracket(low=jnp.zeros_like(stopped.cap), high=stopped.cap)
     bracket = jax.lax.fori_loop(0, ITERATIONS, lambda _, bracket: _iterate(stopped, bracket), start)
-    met = _missing(stopped, jnp.zeros_like(stopped.cap)) <= 0.0
+    met = _dual_gradient_at(stopped, jnp.zeros_like(stopped.cap)) <= 0.0
     # The upper end is the one at which the row is known to be met.
     command, active = _active_set(stopped, jnp.where(met, 0.0, bracket.high))
     return differentiable_solution(problem, command, active, row)
@@ -49,19 +49,19 @@ def _moved(problem: ScaledProblem, multiplier: Scalar) -> Vector:
     return problem.nominal + multiplier * problem.normal
 
 
-def _missing(problem: ScaledProblem, multiplier: Scalar) -> Scalar:
+def _dual_gradient_at(problem: ScaledProblem, multiplier: Scalar) -> Scalar:
     """g'(lambda), the gradient of the dual."""
     command = jnp.clip(_moved(problem, multiplier), problem.limits.lower, problem.limits.upper)
-    return missing(problem, command, multiplier)
+    return dual_gradient(problem, command, multiplier)
 
 
 def _iterate(problem: ScaledProblem, bracket: _Bracket) -> _Bracket:
     """One projected gradient step of the lower end, then one halving."""
     steepest = curvature(problem, jnp.sum(problem.normal * problem.normal))
-    ascended = bracket.low + _missing(problem, bracket.low) / steepest
+    ascended = bracket.low + _dual_gradient_at(problem, bracket.low) / steepest
     low = jnp.clip(ascended, bracket.low, bracket.high)
     middle = 0.5 * (low + bracket.high)
-    beyond = _missing(problem, middle) <= 0.0
+    beyond = _dual_gradient_at(problem, middle) <= 0.0
     return _Bracket(low=jnp.where(beyond, low, middle), high=jnp.where(beyond, middle, bracket.high))
 
 
@@ -71,6 +71,6 @@ def _active_set(problem: ScaledProblem, multiplier: Scalar) -> tuple[Vector, Act
     return command, ActiveSet(
         free=(moved > problem.limits.lower) & (moved < problem.limits.upper),
         binding=multiplier > 0.0,
-        relaxed=_missing(problem, problem.cap) > 0.0,
+        relaxed=_dual_gradient_at(problem, problem.cap) > 0.0,
         multiplier=multiplier,
     )

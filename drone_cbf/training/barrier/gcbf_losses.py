@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Scalar, joined, parted
+from drone_cbf.arrays import Scalar, concatenate_trees, split_tree
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.truth import acting_graph
@@ -57,9 +57,9 @@ def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Momen
 
     def moments(picked: Picked, seen: Graph | None) -> Moments:
         picked, seen = jax.lax.stop_gradient((picked, seen))
-        states, scenes = joined(picked.states, picked.following), joined(picked.scenes, picked.scenes)
-        both = true_graphs(states, scenes, joined(picked.steps, picked.steps + 1))
-        here, following = parted(both, 2)
+        states, scenes = concatenate_trees(picked.states, picked.following), concatenate_trees(picked.scenes, picked.scenes)
+        both = true_graphs(states, scenes, concatenate_trees(picked.steps, picked.steps + 1))
+        here, following = split_tree(both, 2)
         return Moments(seen=here if seen is None else seen, here=here, following=following, labels=picked.labels)
 
     return moments
@@ -81,8 +81,8 @@ def make_barrier_losses(system: SystemConfig, epsilon: float) -> Callable[[Barri
     alpha, time_step = system.barrier.class_k_gain, system.physics.time_step
 
     def losses(params: BarrierParams, moments: Moments) -> dict[str, Scalar]:
-        together = jax.vmap(neural(params))(joined(moments.seen, moments.here, moments.following))
-        seen, here, following = parted(together, 3)
+        together = jax.vmap(neural(params))(concatenate_trees(moments.seen, moments.here, moments.following))
+        seen, here, following = split_tree(together, 3)
         rate = (following - here) / time_step
         return {
             "cbf_safe": mean_where(jax.nn.relu(epsilon - seen), moments.labels.safe),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from drone_cbf.arrays import Scalar, joined
+from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
@@ -109,7 +109,7 @@ def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> Min
     def losses(params: BarrierParams, minibatch: Minibatch) -> dict[str, Scalar]:
         values = own(params, minibatch.moments)
         if taught:
-            values = taught(params, shard_batch(joined(minibatch.moments.seen, minibatch.sampled))) | values
+            values = taught(params, shard_batch(concatenate_trees(minibatch.moments.seen, minibatch.sampled))) | values
         return values
 
     return losses

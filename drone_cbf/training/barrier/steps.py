@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from drone_cbf.arrays import Scalar, in_one
+from drone_cbf.arrays import Scalar, ravel_leaves
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.training.barrier.minibatches import Minibatch, MinibatchLosses, Weights, weighted
 from drone_cbf.training.curriculum.adaptation import slowed
@@ -37,7 +37,7 @@ def make_barrier_steps(losses: MinibatchLosses, optimiser: optax.GradientTransfo
     ) -> tuple[Taken, dict[str, Scalar]]:
         def alone(taken: Taken, minibatch: Minibatch) -> tuple[Taken, Scalar]:
             gradient = jax.grad(loss)(taken[0], minibatch, weights)
-            return step(taken, gradient, rate), jnp.sum(~jnp.isfinite(in_one(gradient)))
+            return step(taken, gradient, rate), jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
 
         first = step(before, gradient, rate)
         if further is None:

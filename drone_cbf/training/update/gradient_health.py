@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from drone_cbf.arrays import Scalar, in_one, tree_norm
+from drone_cbf.arrays import Scalar, ravel_leaves, tree_norm
 from drone_cbf.errors import TrainingError
 from drone_cbf.training.recorder import Recorder
 
@@ -36,7 +36,7 @@ def health_figures(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
     figures = {f"grad_norm/{network}": tree_norm(gradient) for network, gradient in gradients.items()}
     for network, gradient in gradients.items():
         figures |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
-        bad = jnp.sum(~jnp.isfinite(in_one(gradient)))
+        bad = jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
         figures[f"grad_health/nonfinite_{network}"] = bad.astype(jnp.float32)
     return figures
 
