@@ -1,10 +1,9 @@
-"""The CBF-QP by projected gradient ascent on its dual: the iterated alternative to ``exact``.
+"""The CBF-QP by projected gradient ascent on its dual: the iterative alternative to ``exact``.
 
-The dual function g is concave with ``g'(lambda) = b - a.u(lambda)``, whose Lipschitz constant is ``|a|^2``; with a
-quadratic penalty ``kappa lambda`` is subtracted and ``kappa`` added. A step of one over that constant from below never
-passes the maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but crawls where axes with large
-coefficients rest on their limits. So each iteration also halves the bracket around the maximiser, which bounds the
-error after a fixed number of them.
+The dual function g is concave with ``g'(lambda) = b - a.u(lambda)``, whose Lipschitz constant is ``|a|^2`` (with a
+quadratic penalty, less ``kappa lambda`` and plus ``kappa``). A step of the inverse constant from below never passes the
+maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but is slow when axes with large coefficients
+are on their limits. Each iteration therefore also halves a bracket around the maximiser, which bounds the error.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solut
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 ITERATIONS = 40
-"""The bracket shrinks to ``2 * penalty * 2^-40``: 2e-9 for the default penalty of 1000, 2e-6 for the largest, 1e6.
-An axis is wrong by at most that width times its scaled coefficient, which is below 2. With a quadratic penalty the
-bracket is as wide as the largest slack that can be needed, over ``kappa``."""
+"""The bracket shrinks to ``2 * penalty * 2^-40``: 2e-9 for the default penalty of 1000, 2e-6 for the largest, 1e6. The
+error of an axis is at most that width times its scaled coefficient, which is below 2. With a quadratic penalty the
+initial width is the largest slack that can be needed, divided by ``kappa``."""
 
 
 @struct.dataclass
@@ -34,13 +33,13 @@ class _Bracket:
 def solve(
     row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
 ) -> Solution:
-    """As ``exact.solve``, to the accuracy of ``ITERATIONS`` steps; the gradient is the same KKT derivative."""
+    """Like ``exact.solve``, to the accuracy of ``ITERATIONS`` steps, with the same KKT derivative."""
     problem = scale_problem(row, nominal, limits, penalty=penalty, authority=authority, quadratic=quadratic)
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     start = _Bracket(low=jnp.zeros_like(stopped.cap), high=stopped.cap)
     bracket = jax.lax.fori_loop(0, ITERATIONS, lambda _, bracket: _iterate(stopped, bracket), start)
     met = _dual_gradient_at(stopped, jnp.zeros_like(stopped.cap)) <= 0.0
-    # The upper end is the one at which the row is known to be met.
+    # The row is met at the upper end.
     command, active = _active_set(stopped, jnp.where(met, 0.0, bracket.high))
     return differentiable_solution(problem, command, active, row)
 

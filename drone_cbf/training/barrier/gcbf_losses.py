@@ -57,7 +57,10 @@ def make_moments(system: SystemConfig) -> Callable[[Picked, Graph | None], Momen
 
     def moments(picked: Picked, seen: Graph | None) -> Moments:
         picked, seen = jax.lax.stop_gradient((picked, seen))
-        states, scenes = concatenate_trees(picked.states, picked.following), concatenate_trees(picked.scenes, picked.scenes)
+        states, scenes = (
+            concatenate_trees(picked.states, picked.following),
+            concatenate_trees(picked.scenes, picked.scenes),
+        )
         both = true_graphs(states, scenes, concatenate_trees(picked.steps, picked.steps + 1))
         here, following = split_tree(both, 2)
         return Moments(seen=here if seen is None else seen, here=here, following=following, labels=picked.labels)
