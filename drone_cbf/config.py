@@ -193,7 +193,8 @@ class FilterConfig(Section):
     """CBF-QP: min 0.5 |u - u_nom|^2 + penalty on the slack (DESIGN 4, Filter)."""
 
     solver: Literal["exact", "qpax", "projected_gradient"] = "exact"
-    """``exact``: one-dimensional dual; ``qpax``: interior point, implicit gradient; ``projected_gradient``: iterative."""
+    """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``:
+    iterative."""
     gradient: Literal["full", "identity", "stopped"] = "full"
     """``full``: to nominal command and row; ``identity``: identity to the nominal command; ``stopped``: none."""
     penalty: float = Field(1000.0, gt=0.0, le=1e6)

@@ -1,4 +1,4 @@
-"""README, CONTRIBUTING and docs against the repository: order, paths, commands, links, imports, the layout they show."""
+"""README, CONTRIBUTING and docs agree with the repository: paths, commands, links, imports, layout, citation."""
 
 from __future__ import annotations
 
