@@ -76,11 +76,12 @@ def test_the_readme_is_short_and_answers_in_the_order_in_which_strangers_ask() -
 
 @pytest.fixture(scope="module")
 def repository() -> set[str]:
-    """Files and folders of the repository: without ignored ones in a git checkout, where a clone would lack them."""
+    """Paths of its files and folders, and names of its files; ignored ones, which a clone lacks, are left out."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     files = listed.stdout.splitlines() or [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*")]
-    return {str(part) for file in files for part in (Path(file), *Path(file).parents) if (ROOT / part).exists()}
+    paths = [Path(file) for file in files if (ROOT / file).exists()]
+    return {str(part) for path in paths for part in (Path(path.name), path, *path.parents)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
