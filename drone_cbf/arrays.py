@@ -1,4 +1,4 @@
-"""Array helpers whose gradients stay finite at singular points, and small tree tools."""
+"""Array helpers with finite gradients at singular points, and pytree utilities."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Vector = Float[Array, "3"]
 Tree = TypeVar("Tree")
 
 LARGEST_SQUARED = 1e15
-"""Numbers up to this size are squared as they are: float32 ends at 3e38, and many squares are summed."""
-SHRINKING = 2.0**-80
-"""Before the norm of larger ones is taken, they are multiplied by this power of two, which rounds nothing."""
+"""Values up to this magnitude are squared without scaling: sums of many squares stay below float32's 3e38."""
+DOWNSCALE = 2.0**-80
+"""Factor applied to larger values before their norm is taken; a power of two, so it is exact."""
 
 
 def safe_norm(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch"]:
@@ -35,10 +35,10 @@ def unit(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array
 
 
 def largest_entry(values: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*rest"]:
-    """Maximum over a short ``axis``, NaN if there is one; the gradient goes to one largest entry.
+    """Maximum over a short ``axis``, propagating NaN; the gradient flows to a single largest entry.
 
-    The gradient of ``jnp.max`` divides by the number of entries that equal the maximum. Where the compiler computes the
-    entries once more, rounded otherwise, that is none, and 0 / 0 (seen at XLA optimisation level 0).
+    The gradient of ``jnp.max`` divides by the number of entries equal to the maximum. If the compiler recomputes the
+    entries with different rounding, that number can be zero and the gradient 0 / 0 (seen at XLA optimisation level 0).
     """
     values = jnp.moveaxis(values, axis, 0)
     places = jnp.arange(values.shape[0]).reshape(-1, *(1 for _ in values.shape[1:]))
@@ -46,7 +46,7 @@ def largest_entry(values: Float[Array, "*shape"], axis: int = -1) -> Float[Array
 
 
 def _place_of_largest(values: Float[Array, "n *rest"]) -> Int[Array, "*rest"]:
-    """``jnp.argmax`` over the leading axis, entry by entry: on CPU the reduction takes several times as long."""
+    """``jnp.argmax`` over the leading axis, unrolled: several times faster than the reduction on CPU."""
     best, place = values[0], jnp.zeros(values.shape[1:], jnp.int32)
     for index, entry in enumerate(values[1:], start=1):
         larger = (entry > best) | jnp.isnan(entry)
@@ -68,21 +68,21 @@ def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) ->
     return 1.0 - x * x * (3.0 - 2.0 * x)
 
 
-def joined(*trees: Tree) -> Tree:
-    """One after another along the leading axis: a program that meets them at once is compiled once."""
+def concatenate_trees(*trees: Tree) -> Tree:
+    """Concatenate pytrees along the leading axis, so that one compiled program handles all of them."""
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
 
 
-def parted(tree: Tree, count: int) -> list[Tree]:
-    """The ``count`` trees that were joined, all of the same length."""
+def split_tree(tree: Tree, count: int) -> list[Tree]:
+    """Inverse of :func:`concatenate_trees` for ``count`` trees of equal length."""
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), tree)
     return [jax.tree.map(lambda leaf, index=index: leaf[index], parts) for index in range(count)]
 
 
 def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
-    """The identity forward; multiplies the gradient by ``weight`` (0 stops it, 1 leaves it).
+    """Identity whose gradient is multiplied by ``weight`` (0 stops it, 1 leaves it unchanged).
 
-    A ``weight`` that is plainly the number 0 spares the computation of the gradient, too.
+    A Python ``weight`` of 0 also avoids computing the gradient.
     """
     if isinstance(weight, (int, float)) and weight == 0:
         return jax.lax.stop_gradient(tree)
@@ -96,10 +96,10 @@ def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
 def limit_gradient(tree: Tree, limit: float) -> Tree:
-    """The identity forward; scales the gradient back to Euclidean norm ``limit`` (over all leaves) where it is longer.
+    """Identity whose gradient is rescaled to Euclidean norm ``limit`` (over all leaves) if it exceeds it.
 
-    Back-propagated through many steps of a contact-like system, a few gradients explode and drown all others; this
-    keeps each flight's voice. A NaN stays NaN; a gradient too long for its norm to be a float32 keeps its direction.
+    Back-propagated through many steps of a contact-like system, a few exploding gradients would dominate the batch.
+    NaN is propagated; a gradient whose norm overflows float32 keeps its direction.
     """
     return tree
 
@@ -109,50 +109,50 @@ def _limit_forward(tree: Tree, limit: float) -> tuple[Tree, None]:
 
 
 def _limit_backward(limit: float, _: None, gradient: Tree) -> tuple[Tree]:
-    flat = in_one([leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0])
-    shrinking = _shrinking(flat)  # 1 for all but a gradient that explodes
-    norm = _plain_norm(shrinking * flat)
-    factor = jnp.minimum(1.0 / shrinking, limit / (norm + 1e-12 * shrinking))
-    return (
-        jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * (shrinking * leaf), gradient),
-    )
+    flat = ravel_leaves([leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0])
+    scale = _overflow_scale(flat)  # 1 unless the gradient explodes
+    norm = _plain_norm(scale * flat)
+    factor = jnp.minimum(1.0 / scale, limit / (norm + 1e-12 * scale))
+    return (jax.tree.map(lambda leaf: leaf if leaf.dtype == jax.dtypes.float0 else factor * (scale * leaf), gradient),)
 
 
 limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 
 def tree_norm(tree: Tree) -> Scalar:
-    """Euclidean norm of all leaves together; finite for all finite leaves whose norm is a number of their type."""
-    flat = in_one(tree)
-    shrinking = _shrinking(flat)
-    return _plain_norm(shrinking * flat) / shrinking
+    """Euclidean norm over all leaves, without intermediate overflow."""
+    flat = ravel_leaves(tree)
+    scale = _overflow_scale(flat)
+    return _plain_norm(scale * flat) / scale
 
 
-def within_reach(tree: Tree) -> Tree:
-    """``tree``, scaled down to :data:`LARGEST_SQUARED` where it is larger: clipped by its plain norm, which would be
-    infinite, it would vanish; so it keeps its direction. What is smaller is the same to the last bit."""
-    size = _magnitude(in_one(tree))
+def bound_magnitude(tree: Tree) -> Tree:
+    """Scale ``tree`` down to magnitude :data:`LARGEST_SQUARED` if it is larger; otherwise return it unchanged.
+
+    Clipping such a gradient by its plain norm, which overflows, would turn it into zero; this keeps its direction.
+    """
+    size = _magnitude(ravel_leaves(tree))
     factor = jnp.where(size > LARGEST_SQUARED, LARGEST_SQUARED / size, 1.0)
     return jax.tree.map(lambda leaf: factor.astype(leaf.dtype) * leaf, tree)
 
 
-def in_one(tree: Tree) -> Float[Array, "entries"]:
+def ravel_leaves(tree: Tree) -> Float[Array, "entries"]:
     """All entries of all leaves as one vector.
 
-    A reduction of each leaf would be compiled into everything that is done with the result, for every leaf anew.
+    Reducing a single vector compiles faster than reducing each leaf.
     """
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
     return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
 
 
 def _magnitude(values: Float[Array, "entries"]) -> Scalar:
-    """Of the largest entry, in float32; NaN if there is one."""
+    """Largest absolute entry as float32; propagates NaN."""
     return jnp.max(jnp.abs(values), initial=0).astype(jnp.float32)
 
 
-def _shrinking(values: Float[Array, "entries"]) -> Scalar:
-    """What to multiply ``values`` by so that their squares do not overflow: 1, or :data:`SHRINKING`."""
-    return jnp.where(_magnitude(values) > LARGEST_SQUARED, jnp.float32(SHRINKING), jnp.float32(1.0))
+def _overflow_scale(values: Float[Array, "entries"]) -> Scalar:
+    """Factor that keeps the squares of ``values`` from overflowing: 1 or :data:`DOWNSCALE`."""
+    return jnp.where(_magnitude(values) > LARGEST_SQUARED, jnp.float32(DOWNSCALE), jnp.float32(1.0))
 
 
 def _plain_norm(values: Float[Array, "entries"]) -> Scalar:
@@ -160,5 +160,5 @@ def _plain_norm(values: Float[Array, "entries"]) -> Scalar:
 
 
 def tree_all_finite(tree: Tree) -> Array:
-    """True when no leaf holds a NaN or an infinity."""
+    """Whether every entry of every leaf is finite."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

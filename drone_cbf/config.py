@@ -1,7 +1,7 @@
-"""Frozen, typed, range-checked settings of the whole system. Validated once, when built; unknown keys are refused.
+"""Frozen, typed, range-checked settings of the system. Validated once, on construction; unknown keys are refused.
 
-Every field says unit and allowed range; pydantic turns a violation into an error that names them. Defaults are the
-best values known from recorded runs.
+Field docstrings state unit and meaning and become the text of ``--help``. Defaults are the best values of recorded
+runs.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 FOREST_EDGE = 1.0
-"""Kept free of trees behind the start line and before the goal line of ``forest`` [m]."""
+"""Strip without trees after the start line and before the goal line of ``forest`` [m]."""
 
 
 def refuse_repeats(name: str, values: Sequence[object]) -> None:
-    """ValueError where an entry of the list ``name`` occurs twice."""
+    """Raise ValueError if an entry of the list ``name`` occurs twice."""
     repeated = next((value for value in values if values.count(value) > 1), None)
     if repeated is not None:
         text = ",".join(map(str, values))
@@ -37,7 +37,7 @@ class PhysicsConfig(Section):
     time_step: float = Field(0.05, ge=0.005, le=0.2)
     """Control period dt [s]; a command is held for one period."""
     lag_time: float = Field(0.08, ge=0.0, le=0.5)
-    """Time constant 1/lambda of the thrust lag [s]; 0 means none."""
+    """Time constant of the thrust lag [s]; 0 for none."""
     delay: float = Field(0.05, ge=0.0, le=0.2)
     """Transport delay of a command [s]; need not be a multiple of the period."""
     linear_drag: float = Field(0.3, ge=0.0, le=2.0)
@@ -47,7 +47,7 @@ class PhysicsConfig(Section):
     max_acceleration: tuple[Positive, Positive, Positive] = (12.0, 12.0, 8.0)
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
-    """Radius of the sphere that encloses the drone [m]; surface closer than this is a collision."""
+    """Radius of the sphere that encloses the drone [m]; a surface closer than this is a collision."""
     gradient_decay: float = Field(2.5, ge=0.0, le=10.0)
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
     gradient_limit: float = Field(3.0, gt=0.0)
@@ -55,7 +55,7 @@ class PhysicsConfig(Section):
 
 
 class SceneConfig(Section):
-    """Obstacles, starts and goals of the three scene families."""
+    """Obstacles, starts and goals of the scene families."""
 
     obstacles: int = Field(28, ge=1, le=256)
     """Obstacle slots of every scene; families that use fewer mask the rest."""
@@ -138,69 +138,68 @@ class SensorConfig(Section):
     neighbours: int = Field(8, ge=1, le=64)
     """Nodes of the graph: the nearest surface points kept."""
     lookahead: float = Field(0.6, ge=0.0, le=5.0)
-    """Nearest is judged this long ahead at the present closing speed [s]; 0 ranks by distance alone."""
+    """Nodes are ranked by their distance this long ahead at the present closing speed [s]; 0 ranks by distance."""
     estimator: Literal["raw", "predictor_corrector", "kalman"] = "kalman"
-    """``raw`` believes each observation; ``predictor_corrector`` corrects a model prediction by the constant ``gain``;
-    ``kalman`` by the gain that the sensor's noise and ``bias_drift`` call for."""
+    """``raw`` uses each observation as it is; ``predictor_corrector`` corrects a model prediction with the constant
+    ``gain``; ``kalman`` with the Kalman gain for the sensor's noise and ``bias_drift``."""
     gain: float = Field(0.15, gt=0.0, le=1.0)
-    """Correction gain of the predictor-corrector; 1 believes each observation."""
+    """Correction gain of the predictor-corrector; 1 uses each observation as it is."""
     bias_gain: float = Field(0.006, ge=0.0, le=0.5)
-    """Gain of the predictor-corrector's estimate of unexplained acceleration (wind); 0 assumes still air."""
+    """Gain of the predictor-corrector for unexplained acceleration (wind); 0 assumes still air."""
     bias_spread: float = Field(0.3, ge=0.0, le=10.0)
-    """Standard deviation of the unexplained acceleration that ``kalman`` expects at take-off [m/s^2]."""
+    """Standard deviation of the unexplained acceleration expected by ``kalman`` at take-off [m/s^2]."""
     bias_drift: float = Field(0.03, ge=0.0, le=10.0)
-    """How fast that acceleration wanders [m/s^2 per square root of a second]."""
+    """Random-walk rate of that acceleration [m/s^2 per square root of a second]."""
     surfaces: Literal["raw", "tracked"] = "tracked"
-    """``raw`` believes each reading of a surface point; ``tracked`` fits surfaces over time
-    (perception/surface_map.py)."""
+    """``raw`` uses each surface point as read; ``tracked`` fits surfaces over time (perception/surface_map.py)."""
     surface_radius: float = Field(0.25, gt=0.0, le=10.0)
-    """Radius of curvature expected of a surface seen for the first time [m]."""
+    """Radius of curvature expected of a new surface [m]."""
     surface_radius_spread: float = Field(0.1, gt=0.0, le=10.0)
-    """Standard deviation of that expectation [m]."""
+    """Standard deviation of that radius [m]."""
     surface_drift: float = Field(0.01, ge=0.0, le=1.0)
-    """How fast a surface may wander from its fit [m per square root of a second]; 0 averages all readings evenly."""
+    """Random-walk rate of fitted surfaces [m per square root of a second]; 0 weights all readings equally."""
 
 
 class BarrierConfig(Section):
-    """Braking-distance barrier, its neural twin, and the class-K condition (DESIGN 4, Barrier)."""
+    """Analytic and neural barrier, and the class-K condition (DESIGN 4, Barrier)."""
 
     kind: Literal["braking", "distance_hocbf"] = "braking"
-    """Analytic barrier: braking distance (relative degree one), or the original's soft-min distance (degree two)."""
+    """Analytic barrier: braking distance (relative degree one), or soft-min distance (degree two, the baseline)."""
     safety_margin: float = Field(0.10, ge=0.0, le=1.0)
-    """Kept beyond the drone's radius [m]: r_safe = drone_radius + safety_margin."""
+    """Margin beyond the drone's radius [m]: r_safe = drone_radius + safety_margin."""
     reaction_time: float = Field(0.12, ge=0.0, le=1.0)
-    """tau [s]: distance c tau is kept for lag, delay and sampling."""
+    """tau [s]: the distance c tau covers lag, delay and sampling."""
     braking: float = Field(7.0, gt=0.0, le=50.0)
-    """a_brake [m/s^2]; below max_acceleration, which leaves room to act."""
+    """a_brake [m/s^2]; less than max_acceleration, which leaves room to act."""
     temperature: float = Field(0.06, gt=0.0, le=1.0)
-    """Soft-min temperature T [m]: between surfaces whose margins differ by less, the row heeds all of them."""
+    """Soft-min temperature T [m]: surfaces whose margins differ by less all contribute to the row."""
     class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     speed_tightening: float = Field(0.3, ge=0.0, le=5.0)
-    """The filter asks for dh/dt >= -alpha h + this times speed [m/s per m/s]: room for the barrier's own error."""
+    """The filter requires dh/dt >= -alpha h + this times speed [m/s per m/s], for the error of the learned barrier."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
-    """Standard deviations of the row, as far as the surfaces are not known exactly, that the filter adds to it."""
+    """Standard deviations of the row, due to uncertain surfaces and position, by which it is tightened."""
     margin_factor: float = Field(1.0, ge=0.0, le=10.0)
-    """Times the calibrated margin is subtracted from the neural barrier; 0 believes it as it is."""
+    """Multiple of the calibrated margin that is subtracted from the neural barrier; 0 subtracts none."""
     features: int = Field(48, ge=4, le=512)
     """Width of the neural barrier's layers."""
 
 
 class FilterConfig(Section):
-    """CBF-QP: min 0.5 |u - u_nom|^2 + the price of the slack (DESIGN 4, Filter)."""
+    """CBF-QP: min 0.5 |u - u_nom|^2 + penalty on the slack (DESIGN 4, Filter)."""
 
     solver: Literal["exact", "qpax", "projected_gradient"] = "exact"
     """``exact``: one-dimensional dual; ``qpax``: interior point (implicit gradient); ``projected_gradient``:
-    iterated."""
+    iterative."""
     gradient: Literal["full", "identity", "stopped"] = "full"
-    """How gradients pass: to command and row, to the nominal command as identity, or not at all."""
+    """``full``: to nominal command and row; ``identity``: identity to the nominal command; ``stopped``: none."""
     penalty: float = Field(1000.0, gt=0.0, le=1e6)
-    """rho, the weight of the slack, for a row whose largest coefficient is 1."""
+    """rho, weight of the slack of a row whose largest coefficient is 1."""
     slack_penalty: Literal["linear", "quadratic"] = "linear"
-    """``linear``: rho * slack, exact: no slack where an admissible command meets the row. ``quadratic``: rho/2 *
-    slack^2, the original's: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
+    """``linear``: rho * slack; exact: no slack if an admissible command meets the row. ``quadratic``: rho/2 * slack^2,
+    the baseline: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
     authority: float = Field(1e-3, gt=0.0, le=1.0)
-    """Rows with max|a| below this cannot be enforced: the command passes through and is counted."""
+    """Rows with max|a| below this are not enforced: the nominal command passes, and the step is counted."""
 
     @model_validator(mode="after")
     def _is_solvable(self) -> FilterConfig:
@@ -220,11 +219,11 @@ class PolicyConfig(Section):
     node_features: int = Field(48, ge=4, le=1024)
     """Width of the per-node message."""
     goal_scale: float = Field(4.0, gt=0.0, le=100.0)
-    """Goals farther than about this are seen as directions [m]."""
+    """Goals farther than about this act as directions [m]."""
 
 
 class ObjectiveConfig(Section):
-    """Weights of the trajectory loss. Zero switches a term off."""
+    """Weights of the trajectory loss; 0 disables a term."""
 
     goal: float = Field(6.0, ge=0.0)
     """Mean distance to the goal, relative to the flight's length."""
@@ -251,13 +250,13 @@ class ObjectiveConfig(Section):
     intervention: float = Field(0.004, ge=0.0)
     """Squared difference of safe and nominal command."""
     fallback: float = Field(1.0, ge=0.0)
-    """Squared nominal command where the solver fell back to braking."""
+    """Squared nominal command on steps on which the filter fell back to braking."""
     violation: float = Field(0.0, ge=0.0)
     """Squared violation of the CBF condition by the analytic barrier along the true path [(m/s)^2]."""
 
 
 class SystemConfig(Section):
-    """Everything that describes the drone, its world and its controller: inherited from the parent run."""
+    """Drone, world and controller; inherited from the parent run."""
 
     physics: PhysicsConfig = PhysicsConfig()
     scene: SceneConfig = SceneConfig()

@@ -1,6 +1,7 @@
-"""Random numbers drawn all at once: every draw on its own is a loop of the compiled program.
+"""Random draws taken from a single call of the generator.
 
-Compiling those loops took three times as long as compiling what a scene sampler does with the numbers.
+Every separate draw becomes a loop of the compiled program; compiling those loops took three times as long as the rest
+of a scene sampler.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 LARGEST = 1.0 - 2.0**-24
-"""The float32 before one: keeps the normal quantile finite at both ends."""
+"""Largest float32 below one; keeps the normal quantile finite at both ends."""
 
 
 def uniform_draws(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, Array]:
-    """Independent float32 arrays by name, uniform in [0, 1), of the shapes given.
+    """Independent float32 arrays by name with the given shapes, uniform in [0, 1).
 
-    What a name holds depends on the names and shapes before it: a sampler that asks for more draws other scenes.
+    Values depend on the names and shapes that precede them, so adding a draw to a sampler changes its scenes.
     """
     sizes = [math.prod(shape) for shape in shapes.values()]
     numbers = jax.random.uniform(key, (sum(sizes),), jnp.float32)
@@ -30,24 +31,24 @@ def uniform_draws(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, Array]
 
 
 def between(draw: Float[Array, "*shape"], low: float | Array, high: float | Array) -> Float[Array, "*shape"]:
-    """Uniform in [low, high) from uniform in [0, 1)."""
+    """Map uniform [0, 1) to uniform [low, high)."""
     return low + (high - low) * draw
 
 
 def standard_normal(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Standard normal from uniform in [0, 1), by the quantile function; at most 5.4 in magnitude."""
+    """Map uniform [0, 1) to standard normal by the quantile function; at most 5.4 in magnitude."""
     return math.sqrt(2.0) * jax.scipy.special.erfinv(jnp.clip(2.0 * draw - 1.0, -LARGEST, LARGEST))
 
 
 def standard_exponential(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Exponential of mean one from uniform in [0, 1), by the quantile function."""
+    """Map uniform [0, 1) to an exponential of mean one by the quantile function."""
     return -jnp.log1p(-draw)
 
 
 def index_by_weight(draw: Float[Array, ""], weights: Float[Array, "n"]) -> Array:
-    """An index with probability in proportion to its weight, from uniform in [0, 1), by the cumulative distribution.
+    """Map uniform [0, 1) to an index with probability proportional to its weight.
 
-    Never one of weight zero, where any weight is positive.
+    An index of weight zero is never returned if any weight is positive.
     """
     cumulative = jnp.cumsum(weights)
     return jnp.argmax(cumulative > draw * cumulative[-1])

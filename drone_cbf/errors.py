@@ -1,8 +1,8 @@
-"""The errors that drone_cbf raises at its edges. Inside ``jit`` a failure is data, never one of these."""
+"""Errors raised at the edges of drone_cbf. Inside ``jit`` a failure is data, not an exception."""
 
 
 class DroneCbfError(Exception):
-    """Base of every error a user can cause and cure. Its message is one line and ends with the remedy."""
+    """Base of every error that a user can cause and fix. The message is one line and ends with the remedy."""
 
 
 class ConfigError(DroneCbfError):
@@ -14,15 +14,15 @@ class LineageError(DroneCbfError):
 
 
 class CheckpointError(DroneCbfError):
-    """A checkpoint is absent, incomplete, altered, or of another shape than the configuration."""
+    """A checkpoint is absent, incomplete, altered, or does not match the shapes of the configuration."""
 
 
 class TrainingError(DroneCbfError):
-    """Training cannot go on: a non-finite loss, a curriculum stage that cannot be met."""
+    """Training cannot continue: too many non-finite updates, or a stage that misses its thresholds."""
 
 
 class ObservationError(DroneCbfError):
-    """An observation handed to a served policy lacks a field, has another shape or type, or is not finite."""
+    """An observation sent to a served policy lacks a field, has a wrong shape or type, or is not finite."""
 
 
 class GateError(DroneCbfError):
@@ -30,4 +30,4 @@ class GateError(DroneCbfError):
 
 
 class ReproductionError(DroneCbfError):
-    """A run that was repeated gave other figures than the recorded one."""
+    """A repeated run did not reproduce the recorded metrics."""

@@ -1,6 +1,6 @@
-"""Many flights at once, flown and measured: for figures, for states to learn from, for pictures.
+"""Fly and measure many flights at once: for metrics, training states and figures.
 
-Chunks have one size whatever the purpose, so that one compiled program serves every stage.
+All chunks have the same size, so that one compiled program serves every stage.
 """
 
 from __future__ import annotations
@@ -23,29 +23,28 @@ from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
 
 CHUNK = 128
-"""Flights that one device computes at once: more would not run faster and need more memory."""
+"""Flights per device and call; more would not run faster and would need more memory."""
 Kept = TypeVar("Kept")
 
 
 @struct.dataclass
 class Flown:
-    """Flights in full; leading axis of flights."""
+    """Complete flights; every leaf has a leading axis of flights."""
 
     trajectories: Trajectory
     metrics: FlightMetrics
     clearance: Float[Array, "f t"]
-    """Least distance of the hull to any surface during each step [m]."""
+    """Smallest distance between hull and any surface during each step [m]."""
 
 
 Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
-"""(controller parameters, scenes, noise of each flight [m], keys) -> flights; compiled once for one number of
-flights."""
+"""(controller parameters, scenes, noise of each flight [m], keys) -> flights; compiled once per number of flights."""
 
 
 def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
-    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, shared out to the devices.
+    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices.
 
-    The drone of every scene is spelt out, the configured one where the scene names none: one program for both.
+    Scenes without a drone of their own get the configured one, so that one program serves both kinds.
     """
     rollout = make_rollout(system, controller, horizon)
     metrics = make_flight_metrics(system)
@@ -68,19 +67,19 @@ def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Fl
 
 
 def chunk_size() -> int:
-    """Flights that all devices together compute at once."""
+    """Flights per call over all devices."""
     return CHUNK * jax.device_count()
 
 
 def fly_all(
     fly: Flyer, params: ControllerParams, scenes: Scene, noise: Array, keys: Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
-    """What ``keep`` takes from the flights in ``scenes``, on the host: flown in chunks, joined on axis 0."""
+    """Fly all ``scenes`` in chunks and return ``keep(flown)``, concatenated on axis 0, on the host."""
     count = keys.shape[0]
     size = min(count, chunk_size())
     params, parts = jax.device_get(params), []
     for first in range(0, count, size):
-        # The last flight is repeated where a chunk would be short: another shape would be compiled anew.
+        # Pad a short last chunk by repeating its last flight: a new shape would be compiled again.
         rows = np.minimum(np.arange(first, first + size), count - 1)
         flown = fly(params, jax.tree.map(lambda x, rows=rows: x[rows], scenes), noise[rows], keys[rows])
         parts.append(jax.tree.map(lambda x, first=first: np.asarray(x)[: count - first], keep(flown)))

@@ -1,7 +1,7 @@
-"""The one scan: perception, policy, barrier, filter, physics. Stages differ only in what they plug in.
+"""Closed-loop flight as one ``lax.scan``: perception, policy, barrier, filter, physics.
 
-Written for one drone in one scene; ``vmap`` gives batches. The scan carries the drone and its estimate; parameters
-and scene are constants; randomness is ``fold_in`` of the step.
+Written for one drone in one scene; use ``vmap`` for batches. The scan carries the drone and its estimate; parameters
+and scene are constants; random numbers come from ``fold_in`` of the step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from drone_cbf.perception.estimation import (
     Estimate,
     first_estimate,
     make_correction,
-    model_of,
+    params_with_bias,
     position_spread,
     predict,
 )
@@ -30,8 +30,8 @@ from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
 from drone_cbf.perception.surface_map import (
     SurfaceMap,
-    believed_as_read,
-    believed_surfaces,
+    raw_surfaces,
+    fitted_surfaces,
     empty_map,
     make_surface_update,
 )
@@ -46,23 +46,23 @@ from drone_cbf.safety.records import Limits, Row, Status
 
 @struct.dataclass
 class Decision:
-    """What the controller decided in one step, and why."""
+    """Output of the controller in one step."""
 
     command: Vector
     """Command flown [m/s^2]."""
     nominal: Vector
-    """What the policy wanted [m/s^2]."""
+    """Command of the policy [m/s^2]."""
     barrier: Scalar
-    """h of the barrier that was used [m]; NaN without a filter."""
+    """Barrier value h [m]; NaN without a filter."""
     slack: Scalar
-    """By how much the CBF row was relaxed [m/s]."""
+    """Relaxation of the CBF row [m/s]."""
     status: Scalar
     """:class:`drone_cbf.safety.records.Status` as int32."""
 
 
 @struct.dataclass
 class ControllerParams:
-    """Everything a controller learns or is told, constant over a flight."""
+    """Parameters of a controller, constant over a flight."""
 
     policy: PolicyParams
     barrier: BarrierParams
@@ -78,11 +78,11 @@ Controller = Callable[[ControllerParams, Graph], Decision]
 
 @struct.dataclass
 class Trajectory:
-    """One flight of ``t`` steps. ``states`` and ``graphs`` are before each step; ``last`` is where it ended."""
+    """One flight of ``t`` steps. ``states`` and ``graphs`` precede each step; ``last`` is the final state."""
 
     states: DroneState
     graphs: Graph
-    """As the controller saw it: estimated, noisy."""
+    """As seen by the controller: estimated from noisy readings."""
     decisions: Decision
     last: DroneState
     wind: Float[Array, "t 3"]
@@ -111,9 +111,9 @@ def make_unfiltered_controller(system: SystemConfig) -> Controller:
 
 
 def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
-    """Stops the drone as fast as its limits allow, without reversing [m/s^2]: the fallback of the filter.
+    """Command that stops the drone as fast as its limits allow, without reversing [m/s^2]: the filter's fallback.
 
-    An axis along which the velocity is not known (not finite) is left alone.
+    Axes with a non-finite velocity get zero.
     """
     velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
     return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
@@ -142,10 +142,10 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
 
 @struct.dataclass
 class Belief:
-    """What the controller carries from step to step."""
+    """What the controller carries from one step to the next."""
 
     motion: Estimate
-    """Of itself, predicted for the next observation."""
+    """Own motion, predicted to the next observation."""
     surfaces: SurfaceMap
 
 
@@ -154,23 +154,23 @@ Perception = Callable[[Belief, DroneState, Scene, Scalar, SensorNoise, Scalar], 
 
 
 def make_perception(system: SystemConfig) -> Perception:
-    """Sensor, estimate over time and graph of one step: the graph is that of where a command sent now will act."""
+    """Function for one step of sensing and estimation; its graph is taken where a command sent now will act."""
     dt, sensor = system.physics.time_step, system.sensor
     correct, track = make_correction(sensor, dt), make_surface_update(sensor, dt)
     tracked = sensor.surfaces == "tracked"
-    model = nominal_params(system.physics)  # what the controller knows: the drone, not the wind
+    model = nominal_params(system.physics)  # the controller knows the drone, not the wind
 
     def perceive(belief: Belief, state: DroneState, scene: Scene, time: Scalar, errors: SensorNoise, noise: Scalar):
         estimate, surface_map = correct(belief.motion, observe_motion(state, errors), noise), belief.surfaces
-        believed = model_of(estimate, model)
+        believed = params_with_bias(estimate, model)
         motion = acting_motion(estimate.drone, believed, dt)
         surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, sensor)
         own_spread = position_spread(estimate, model.delay + model.lag_time)
         if tracked:
             surface_map = track(surface_map, surfaces, motion.position, noise)
-            surfaces = believed_surfaces(surface_map, surfaces, motion.position, own_spread)
+            surfaces = fitted_surfaces(surface_map, surfaces, motion.position, own_spread)
         else:
-            surfaces = believed_as_read(surfaces, noise, own_spread)
+            surfaces = raw_surfaces(surfaces, noise, own_spread)
         graph = graph_at(motion, surfaces, scene.goal, believed, sensor)
         return Belief(motion=estimate, surfaces=surface_map), graph
 
@@ -178,9 +178,9 @@ def make_perception(system: SystemConfig) -> Perception:
 
 
 def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, rematerialise: bool = False) -> Rollout:
-    """Function that flies ``horizon`` steps of one scene.
+    """Function that flies one scene for ``horizon`` steps.
 
-    ``rematerialise`` recomputes each step in the backward pass: less memory and, on CPU, less time when training.
+    With ``rematerialise`` the backward pass recomputes each step, which saves memory and, on CPU, training time.
     """
     physics, sensor = system.physics, system.sensor
     dt, model = physics.time_step, nominal_params(physics)

@@ -7,10 +7,10 @@ import optax
 import pytest
 
 from drone_cbf.arrays import (
-    joined,
+    concatenate_trees,
     largest_entry,
     limit_gradient,
-    parted,
+    split_tree,
     safe_norm,
     scale_gradient,
     smooth_cutoff,
@@ -18,7 +18,7 @@ from drone_cbf.arrays import (
     tree_all_finite,
     tree_norm,
     unit,
-    within_reach,
+    bound_magnitude,
 )
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -96,9 +96,9 @@ def test_the_cutoff_and_its_slope_are_continuous():
 
 def test_what_was_joined_is_parted_into_the_same_trees():
     trees = [{"a": jnp.arange(6.0).reshape(2, 3) + 10 * n, "b": jnp.arange(2) + n} for n in range(3)]
-    together = joined(*trees)
+    together = concatenate_trees(*trees)
     np.testing.assert_array_equal(together["b"], [0, 1, 1, 2, 2, 3])
-    for before, after in zip(trees, parted(together, 3), strict=True):
+    for before, after in zip(trees, split_tree(together, 3), strict=True):
         jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
@@ -199,7 +199,7 @@ def test_tree_norm_is_finite_where_squares_are_not(size):
 @pytest.mark.parametrize("size", [1.0, 1e14, 1e20, 3e38])
 def test_a_tree_within_reach_has_a_finite_norm_the_same_direction_and_is_itself_if_it_had_one(size):
     tree = {"a": jnp.array([size, -0.5 * size], jnp.float32), "b": jnp.float32(0.0)}
-    near = within_reach(tree)
+    near = bound_magnitude(tree)
     assert np.isfinite(optax.global_norm(near))
     np.testing.assert_allclose(near["a"] / near["a"][0], [1.0, -0.5], rtol=ROUNDING)
     assert near["a"][0] == pytest.approx(min(size, 1e15), rel=ROUNDING)

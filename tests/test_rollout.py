@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import PhysicsConfig
-from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
+from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
-from drone_cbf.perception.surface_map import believed_surfaces, empty_map, make_surface_update
+from drone_cbf.perception.surface_map import fitted_surfaces, empty_map, make_surface_update
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -90,12 +90,12 @@ def step_from_pieces(params, scene):
     @jax.jit
     def once(state, predicted, seen, errors, gust, time):
         estimate = correct(predicted, observe_motion(state, errors), NOISE)
-        believed = model_of(estimate, model)
+        believed = params_with_bias(estimate, model)
         motion = acting_motion(estimate.drone, believed, dt)
         surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, SYSTEM.sensor)
         seen = track(seen, surfaces, motion.position, NOISE)
         own_spread = position_spread(estimate, model.delay + model.lag_time)
-        surfaces = believed_surfaces(seen, surfaces, motion.position, own_spread)
+        surfaces = fitted_surfaces(seen, surfaces, motion.position, own_spread)
         graph = graph_at(motion, surfaces, scene.goal, believed, SYSTEM.sensor)
         decision = controller(params, graph)
         after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)

@@ -1,4 +1,4 @@
-"""Analytic barriers: the braking distance (relative degree one) and the original's soft-min distance (degree two)."""
+"""Analytic barriers: braking distance (relative degree one) and soft-min distance (degree two, the baseline)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
 Barrier = Callable[[Graph], Scalar]
-"""Graph -> h [m]; positive means: still able to stop before every surface."""
+"""Graph -> h [m]; positive means that the drone can stop before every surface."""
 
 
 def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: Scalar | float) -> Scalar:
-    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): a smooth lower bound of the least value, at most ``ceiling``.
+    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): a smooth lower bound of the minimum and of ``ceiling``.
 
-    The gap is at most ``T log(k + 1)``. The ceiling keeps an empty graph finite, with zero gradient.
+    It is lower by at most ``T log(k + 1)``. The ceiling keeps the value of an empty graph finite, with zero gradient.
     """
     every = jnp.append(values, ceiling)
     return -temperature * jax.nn.logsumexp(-every / temperature)
 
 
 def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
-    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of every node (DESIGN 4); the range where masked."""
+    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4); the sensing range if masked."""
     barrier = system.barrier
     safe_radius = system.physics.drone_radius + barrier.safety_margin
     closing = closing_speeds(graph.relative_position, graph.relative_velocity)
@@ -37,7 +37,7 @@ def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
 
 
 def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
-    """Soft-min of the braking margins, never above the sensing range: an empty graph is exactly that safe."""
+    """Soft minimum of the braking margins, at most the sensing range, which is also the value of an empty graph."""
     smoothing = system.barrier.temperature if temperature is None else temperature
 
     def barrier(graph: Graph) -> Scalar:

@@ -1,4 +1,4 @@
-"""The barrier that is flown: analytic teacher and calibrated neural barrier, mixed by the curriculum."""
+"""Blend of the analytic and the calibrated neural barrier; the curriculum sets the proportion."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
 
 
 def make_blended_barrier(system: SystemConfig) -> BlendedBarrier:
-    """h = (1 - blend) h_analytic + blend (h_neural - factor margin), ``blend`` in [0, 1], the factor as configured.
+    """h = (1 - blend) h_analytic + blend (h_neural - factor margin) for ``blend`` in [0, 1].
 
-    At blend 1 only the network decides (the analytic term has zero weight); at 0 only the analytic barrier.
+    The factor is ``barrier.margin_factor``. Blend 0 is the analytic barrier alone, blend 1 the neural one alone.
     """
     analytic = make_analytic_barrier(system)
     neural, factor = make_neural_barrier(system), system.barrier.margin_factor

@@ -1,4 +1,4 @@
-"""Calibration of the neural barrier against the analytic one, and the audit of the analytic one against distance."""
+"""Calibration of the neural barrier against the analytic one, and of the analytic one against true distance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import Graph
 
 BOUNDARY = 0.3
-"""A state is near the boundary when |h| is below this [m]."""
+"""States with |h| below this count as near the boundary [m]."""
 CONFIDENCE = 0.999
-"""Quantile of the over-estimate that the margin covers."""
+"""Quantile of the over-estimate covered by the margin."""
 
 
 @struct.dataclass
 class Comparison:
-    """Neural beside analytic barrier at one state."""
+    """Values and gradients of both barriers at one state, compared."""
 
     analytic: Scalar
     """h [m]."""
@@ -36,9 +36,9 @@ class Comparison:
 
 
 def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:
-    """h [m] and its gradient (dh/dp, dh/dv / ``velocity_scale``), dimensionless, as one vector.
+    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale``) as one vector.
 
-    ``velocity_scale`` [s] brings both halves to the order of one: dh/dv is a time, about tau + c / a_brake.
+    ``velocity_scale`` [s] scales both halves to order one: dh/dv is a time, about tau + c / a_brake.
     """
     at = slopes(barrier, graph)
     return at.value, jnp.concatenate([at.by_position, at.by_velocity / velocity_scale])
@@ -57,10 +57,9 @@ def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph]
 
 
 def calibration_margin(comparison: Comparison) -> float:
-    """99.9 % quantile of (h_neural - h_analytic) near the boundary [m], never negative.
+    """99.9 % quantile of (h_neural - h_analytic) near the boundary [m], at least zero.
 
-    ``comparison`` has a leading axis of held-out states. Without a state near the boundary there is no evidence, and
-    the margin is infinite.
+    ``comparison`` has a leading axis of held-out states. The margin is infinite if none of them is near the boundary.
     """
     analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
     near = np.abs(analytic) < BOUNDARY
@@ -73,7 +72,7 @@ def usable_margin(report: Mapping[str, float]) -> float:
     """The margin of a calibration report [m].
 
     Raises:
-        TrainingError: it is not finite; a filter that subtracts it would brake for ever.
+        TrainingError: the margin is not finite; a filter that subtracts it would always brake.
     """
     margin = report["margin"]
     if not math.isfinite(margin):
@@ -85,7 +84,7 @@ def usable_margin(report: Mapping[str, float]) -> float:
 
 
 def calibration_report(comparison: Comparison) -> dict[str, float]:
-    """Errors near the boundary [m], gradient cosine, and how many states stand behind them."""
+    """Errors near the boundary [m], gradient cosine, and the number of states."""
     analytic, neural, cosine = (np.asarray(x) for x in (comparison.analytic, comparison.neural, comparison.cosine))
     near = np.abs(analytic) < BOUNDARY
     error = (neural - analytic)[near] if near.any() else np.full(1, np.nan)
@@ -102,7 +101,7 @@ def calibration_report(comparison: Comparison) -> dict[str, float]:
 
 
 def stratum_report(comparison: Comparison) -> dict[str, float]:
-    """Figures of one stratum of held-out states: errors near the boundary and over all of them [m], gradient cosine."""
+    """Metrics of one stratum of held-out states: errors near the boundary and over all states [m], gradient cosine."""
     report = calibration_report(comparison)
     error = np.asarray(comparison.neural) - np.asarray(comparison.analytic)
     kept = ("boundary_error_mean", "boundary_error_p99", "boundary_overestimate_p99", "gradient_cosine")
@@ -114,10 +113,10 @@ def stratum_report(comparison: Comparison) -> dict[str, float]:
 
 
 def braking_audit(barrier: ArrayLike, clearance: ArrayLike) -> dict[str, float]:
-    """Audit of an analytic barrier against true distance, both [m] over the same states.
+    """Comparison of an analytic barrier with true clearance, both [m] over the same states.
 
-    Reports mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two
-    should differ by the safety margin and the caution of the soft minimum alone; at speed by the braking distance.
+    Returns mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two
+    should differ only by the safety margin and the bias of the soft minimum, at speed also by the braking distance.
     """
     difference = np.asarray(barrier) - np.asarray(clearance)
     return {

@@ -1,4 +1,4 @@
-"""States between surfaces: on the ridges of the soft minimum, where two surfaces compete, and along rows of them."""
+"""Samplers of states between surfaces: equidistant from two surfaces (ridges of the soft minimum), and in corridors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
 RIDGE = 0.05
-"""Largest difference of the two distances in ``gap`` [m]: about as far as the soft minimum's ridge is round."""
-ASTRAY = 0.05
-"""Standard deviation of the heading out of the plane in which both surfaces are approached alike [rad]."""
-REACH = 0.4
-"""Surfaces to be between are chosen with odds that fall by e over this distance [m]."""
-UNLIKELY = 20.0
-"""Log-odds against a surface on the same side as the nearest: taken only where there is no other."""
+"""Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge."""
+HEADING_SPREAD = 0.05
+"""Standard deviation of the heading out of the plane in which both surfaces are approached equally [rad]."""
+CHOICE_DISTANCE = 0.4
+"""The second surface is chosen with odds that fall by a factor e over this distance [m]."""
+SAME_SIDE_PENALTY = 20.0
+"""Log-odds against a second surface on the same side as the nearest: chosen only if there is no other."""
 CANDIDATES = 6
-"""Directions tried for a corridor; the one along most surfaces is taken."""
+"""Directions tried for a corridor; the one along most surfaces is used."""
 VIEW = 3.0
-"""Length of a corridor that is looked along [m]."""
+"""Length over which a corridor is examined [m]."""
 WIDTH = 1.2
-"""Surfaces within this of the line of flight count as beside it [m]."""
+"""Surfaces within this distance of the line of flight count as beside it [m]."""
 
 
 @struct.dataclass
 class Tie:
-    """A point as far from one surface as from another, and from every other one farther."""
+    """A point equidistant from its two nearest surfaces."""
 
     position: Vector
     """[m]."""
@@ -47,17 +47,16 @@ class Tie:
 
     @property
     def across(self) -> Vector:
-        """Unit vector from the first surface to the second: in its direction one distance grows, the other shrinks."""
+        """Unit vector from the first surface to the second; along it one distance grows and the other shrinks."""
         return unit(self.first - self.second)
 
 
 def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
-    """The tie on the way from ``place`` to a random surface beyond, near ones preferred, opposite to the nearest.
+    """The tie on the line from ``place`` to a random other surface, near ones preferred, opposite to the nearest.
 
-    ``draw``, uniform in [0, 1), decides which.
-    At ``place`` its nearest surface is nearest; where the way ends another one is. In between the distance to the one
-    and the least distance to all others are equal, and bisection finds where. Where no surface is left to go to (a
-    single obstacle) there is no tie, and the result is a point on the way to the surface.
+    ``draw``, uniform in [0, 1), selects the surface. Along the line the distance to the nearest surface grows from
+    smallest to larger than that of another one; bisection finds where they are equal. With a single obstacle there is
+    no tie, and the result is a point on the line to its surface.
     """
     distances, points = surface_distances(obstacles, place), nearest_surface_points(obstacles, place)
     nearest = jnp.argmin(distances)
@@ -66,7 +65,7 @@ def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     opposite = unit(points - place) @ outward > 0.0
     from_nearest = jax.vmap(lambda point: surface_distances(obstacles, point)[nearest])(points)
     reachable = obstacles.active & others & (from_nearest > 0.0)
-    odds = -distances / REACH - jnp.where(opposite, 0.0, UNLIKELY)
+    odds = -distances / CHOICE_DISTANCE - jnp.where(opposite, 0.0, SAME_SIDE_PENALTY)
     odds = jnp.where(reachable, odds, -jnp.inf)
     most = jnp.max(odds, initial=jnp.finfo(jnp.float32).min)
     chosen = index_by_weight(draw, jnp.exp(odds - most))
@@ -83,15 +82,15 @@ def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
 
 
 def normals(obstacles: Obstacles, position: Vector) -> Array:
-    """Unit normal of every surface at its point nearest to ``position``, (m, 3)."""
+    """Unit normal of each surface at its point nearest to ``position``, (m, 3)."""
     side = jnp.where(surface_distances(obstacles, position) < 0.0, -1.0, 1.0)
     return side[:, None] * unit(position - nearest_surface_points(obstacles, position))
 
 
 def make_gap_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``gap``: the two nearest surfaces are equally far, but for :data:`RIDGE`, and approached alike.
+    """Stratum ``gap``: the two nearest surfaces are equidistant up to :data:`RIDGE` and approached equally.
 
-    There both braking margins are equal, and the soft minimum has its ridge.
+    Both braking margins are then equal, on the ridge of the soft minimum.
     """
     cruise = top_speed(system)
 
@@ -104,7 +103,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
         wander = standard_normal(draw["wander"])
         wander = wander - jnp.dot(wander, across) * across
         heading = unit(wander + 2.0 * draw["aim"] * towards)
-        heading = unit(heading + ASTRAY * standard_normal(draw["astray"]) * across)
+        heading = unit(heading + HEADING_SPREAD * standard_normal(draw["astray"]) * across)
         speed = cruise * draw["speed"] ** 1.5
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
         critical = critical_speed(tie.distance, system) / cosine * between(draw["near"], 0.8, 1.2)
@@ -115,14 +114,14 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
 
 
 def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``corridor``: the line of flight passes between two surfaces ahead, and along as many more as can be.
+    """Stratum ``corridor``: the line of flight passes between two surfaces ahead, and along as many others as possible.
 
-    Both surfaces of a tie lie on different sides of any line through it that is at right angles to ``across``.
+    The two surfaces of a tie lie on different sides of any line through it perpendicular to ``across``.
     """
     ahead = jnp.linspace(0.0, VIEW, 10)
 
     def crowding(obstacles: Obstacles, position: Vector, heading: Vector) -> Array:
-        """Surfaces beside the line of flight; a line that runs into one counts as none."""
+        """Number of surfaces beside the line of flight; 0 if the line hits one."""
         line = position + ahead[:, None] * heading
         distances = jnp.min(jax.vmap(lambda point: surface_distances(obstacles, point))(line), axis=0)
         free = jnp.min(distances) > system.physics.drone_radius
@@ -131,7 +130,7 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, other=(), wander=(CANDIDATES, 3), before=(CANDIDATES,), speed=())
         tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
-        # Flat, mostly: the surfaces of a forest are beside level flight only.
+        # Mostly horizontal: the trunks of a forest are beside level flight only.
         wander = standard_normal(draw["wander"]) * jnp.array([1.0, 1.0, 0.4])
         headings = unit(wander - (wander @ tie.across)[:, None] * tie.across)
         before = between(draw["before"], 0.1, 0.5 * VIEW)

@@ -1,8 +1,8 @@
 """Neural graph control barrier function: attention over edges, continuous as nodes enter and leave.
 
-Differences from GCBF+ (Zhang et al., T-RO 2025): every attention weight is multiplied by a cutoff that vanishes at
-the graph's reach, and a constant "free space" node takes the attention that is left, so h neither jumps when a node
-appears nor is undefined when there is none. The head is linear in metres, not tanh: h is a distance.
+Differences from GCBF+ (Zhang et al., T-RO 2025): attention weights are multiplied by a cutoff that vanishes at the
+boundary of the graph, and a constant "free space" node takes the remaining attention, so h is continuous when nodes
+appear and defined without any. The head is linear, not tanh: h is a distance in metres.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class NeuralBarrier(nn.Module):
         weights = jnp.append(node_weights(graph), 1.0)
         logits = jnp.append(urgency, -8.0 * self.free_value)
         logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
-        # Bounded, because a node of zero weight must not overflow to 0 * inf.
+        # Bounded, so that a node of zero weight cannot give 0 * inf.
         unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))
         attention = unnormalised / jnp.sum(unnormalised)
         pooled = attention[:-1] @ message
@@ -52,7 +52,7 @@ class NeuralBarrier(nn.Module):
 
 
 def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
-    """The network that ``system`` describes."""
+    """The network described by ``system``."""
     return NeuralBarrier(features=system.barrier.features, free_value=system.sensor.range)
 
 

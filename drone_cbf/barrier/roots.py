@@ -1,4 +1,4 @@
-"""Where a condition turns, by bisection: no derivative needed, and a known number of steps inside ``jit``."""
+"""Bisection with a fixed number of steps, for use inside ``jit``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar
 
 HALVINGS = 14
-"""Of an interval of a few metres: leaves less than a millimetre."""
+"""Number of halvings; reduces a few metres to less than a millimetre."""
 
 
 def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:
-    """Where ``above`` turns from false to true on [0, ``end``], to ``end`` / 2^14; an end where it does not turn."""
+    """Where ``above`` changes from false to true on [0, ``end``], to ``end`` / 2^14; an end point if it does not."""
 
     def halve(_: jax.Array, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
         low, high = bounds

@@ -1,4 +1,4 @@
-"""From a barrier to the one inequality on the command: the CBF condition as a row."""
+"""The CBF condition of a barrier as one linear inequality (row) in the command."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
 
 NEAREST = 0.1
-"""Distance to a node below which a turn of its direction is not reckoned larger [m]: a drone that near has collided."""
+"""Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided."""
 
 
 @struct.dataclass
 class Slopes:
-    """A barrier's value and derivatives with respect to the drone's own state, as its user sees them."""
+    """Value of a barrier and its derivatives with respect to the drone's own state."""
 
     value: Scalar
     """h [m]."""
@@ -31,7 +31,7 @@ class Slopes:
     drift: Scalar
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
     by_node: Float[Array, "k"]
-    """|dh/dr_i|: how much each node counts. For one node at rest, one."""
+    """|dh/dr_i|, the influence of each node; 1 for a single node at rest."""
 
 
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
@@ -54,7 +54,7 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
 
 @struct.dataclass
 class BarrierReading:
-    """What the filter needs: normal . u >= offset keeps dh/dt >= -alpha h."""
+    """Row for the filter: normal . u >= offset ensures dh/dt >= -alpha h."""
 
     value: Scalar
     """h [m]."""
@@ -65,11 +65,11 @@ class BarrierReading:
 
 
 def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
-    """Standard deviation of the row, to first order and at no command, for the spread of the nodes [m/s].
+    """Standard deviation of the row due to the spread of the nodes, to first order and at zero command [m/s].
 
-    A node out of place by sigma changes h by sigma, and turns the direction to it by sigma / s: of the speed w_t past
-    the node so much is taken for closing speed, in dh/dt and, through dh/dv, in h. Nodes are added up as if their
-    errors conspired: sum_i |dh/dr_i| sigma_i (alpha + (1 + alpha |dh/dv|) w_t / s_i).
+    A node error sigma changes h by sigma and rotates its direction by sigma / s, so that a fraction of the tangential
+    speed w_t appears as closing speed, in dh/dt and, through dh/dv, in h. Errors of nodes are added as if fully
+    correlated: sum_i |dh/dr_i| sigma_i (alpha + (1 + alpha |dh/dv|) w_t / s_i).
     """
     normal = unit(graph.relative_position)
     closing = jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)

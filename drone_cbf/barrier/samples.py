@@ -1,4 +1,4 @@
-"""Random states to teach the barrier on: the general sampler, and the pieces that the harder strata share."""
+"""Random states on which the barrier is trained: the general sampler, and parts shared by the other strata."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GraphSampler = Callable[[Scene, jax.Array], Graph]
 MotionSampler = Callable[[Scene, jax.Array], Motion]
 """(scene, key) -> position [m] and velocity [m/s] of one random state in it, without thrust."""
 TOP_SPEED = 1.3
-"""Fastest state that is sampled, as a multiple of ``objective.max_speed``."""
+"""Largest sampled speed, as a multiple of ``objective.max_speed``."""
 
 
 def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
@@ -38,10 +38,10 @@ def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
 
 
 def make_open_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``open``: a drone anywhere near surfaces, at any speed.
+    """Stratum ``open``: states near surfaces at any speed.
 
-    The drone stands at a random distance, exponentially distributed, from a random surface (so also between two),
-    and flies at a random speed, often towards it, rarely slower than would bring h near zero.
+    The distance to a random surface is exponentially distributed (so states between two surfaces occur). Headings are
+    often towards the surface, and half of the speeds are near the one at which h is zero.
     """
     cruise = top_speed(system)
 
@@ -63,10 +63,10 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
 
 @struct.dataclass
 class Spot:
-    """A random place on the surface of an obstacle."""
+    """A random point on the surface of an obstacle."""
 
     axis: Vector
-    """On the obstacle's axis [m]."""
+    """Point on the obstacle's axis [m]."""
     outward: Vector
     """Unit normal of the surface."""
     radius: Scalar
@@ -78,11 +78,11 @@ class Spot:
 
 
 SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (), "distance": ()}
-"""What :func:`random_spot` and :func:`beside_an_obstacle` draw, uniform in [0, 1)."""
+"""Draws used by :func:`random_spot` and :func:`beside_an_obstacle`, uniform in [0, 1)."""
 
 
 def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
-    """A place on one random active obstacle; on a trunk within a metre of its middle's height."""
+    """A point on a random active obstacle; on a trunk within a metre of its mid-height."""
     index = index_by_weight(draw["pick"], obstacles.active.astype(jnp.float32))
     trunk = obstacles.half_height[index] > 0.0
     direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
@@ -92,13 +92,13 @@ def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
 
 
 def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:
-    """A point at an exponentially distributed distance from the surface of one random active obstacle [m]."""
+    """A point at an exponentially distributed distance from the surface of a random active obstacle [m]."""
     distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
     return random_spot(obstacles, draw).at(distance)
 
 
 def top_speed(system: SystemConfig) -> float:
-    """Fastest state that is sampled [m/s]."""
+    """Largest sampled speed [m/s]."""
     return TOP_SPEED * system.objective.max_speed
 
 

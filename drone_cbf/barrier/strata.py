@@ -1,7 +1,7 @@
-"""Strata of states for teaching the barrier: each a kind of place where it is hard, by name.
+"""Strata of training states for the barrier, by name.
 
-``open``: anywhere near surfaces (:mod:`drone_cbf.barrier.samples`); ``boundary``: at |h| below :data:`BAND`; ``gap``
-and ``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards surfaces or past them.
+``open``: near surfaces (:mod:`drone_cbf.barrier.samples`); ``boundary``: |h| below :data:`BAND`; ``gap`` and
+``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards or past surfaces.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
 BAND = 0.15
-"""|h| of the states of ``boundary`` is at most this [m]."""
+"""Largest |h| of the states of ``boundary`` [m]."""
 SLOWEST = 0.6
-"""Least speed of ``high_speed``, as a multiple of ``objective.max_speed``."""
+"""Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``."""
 
 
 def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
-    """The sampler of stratum ``name``."""
+    """Sampler of graphs of stratum ``name``."""
     return graph_sampler(make_motion_sampler(name, system), system)
 
 
 def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSampler:
-    """The same, of positions and velocities."""
+    """Sampler of positions and velocities of stratum ``name``."""
     makers: dict[StratumName, Callable[[SystemConfig], MotionSampler]] = {
         "open": make_open_sampler,
         "boundary": make_boundary_sampler,
@@ -56,12 +56,11 @@ def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSample
 
 
 def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``boundary``: h of the analytic barrier has a value drawn evenly from +-:data:`BAND`.
+    """Stratum ``boundary``: states whose analytic h is uniform in +-:data:`BAND`.
 
-    The state is solved for on a path that begins on a surface at top speed (h < 0), backs off to a random place,
-    slows down to rest there, and ends at rest at the scene's start, which is clear (h > 0): h is continuous along it,
-    so bisection finds the value. In half of the states it is a speed that is found, in the others a place where the
-    drone is at top speed or at rest.
+    The state is found by bisection on a path along which h is continuous: from a surface at top speed (h < 0) back to a
+    random place, there down to rest, and at rest to the scene's start, which is clear (h > 0). In half of the cases the
+    solution is a speed, in the others a place at top speed or at rest.
     """
     level, cruise = make_level(system), top_speed(system)
 
@@ -85,9 +84,9 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 
 
 def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``high_speed``: at 0.6 to 1.3 times ``objective.max_speed``, half towards a surface, half past it.
+    """Stratum ``high_speed``: 0.6 to 1.3 times ``objective.max_speed``, half towards a surface, half past it.
 
-    The surface stands where braking just before it begins, so that h is near zero where no other one is nearer.
+    The surface is at about the braking distance, so that h is near zero unless another surface is nearer.
     """
     barrier, cruise = system.barrier, system.objective.max_speed
     safe_radius = system.physics.drone_radius + barrier.safety_margin

@@ -1,1 +1,1 @@
-"""Evidence: a matrix of scenarios, noise and goals, flown many times, with confidence bounds."""
+"""Evaluation over a matrix of scenarios, noise levels and goals, with confidence bounds."""

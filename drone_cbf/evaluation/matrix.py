@@ -24,12 +24,12 @@ from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
-"""Figures whose worst cell is the smallest; of all others it is the largest."""
+"""Metrics for which the smallest value is the worst; for all others it is the largest."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Figures of one cell of the matrix."""
+    """Metrics of one cell of the matrix."""
 
     scenario: SceneName
     noise: float
@@ -50,7 +50,7 @@ class Cell:
 
 
 def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
-    """What a cell of the matrix is called, and what its randomness is drawn by."""
+    """Name of a cell; also seeds its random numbers."""
     return f"{scenario}/noise_{noise:g}/{goals}"
 
 
@@ -60,30 +60,30 @@ Progress = Callable[[int, Cell], None]
 
 @dataclass(frozen=True)
 class WatchedFlights:
-    """The filtered flights of one cell, and what decides each of them; leading axis of flights."""
+    """Filtered flights of one cell with everything that determines them; leading axis of flights."""
 
     scenes: Scene
     keys: jax.Array
     metrics: FlightMetrics
     status: np.ndarray
-    """Of the filter at each step, (flights, steps)."""
+    """Status of the filter at each step, (flights, steps)."""
     end: np.ndarray
-    """Where the drone is at the end [m], (flights, 3)."""
+    """Final position [m], (flights, 3)."""
     batch: int
-    """Flights that were computed at once."""
+    """Flights per call of the compiled function."""
 
 
 Watch = Callable[[Cell, WatchedFlights], None]
-"""Called with each filtered cell, to keep what is worth a second look."""
+"""Called with each filtered cell, to keep flights for later examination."""
 
 
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
-    """Cells that :func:`evaluate_matrix` computes with so many flyers."""
+    """Number of cells that :func:`evaluate_matrix` computes with ``flyers`` flyers."""
     return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * flyers
 
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
-    """A flyer without the filter and, if ``filtered``, one with it; shared by the matrix and the showcase."""
+    """A flyer without filter and, if ``filtered``, one with it; shared by matrix and showcase."""
     flyers = {False: make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
     if filtered:
         flyers[True] = make_flyer(system, make_filtered_controller(system), settings.horizon)
@@ -98,9 +98,9 @@ def evaluate_matrix(
     progress: Progress,
     watch: Watch = lambda cell, flights: None,
 ) -> list[Cell]:
-    """Fly every cell with every one of ``flyers``, on the very same scenes and noise; ``progress`` after each cell.
+    """Fly every cell with each of ``flyers`` on the same scenes and noise; call ``progress`` after each cell.
 
-    Scenes and noise of different cells are independent: flights of all cells together are as many trials.
+    Scenes and noise of different cells are independent, so flights of all cells are independent trials.
     """
     cells: list[Cell] = []
     for scenario, goals, noise in itertools.product(settings.scenarios, settings.goals, settings.noise):
@@ -166,16 +166,16 @@ def fly_first(
     keys: jax.Array,
     keep: Callable[[Flown], Kept],
 ) -> Kept:
-    """What ``keep`` takes from the first flights of a cell with these ``scenes``, as many as there are ``keys``."""
+    """``keep`` applied to the first ``len(keys)`` flights of a cell with these ``scenes``."""
     count = keys.shape[0]
     first = jax.tree.map(lambda x: x[:count], scenes)
     return fly_all(fly, params, first, jnp.full(count, noise, jnp.float32), keys, keep)
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:
-    """Figures of one cell by metric name, the collision rate with its 99 % upper bound.
+    """Metrics of one cell by name, with a 99 % upper bound on the collision rate.
 
-    ``solver_failures`` is the number of steps that the braking fallback flew.
+    ``solver_failures`` counts steps flown by the braking fallback.
     """
     collisions, count = int(np.sum(flights.collision)), int(flights.collision.shape[0])
     return flight_report(flights) | {
@@ -187,10 +187,10 @@ def cell_figures(flights: FlightMetrics) -> dict[str, float]:
 
 
 def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
-    """Of every figure the worst value over ``cells``; NaN (nobody reached the goal, say) is worst of all.
+    """Worst value of every metric over ``cells``; NaN (no flight reached the goal, for instance) is worst.
 
-    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, and ``collision_rate_total_ub99`` is the bound over
-    all flights.
+    ``collisions``, ``rollouts`` and ``solver_failures`` are totals; ``collision_rate_total_ub99`` is the bound over all
+    flights.
     """
     columns: Mapping[str, np.ndarray] = {
         name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures

@@ -1,4 +1,4 @@
-"""Flies kept flights again, and stores them: an ``.npz`` of plain arrays, read without pickle."""
+"""Stores kept flights as an ``.npz`` of plain arrays, read without pickle, and flies them again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 def packed(states: ReplayStates) -> bytes:
-    """The content of an ``.npz`` file."""
+    """Serialise ``states`` to the content of an ``.npz`` file."""
     arrays: dict[str, Any] = {"format": np.int64(FORMAT)}
     for each in fields(states):
         value = getattr(states, each.name)
@@ -35,10 +35,10 @@ def packed(states: ReplayStates) -> bytes:
 
 
 def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
-    """What :func:`packed` has stored.
+    """Inverse of :func:`packed`.
 
     Raises:
-        ConfigError: not such a file, of another format, altered, or of scenes with another number of obstacles.
+        ConfigError: the file is not of this format, is altered, or has another number of obstacles.
     """
     remedy = "name an evaluate run, or the file replay/worst.npz of one"
     try:
@@ -83,9 +83,10 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
-    """The flights in full, in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
+    """The complete flights in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
 
-    Each is computed in the row of a batch as large as before; the other rows are flown for nothing.
+    Each flight is computed in its original row of a batch of the original size, because rounding depends on both; the
+    other rows are padding.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
     order: list[int] = []
@@ -102,7 +103,7 @@ def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flo
 
 
 def batches(states: ReplayStates) -> Iterator[dict[int, int]]:
-    """Row -> index of the flight, in as few batches as rows that are wanted twice allow."""
+    """Maps from row to flight index, one per batch; flights with the same row go to different batches."""
     waiting = list(range(len(states)))
     while waiting:
         batch: dict[int, int] = {}
@@ -113,7 +114,7 @@ def batches(states: ReplayStates) -> Iterator[dict[int, int]]:
 
 
 def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
-    """How the flights went this time; the status is that at the recorded step."""
+    """``states`` with the outcomes of ``flown``; the status is that at the recorded step."""
     every = np.arange(len(states))
     violation = np.asarray(flown.metrics.violation)
     status = np.asarray(flown.trajectories.decisions.status)
@@ -128,7 +129,7 @@ def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
 
 
 def same_bits(recorded: ReplayStates, flown: ReplayStates) -> np.ndarray:
-    """(n,) whether violation, clearance, status, failures and the flight's end are, to the bit, those recorded."""
+    """Whether violation, clearance, status, failures and final position are bit-identical to those recorded, (n,)."""
     same = np.ones(len(recorded), bool)
     for name in ("violation", "clearance", "status", "failures", "end"):
         left, right = getattr(recorded, name), getattr(flown, name)

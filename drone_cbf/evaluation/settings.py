@@ -1,4 +1,4 @@
-"""What a user sets for an evaluation."""
+"""Settings of an evaluation."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ NoiseLevel = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class EvaluationSettings(Section):
-    """The matrix: every scenario with every noise level and every kind of goal."""
+    """Matrix of scenarios, noise levels and kinds of goals."""
 
     scenarios: tuple[SceneName, ...] = Field(("fixed_ring", "random_cloud", "forest"), min_length=1)
     """Scene families."""
     noise: tuple[NoiseLevel, ...] = Field((0.0, 0.02, 0.05), min_length=1)
     """Observation noise [m, m/s]."""
     goals: tuple[GoalMode, ...] = Field(("trained", "shifted", "random"), min_length=1)
-    """``trained``: each family's fixed goal; ``shifted``: displaced; ``random``: anywhere sensible."""
+    """``trained``: fixed goal of the family; ``shifted``: displaced; ``random``: a random clear place."""
     augment: Fraction = 0.0
-    """Displacement of obstacles and start velocity in every scene, as in a curriculum's stage: 1 is up to 0.5 m along
-    each axis, and 1 m/s (standard deviation)."""
+    """Displacement of obstacles and start velocity in every scene, as in a curriculum; 1 is up to 0.5 m along each axis
+    and 1 m/s standard deviation."""
     rollouts: int = Field(1024, ge=1, le=1_000_000)
-    """Flights in each cell."""
+    """Flights per cell."""
     unfiltered_rollouts: int = Field(256, ge=1, le=1_000_000)
-    """Flights in each cell once more without the filter, on the first of the same scenes; at most ``rollouts``."""
+    """Flights per cell repeated without the filter, on the first of the same scenes; at most ``rollouts``."""
     horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     seed: int = Field(1000, ge=0, le=2**31 - 1)
-    """Root of all randomness; apart from the training seeds, so that scenes are fresh."""
+    """Root of all randomness; differs from training seeds, so that scenes are new."""
     blend: Fraction = 1.0
-    """1: the neural barrier alone decides; 0: the analytic one."""
+    """1: neural barrier alone; 0: analytic barrier alone."""
 
     @model_validator(mode="after")
     def _each_once(self) -> EvaluationSettings:
@@ -42,7 +42,7 @@ class EvaluationSettings(Section):
 
 
 def refuse_repeated_cells(scenarios: Sequence[str], noise: Sequence[float], goals: Sequence[str]) -> None:
-    """ValueError where a cell of the matrix would be flown, and counted, twice."""
+    """Raise ValueError if a cell of the matrix would be evaluated twice."""
     refuse_repeats("scenarios", scenarios)
     refuse_repeats("noise", [f"{level:g}" for level in noise])  # as in metric names
     refuse_repeats("goals", goals)

@@ -1,4 +1,4 @@
-"""A few flights and one slice of the barrier, recorded in full: what pictures are drawn from."""
+"""Complete records of a few flights and of a slice of the barrier, for figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flights of an evaluation that went worst, kept so that exactly these can be flown again."""
+"""Keeps the worst flights of an evaluation, so that exactly these can be flown again."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from drone_cbf.physics.scenes import Scene
 from drone_cbf.safety.records import Status
 
 WORST = 16
-"""Flights kept for each reason: the greatest violations, and those in which the solver failed most often."""
+"""Flights kept per reason: largest violation, and most solver failures."""
 VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 
 
 @dataclass(frozen=True)
 class ReplayStates:
-    """Flights by what decides them, and how they went; leading axis of flights.
+    """Everything that determines a set of flights, and their outcomes; leading axis of flights.
 
-    The same policy flies them to the same bits on the same machine: a flight's row in its batch and the size of the
-    batch are kept too, for rounding depends on them.
+    The same policy on the same machine reproduces them bit for bit. Rounding depends on a flight's row and on the size
+    of its batch, so both are kept.
     """
 
     scenes: Scene
     """Obstacles, start [m], start velocity [m/s], goal [m], wind."""
     keys: np.ndarray
-    """Data of the flights' random keys, (n, 2) uint32."""
+    """Key data of the flights, (n, 2) uint32."""
     noise: np.ndarray
     """Observation noise [m, m/s], (n,) float32."""
     rows: np.ndarray
@@ -39,9 +39,9 @@ class ReplayStates:
     reasons: np.ndarray
     """(n,) text: :data:`VIOLATION` or :data:`SOLVER_FAILURE`."""
     steps: np.ndarray
-    """(n,) int: step of the greatest violation, or of the solver's first failure."""
+    """(n,) int: step of the largest violation, or of the first solver failure."""
     violation: np.ndarray
-    """Greatest CBF violation of the flight [m/s], (n,)."""
+    """Largest CBF violation of the flight [m/s], (n,)."""
     clearance: np.ndarray
     """Smallest clearance of the flight [m], (n,)."""
     status: np.ndarray
@@ -49,11 +49,11 @@ class ReplayStates:
     failures: np.ndarray
     """(n,) int: steps on which the solver failed."""
     end: np.ndarray
-    """Where the drone was at the end of the flight [m], (n, 3): another command on the way would have led elsewhere."""
+    """Final position [m], (n, 3); sensitive to every command of the flight."""
     blend: float = 1.0
     horizon: int = 1
     batch: int = 1
-    """Flights that were computed at once."""
+    """Flights per call of the compiled function."""
 
     def __len__(self) -> int:
         return len(self.noise)
@@ -64,13 +64,13 @@ LISTED = tuple(each.name for each in fields(ReplayStates) if each.name not in ("
 
 
 def chosen(states: ReplayStates, order: ArrayLike) -> ReplayStates:
-    """Those of ``states``, in that order."""
+    """The flights ``order`` of ``states``, in that order."""
     index = np.asarray(order, int)
     return replace(states, **{name: jax.tree.map(lambda x: x[index], getattr(states, name)) for name in LISTED})
 
 
 def joined(parts: Sequence[ReplayStates]) -> ReplayStates:
-    """All of them, one after another; they were flown with the same blend, horizon and batch."""
+    """Concatenation of ``parts``, which share blend, horizon and batch."""
     together = {
         name: jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(part, name) for part in parts))
         for name in LISTED
@@ -80,13 +80,13 @@ def joined(parts: Sequence[ReplayStates]) -> ReplayStates:
 
 @dataclass
 class WorstFlights:
-    """Watches the cells of an evaluation and keeps the worst flights of each, then of all."""
+    """Collects the worst flights of each cell, then of all cells."""
 
     blend: float
     parts: list[ReplayStates] = field(default_factory=list)
 
     def watch(self, cell: Cell, flights: WatchedFlights) -> None:
-        """Takes the worst flights of one cell."""
+        """Keep the worst flights of one cell."""
         states = watched_states(cell, flights, self.blend)
         violating = np.argsort(-_nan_is_worst(states.violation), kind="stable")[:WORST]
         failing = np.flatnonzero(states.failures)
@@ -97,7 +97,7 @@ class WorstFlights:
         self.parts.append(_because(failed, SOLVER_FAILURE))
 
     def states(self) -> ReplayStates | None:
-        """The worst of all cells, each reason's worst first; None where nothing was watched."""
+        """The worst flights of all cells, per reason the worst first; None if nothing was watched."""
         if not self.parts:
             return None
         every = joined(self.parts)
@@ -109,7 +109,7 @@ class WorstFlights:
 
 
 def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayStates:
-    """All flights of a cell, each with the moment of its greatest violation."""
+    """All flights of a cell, each with the step of its largest violation."""
     metrics = jax.tree.map(np.asarray, flights.metrics)
     count, horizon = metrics.violation.shape
     worst = np.argmax(_nan_is_worst(metrics.violation), axis=1)

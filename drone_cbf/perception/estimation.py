@@ -1,4 +1,4 @@
-"""The estimate over time of the drone's own motion: observations corrected against a model prediction."""
+"""Estimation of the drone's own motion: model prediction corrected by observations."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.point_mass import step
 
 SMALLEST_NOISE = 1e-3
-"""A sensor is never believed beyond this [m, m/s]: the gain stays finite without noise."""
-UNWEIGHED = 100.0
-"""Variance of the belief at take-off in units of the sensor's: so large that the first correction counts alone."""
+"""Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor."""
+INITIAL_VARIANCE_RATIO = 100.0
+"""Variance at take-off over sensor variance: large, so that the first correction dominates."""
 
 
 @struct.dataclass
 class Estimate:
-    """What the controller believes of its own motion. Commands sent are known exactly."""
+    """Estimate of the drone's own motion. Commands sent are known exactly."""
 
     drone: DroneState
     bias: Vector
-    """Acceleration that the model does not explain, mostly wind [m/s^2]."""
+    """Acceleration not explained by the model, mostly wind [m/s^2]."""
     covariance: Float[Array, "3 3"]
-    """Of the errors in position, velocity and bias along any one axis (the axes are alike) [m, m/s, m/s^2]."""
+    """Covariance of position, velocity and bias errors along one axis, the same for all axes [m, m/s, m/s^2]."""
 
 
 Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
@@ -36,47 +36,47 @@ Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
 
 
 def first_estimate(observation: OwnMotion, drone: DroneState, noise: Scalar, config: SensorConfig) -> Estimate:
-    """Belief at take-off: the first observation, with the rotors and the command queue of ``drone``, in still air.
+    """Estimate at take-off: the first observation, with the thrust and command queue of ``drone``, in still air.
 
-    The first correction weighs that same observation; the covariance here is nearly that of knowing nothing, or one
-    reading would count as two.
+    The first correction uses the same observation again, so the covariance starts nearly uninformative; otherwise one
+    reading would count twice.
     """
     believed = drone.replace(position=observation.position, velocity=observation.velocity)
-    variance = UNWEIGHED * jnp.maximum(noise, SMALLEST_NOISE) ** 2
+    variance = INITIAL_VARIANCE_RATIO * jnp.maximum(noise, SMALLEST_NOISE) ** 2
     covariance = jnp.diag(jnp.stack([variance, variance, jnp.float32(config.bias_spread**2)]))
     return Estimate(drone=believed, bias=jnp.zeros(3, jnp.float32), covariance=covariance)
 
 
 def position_spread(estimate: Estimate, ahead: Scalar) -> Scalar:
-    """Standard deviation along any axis of the position ``ahead`` [s] from now [m]."""
+    """Standard deviation per axis of the position ``ahead`` [s] from now [m]."""
     reach = jnp.stack([jnp.ones_like(ahead), ahead, 0.5 * ahead**2])
     return jnp.sqrt(jnp.maximum(reach @ estimate.covariance @ reach, 0.0))
 
 
-def model_of(estimate: Estimate, params: DroneParams) -> DroneParams:
-    """The drone that the controller reckons with: ``params`` with the estimated bias."""
+def params_with_bias(estimate: Estimate, params: DroneParams) -> DroneParams:
+    """Model of the controller: ``params`` with the estimated bias."""
     return params.replace(bias=estimate.bias)
 
 
 def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step: float, drift: float) -> Estimate:
-    """Belief one period later, after ``command`` [m/s^2] was sent.
+    """Estimate one period later, after ``command`` [m/s^2] was sent.
 
-    ``drift`` is ``SensorConfig.bias_drift``. The covariance grows by the kinematics alone: drag is left out of it.
+    ``drift`` is ``SensorConfig.bias_drift``. The covariance is propagated by the kinematics, without drag.
     """
     move = jnp.array([[1.0, time_step, 0.5 * time_step**2], [0.0, 1.0, time_step], [0.0, 0.0, 1.0]], jnp.float32)
     grown = (move @ estimate.covariance @ move.T).at[2, 2].add(drift**2 * time_step)
-    following = step(estimate.drone, command, model_of(estimate, params), time_step)
+    following = step(estimate.drone, command, params_with_bias(estimate, params), time_step)
     return estimate.replace(drone=following, covariance=grown)
 
 
 def make_correction(config: SensorConfig, time_step: float) -> Correction:
     """Function that corrects a predicted estimate by an observation.
 
-    ``kalman`` weighs prediction and observation by their variances, so the gain falls from the first observation on to
-    what ``bias_drift`` still asks for (Kalman 1960). ``predictor_corrector`` moves position and velocity by
-    ``config.gain`` towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and
-    the bias by ``config.bias_gain`` of the acceleration that would explain the surprise in velocity. ``raw`` takes the
-    motion as observed and knows no bias.
+    ``kalman`` weighs prediction and observation by their variances; its gain falls from the first observation on to the
+    level set by ``bias_drift`` (Kalman 1960). ``predictor_corrector`` moves position and velocity by ``config.gain``
+    towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and the bias by
+    ``config.bias_gain`` of the acceleration that would explain the innovation in velocity. ``raw`` uses the observation
+    and estimates no bias.
     """
     if config.estimator == "kalman":
         return kalman_correction
@@ -91,7 +91,7 @@ def make_correction(config: SensorConfig, time_step: float) -> Correction:
 
 
 def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar) -> Estimate:
-    """Kalman's update of motion, bias and their covariance by one observation with standard deviation ``noise``."""
+    """Kalman update of motion, bias and covariance by one observation with standard deviation ``noise``."""
     covariance = predicted.covariance
     variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
     position, velocity, both = covariance[0, 0] + variance, covariance[1, 1] + variance, covariance[0, 1]
@@ -100,9 +100,9 @@ def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar
 
 
 def _corrected(predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"], noise: Scalar) -> Estimate:
-    """The estimate moved by ``gains`` times the surprises in position and velocity.
+    """The estimate moved by ``gains`` times the innovation in position and velocity.
 
-    The covariance is right for every gain, Kalman's or not (Joseph's form), and stays positive in float32.
+    The covariance update (Joseph form) is valid for any gain and stays positive in float32.
     """
     drone = predicted.drone
     surprise = jnp.stack([observation.position - drone.position, observation.velocity - drone.velocity])

@@ -1,4 +1,4 @@
-"""The fixed-size masked graph that policy and barrier read: the drone, its goal, its nearest surface points."""
+"""The fixed-size masked graph read by policy and barrier: drone, goal, nearest surface points."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from drone_cbf.physics.obstacles import FAR
 from drone_cbf.physics.point_mass import Motion, committed_motion, drag_acceleration, lag_free_equivalent
 
 CLOSING_SHARPNESS = 10.0
-"""Sharpness of the closing speed's softplus [s/m]: 0.07 m/s too cautious at rest, exact to 1e-4 above 1 m/s."""
+"""Sharpness of the softplus of the closing speed [s/m]: overestimates by 0.07 m/s at rest, by 1e-4 above 1 m/s."""
 EDGE_SCALE = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.7, 0.4)
-"""Factors that bring :func:`edge_features` to the order of one."""
+"""Factors that scale :func:`edge_features` to order one."""
 SWAP_WIDTH = 0.3
-"""A node fades over this difference in distance ahead before another takes its place [m]."""
+"""Difference in look-ahead distance over which a node fades before another replaces it [m]."""
 
 
 @struct.dataclass
 class Graph:
-    """One drone node, ``k`` surface nodes. World axes; everything relative, so the graph has no origin."""
+    """One drone node and ``k`` surface nodes, relative to the drone, in world axes."""
 
     relative_position: Float[Array, "k 3"]
     """From node to drone [m]."""
@@ -33,34 +33,33 @@ class Graph:
     mask: Bool[Array, "k"]
     """False for unused nodes."""
     spread: Float[Array, "k"]
-    """Standard deviation of each relative position along any axis [m]; no network reads it, the row's tightening
-    does."""
+    """Standard deviation of each relative position along any axis [m]; used to tighten the row, not by the networks."""
     range: Scalar
     """Sensing radius, at which a node's influence vanishes [m]."""
     left_out: Scalar
-    """Distance ahead (:func:`distances_ahead`) of the nearest point that found no place in the graph [m]."""
+    """Look-ahead distance (:func:`distances_ahead`) of the nearest point not in the graph [m]."""
     lookahead: Scalar
-    """How long ahead nearness is judged [s]."""
+    """Time by which nodes are ranked ahead [s]."""
     goal: Vector
     """From drone to goal [m]."""
     velocity: Vector
     """Of the drone [m/s]."""
     drag: Vector
-    """Acceleration by drag and estimated wind that the controller reckons with [m/s^2]."""
+    """Drag and estimated wind acceleration in the controller's model [m/s^2]."""
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
-    """Graph of the ``config.neighbours`` visible points that will be nearest ``config.lookahead`` from now.
+    """Graph of the ``config.neighbours`` visible points that will be nearest ``config.lookahead`` seconds from now.
 
-    Nearness now would fill the graph of a fast drone with surfaces it is leaving. A point that swaps in or out has
-    zero weight at that moment (:func:`node_weights`), so what is computed with the weights is continuous in flight.
+    Ranking by present distance would fill the graph of a fast drone with surfaces it is leaving. A point has zero
+    weight when it enters or leaves (:func:`node_weights`), so functions of the weighted nodes are continuous in flight.
     """
     offset = jnp.where(surfaces.visible[:, None], motion.position - surfaces.points, jnp.array([FAR, 0.0, 0.0]))
     relative_velocity = jnp.where(surfaces.visible[:, None], motion.velocity - surfaces.velocity, 0.0)
     ahead = distances_ahead(offset, relative_velocity, config.lookahead)
     slots = surfaces.points.shape[0]
     count = min(config.neighbours, slots)
-    # With room for everything there is nothing to rank.
+    # No ranking if every point has a place.
     order = smallest_first(jax.lax.stop_gradient(ahead), count + 1) if slots > count else jnp.arange(slots)
     chosen = order[:count]
     spread = jnp.zeros(count) if surfaces.spread is None else surfaces.spread[chosen]
@@ -79,10 +78,9 @@ def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneP
 
 
 def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
-    """Indices of the ``count`` smallest values, ascending, as ``argsort(values)[:count]``; of equals the first first.
+    """Indices of the ``count`` smallest values, ascending; equal to a stable ``argsort(values)[:count]``.
 
-    Every value is compared with every other: on CPU, sorting so few takes sixteen times as long and was a sixteenth of
-    a flight.
+    Compares all pairs. For so few values, sorting takes sixteen times as long on CPU (1/16 of the time of a flight).
     """
     index = jnp.arange(values.shape[0])
     before = (values < values[:, None]) | ((values == values[:, None]) & (index < index[:, None]))
@@ -91,12 +89,12 @@ def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
 
 
 def acting_motion(estimate: DroneState, params: DroneParams, time_step: float) -> Motion:
-    """Where a command sent now takes effect: the queue played out, the lag replaced by its equivalent."""
+    """Motion where a command sent now takes effect: queue applied, lag replaced by its lag-free equivalent."""
     return lag_free_equivalent(committed_motion(estimate, params, time_step), params)
 
 
 def graph_at(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
-    """Graph of a drone in ``motion`` (:func:`acting_motion`) among ``surfaces`` moved on by the transport delay."""
+    """Graph of a drone in ``motion`` (:func:`acting_motion`) among ``surfaces`` advanced by the transport delay."""
     later = surfaces.replace(points=surfaces.points + surfaces.velocity * params.delay)
     return build_graph(motion, later, goal, params, config)
 
@@ -109,12 +107,12 @@ def closing_speeds(relative_position: Float[Array, "k 3"], relative_velocity: Fl
 def distances_ahead(
     relative_position: Float[Array, "k 3"], relative_velocity: Float[Array, "k 3"], lookahead: Scalar | float
 ) -> Float[Array, "k"]:
-    """Distance to each node after ``lookahead`` [s] at its present closing speed [m]."""
+    """Distance to each node after ``lookahead`` [s] at the present closing speed [m]."""
     return safe_norm(relative_position) - lookahead * closing_speeds(relative_position, relative_velocity)
 
 
 def node_weights(graph: Graph) -> Float[Array, "k"]:
-    """Influence of each node in [0, 1]: 0 at the sensing radius, at the nearest node left out, and where masked."""
+    """Weight of each node in [0, 1]; zero if masked, at the sensing radius, and where it swaps with the next node."""
     in_range = smooth_cutoff(safe_norm(graph.relative_position), graph.range)
     ahead = distances_ahead(graph.relative_position, graph.relative_velocity, graph.lookahead)
     ranked = jnp.clip((graph.left_out - ahead) / SWAP_WIDTH, 0.0, 1.0)
@@ -136,7 +134,7 @@ def edge_features(graph: Graph) -> Float[Array, "k 8"]:
 
 
 def empty_graph(config: SensorConfig) -> Graph:
-    """A graph that sees nothing, at its goal and at rest: the shape to initialise networks with."""
+    """Graph without visible nodes, at the goal, at rest; used to initialise networks."""
     k = config.neighbours
     return Graph(
         relative_position=jnp.full((k, 3), FAR),

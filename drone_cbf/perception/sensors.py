@@ -1,4 +1,4 @@
-"""What the drone sees: its own state and the nearest surface points, all with noise."""
+"""Sensors: own motion and nearest surface points, with noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surfa
 
 @struct.dataclass
 class OwnMotion:
-    """What the drone measures of itself, world frame."""
+    """Measured own motion, world frame."""
 
     position: Vector
     """[m]."""
@@ -25,21 +25,21 @@ class OwnMotion:
 
 @struct.dataclass
 class Surfaces:
-    """Surface points around a place, world frame. Row i is obstacle i."""
+    """Nearest surface points around a place, world frame. Row i is obstacle i."""
 
     points: Float[Array, "m 3"]
     """Nearest point of each surface to that place [m]."""
     velocity: Float[Array, "m 3"]
     """Velocity of those points [m/s]."""
     visible: Bool[Array, "m"]
-    """True for surfaces within the sensing radius; nothing else may be used."""
+    """True for surfaces within the sensing radius; other rows must not be used."""
     spread: Float[Array, "m"] | None = None
-    """Standard deviation of each point relative to the drone, along any axis [m]; None: taken as exact."""
+    """Standard deviation of each point relative to the drone, along any axis [m]; None for exact points."""
 
 
 @struct.dataclass
 class SensorNoise:
-    """Errors of one reading. Drawn for a whole flight before its scan: drawing dominates a step's cost otherwise."""
+    """Errors of one reading. Drawn for a whole flight before the scan: inside it they dominate the cost of a step."""
 
     position: Vector
     """[m]."""

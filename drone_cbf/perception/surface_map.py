@@ -1,18 +1,18 @@
-"""The estimate over time of the surfaces: each is re-observed at every step with independent noise, and stands still.
+"""Estimation of surfaces over time from noisy nearest points.
 
-The nearest point of a surface slides along it as the drone passes, so the points themselves cannot be averaged. What
-stays is the surface: near the drone it is taken as a ball or as an upright cylinder of unknown centre ``c`` and
-radius ``R``, whose nearest point to a place ``q`` is
+The nearest point of a surface slides along it as the drone passes, so points cannot be averaged. The surface itself is
+stationary: near the drone it is modelled as a ball or an upright cylinder of unknown centre ``c`` and radius ``R``,
+whose nearest point to a place ``q`` is
 
     y(q) = a + R u,     u = (q - a) / |q - a|,     a = c (ball)  or  (c_x, c_y, q_z) (upright cylinder).
 
-An extended Kalman filter per surface and shape estimates (c, R); the shape that has explained the readings better is
-believed. The gain is Kalman's: a new surface is believed as seen, a well-known one moves little. (Bar-Shalom, Li and
-Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001: 10.3 EKF, 11.6 multiple models.)
+An extended Kalman filter per surface and shape estimates (c, R), and the shape of higher likelihood is used
+(Bar-Shalom, Li and Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001: 10.3 EKF, 11.6 multiple
+models).
 
-Components come first and surfaces last in every array here: each operation then runs over all surfaces at once. Written
-for one surface and mapped, with matrices of 4 x 4 last, the same arithmetic took more than twice as long, and was
-half of the time of a flight without a filter.
+Arrays have components first and surfaces last, so that each operation runs over all surfaces at once. Written for one
+surface and vmapped, with 4 x 4 matrices last, the same arithmetic took more than twice as long: half of the time of a
+flight without a safety filter.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.sensors import Surfaces
 
 SMALLEST_NOISE = 1e-3
-"""A sensor is never believed beyond this [m]: below it the linearised filter and float32 would be overconfident."""
+"""Smallest sensor noise assumed [m]; below it the linearised filter in float32 would be overconfident."""
 SMALLEST_RADIUS = 0.02
-"""A fitted radius stays above this [m]."""
+"""Lower bound on fitted radii [m]."""
 UPRIGHT = (0.0, 1.0)
 """The two shapes: ball, upright cylinder."""
 
 
 @struct.dataclass
 class SurfaceMap:
-    """Belief about ``m`` surfaces as each of the shapes in ``UPRIGHT``, world frame. Column i is obstacle i."""
+    """Estimates of ``m`` surfaces for each shape in ``UPRIGHT``, world frame. Column i is obstacle i."""
 
     fit: Float[Array, "4 2 m"]
     """Centre and radius (c_x, c_y, c_z, R) [m]."""
     covariance: Float[Array, "4 4 2 m"]
     """Of ``fit`` [m^2]."""
     misfit: Float[Array, "2 m"]
-    """-2 log likelihood of the readings so far, up to a constant."""
+    """-2 log likelihood of all readings, up to a constant."""
     known: Bool[Array, "m"]
     """True once the surface has been seen."""
 
 
 SurfaceUpdate = Callable[[SurfaceMap, Surfaces, Vector, Scalar], SurfaceMap]
-"""(belief, reading, the place it was searched around [m], noise [m]) -> belief."""
+"""(map, reading, place it was searched around [m], noise [m]) -> map."""
 
 
 def empty_map(surfaces: int) -> SurfaceMap:
-    """Nothing seen yet."""
+    """Map before the first reading."""
     return SurfaceMap(
         fit=jnp.zeros((4, 2, surfaces), jnp.float32),
         covariance=jnp.zeros((4, 4, 2, surfaces), jnp.float32),
@@ -67,11 +67,11 @@ def empty_map(surfaces: int) -> SurfaceMap:
 
 
 def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate:
-    """Function that brings a reading into the belief.
+    """Function that updates the map by a reading.
 
-    No gradient passes, so a flight's gradient leaves out how another flight would have fitted the surfaces. Measured
-    over ten steps, a radius that is not yet known costs 0.3 % of it, and a ball at the drone's very height, which until
-    one of them moves may as well be an upright cylinder, 1.4 %.
+    No gradient passes, so the gradient of a flight neglects how a different flight would have fitted the surfaces. Over
+    ten steps this changes it by 0.3 % for an unknown radius, and by 1.4 % for a ball at exactly the drone's height,
+    which cannot yet be told from an upright cylinder.
     """
     flat = _flatness(jnp.asarray(UPRIGHT))[..., None]
     drift = (config.surface_drift**2 * time_step) * jnp.eye(4)[:, :, None, None]
@@ -98,19 +98,19 @@ def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate
 
 
 def _flatness(upright: Float[Array, "..."]) -> Float[Array, "3 ..."]:
-    """Which coordinates of (place - centre) tell how far the surface is: not the height above an upright cylinder."""
+    """Coordinates of (place - centre) that determine the distance: all for a ball, horizontal ones for a cylinder."""
     return jnp.stack([jnp.ones_like(upright), jnp.ones_like(upright), 1.0 - upright])
 
 
 def _dot(a: Float[Array, "n ..."], b: Float[Array, "n ..."]) -> Float[Array, "..."]:
-    """Over the leading axis, spelt out: a reduction over so few entries takes longer on CPU."""
+    """Dot product over the leading axis, unrolled: faster than a reduction over so few entries on CPU."""
     return functools.reduce(operator.add, [a[i] * b[i] for i in range(a.shape[0])])
 
 
 def _direction(
     vectors: Float[Array, "3 ..."], epsilon: float = 1e-6
 ) -> tuple[Float[Array, "3 ..."], Float[Array, "..."]]:
-    """Unit vectors and lengths over the leading axis, as :func:`drone_cbf.arrays.unit` and ``safe_norm``."""
+    """Unit vectors and lengths over the leading axis; as :func:`drone_cbf.arrays.unit` and ``safe_norm``."""
     length = jnp.sqrt(_dot(vectors, vectors) + epsilon * epsilon)
     return vectors / length, length
 
@@ -122,12 +122,12 @@ def _start(
     variance: Scalar,
     config: SensorConfig,
 ) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"]]:
-    """Belief after the first reading: the expected radius, behind the point as seen."""
+    """Estimate after the first reading: expected radius, centre behind the observed point."""
     radius, spread = config.surface_radius, config.surface_radius_spread
     u, distance = _direction((place - points) * flat, 1e-2)
     fit = jnp.concatenate([points - radius * u, jnp.full_like(u[:1], radius)])
     along, identity = u[:, None] * u[None, :], jnp.eye(3)[:, :, None, None]
-    # An error of the point across the line of sight turns the direction, and so moves the centre more.
+    # A point error across the line of sight rotates the direction and is amplified at the centre.
     lever = (distance + radius) / distance
     centre = variance * (along + lever**2 * (identity - along)) + spread**2 * along
     mixed, own = -(spread**2) * u, jnp.full_like(u[:1, None], spread**2)
@@ -138,7 +138,7 @@ def _start(
 def _nearest(
     fit: Float[Array, "4 ..."], flat: Float[Array, "3 ..."], place: Float[Array, "3 ..."]
 ) -> Float[Array, "3 ..."]:
-    """y(q): the point of each fitted surface nearest to ``place`` [m]."""
+    """y(q): nearest point of each fitted surface to ``place`` [m]."""
     away = place - fit[:3]
     u, _ = _direction(flat * away)
     return fit[:3] + (1.0 - flat) * away + fit[3] * u
@@ -147,7 +147,7 @@ def _nearest(
 def _slopes(
     fit: Float[Array, "4 ..."], flat: Float[Array, "3 ..."], place: Float[Array, "3 ..."]
 ) -> list[Float[Array, "4 ..."]]:
-    """Of each coordinate of y(q) the derivative with respect to (c, R)."""
+    """Derivative of each coordinate of y(q) with respect to (c, R)."""
     u, distance = _direction(flat * (place - fit[:3]))
     turning = fit[3] / jnp.maximum(distance, SMALLEST_RADIUS)
 
@@ -166,7 +166,7 @@ def _correct(
     place: Float[Array, "3 1 1"],
     variance: Scalar,
 ) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"], Float[Array, "2 m"]]:
-    """One EKF step, coordinate by coordinate: the reading's errors are independent, so no matrix is inverted."""
+    """One EKF update, coordinate by coordinate: errors of a reading are independent, so no matrix is inverted."""
     surprise = points - _nearest(fit, flat, place)
     change, misfit = jnp.zeros_like(fit), jnp.zeros_like(fit[0])
     for row, slope in enumerate(_slopes(fit, flat, place)):
@@ -181,11 +181,11 @@ def _correct(
     return fit.at[3].set(jnp.maximum(fit[3], SMALLEST_RADIUS)), covariance, misfit
 
 
-def believed_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
-    """The reading with its points replaced by those of the believed surfaces nearest to ``place`` [m].
+def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
+    """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
-    Their spread is that of the fit and of the drone's own position, ``own_spread`` [m], together. Gradients pass
-    through ``place`` alone: how the nearest point slides along the surface.
+    Their spread combines the fit and the drone's own position, ``own_spread`` [m]. Gradients pass through ``place``
+    only: the nearest point slides along the surface.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]
@@ -202,7 +202,7 @@ def believed_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_
     )
 
 
-def believed_as_read(reading: Surfaces, noise: Scalar, own_spread: Scalar) -> Surfaces:
-    """The reading itself, with the spread of a sensor's ``noise`` and of the drone's own position [m] together."""
+def raw_surfaces(reading: Surfaces, noise: Scalar, own_spread: Scalar) -> Surfaces:
+    """The reading unchanged, with the combined spread of sensor ``noise`` and own position [m]."""
     spread = jnp.sqrt(noise**2 + own_spread**2)
     return reading.replace(spread=jnp.broadcast_to(spread, reading.visible.shape))

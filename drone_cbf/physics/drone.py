@@ -1,4 +1,4 @@
-"""What a drone is: the state that evolves and the parameters that do not. SI units, world frame, z up."""
+"""State and parameters of a drone. SI units, world frame, z up."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class DroneState:
     velocity: Vector
     """[m/s]."""
     thrust: Vector
-    """Acceleration the rotors produce now, gravity compensated [m/s^2]; follows the delayed command with a lag."""
+    """Present rotor acceleration, gravity compensated [m/s^2]; follows the delayed command with a lag."""
     queue: Float[Array, "q 3"]
-    """Commands already sent, newest first [m/s^2]."""
+    """Commands sent but not yet fully applied, newest first [m/s^2]."""
 
 
 @struct.dataclass
 class DroneParams:
-    """Physical parameters of one drone in its air; arrays, so that a sweep is a ``vmap``."""
+    """Physical parameters of one drone and the air around it, as arrays, so that a sweep is a ``vmap``."""
 
     lag_time: Scalar
-    """Time constant of the thrust lag, 1/lambda [s]; 0 means none."""
+    """Time constant of the thrust lag [s]; 0 for none."""
     delay: Scalar
     """Transport delay of a command [s]."""
     linear_drag: Scalar
@@ -41,20 +41,20 @@ class DroneParams:
     max_acceleration: Vector
     """Largest command along each axis [m/s^2]."""
     gain: Scalar
-    """Acceleration per acceleration commanded, 1 for the configured drone: its mass over the true one."""
+    """Acceleration per commanded acceleration: nominal mass over true mass, 1 for the configured drone."""
     wind: Vector
     """Wind now [m/s]."""
     bias: Vector
-    """Constant acceleration beside the model [m/s^2]: zero for a real drone, an estimator's guess for a controller."""
+    """Additional constant acceleration [m/s^2]: zero in the simulator, the estimated disturbance in a controller."""
 
 
 def queue_length(config: PhysicsConfig) -> int:
-    """Commands that must be remembered so that ``config.delay`` can be simulated."""
+    """Number of past commands needed to simulate ``config.delay``."""
     return math.floor(config.delay / config.time_step + 1e-4) + 1
 
 
 def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> DroneState:
-    """A drone at ``position`` [m] with ``velocity`` [m/s], rotors hovering, an empty command queue."""
+    """State at ``position`` [m] with ``velocity`` [m/s], hover thrust and zero commands in the queue."""
     zero = jnp.zeros(3, jnp.float32)
     return DroneState(
         position=position,
@@ -65,7 +65,7 @@ def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> 
 
 
 def nominal_params(config: PhysicsConfig) -> DroneParams:
-    """The configured drone in still air."""
+    """Parameters of the configured drone in still air."""
     return DroneParams(
         lag_time=jnp.float32(config.lag_time),
         delay=jnp.float32(config.delay),

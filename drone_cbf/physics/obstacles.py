@@ -1,4 +1,4 @@
-"""Obstacles as vertical capsules: one primitive whose distance is exact for spheres and for tree trunks."""
+"""Obstacles as vertical capsules: exact distances for spheres and tree trunks with one primitive."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FAR = 1e3
 
 @struct.dataclass
 class Obstacles:
-    """``m`` obstacles: all points within ``radius`` of the vertical segment ``centre`` +- ``half_height``."""
+    """``m`` vertical capsules: all points within ``radius`` of the segment ``centre`` +- ``half_height``."""
 
     centre: Float[Array, "m 3"]
     """At time zero [m]."""
     radius: Float[Array, "m"]
     """[m]."""
     half_height: Float[Array, "m"]
-    """[m]; 0 is a sphere, more than the flight's altitude range is a tree trunk."""
+    """[m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk."""
     velocity: Float[Array, "m 3"]
     """Constant [m/s]."""
     active: Bool[Array, "m"]
     """False for unused slots."""
 
     def at(self, time: Scalar | float) -> Obstacles:
-        """The obstacles moved on to ``time`` [s]."""
+        """The obstacles at ``time`` [s]."""
         return self.replace(centre=self.centre + self.velocity * time)
 
 
@@ -36,13 +36,13 @@ def _axis_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
     """Nearest point on each capsule's axis."""
     low = obstacles.centre[:, 2] - obstacles.half_height
     high = obstacles.centre[:, 2] + obstacles.half_height
-    # At the height of a sphere's centre both limits tie, and ``clip`` alone would pass a quarter of the gradient.
+    # For a sphere both limits of ``clip`` coincide; at that height it would pass a quarter of the gradient.
     height = jnp.where(obstacles.half_height > 0.0, jnp.clip(position[2], low, high), obstacles.centre[:, 2])
     return obstacles.centre.at[:, 2].set(height)
 
 
 def nearest_surface_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
-    """Point of each surface nearest to ``position`` [m]; masked obstacles are reported ``FAR`` away along x."""
+    """Point of each surface nearest to ``position`` [m]; masked obstacles are placed ``FAR`` away along x."""
     axis = _axis_points(obstacles, position)
     points = axis + obstacles.radius[:, None] * unit(position - axis)
     return jnp.where(obstacles.active[:, None], points, position + jnp.array([FAR, 0.0, 0.0]))
@@ -59,8 +59,8 @@ def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: 
 
     ``obstacles`` are those at the start of the motion. The squared distance to a vertical segment is convex and
     continuously differentiable along a line, so its minimum lies at an end or at the stationary point of one of its
-    three pieces (beside the segment, above it, below it): five candidates are exact. The path's curvature within the
-    period, at most ``acceleration * duration^2 / 8``, is not seen.
+    three pieces (beside the segment, above it, below it): five candidates are exact. The deviation of a curved path
+    from the straight line, at most ``acceleration * duration^2 / 8``, is not included.
     """
     relative = start - obstacles.centre
     motion = (end - start) - obstacles.velocity * duration

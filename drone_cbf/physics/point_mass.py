@@ -4,8 +4,8 @@ Within one period the delayed command is piecewise constant, so the lag is integ
 
     a(t) = u + (a0 - u) exp(-t/T),   v(t) = v0 + (u + d) t + (a0 - u) T (1 - exp(-t/T)),
 
-with T the lag time and d the drag acceleration, held constant over a piece (first order in the period, the only
-discretisation error).
+with T the lag time and d the drag acceleration, held constant over a piece. This is the only discretisation error; it
+is of first order in the period.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from drone_cbf.arrays import Scalar, Vector, safe_norm, scale_gradient
 from drone_cbf.physics.drone import DroneParams, DroneState
 
 SMALLEST_LAG = 1e-4
-"""Lag times below this [s] behave as none: exp(-dt/T) is already zero in float32 for every allowed period."""
+"""Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period."""
 
 
 @struct.dataclass
 class Motion:
-    """The part of the state that one constant command carries forward."""
+    """Position, velocity and thrust: the part of the state that is integrated under a constant command."""
 
     position: Vector
     """[m]."""
@@ -36,13 +36,13 @@ class Motion:
 
 
 def drag_acceleration(velocity: Vector, wind: Vector, params: DroneParams) -> Vector:
-    """Acceleration by linear and quadratic drag of the air speed ``velocity - wind``, and ``params.bias`` [m/s^2]."""
+    """Drag acceleration at air velocity ``velocity - wind``, plus ``params.bias`` [m/s^2]."""
     air = velocity - wind
     return params.bias - (params.linear_drag + params.quadratic_drag * safe_norm(air)) * air
 
 
 def advance(motion: Motion, command: Vector, duration: Scalar, wind: Vector, params: DroneParams) -> Motion:
-    """Motion after ``duration`` [s] under one constant (already delayed) ``command`` [m/s^2]."""
+    """Motion after ``duration`` [s] under a constant, already delayed ``command`` [m/s^2]."""
     lag = jnp.maximum(params.lag_time, SMALLEST_LAG)
     remaining = jnp.exp(-duration / lag)
     transient = motion.thrust - command
@@ -58,10 +58,10 @@ def advance(motion: Motion, command: Vector, duration: Scalar, wind: Vector, par
 
 
 def decay_temporal_gradient(move: Callable[[Motion], Motion], motion: Motion, factor: float) -> Motion:
-    """``move(motion)``, with the back-propagated dp'/dp and dv'/dv multiplied by ``factor`` and nothing else.
+    """``move(motion)`` with the back-propagated dp'/dp and dv'/dv multiplied by ``factor``.
 
-    Temporal gradient decay of DiffPhysDrone: forward values are unchanged, gradients through long chains of steps
-    shrink. The cross terms dp'/dv and all derivatives with respect to the command stay exact.
+    Temporal gradient decay of DiffPhysDrone: forward values are unchanged and gradients through many steps shrink. The
+    cross terms dp'/dv and all derivatives with respect to the command stay exact.
     """
     damped_position = motion.replace(position=scale_gradient(motion.position, factor))
     damped_velocity = motion.replace(velocity=scale_gradient(motion.velocity, factor))
@@ -69,10 +69,7 @@ def decay_temporal_gradient(move: Callable[[Motion], Motion], motion: Motion, fa
 
 
 def limit_command(command: Vector, params: DroneParams) -> Vector:
-    """What the rotors make of the command: each axis within its limit, times the gain.
-
-    Gradient is zero along a saturated axis.
-    """
+    """Command clipped to the limits of each axis, times the gain. The gradient along a saturated axis is zero."""
     return params.gain * jnp.clip(command, -params.max_acceleration, params.max_acceleration)
 
 
@@ -81,8 +78,8 @@ def step(
 ) -> DroneState:
     """State one period later. ``command`` [m/s^2] is sent now and acts after ``params.delay``.
 
-    With delay = m dt + r the period sees command m+1 for r seconds and command m for the rest, counting back from
-    the newest. ``params.wind`` blows throughout. ``gradient_decay`` is alpha [1/s].
+    With delay = m dt + r, command m+1 acts for the first r seconds of the period and command m for the rest, counting
+    back from the newest. ``params.wind`` is constant over the period. ``gradient_decay`` is alpha [1/s].
     """
     commands = jnp.concatenate([limit_command(command, params)[None], state.queue])
     whole = jnp.floor(params.delay / time_step + 1e-4)
@@ -107,7 +104,7 @@ def step(
 
 
 def committed_motion(state: DroneState, params: DroneParams, time_step: float) -> Motion:
-    """Motion at the moment a command sent now begins to act: the queue played out in the wind of ``params``."""
+    """Motion when a command sent now begins to act: the queued commands applied, in the wind of ``params``."""
     motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
     for age in reversed(range(state.queue.shape[0])):
         duration = jnp.clip(params.delay - age * time_step, 0.0, time_step)
@@ -116,11 +113,11 @@ def committed_motion(state: DroneState, params: DroneParams, time_step: float) -
 
 
 def lag_free_equivalent(motion: Motion, params: DroneParams) -> Motion:
-    """The point q = p + T v with velocity z = v + T a, which a command moves without lag.
+    """The point q = p + T v with velocity z = v + T a, on which commands act without lag.
 
-    From v' = a and T a' = u - a follow q' = z and z' = u exactly (drag aside): a first-order lag is a double
-    integrator seen from a point T v ahead, so a relative-degree-one condition holds there without approximation, and
-    p, a convex average of past q, is safe with it before any flat obstacle.
+    From v' = a and T a' = u - a follow q' = z and z' = u exactly (drag aside): seen from a point T v ahead, a
+    first-order lag is a double integrator, and a relative-degree-one condition holds there without approximation. p is
+    a convex average of past q, so in front of a flat obstacle p is safe whenever q is.
     """
     return Motion(
         position=motion.position + params.lag_time * motion.velocity,

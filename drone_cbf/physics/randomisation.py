@@ -1,7 +1,7 @@
-"""Drones that differ from the one a controller knows: mass, drag and lag drawn at random, in stronger wind.
+"""Random drones that differ from the controller's model in mass, drag and lag, in stronger wind.
 
-What a policy meets when it leaves the simulator it was trained in (domain randomisation, Tobin et al. 2017), here to
-measure how much of that it bears. The ranges are those of a payload, a changed airframe and worn rotors.
+Domain randomisation (Tobin et al. 2017), used to measure robustness. The ranges correspond to a payload, a changed
+airframe and worn rotors.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.scenes import Scene
 
 MASS = 0.15
-"""The mass is off by up to this fraction, and with it the acceleration that a command yields; hover stays trimmed."""
+"""Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed."""
 DRAG = 0.5
-"""Both drag coefficients are off by up to this fraction, together."""
+"""Largest relative error of both drag coefficients, drawn once."""
 LAG = 0.3
-"""The lag time of the thrust is off by up to this fraction."""
+"""Largest relative error of the thrust lag."""
 WIND = 1.5
 """Factor on mean wind and gusts."""
 
 
 def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:
-    """One drone around ``nominal``: mass, drag and lag uniform within their ranges, each on its own."""
+    """A drone around ``nominal`` with independent uniform errors in mass, drag and lag."""
     mass, drag, lag = 1.0 + jnp.array([MASS, DRAG, LAG]) * jax.random.uniform(key, (3,), minval=-1.0)
     return nominal.replace(
         gain=nominal.gain / mass,
@@ -41,5 +41,5 @@ def with_random_drone(scene: Scene, config: PhysicsConfig, key: jax.Array) -> Sc
 
 
 def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
-    """The scene with the configured drone spelt out: the same shapes as with a random one."""
+    """The scene with the configured drone filled in, so that its shapes equal those with a random one."""
     return scene.replace(drone=nominal_params(config))

@@ -1,4 +1,4 @@
-"""Random scenes: obstacles, a start, a goal and the air. One goal-conditioned policy flies all of them."""
+"""Random scenes: obstacles, start, goal, wind."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 
 CANDIDATES = 24
-"""Starts and goals drawn per scene; the first that keeps clear of the obstacles is taken."""
+"""Starts and goals drawn per scene; the first that is clear of the obstacles is used."""
 SMALLEST_FLIGHT = 1.5
-"""Random starts and goals are at least this far apart [m]."""
+"""Smallest distance between random start and goal [m]."""
 TRUNK_HALF_HEIGHT = 30.0
-"""Trunks reach far beyond any flight, so that there is no way over them [m]."""
+"""Half height of trunks [m]: far beyond any flight, so that none passes above them."""
 SHIFT = (0.6, -0.5, 0.4)
 """Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]."""
 
 
 @struct.dataclass
 class Scene:
-    """A world to fly in: constants of one flight."""
+    """World of one flight; constant during it."""
 
     obstacles: Obstacles
     start: Vector
@@ -42,7 +42,7 @@ class Scene:
     gust: Vector
     """Standard deviation of gusts [m/s]."""
     drone: DroneParams | None = None
-    """The drone that flies here; None: the configured one, which is also all that a controller ever knows."""
+    """The drone that flies; None for the configured one. The controller always assumes the configured one."""
 
 
 SceneSampler = Callable[[jax.Array], Scene]
@@ -54,9 +54,9 @@ def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
 
 
 def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:
-    """Function from a key to one random scene of family ``name`` with goals as ``goals`` says.
+    """Function from a key to a random scene of family ``name``.
 
-    ``trained``: the family's fixed goal; ``shifted``: that goal displaced; ``random``: anywhere sensible.
+    ``goals``: ``trained`` is the family's fixed goal, ``shifted`` that goal displaced, ``random`` a random clear place.
     """
     families = {"fixed_ring": _ring, "random_cloud": _cloud, "forest": _forest}
 
@@ -67,9 +67,9 @@ def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) ->
 
 
 def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Array) -> Scene:
-    """The scene with its obstacles displaced and a moving start: the curriculum's ``augment``.
+    """The scene with displaced obstacles and a random start velocity (``augment`` of a curriculum).
 
-    ``amount`` in [0, 1] scales displacements of up to 0.5 m and start velocities of 1 m/s (standard deviation).
+    ``amount`` in [0, 1] scales displacements of up to 0.5 m per axis and start velocities of 1 m/s standard deviation.
     """
     draw = uniform_draws(key, shift=scene.obstacles.centre.shape, velocity=(3,))
     shift = 0.5 * amount * between(draw["shift"], -1.0, 1.0)
@@ -103,9 +103,9 @@ def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Arr
 
 
 def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
-    """A flight between two points of the cloud's box that keep clear of the obstacles where possible.
+    """Scene between two points of the cloud's box that are clear of obstacles if possible.
 
-    ``draw`` holds the candidates as uniform ``starts`` and ``goals`` (c, 3).
+    ``draw`` holds uniform candidates ``starts`` and ``goals``, (c, 3).
     """
     half = jnp.asarray(config.cloud_half_extent)
     distances = jax.vmap(lambda point: jnp.min(surface_distances(obstacles, point)))
@@ -116,14 +116,14 @@ def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, ob
         goal = jnp.asarray(SHIFT if goals == "shifted" else (0.0, 0.0, 0.0))
     starts = half * between(draw["starts"], -1.0, 1.0)
     apart = jnp.linalg.norm(starts - goal, axis=-1) > SMALLEST_FLIGHT
-    # Far enough comes first: an obstacle at the start is cleared away later, a start at the goal cannot be cured.
+    # Distance to the goal has priority: an obstacle at the start is removed later, a start at the goal is not.
     start = starts[jnp.argmax(2.0 * apart + (distances(starts) > config.clearance))]
     zero = jnp.zeros(3)
     return Scene(obstacles=obstacles, start=start, start_velocity=zero, goal=goal, wind=zero, gust=zero)
 
 
 def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
-    """Trees on a grid, each displaced within its own cell: none touch. The flight crosses it along x, in wind."""
+    """Trees on a grid, each displaced within its own cell, so that none touch; crossed along x, in wind."""
     slots = config.obstacles
     draw = uniform_draws(key, jitter=(slots, 2), radius=(slots,), start=(3,), goal=(3,), wind=(3,), yaw=())
     columns = config.forest_columns
@@ -157,7 +157,7 @@ def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
 
 
 def _turned(scene: Scene, yaw: Array) -> Scene:
-    """The scene rotated about the vertical through the origin, so that no direction of flight is special."""
+    """The scene rotated about the vertical axis through the origin, so that flights take every direction."""
     cosine, sine = jnp.cos(yaw), jnp.sin(yaw)
     rotation = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     rotation = rotation.at[:2, :2].set(jnp.array([[cosine, -sine], [sine, cosine]]))
@@ -166,7 +166,7 @@ def _turned(scene: Scene, yaw: Array) -> Scene:
 
 
 def _cleared(scene: Scene, clearance: float) -> Scene:
-    """The scene without the obstacles that stand nearer than ``clearance`` [m] to its start or goal."""
+    """The scene without obstacles nearer than ``clearance`` [m] to its start or goal."""
     near_start = surface_distances(scene.obstacles, scene.start) < clearance
     near_goal = surface_distances(scene.obstacles, scene.goal) < clearance
     return scene.replace(obstacles=scene.obstacles.replace(active=scene.obstacles.active & ~near_start & ~near_goal))

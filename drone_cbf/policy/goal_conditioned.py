@@ -21,15 +21,15 @@ Policy = Callable[[PolicyParams, Graph], Vector]
 
 
 AT_GOAL = 0.5
-"""Within about this distance the direction to the goal fades [m]: a hovering drone must not amplify a millimetre."""
+"""Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres."""
 
 
 class GoalPolicy(nn.Module):
-    """Tracks a velocity towards the goal and adds what each obstacle asks for.
+    """Tracks a velocity towards the goal and adds an avoidance acceleration per obstacle.
 
-    Scalars are learned from invariants (distances, speeds, angles); directions are geometry: away from the node,
-    sideways around it towards the goal, against the motion, up. So what is learned flying north holds flying east
-    (until an axis saturates), and the approach to the goal stays a precise spring-damper.
+    Learned scalars depend on rotation invariants (distances, speeds, angles) and multiply geometric directions: away
+    from the node, around it towards the goal, against the motion, up. The policy is therefore equivariant to the
+    heading until an axis saturates, and its approach to the goal is a spring-damper.
     """
 
     features: int
@@ -60,7 +60,7 @@ class GoalPolicy(nn.Module):
         return limit * jnp.tanh(wanted / limit)
 
     def _obstacles(self, graph: Graph, own: Float[Array, "f"]) -> tuple[Float[Array, "g"], Vector]:
-        """Pooled messages for the trunk, and the summed acceleration the nodes ask for [m/s^2]."""
+        """Pooled messages for the trunk, and the summed avoidance acceleration [m/s^2]."""
         away = unit(graph.relative_position)
         towards = unit(graph.goal, AT_GOAL)
         along = jnp.sum(away * towards, -1, keepdims=True)
@@ -84,7 +84,7 @@ class GoalPolicy(nn.Module):
 
 
 def policy_module(system: SystemConfig) -> GoalPolicy:
-    """The network that ``system`` describes."""
+    """The network described by ``system``."""
     return GoalPolicy(
         features=system.policy.features,
         node_features=system.policy.node_features,
@@ -100,6 +100,6 @@ def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
 
 
 def make_policy(system: SystemConfig) -> Policy:
-    """Function (parameters, graph) -> nominal command, each axis within the drone's limit."""
+    """Function (parameters, graph) -> nominal command within the limits of each axis."""
     apply: Callable[..., Any] = policy_module(system).apply
     return apply

@@ -1,4 +1,4 @@
-"""The CBF-QP safety filter: one row and limits in, an admissible command out. It knows no drone."""
+"""The CBF-QP safety filter: from one row and command limits to an admissible command. Independent of the drone."""
 
 from drone_cbf.safety.filter import Filter, make_filter
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Status

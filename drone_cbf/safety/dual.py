@@ -1,12 +1,12 @@
-"""The one-dimensional dual of the CBF-QP: what the exact and the iterated solver share.
+"""The one-dimensional dual of the CBF-QP, shared by the exact and the iterative solver.
 
 For multiplier lambda the minimiser is ``u(lambda) = clip(u_nom + lambda a, lower, upper)``, and ``a.u(lambda)`` is
 continuous, piecewise linear and non-decreasing. The solution is the smallest lambda in [0, cap] with
-``a.u(lambda) >= b``, or the cap, where the L1 penalty lets go (Boyd and Vandenberghe, Convex Optimization, 5.5).
-With a quadratic penalty the slack is ``kappa lambda`` with kappa > 0: the solution is the lambda with
-``a.u(lambda) + kappa lambda = b``, again piecewise linear, and there is always one.
+``a.u(lambda) >= b``, or the cap, at which the L1 penalty admits slack (Boyd and Vandenberghe, Convex Optimization,
+5.5). With a quadratic penalty the slack is ``kappa lambda`` with kappa > 0; the solution of ``a.u(lambda) + kappa
+lambda = b`` always exists, and the left side is again piecewise linear.
 
-Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = give.
+Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = slack_per_multiplier.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from drone_cbf.arrays import Scalar, Vector, largest_entry
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 NEGLIGIBLE = 1e-12
-"""Scaled coefficients below this are taken as zero. They move a command by at most penalty * 1e-12 <= 1e-6 m/s^2,
-and above it ``|a_F|^2`` does not underflow in float32."""
+"""Scaled coefficients below this are treated as zero: they change a command by at most penalty * 1e-12 <= 1e-6 m/s^2.
+Above it ``|a_F|^2`` does not underflow in float32."""
 LARGEST_OFFSET = 1e30
-"""Scaled offsets are clipped to this: far beyond any achievable ``a.u``, and their sums do not overflow in float32."""
+"""Bound on scaled offsets: far beyond any achievable ``a.u``, without overflow of their sums in float32."""
 
 
 @struct.dataclass
 class ScaledProblem:
-    """The QP with its row divided by a power of two: exact in floating point, largest coefficient in [1, 2)."""
+    """The QP with its row divided by a power of two, exactly, so that the largest coefficient is in [1, 2)."""
 
     normal: Vector
     offset: Scalar
@@ -36,29 +36,29 @@ class ScaledProblem:
     """(3,) [m/s^2]."""
     limits: Limits
     cap: Scalar
-    """Largest multiplier, penalty * scale / max|a|. Its gradient tells how ``max|a|`` sets the weight of the slack.
-    With a quadratic penalty only a bound that the multiplier stays below, without gradient."""
-    give: Scalar | None
-    """kappa, slack per multiplier: (max|a| / scale)^2 / penalty with a quadratic penalty; None with a linear one."""
+    """Largest multiplier, penalty * scale / max|a|; its gradient accounts for ``max|a|`` in the weight of the slack.
+    With a quadratic penalty it is only an upper bound, without gradient."""
+    slack_per_multiplier: Scalar | None
+    """kappa = (max|a| / scale)^2 / penalty with a quadratic penalty; None with a linear one."""
     scale: Scalar
-    """Power of two that divided the row; carries no gradient."""
+    """Power of two by which the row was divided; no gradient."""
     floor: Scalar
-    """Norm of ``a_F`` below which gradients to the row fade, authority / scale."""
+    """Norm of ``a_F`` below which gradients with respect to the row fade, authority / scale."""
 
 
 def scale_problem(
     row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool
 ) -> ScaledProblem:
-    """Divide ``row`` by a power of two close to ``max|a|``, which must not be zero; ``quadratic`` names the penalty.
+    """Divide ``row`` by a power of two close to ``max|a|``, which must not be zero; ``quadratic`` selects the penalty.
 
-    ``penalty`` weighs the slack of the row divided by ``max|a|`` itself, so no rescaling of a row changes the command.
+    ``penalty`` weights the slack of the row divided by ``max|a|``, so rescaling a row does not change the command.
     Without scaling, ``1/|a|^4`` in the gradient overflows for small rows. Limits carry no gradient.
     """
     magnitude = largest_entry(jnp.abs(row.normal))
     _, exponent = jnp.frexp(jax.lax.stop_gradient(magnitude))
     scale = jnp.ldexp(jnp.ones_like(magnitude), exponent - 1)
     normal = row.normal / scale
-    # Subtracted rather than overwritten: a coefficient that is zero keeps its gradient.
+    # Subtract instead of overwriting, so that a zero coefficient keeps its gradient.
     negligible = jax.lax.stop_gradient(jnp.where(jnp.abs(normal) < NEGLIGIBLE, normal, 0.0))
     problem = ScaledProblem(
         normal=normal - negligible,
@@ -66,42 +66,44 @@ def scale_problem(
         nominal=nominal,
         limits=jax.lax.stop_gradient(limits),
         cap=penalty * (scale / magnitude),
-        give=None,
+        slack_per_multiplier=None,
         scale=scale,
         floor=authority / scale,
     )
-    return _yielding(problem, magnitude / scale, penalty) if quadratic else problem
+    return _with_quadratic_penalty(problem, magnitude / scale, penalty) if quadratic else problem
 
 
-def _yielding(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
-    """With a quadratic penalty: kappa lambda = b - a.u(lambda) <= b - a.u(0), twice which allows for rounding."""
-    give = magnitude * magnitude / penalty
+def _with_quadratic_penalty(problem: ScaledProblem, magnitude: Scalar, penalty: float) -> ScaledProblem:
+    """``problem`` with kappa, and with a cap from kappa lambda <= b - a.u(0), doubled to allow for rounding."""
+    slack_per_multiplier = magnitude * magnitude / penalty
     clipped = jnp.clip(problem.nominal, problem.limits.lower, problem.limits.upper)
-    at_most = jnp.maximum(unmet(problem.normal, problem.offset, clipped), 0.0)
-    return problem.replace(give=give, cap=jax.lax.stop_gradient(2.0 * at_most / give))
+    at_most = jnp.maximum(row_residual(problem.normal, problem.offset, clipped), 0.0)
+    return problem.replace(
+        slack_per_multiplier=slack_per_multiplier, cap=jax.lax.stop_gradient(2.0 * at_most / slack_per_multiplier)
+    )
 
 
-def missing(
+def dual_gradient(
     problem: ScaledProblem, command: Float[Array, "*batch 3"], multiplier: Float[Array, "*batch"]
 ) -> Float[Array, "*batch"]:
-    """What ``command`` and the slack that goes with ``multiplier`` leave of the row: the gradient of the dual."""
-    rest = unmet(problem.normal, problem.offset, command)
-    return rest if problem.give is None else rest - problem.give * multiplier
+    """Gradient of the dual: the row's residual at ``command``, less the slack at ``multiplier``."""
+    rest = row_residual(problem.normal, problem.offset, command)
+    return rest if problem.slack_per_multiplier is None else rest - problem.slack_per_multiplier * multiplier
 
 
 def curvature(problem: ScaledProblem, squared: Scalar) -> Scalar:
-    """By how much the row is served per multiplier, where ``squared`` = |a_F|^2."""
-    return squared if problem.give is None else squared + problem.give
+    """Increase of the row's left side per multiplier (negative dual curvature), with ``squared`` = |a_F|^2."""
+    return squared if problem.slack_per_multiplier is None else squared + problem.slack_per_multiplier
 
 
-def unmet(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
-    """``b - a.u`` as if computed in twice the working precision, then rounded. Not for differentiation.
+def row_residual(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3"]) -> Float[Array, "*batch"]:
+    """``b - a.u`` computed as if in twice the working precision and rounded. Not differentiable.
 
-    Where only an axis with a small coefficient is free, ``u`` amplifies an error of ``b - a.u`` by ``1/|a_F|``:
-    plain float32 sums would cost 1e-3 m/s^2. Dot2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26 (2005).
+    If only an axis with a small coefficient is free, an error of ``b - a.u`` is amplified in ``u`` by ``1/|a_F|``;
+    plain float32 sums would cost 1e-3 m/s^2. Algorithm Dot2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26 (2005).
     """
     total, correction = offset, jnp.zeros_like(offset)
-    for axis in range(3):  # a sum over the last axis would not vectorise: three times slower
+    for axis in range(3):  # a sum over the last axis does not vectorise and is three times slower
         product, product_error = _two_product(-normal[axis], command[..., axis])
         total, sum_error = _two_sum(total, product)
         correction = correction + (product_error + sum_error)
@@ -116,7 +118,7 @@ def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _two_product(x: Array, y: Array) -> tuple[Array, Array]:
-    """``x * y`` rounded, and the rounding error (Dekker). Exact also where the compiler fuses multiply and add."""
+    """``x * y`` rounded, and the rounding error (Dekker). Exact even if the compiler fuses multiply and add."""
     product = x * y
     x_high, x_low = _split(x)
     y_high, y_low = _split(y)
@@ -125,14 +127,14 @@ def _two_product(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _split(x: Array) -> tuple[Array, Array]:
-    """Upper and lower half of the significand, by masking bits: a fused multiply-add would break Veltkamp's split."""
+    """Upper and lower half of the significand by bit masking; fused multiply-add would break Veltkamp's split."""
     bits, mask = (jnp.uint64, 0xFFFFFFFFF8000000) if x.dtype == jnp.float64 else (jnp.uint32, 0xFFFFF000)
     high = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & bits(mask), x.dtype)
     return high, x - high
 
 
 def differentiable_solution(problem: ScaledProblem, command: Vector, active: ActiveSet, row: Row) -> Solution:
-    """Attach the derivative of the KKT conditions to a solution that was found without derivatives.
+    """Attach the derivative of the KKT conditions to a solution computed without derivatives.
 
     On the active set, with P = I - a_F a_F' / |a_F|^2,
 
@@ -149,21 +151,21 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
     """
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
     command, active = jax.lax.stop_gradient((command, active))
-    # Zero in value, the identity in derivative: turns the linear map below into the derivative of the command.
+    # Zero in value with identity derivative: the linear map below becomes the derivative of the command.
     change = jax.tree.map(lambda x, constant: x - constant, problem, stopped)
     normal_free = jnp.where(active.free, stopped.normal, 0.0)
     squared = jnp.sum(normal_free * normal_free)
     weight = _fade(squared, stopped.floor * stopped.floor)
     moved = change.nominal + weight * active.multiplier * change.normal
     shortfall = weight * (change.offset - jnp.dot(command, change.normal)) - jnp.dot(normal_free, moved)
-    if problem.give is not None:
-        shortfall = shortfall - active.multiplier * change.give
+    if problem.slack_per_multiplier is not None:
+        shortfall = shortfall - active.multiplier * change.slack_per_multiplier
     served = curvature(stopped, squared)
     multiplier_change = jnp.where(active.relaxed, change.cap, shortfall / jnp.where(served > 0.0, served, 1.0))
     step = moved + jnp.where(active.binding, normal_free * multiplier_change, 0.0)
     command = command + jnp.where(active.free, step, 0.0)
     missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
-    gives_way = active.relaxed if problem.give is None else active.binding
+    gives_way = active.relaxed if problem.slack_per_multiplier is None else active.binding
     return Solution(
         command=command,
         slack=jnp.where(gives_way, missed, 0.0),
@@ -172,6 +174,6 @@ def differentiable_solution(problem: ScaledProblem, command: Vector, active: Act
 
 
 def _fade(squared: Scalar, squared_floor: Scalar) -> Scalar:
-    """1 down to the floor, then falling to zero with ``squared``."""
+    """1 above the floor, falling to zero with ``squared`` below it."""
     below = squared < squared_floor
     return jnp.where(below, squared / jnp.where(below, squared_floor, 1.0), 1.0)

@@ -1,9 +1,9 @@
 """Exact solution of the CBF-QP, without iterations and without sorting.
 
-Along lambda each axis of ``u(lambda) = clip(u_nom + lambda a, lower, upper)`` waits on one limit (only where the
-nominal command lies beyond it), enters the box, moves freely, and comes to rest on the other limit. So ``a.u(lambda)``
-has at most six breakpoints. Evaluating ``b - a.u`` (less ``kappa lambda`` where the penalty is quadratic) at each of
-them tells between which two the solution lies; there it is linear in lambda.
+With growing lambda each axis of ``u(lambda) = clip(u_nom + lambda a, lower, upper)`` stays on one limit (if the nominal
+command is beyond it), enters the box, moves freely, and stops at the other limit. So ``a.u(lambda)`` has at most six
+breakpoints. The sign of ``b - a.u`` (less ``kappa lambda`` for a quadratic penalty) at each of them brackets the
+solution on a segment that is linear in lambda.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.safety.dual import ScaledProblem, curvature, differentiable_solution, missing, scale_problem, unmet
+from drone_cbf.safety.dual import (
+    ScaledProblem,
+    curvature,
+    differentiable_solution,
+    dual_gradient,
+    row_residual,
+    scale_problem,
+)
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 
 @struct.dataclass
 class _Path:
-    """The motion of the command along the multiplier, axis by axis."""
+    """The path of the command with growing multiplier, per axis."""
 
     start: Vector
-    """Limit (3,) that the axis leaves [m/s^2]."""
+    """Limit (3,) from which the axis starts [m/s^2]."""
     end: Vector
-    """Limit (3,) at which the axis comes to rest [m/s^2]."""
+    """Limit (3,) at which the axis stops [m/s^2]."""
     entry: Vector
-    """Multiplier (3,) at which the axis leaves ``start``; not positive where the nominal is not beyond it."""
+    """Multiplier (3,) at which the axis leaves ``start``; not positive unless the nominal is beyond it."""
     exit: Vector
     """Multiplier (3,) at which the axis reaches ``end``."""
 
@@ -37,9 +44,9 @@ def solve(
 ) -> Solution:
     """Minimise ``0.5 |u - nominal|^2 + penalty * slack`` subject to the row and the limits (DESIGN 4, Filter).
 
-    ``nominal`` (3,) [m/s^2]. ``penalty`` weighs the slack of the row divided by ``max|a|``, which must not be zero
-    (``quadratic``: half its square); ``authority`` bounds the gradient (``differentiable_solution``). The command is
-    within 1e-4 m/s^2 of a float64 solution in float32. Differentiable with respect to ``row`` and ``nominal``.
+    ``nominal`` (3,) [m/s^2]. ``penalty`` weights the slack of the row divided by ``max|a|``, which must not be zero
+    (``quadratic``: half its square). ``authority`` bounds the gradient (see ``differentiable_solution``). In float32
+    the command is within 1e-4 m/s^2 of the float64 solution. Differentiable with respect to ``row`` and ``nominal``.
     """
     problem = scale_problem(row, nominal, limits, penalty=penalty, authority=authority, quadratic=quadratic)
     stopped: ScaledProblem = jax.lax.stop_gradient(problem)
@@ -57,25 +64,25 @@ def _path(problem: ScaledProblem) -> _Path:
     return _Path(
         start=start,
         end=end,
-        # An axis without a coefficient stays where clipping the nominal puts it, for every multiplier.
+        # An axis with zero coefficient stays at the clipped nominal for every multiplier.
         entry=jnp.where(still, jnp.where(to_start > 0.0, jnp.inf, -jnp.inf), to_start / slope),
         exit=jnp.where(still, jnp.where(to_end >= 0.0, jnp.inf, -jnp.inf), to_end / slope),
     )
 
 
 def _command_at(problem: ScaledProblem, path: _Path, multiplier: Float[Array, "n"]) -> Float[Array, "n 3"]:
-    """u(lambda) for each multiplier. An axis at or past its breakpoint is put on its limit exactly, not to rounding:
-    the error would be amplified by the ratio of its coefficient to those of the axes still free."""
+    """u(lambda) for each multiplier. An axis at or past its breakpoint is set to its limit exactly: a rounding error
+    would be amplified by the ratio of its coefficient to those of the free axes."""
     along = multiplier[:, None]
     moving = problem.nominal + along * problem.normal
     return jnp.where(path.exit <= along, path.end, jnp.where(path.entry >= along, path.start, moving))
 
 
 def _active_segment(problem: ScaledProblem, path: _Path) -> tuple[Vector, ActiveSet]:
-    """The command, and the active set on the linear piece that holds the solution."""
+    """Command and active set on the linear segment that contains the solution."""
     breakpoints = jnp.concatenate([path.entry, path.exit, problem.cap[None]])
     breakpoints = jnp.clip(breakpoints, 0.0, problem.cap)
-    short = missing(problem, _command_at(problem, path, breakpoints), breakpoints)
+    short = dual_gradient(problem, _command_at(problem, path, breakpoints), breakpoints)
     relaxed = short[-1] > 0.0
     low = jnp.max(jnp.where(short > 0.0, breakpoints, 0.0))
     high = jnp.min(jnp.where(breakpoints > low, breakpoints, problem.cap))
@@ -94,6 +101,6 @@ def _multiplier_on(problem: ScaledProblem, free: Array, resting: Vector) -> Scal
     """Solve ``a_F.(u_nom + lambda a)_F + a.resting (+ kappa lambda) = b`` for lambda."""
     normal_free = jnp.where(free, problem.normal, 0.0)
     squared = jnp.sum(normal_free * normal_free)
-    shortfall = unmet(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
+    shortfall = row_residual(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
     served = curvature(problem, squared)
     return shortfall / jnp.where(served > 0.0, served, 1.0)

@@ -1,4 +1,4 @@
-"""The safety filter of one drone: nominal command and row in, admissible command out."""
+"""The safety filter of one drone: from nominal command and row to an admissible command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool
 from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import FilterConfig
 from drone_cbf.safety import exact, projected_gradient, qpax_solver
-from drone_cbf.safety.dual import unmet
+from drone_cbf.safety.dual import row_residual
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Solution, Status
 
 Tree = TypeVar("Tree")
@@ -23,7 +23,7 @@ Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 
 @runtime_checkable
 class Solver(Protocol):
-    """Solves a QP whose row has authority and is missed at the clipped nominal command; inputs are finite."""
+    """Solves a QP whose row has authority and is violated at the clipped nominal command; inputs are finite."""
 
     def __call__(
         self, row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
@@ -38,25 +38,25 @@ _SOLVERS: dict[str, Solver] = {
 
 
 def make_filter(config: FilterConfig) -> Filter:
-    """Build the filter of one drone, ready for ``jit``, ``grad`` and ``vmap``; settings are resolved here.
+    """Build the filter of one drone, for use under ``jit``, ``grad`` and ``vmap``.
 
     The command minimises ``0.5 |u - nominal|^2 + penalty * slack`` subject to ``a.u + slack >= b``, ``slack >= 0``
-    and the limits, where ``penalty`` weighs the slack of the row divided by ``max|a|`` (DESIGN 4, Filter). Slack is
-    zero whenever an admissible command meets the row, unless meeting it takes a multiplier above the penalty: only
-    axes with coefficients below ``max|a| * |u - nominal| / penalty`` are then left, and the miss is of that order.
-    With ``config.slack_penalty`` quadratic the price is ``0.5 * penalty * slack^2``: the slack is then
-    multiplier / penalty, so no step on which the filter acts is without some.
+    and the limits, where ``penalty`` weights the slack of the row divided by ``max|a|`` (DESIGN 4, Filter). Slack is
+    zero whenever an admissible command meets the row with a multiplier below the penalty. Otherwise only axes with
+    coefficients below ``max|a| * |u - nominal| / penalty`` remain free, and the violation is of that order. With a
+    quadratic ``config.slack_penalty`` the cost is ``0.5 * penalty * slack^2``, and slack = multiplier / penalty is
+    positive whenever the filter acts.
 
-    The fallback, a finite braking command within the limits, is flown where an input or the result is not finite;
-    no gradient passes there. Gradients follow ``config.gradient``:
+    If an input or the result is not finite, the fallback is used: a finite braking command within the limits, without
+    gradient. Otherwise gradients follow ``config.gradient``:
 
     ``full``
-        of command and slack, towards nominal, normal and offset; finite and bounded (``exact`` and
-        ``projected_gradient``: ``dual.differentiable_solution``; ``qpax``: finite on all but rare problems).
+        gradients of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
+        ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``.
     ``identity``
-        of the command, towards the nominal, as the identity; nothing towards the row.
+        the identity from nominal to command; none with respect to the row.
     ``stopped``
-        none.
+        no gradient.
     """
     solver = functools.partial(_SOLVERS[config.solver], quadratic=config.slack_penalty == "quadratic")
     shape_gradient = _GRADIENTS[config.gradient]
@@ -74,13 +74,13 @@ def make_filter(config: FilterConfig) -> Filter:
 def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vector, limits: Limits) -> SafeCommand:
     """The filter for finite inputs."""
     passed = _clipped(nominal, limits)
-    # A sum that overflows counts as missed: the solver, which scales the row first, then decides.
-    missed = ~(unmet(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
+    # An overflowing sum counts as missed; the solver, which scales the row first, decides.
+    missed = ~(row_residual(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
     authority = jnp.max(jnp.abs(row.normal)) >= config.authority
     enforced = missed & authority
 
-    # Where the solver's answer is not used, its input is a problem that no arithmetic can spoil: a NaN in a branch
-    # that ``where`` does not select still reaches the gradient.
+    # If the solution is not used, solve a benign problem: a NaN in the branch that ``where`` does not select would
+    # still reach the gradient.
     harmless = Row(normal=jnp.eye(3, dtype=row.normal.dtype)[0], offset=limits.lower[0] - 1.0)
     solution = solver(
         _select(enforced, row, harmless), nominal, limits, penalty=config.penalty, authority=config.authority
@@ -101,7 +101,7 @@ def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vect
 
 
 def _clipped(nominal: Vector, limits: Limits) -> Vector:
-    """The nominal command within the limits. On a limit its gradient is one (``clip`` halves it), beyond it zero."""
+    """The nominal command clipped to the limits. The gradient is one on a limit (``clip`` halves it), zero beyond."""
     inside = (nominal >= limits.lower) & (nominal <= limits.upper)
     return jnp.where(inside, nominal, jax.lax.stop_gradient(jnp.clip(nominal, limits.lower, limits.upper)))
 
@@ -111,7 +111,7 @@ def _select(condition: Bool[Array, ""], chosen: Tree, otherwise: Tree) -> Tree:
 
 
 def _sanitised(finite: Bool[Array, ""], row: Row, nominal: Vector, limits: Limits) -> tuple[Row, Vector, Limits]:
-    """The inputs, or a trivial problem that takes no gradient where one of them is not finite."""
+    """The inputs, or a trivial problem without gradient if one of them is not finite."""
     zeros, ones = jnp.zeros_like(nominal), jnp.ones_like(nominal)
     trivial = (Row(normal=zeros, offset=jnp.zeros_like(row.offset)), zeros, Limits(lower=-ones, upper=ones))
     return _select(finite, (row, nominal, jax.lax.stop_gradient(limits)), trivial)

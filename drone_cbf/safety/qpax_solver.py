@@ -17,13 +17,13 @@ from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
 
 BACKEND = "i"
 MAX_ITERATIONS = 30
-"""Of qpax, for the solution and again for its gradient; 15 are typical."""
+"""Iterations of qpax for the solution, and again for its gradient; 15 are typical."""
 TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
-"""Largest KKT residual of the scaled problem, and the complementarity at which the gradient is taken. In float32 a
-tenth of it is out of reach, and ten times it costs 1e-3 m/s^2 in the command and 1e-2 in the gradient."""
+"""Largest KKT residual of the scaled problem, and complementarity at which the gradient is taken. In float32 a tenth of
+it is not reached, and ten times as much costs 1e-3 m/s^2 in the command and 1e-2 in the gradient."""
 BEYOND_REACH = 4.0
-"""Scaled offsets are clipped to this. ``a.u`` cannot exceed 3, so the command is the same, and no slack of a hopeless
-row, however large, costs the other variables their float32 digits."""
+"""Bound on scaled offsets. ``a.u`` cannot exceed 3, so the command is unaffected, and a large slack of an infeasible
+row does not reduce the float32 precision of the other variables."""
 INTERIOR = 1e-3
 """Distance to a limit, as a fraction of the half width, from which an axis counts as free."""
 
@@ -33,7 +33,7 @@ class _Quadratic:
     """``min 0.5 x'Qx + q.x  s.t.  Gx <= h`` over x = (u - centre, slack) / length, in qpax's letters."""
 
     cost: Float[Array, "4 4"]
-    """Q. Zero for the slack: the linear cost and ``slack >= 0`` bound it, and qpax solves without curvature there."""
+    """Q. Zero for the slack, which is bounded by its linear cost and ``slack >= 0``; qpax needs no curvature there."""
     linear: Float[Array, "4"]
     """q."""
     matrix: Float[Array, "8 4"]
@@ -45,10 +45,10 @@ class _Quadratic:
 def solve(
     row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
 ) -> Solution:
-    """As ``exact.solve``, to about 5e-4 m/s^2 in float32; ``authority`` is not used, the gradient is not bounded.
+    """Like ``exact.solve``, to about 5e-4 m/s^2 in float32; ``authority`` is ignored and the gradient is not bounded.
 
-    A quadratic penalty is refused by ``FilterConfig``: ``BEYOND_REACH`` would hide slack that then sets the command.
-    The multiplier is recovered from stationarity on the free axes, and is zero where none is free and no slack is used.
+    ``FilterConfig`` refuses a quadratic penalty, because ``BEYOND_REACH`` would hide slack that determines the command.
+    The multiplier is recovered from stationarity on the free axes; it is zero if none is free and no slack is used.
     """
     assert not quadratic, "FilterConfig refuses it"
     del authority
@@ -57,14 +57,13 @@ def solve(
     widest = jnp.max(limits.upper - limits.lower)
     length = jnp.where(widest > 0.0, 0.5 * widest, 1.0)
     centre = 0.5 * (limits.upper + limits.lower)
-    # Held at its value, ``scale`` would make the penalty that of the row as given; its gradient matters where the
-    # row is relaxed.
+    # The penalty refers to the row divided by max|a|, whose gradient matters when the row is relaxed.
     weight = penalty * (scale / largest_entry(jnp.abs(row.normal)))
     program = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
     x = _solve(program)
     command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)
     slack = scale * length * jnp.maximum(x[3], 0.0)
-    # A clipped offset hides slack: where the row is relaxed, read it off the row itself.
+    # A clipped offset hides slack: if the row is relaxed, compute it from the row itself.
     missed = jnp.maximum(row.offset - jnp.dot(row.normal, command), 0.0)
     slack = jnp.where(slack > SLACK_TOLERANCE, missed, slack)
     multiplier = _multiplier(row.normal / scale, command - nominal, limits, command, slack, penalty)
@@ -74,12 +73,12 @@ def solve(
 def _scaled_quadratic(
     row: Row, nominal: Vector, limits: Limits, *, scale: Scalar, length: Scalar, centre: Vector, weight: Scalar
 ) -> _Quadratic:
-    """Every number of order one (the slack's cost aside): row divided by ``scale``, commands by ``length``."""
+    """The problem scaled to order one (except the slack's cost): row divided by ``scale``, commands by ``length``."""
     dtype = nominal.dtype
     normal = row.normal / scale
     offset = (row.offset / scale - jnp.dot(normal, centre)) / length
     offset = jnp.clip(offset, -BEYOND_REACH, BEYOND_REACH)
-    # An interior point needs an interior: an axis of zero width leaves the row and is put back by the final clip.
+    # Interior-point methods need an interior: an axis of zero width is removed from the row and set by the final clip.
     movable = limits.lower < limits.upper
     half_width = jnp.where(movable, 0.5 * (limits.upper - limits.lower) / length, 1.0)
     axes = jnp.eye(3, 4, dtype=dtype)
@@ -96,7 +95,7 @@ def _scaled_quadratic(
 def _multiplier(
     normal: Vector, moved: Vector, limits: Limits, command: Vector, slack: Scalar, penalty: float
 ) -> Scalar:
-    """lambda with ``u - u_nom = lambda a`` on the free axes, in least squares; the penalty where slack is used."""
+    """Least-squares lambda with ``u - u_nom = lambda a`` on the free axes; the penalty if slack is used."""
     margin = INTERIOR * 0.5 * (limits.upper - limits.lower)
     free = (command > limits.lower + margin) & (command < limits.upper - margin)
     normal_free = jnp.where(free, normal, 0.0)
@@ -124,7 +123,7 @@ def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
 
 @jax.custom_vjp
 def _solve(quadratic: _Quadratic) -> Float[Array, "4"]:
-    """The minimiser; where it is not finite, no gradient: qpax's would be NaN even for a zero cotangent."""
+    """The minimiser; without gradient if it is not finite, because qpax returns NaN even for a zero cotangent."""
     return _interior_point(quadratic)
 
 

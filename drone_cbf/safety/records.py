@@ -1,4 +1,4 @@
-"""What enters and leaves the safety filter: one row, command limits, and the command flown with how it came about."""
+"""Inputs and outputs of the safety filter: row, command limits, safe command with its status."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SLACK_TOLERANCE = 1e-4
 
 
 class Status(enum.IntEnum):
-    """How the flown command came about. The last three are counted: each is a step without a certificate."""
+    """Origin of the safe command. The last three carry no safety certificate and are counted."""
 
     NOMINAL = 0
-    """The row holds at the nominal command clipped to the limits, which is flown."""
+    """The nominal command, clipped to the limits, meets the row and is used."""
     INTERVENED = 1
-    """The nearest admissible command that satisfies the row is flown."""
+    """The nearest admissible command that meets the row is used."""
     RELAXED = 2
-    """The row is missed by more than ``SLACK_TOLERANCE``: no admissible command satisfies it, or none that the
-    penalty pays for."""
+    """The row is violated by more than ``SLACK_TOLERANCE``: no admissible command meets it, or only at a multiplier
+    above the penalty."""
     NO_AUTHORITY = 3
-    """The row is missed and its largest coefficient is below ``FilterConfig.authority``: the clipped nominal command
-    is flown."""
+    """The row is violated and its largest coefficient is below ``FilterConfig.authority``: the clipped nominal command
+    is used."""
     FALLBACK = 4
-    """An input or the result is not finite: the fallback command is flown."""
+    """An input or the result is not finite: the fallback command is used."""
 
 
 @struct.dataclass
@@ -50,22 +50,22 @@ class Limits:
 
 @struct.dataclass
 class SafeCommand:
-    """The command flown, and what it cost."""
+    """Safe command with slack, multiplier and status."""
 
     command: Vector
     """u (3,) [m/s^2, world frame], within the limits."""
     slack: Scalar
     """max(0, b - a.u) (), in the unit of the row as given."""
     multiplier: Scalar
-    """Dual variable of the row (), for the row divided by max|a|: in [0, penalty], or with a quadratic penalty the
-    penalty times the slack. Carries no gradient."""
+    """Dual variable () of the row divided by max|a|, in [0, penalty]; penalty times slack for a quadratic penalty. No
+    gradient."""
     status: Int[Array, ""]
     """A ``Status`` (), int32."""
 
 
 @struct.dataclass
 class Solution:
-    """What a solver returns for one QP; fields as in ``SafeCommand``."""
+    """Result of a solver; fields as in ``SafeCommand``."""
 
     command: Vector
     slack: Scalar
@@ -77,10 +77,10 @@ class ActiveSet:
     """Which constraints bind at a solution."""
 
     free: Bool[Array, "3"]
-    """Axes on which the command follows ``nominal + multiplier * normal``; the others rest on a limit."""
+    """Axes on which the command is ``nominal + multiplier * normal``; the others are on a limit."""
     binding: Bool[Array, ""]
     """The multiplier is positive."""
     relaxed: Bool[Array, ""]
-    """The multiplier is at its cap: the row is missed."""
+    """The multiplier is at its cap: the row is violated."""
     multiplier: Float[Array, ""]
     """lambda, in the unit of the scaled problem."""

@@ -1,1 +1,1 @@
-"""The controller for callers outside: raw observations in batches, checked; safe commands out."""
+"""The controller for external callers: from batches of checked raw observations to safe commands."""

@@ -1,4 +1,4 @@
-"""Raw observations as they arrive from outside: checked once, here, in words for whoever sent them."""
+"""Validation of raw observations, with error messages for the caller."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ MEANING = {
     "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: hovering",
     "queue": "commands sent that have not acted yet, newest first [m/s^2]: q times 3 numbers; left out: none",
 }
-"""What each field of an observation means; every field has the batch as its first axis."""
+"""Meaning of each field of an observation; the first axis of every field is the batch."""
 _PER_POINT = ("points", "point_velocities", "point_spread")
 
 
 @struct.dataclass
 class Observation:
-    """What a controller is told in one step; fields as in :data:`MEANING`."""
+    """Observation of one step; fields as in :data:`MEANING`."""
 
     position: Vector
     """[m]."""
@@ -57,10 +57,10 @@ class Observation:
 def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observation:
     """The batch of observations in ``fields``: arrays or nested lists by name, first axis the batch.
 
-    ``queue_length`` is the number of commands that the drone's transport delay holds. Masked-out points become zero.
+    ``queue_length`` is the number of commands in the drone's transport delay. Masked-out points become zero.
 
     Raises:
-        ObservationError: a field is missing, of another shape or type, or not finite where it is used.
+        ObservationError: a field is missing, has a wrong shape or type, or is not finite where it is used.
     """
     for name in REQUIRED:
         if name not in fields:
@@ -113,7 +113,7 @@ def _numbers(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray
             f"{name} has shape {_text(array.shape)}, expected ({wanted}) ({MEANING[name]}); "
             "the first axis is the batch: one observation is a batch of one"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused below
         return array.astype(np.float32)
 
 
@@ -129,7 +129,7 @@ def _array(name: str, value: Any) -> np.ndarray:
 
 
 def _finite(name: str, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """``values`` with zeros in place of masked-out points; what is used must be finite."""
+    """``values`` with masked-out points set to zero; the rest must be finite."""
     if name in _PER_POINT:
         values = np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, np.float32(0.0))
     if values.dtype != bool and not np.isfinite(values).all():
@@ -150,7 +150,7 @@ def _text(shape: tuple[int, ...]) -> str:
 
 
 def example_observations() -> dict[str, np.ndarray]:
-    """A batch of one: at 3 m/s, straight towards a surface 1.5 m ahead, and past it the goal."""
+    """A batch of one: flying at 3 m/s towards a surface 1.5 m ahead, with the goal behind it."""
     return {
         "position": np.array([[0.0, 0.0, 1.0]]),
         "velocity": np.array([[3.0, 0.0, 0.0]]),

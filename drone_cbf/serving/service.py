@@ -1,4 +1,4 @@
-"""A trained controller as a function of raw observations: one compiled function for batches of every size."""
+"""A trained controller as a function of batches of raw observations."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from drone_cbf.serving.observations import Observation, check_observations
 
 NO_POINTS = "no_points"
 STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
-"""Words for how a command came about: those of :class:`Status`, and ``no_points``."""
+"""Names of the statuses: those of :class:`Status`, and ``no_points``."""
 FEWEST_POINTS = 8
 LARGEST_BATCH = 4096
-"""Observations computed at once; larger batches are computed in parts, so that memory stays bounded."""
+"""Observations per call of the compiled function; larger batches are split, which bounds memory."""
 
 
 @struct.dataclass
 class Answer:
-    """What a caller is told about one observation."""
+    """Answer to one observation."""
 
     command: Vector
     """Safe command [m/s^2, world frame], always finite and within the drone's limits."""
     nominal_command: Vector
-    """What the policy wanted [m/s^2]; zero where that is not finite."""
+    """Command of the policy [m/s^2]; zero if not finite."""
     h: Scalar
-    """The barrier [m]: positive means still able to stop. 0 where it could not be read (no points, or not finite)."""
+    """Barrier value [m]; positive means able to stop. 0 if it could not be evaluated (no points, or not finite)."""
     status: Scalar
     """Index into :data:`STATUS_NAMES`."""
 
@@ -48,12 +48,12 @@ Decide = Callable[[ControllerParams, Observation], Answer]
 
 
 def make_decide(system: SystemConfig) -> Decide:
-    """Function that decides on one observation, believed as it is given: nothing is remembered between calls.
+    """Function from one observation to an answer; it keeps no memory between calls.
 
-    It is the filtered controller of :mod:`drone_cbf.rollout` on the graph of the given points. Where thrust and command
-    queue are not given they are zero (hovering): a drone that accelerates should send them, for the row is taken where
-    the next command acts. Points masked out or beyond the sensing radius are not seen. With no point at all in the
-    mask, a blind sensor cannot be told from an empty world, and the drone brakes.
+    Applies the filtered controller of :mod:`drone_cbf.rollout` to the graph of the given points. Missing thrust and
+    command queue are zero (hovering); callers should send them for an accelerating drone, because the row is taken
+    where the next command acts. Points that are masked out or beyond the sensing radius are ignored. With an empty mask
+    the drone brakes, since a blind sensor cannot be distinguished from free space.
     """
     controller = make_filtered_controller(system)
     model = nominal_params(system.physics)
@@ -89,7 +89,7 @@ def make_decide(system: SystemConfig) -> Decide:
 
 
 def controller_shapes(system: SystemConfig) -> ControllerParams:
-    """Shapes and types of the controller's parameters, to load them into."""
+    """Shapes and dtypes of the controller's parameters, for loading."""
 
     def initialise(key: jax.Array) -> ControllerParams:
         policy, barrier = initial_policy_params(system, key), initial_barrier_params(system, key)
@@ -99,7 +99,7 @@ def controller_shapes(system: SystemConfig) -> ControllerParams:
 
 
 class PolicyService:
-    """Answers batches of raw observations; compiled anew only when a batch is larger than any power of two before."""
+    """Answers batches of raw observations. Batches are padded to powers of two, so only new sizes are compiled."""
 
     def __init__(self, system: SystemConfig, params: ControllerParams) -> None:
         self._queue_length = queue_length(system.physics)
@@ -107,7 +107,7 @@ class PolicyService:
         self._decide = jax.jit(jax.vmap(make_decide(system), in_axes=(None, 0)))
 
     def __call__(self, fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Answers the observations in ``fields`` (see :func:`check_observations`).
+        """Answer the observations in ``fields`` (see :func:`check_observations`).
 
         Returns:
             ``command`` (b, 3) and ``nominal_command`` (b, 3) [m/s^2], ``h`` (b,) [m], all float32, and ``status`` (b,),
@@ -130,7 +130,7 @@ class PolicyService:
         }
 
     def warm_up(self, points: int) -> None:
-        """Compiles for single observations of up to so many points, so that the first answer is as fast as others."""
+        """Compile for single observations of up to ``points`` points, so that the first answer is not delayed."""
         zero = np.zeros((1, 3))
         cloud, mask = np.ones((1, points, 3)), np.ones((1, points), bool)
         self({"position": zero, "velocity": zero, "goal": zero, "points": cloud, "mask": mask})
@@ -142,7 +142,7 @@ class PolicyService:
 
 
 def _padded(batch: Observation) -> Observation:
-    """The batch with powers of two as numbers of observations (the last one repeated) and of points (masked out)."""
+    """The batch padded to powers of two: observations by repeating the last one, points by masked-out ones."""
     count, points = batch.mask.shape
     more_points = _power_of_two(max(points, FEWEST_POINTS)) - points
     along = dict.fromkeys(("points", "point_velocities", "point_spread", "mask"), (0, more_points))

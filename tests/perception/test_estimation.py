@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import solve_discrete_are, solve_discrete_lyapunov
 
 from drone_cbf.config import PhysicsConfig, SensorConfig
-from drone_cbf.perception.estimation import first_estimate, make_correction, model_of, position_spread, predict
+from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
 from drone_cbf.perception.sensors import OwnMotion, draw_noise, observe_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -67,7 +67,7 @@ def test_the_correction_moves_by_its_gain_towards_the_observation():
     np.testing.assert_allclose(after.drone.position, [1.25, 2.0, 2.5], rtol=1e-6)
     np.testing.assert_allclose(after.drone.velocity, [0.55, 0.1, -0.5], rtol=1e-6)
     np.testing.assert_allclose(after.bias, [0.1 + 0.1 * 0.2 / PERIOD, 0.2 + 0.1 * 0.4 / PERIOD, 0.3], rtol=1e-6)
-    np.testing.assert_array_equal(model_of(after, nominal_params(STILL)).bias, after.bias)
+    np.testing.assert_array_equal(params_with_bias(after, nominal_params(STILL)).bias, after.bias)
 
 
 def test_the_raw_estimator_believes_what_it_sees_and_knows_no_bias():

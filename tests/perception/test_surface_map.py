@@ -11,8 +11,8 @@ from drone_cbf.perception.sensors import draw_noise, observe_surfaces
 from drone_cbf.perception.surface_map import (
     SMALLEST_NOISE,
     UPRIGHT,
-    believed_as_read,
-    believed_surfaces,
+    raw_surfaces,
+    fitted_surfaces,
     empty_map,
     make_surface_update,
 )
@@ -42,7 +42,7 @@ def tracked(level, key, obstacles=WORLD, config=CONFIG):
         there = obstacles.at(index * PERIOD)
         reading = observe_surfaces(there, place, draw_noise(level, slots, key), config)
         belief = update(belief, reading, place, level)
-        believed = believed_surfaces(belief, reading, place, jnp.float32(0.0))
+        believed = fitted_surfaces(belief, reading, place, jnp.float32(0.0))
         truth = nearest_surface_points(there, place)
         return belief, (belief, reading.points, believed.points, truth, believed.spread)
 
@@ -105,9 +105,9 @@ def test_the_spread_handed_on_is_that_of_the_errors(many):
 def test_the_spread_of_the_drones_own_position_is_added():
     belief = jax.tree.map(lambda leaf: leaf[-1], fly(jnp.float32(LEVEL), jax.random.key(0))[0])
     reading = observe_surfaces(WORLD, PLACES[-1], draw_noise(jnp.float32(0.0), len(RADII), jax.random.key(0)), CONFIG)
-    alone, both = (believed_surfaces(belief, reading, PLACES[-1], jnp.float32(x)).spread for x in (0.0, 0.04))
+    alone, both = (fitted_surfaces(belief, reading, PLACES[-1], jnp.float32(x)).spread for x in (0.0, 0.04))
     np.testing.assert_allclose(both, np.hypot(alone, 0.04), rtol=1e-5)
-    raw = believed_as_read(reading, jnp.float32(0.03), jnp.float32(0.04))
+    raw = raw_surfaces(reading, jnp.float32(0.03), jnp.float32(0.04))
     np.testing.assert_allclose(raw.spread, 0.05, rtol=1e-5)
     np.testing.assert_array_equal(raw.points, reading.points)
 
@@ -162,7 +162,7 @@ def test_the_believed_points_slide_along_the_surface_like_the_true_ones():
     last = jax.tree.map(lambda leaf: leaf[-1], belief)
     place = jnp.asarray(PLACES[-1])
     reading = observe_surfaces(WORLD, place, draw_noise(jnp.float32(0.0), len(RADII), jax.random.key(0)), CONFIG)
-    slopes = jax.jit(jax.jacobian(lambda q: believed_surfaces(last, reading, q, jnp.float32(0.0)).points))(place)
+    slopes = jax.jit(jax.jacobian(lambda q: fitted_surfaces(last, reading, q, jnp.float32(0.0)).points))(place)
     width = 1e-2
     for axis, e in enumerate(width * np.eye(3, dtype=np.float32)):
         truth = (nearest_surface_points(WORLD, place + e) - nearest_surface_points(WORLD, place - e)) / (2 * width)

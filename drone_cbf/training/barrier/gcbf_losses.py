@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Scalar, joined, parted
+from drone_cbf.arrays import Scalar, concatenate_trees, split_tree
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
@@ -57,9 +57,9 @@ def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | No
 
     def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
         sampled, observed = jax.lax.stop_gradient((sampled, observed))
-        states, scenes = joined(sampled.states, sampled.successors), joined(sampled.scenes, sampled.scenes)
-        both = true_graphs(states, scenes, joined(sampled.steps, sampled.steps + 1))
-        current, successor = parted(both, 2)
+        states, scenes = concatenate_trees(sampled.states, sampled.successors), concatenate_trees(sampled.scenes, sampled.scenes)
+        both = true_graphs(states, scenes, concatenate_trees(sampled.steps, sampled.steps + 1))
+        current, successor = split_tree(both, 2)
         if observed is None:
             observed = current
         return Transitions(observed=observed, current=current, successor=successor, labels=sampled.labels)
@@ -85,8 +85,8 @@ def make_barrier_losses(
     alpha, time_step = system.barrier.class_k_gain, system.physics.time_step
 
     def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
-        graphs = joined(transitions.observed, transitions.current, transitions.successor)
-        observed, current, successor = parted(jax.vmap(neural(params))(graphs), 3)
+        graphs = concatenate_trees(transitions.observed, transitions.current, transitions.successor)
+        observed, current, successor = split_tree(jax.vmap(neural(params))(graphs), 3)
         rate = (successor - current) / time_step
         return {
             "cbf_safe": mean_where(jax.nn.relu(epsilon - observed), transitions.labels.safe),

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from drone_cbf.arrays import Scalar, joined
+from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
@@ -114,7 +114,7 @@ def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> Min
         values = gcbf_losses(params, minibatch.transitions)
         if teacher_losses:
             assert minibatch.sampled is not None
-            graphs = shard_batch(joined(minibatch.transitions.observed, minibatch.sampled))
+            graphs = shard_batch(concatenate_trees(minibatch.transitions.observed, minibatch.sampled))
             values = teacher_losses(params, graphs) | values
         return values
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from drone_cbf.arrays import joined
+from drone_cbf.arrays import concatenate_trees
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import jit_rarely_run
@@ -44,7 +44,7 @@ def make_sampled_batch(
             chosen = jax.tree.map(lambda x: x[rows], scenes)
             parts.append(jax.vmap(samplers[name])(chosen, keys[first : first + size]))
             first += size
-        return joined(*parts)
+        return concatenate_trees(*parts)
 
     return sample
 

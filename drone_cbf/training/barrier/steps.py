@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from drone_cbf.arrays import Scalar, in_one
+from drone_cbf.arrays import Scalar, ravel_leaves
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.training.barrier.minibatches import Minibatch, MinibatchLosses, Weights, weighted
 from drone_cbf.training.curriculum.adaptation import scale_changes
@@ -43,7 +43,7 @@ def make_barrier_steps(losses: MinibatchLosses, optimiser: optax.GradientTransfo
     ) -> tuple[BarrierTrainState, dict[str, Scalar]]:
         def further_step(state: BarrierTrainState, minibatch: Minibatch) -> tuple[BarrierTrainState, Scalar]:
             gradient = jax.grad(loss)(state[0], minibatch, weights)
-            return step(state, gradient, rate), jnp.sum(~jnp.isfinite(in_one(gradient)))
+            return step(state, gradient, rate), jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
 
         first = step(state, gradient, rate)
         if further is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from drone_cbf.arrays import joined
+from drone_cbf.arrays import concatenate_trees
 from drone_cbf.barrier.calibration import Comparison, calibration_report, stratum_report
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.perception.graphs import Graph
@@ -51,7 +51,7 @@ class HeldOutStrata:
 
     def validate(self, compare: Comparer, barrier: BarrierParams, flown: Graph) -> BarrierValidation:
         """Compare on ``flown`` and on the strata in one call, so that one compiled program serves both."""
-        comparison = compare(barrier, joined(flown, self.graphs))
+        comparison = compare(barrier, concatenate_trees(flown, self.graphs))
         sizes = (flown.mask.shape[0], *self.counts.values())
         pieces = [
             jax.tree.map(lambda x: x[end - size : end], comparison)

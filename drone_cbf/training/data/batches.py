@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 from jaxtyping import Array
 
-from drone_cbf.arrays import joined
+from drone_cbf.arrays import concatenate_trees
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 
@@ -30,7 +30,7 @@ def make_batch_sampler(
             if count:
                 parts.append(jax.vmap(sampler)(drawn[start : start + count]))
                 start += count
-        scenes = joined(*parts)
+        scenes = concatenate_trees(*parts)
         return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, perturbed)
 
     return sample

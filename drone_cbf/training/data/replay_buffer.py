@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from drone_cbf.arrays import Scalar, joined
+from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.training.data.batches import make_batch_sampler
@@ -80,7 +80,7 @@ def keep_worst(buffer: ReplayBuffer, fresh: ReplayBuffer) -> ReplayBuffer:
     """The buffer after one update: the worst of the stored flights, whose scores decay, and of the fresh ones."""
     places = buffer.scores.shape[0]
     buffer = buffer.replace(scores=buffer.scores * jnp.exp(-1.0 / MEMORY))
-    everything = joined(buffer, fresh)
+    everything = concatenate_trees(buffer, fresh)
     _, worst = jax.lax.top_k(everything.scores, places)
     return jax.tree.map(lambda leaf: leaf[worst], everything)
 

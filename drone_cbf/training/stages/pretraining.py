@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, joined, safe_norm
+from drone_cbf.arrays import Scalar, concatenate_trees, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, usable_margin
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
@@ -85,7 +85,7 @@ def make_pretraining_update(
     def update(state: PretrainingState, flown: Graph, root: jax.Array) -> tuple[PretrainingState, dict[str, Scalar]]:
         sample_key, flown_key = jax.random.split(jax.random.fold_in(root, state.step))
         rows = jax.random.randint(flown_key, (flown_count,), 0, flown.mask.shape[0])
-        graphs = shard_batch(joined(sample(sample_key), jax.tree.map(lambda leaf: leaf[rows], flown)))
+        graphs = shard_batch(concatenate_trees(sample(sample_key), jax.tree.map(lambda leaf: leaf[rows], flown)))
         (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs, state.step)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         metrics = {f"loss/{name}": value for name, value in terms.items()}

@@ -2,7 +2,7 @@
 
 The policy learns from the flight's loss through the filter, the barrier from its own losses on the states that the
 policy visits. The task gradient that reaches the barrier through the filter is weighted by ``barrier_task_gradient``,
-zero by default, because the task loss teaches a barrier to open (DESIGN 4, "a trap").
+zero by default, because the task loss teaches a barrier to open (docs/findings.md).
 """
 
 from __future__ import annotations

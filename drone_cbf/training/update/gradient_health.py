@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from drone_cbf.arrays import Scalar, in_one, tree_norm
+from drone_cbf.arrays import Scalar, ravel_leaves, tree_norm
 from drone_cbf.errors import TrainingError
 from drone_cbf.recorder import Recorder
 
@@ -36,7 +36,7 @@ def health_metrics(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
     metrics = {f"grad_norm/{network}": tree_norm(gradient) for network, gradient in gradients.items()}
     for network, gradient in gradients.items():
         metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
-        nonfinite = jnp.sum(~jnp.isfinite(in_one(gradient)))
+        nonfinite = jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
         metrics[f"grad_health/nonfinite_{network}"] = nonfinite.astype(jnp.float32)
     return metrics
 

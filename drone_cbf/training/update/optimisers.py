@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import optax
 
-from drone_cbf.arrays import within_reach
+from drone_cbf.arrays import bound_magnitude
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.training.settings import SafetySettings
 
@@ -40,6 +40,6 @@ def make_optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransfo
     )
     clip = optax.clip_by_global_norm(config.clip)  # within_reach: an infinite norm would clip to zero
     return optax.chain(
-        optax.GradientTransformation(clip.init, lambda gradient, *rest: clip.update(within_reach(gradient), *rest)),
+        optax.GradientTransformation(clip.init, lambda gradient, *rest: clip.update(bound_magnitude(gradient), *rest)),
         optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay),
     )
