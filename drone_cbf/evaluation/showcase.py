@@ -14,27 +14,11 @@ from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.flights import Flyer, chunk_size
-from drone_cbf.objectives.metrics import FlightMetrics
+from drone_cbf.flights import Flown, Flyer, chunk_size
 from drone_cbf.objectives.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.rollout import ControllerParams, Trajectory
-
-
-@dataclass(frozen=True)
-class RecordedFlights:
-    """Flights with a leading axis."""
-
-    scenario: str
-    """What the flights are called in pictures."""
-    noise: float
-    filtered: bool
-    scenes: Scene
-    trajectories: Trajectory
-    metrics: FlightMetrics
-    clearance: Array
-    """Swept hull clearance of every step [m], (flights, steps)."""
+from drone_cbf.rollout import ControllerParams
 
 
 def record_flights(
@@ -44,25 +28,18 @@ def record_flights(
     fly: Flyer,
     scenario: SceneName,
     *,
-    noise: float,
-    filtered: bool,
     flights: int,
-) -> RecordedFlights:
-    """The first ``flights`` random-goal flights of ``scenario`` with ``noise`` in the matrix, in full."""
+    batch: int,
+) -> tuple[Scene, Flown]:
+    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise of the matrix, in full.
+
+    ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
+    """
+    noise = max(settings.noise)
     scenes = sample_scenes(system, scenario, noise, "random", settings)
-    chunk = min(settings.rollouts, max(flights, chunk_size()))  # the size that is compiled already
-    keys = flight_keys(scenario, noise, "random", settings)[:chunk]
+    keys = flight_keys(scenario, noise, "random", settings)[: min(batch, max(flights, chunk_size()))]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
-    flown = jax.tree.map(lambda x: x[:flights], flown)
-    return RecordedFlights(
-        scenario=scenario,
-        noise=noise,
-        filtered=filtered,
-        scenes=jax.tree.map(lambda x: x[:flights], scenes),
-        trajectories=flown.trajectories,
-        metrics=flown.metrics,
-        clearance=flown.clearance,
-    )
+    return jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown))
 
 
 @dataclass(frozen=True)

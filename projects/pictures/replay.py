@@ -10,7 +10,6 @@ import numpy as np
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
-from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
 from drone_cbf.flights import Flown, make_flyer
 from drone_cbf.reporting.figures.replays import MOST_REPLAYS, Replay, replays_over_time
@@ -19,7 +18,7 @@ from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.safety.records import Status
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.runs.lineage import get_run
-from projects.pictures.evaluation import flights_of
+from projects.pictures.records import flights_of
 from projects.running.stage_runner import Outcome, Stage
 
 FILE = "replay/worst.npz"
@@ -116,19 +115,10 @@ def replay_rows(states: ReplayStates, again: ReplayStates) -> list[dict[str, obj
 
 
 def _replays(stage: Stage, states: ReplayStates, flown: Flown, count: int) -> list[Replay]:
-    few: Flown = jax.tree.map(lambda x: x[:count], flown)
-    recorded = RecordedFlights(
-        scenario="flight",
-        noise=float(states.noise[0]),
-        filtered=True,
-        scenes=jax.tree.map(lambda x: x[:count], states.scenes),
-        trajectories=few.trajectories,
-        metrics=few.metrics,
-        clearance=few.clearance,
-    )
+    scenes, few = jax.tree.map(lambda x: x[:count], (states.scenes, flown))
+    flights = flights_of(scenes, few, stage.system, "flight", states.noise[:count])
+    violation = np.asarray(few.metrics.violation)
     return [
-        Replay(
-            flight, np.asarray(few.metrics.violation)[index], int(states.steps[index]), float(states.violation[index])
-        )
-        for index, flight in enumerate(flights_of(recorded, stage.system))
+        Replay(flight, violation[index], int(states.steps[index]), float(states.violation[index]))
+        for index, flight in enumerate(flights)
     ]

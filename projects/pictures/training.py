@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.data.flights import Measured
 from drone_cbf.training.recorder import SilentRecorder
-from projects.pictures.evaluation import flights_of
+from projects.pictures.records import flights_of
 
 SERIES = "flights"
 """Name of the series in the MLflow UI."""
@@ -24,14 +23,6 @@ class FlightPictures(SilentRecorder):
     def flights(self, step: int, measured: Measured, noise: float) -> None:
         if step <= self._known:  # drawn before the interruption
             return
-        recorded = RecordedFlights(
-            scenario="flight",
-            noise=noise,
-            filtered=True,
-            scenes=measured.scenes,
-            trajectories=measured.flown.trajectories,
-            metrics=measured.flown.metrics,
-            clearance=measured.flown.clearance,
-        )
-        figure = flights_from_above(flights_of(recorded, self._system), f"after update {step + 1}")
+        flights = flights_of(measured.scenes, measured.flown, self._system, "flight", noise)
+        figure = flights_from_above(flights, f"after update {step + 1}")
         self._run.log_image(figure, SERIES, step)

@@ -32,6 +32,13 @@ def passing_height(obstacles: Array, path: Array) -> Array:
     return path[np.argmin((offset**2).sum(-1), axis=1), 2]
 
 
+def capsule_distance(obstacle: Array, points: Array) -> Array:
+    """Signed distance of points (N, 3) to the surface of one row of ``Obstacles.table()`` [m], (N,)."""
+    offset = points - obstacle[:3]
+    offset[:, 2] -= np.clip(offset[:, 2], -obstacle[4], obstacle[4])
+    return np.linalg.norm(offset, axis=-1) - obstacle[3]
+
+
 def visible_heights(flights: Sequence[Flight]) -> tuple[float, float]:
     """Lowest and highest z at which trunks are shown [m]."""
     heights = np.concatenate([np.append(flight.position[:, 2], flight.goal[2]) for flight in flights])

@@ -1,0 +1,60 @@
+"""Flights as JAX flew them, turned into the plain records that reporting draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.flights import Flown
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.reporting.records import Flight, Obstacles
+
+
+def flights_of(
+    scenes: Scene,
+    flown: Flown,
+    system: SystemConfig,
+    names: Sequence[str] | str,
+    noise: ArrayLike,
+    filtered: bool = True,
+) -> list[Flight]:
+    """Flights with a leading axis, one by one.
+
+    ``names``: one per flight, or one name to which a number is added. ``noise``: standard deviation of the observation
+    noise [m], one or one per flight.
+    """
+    host = jax.tree.map(np.asarray, (scenes, flown.trajectories, flown.metrics, flown.clearance))
+    noises = np.broadcast_to(noise, len(host[-1])).tolist()
+    found = []
+    for index, level in enumerate(noises):
+        scene, path, metrics, clearance = jax.tree.map(lambda x, index=index: x[index], host)
+        made = path.decisions
+        found.append(
+            Flight(
+                name=f"{names} {index + 1}" if isinstance(names, str) else names[index],
+                time_step=system.physics.time_step,
+                position=np.concatenate([path.states.position, path.last.position[None]]),
+                velocity=np.concatenate([path.states.velocity, path.last.velocity[None]]),
+                **{field: getattr(made, field) for field in ("command", "nominal", "barrier", "slack", "status")},
+                analytic_barrier=metrics.true_barrier,
+                clearance=clearance,
+                goal=scene.goal,
+                obstacles=obstacles_of(scene),
+                drone_radius=system.physics.drone_radius,
+                reached=bool(metrics.success),
+                collided=bool(metrics.collision),
+                noise=level,
+                filtered=filtered,
+            )
+        )
+    return found
+
+
+def obstacles_of(scene: Scene) -> Obstacles:
+    """The obstacles of one scene at time zero."""
+    shapes = scene.obstacles
+    return Obstacles(shapes.centre, shapes.radius, shapes.half_height, np.asarray(shapes.active))
