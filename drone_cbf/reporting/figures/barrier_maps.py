@@ -8,9 +8,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 
-from drone_cbf.reporting.figures import geometry, style
+from drone_cbf.reporting.figures import scene_axes, style
 from drone_cbf.reporting.records import Array, BarrierSlice
 
 NEAR_BOUNDARY = 0.2
@@ -45,8 +44,9 @@ def barrier_heatmap(barrier_slice: BarrierSlice) -> Figure:
         _draw_outlines(axes, data)
     panels[0].set_ylabel("y [m]")
     _draw_velocity(panels[0], data)
-    _bar(figure, shared, panels[:2], "h [m]   red: cannot stop in time")
-    _bar(figure, own, panels[2:], "difference [cm]   orange: over-estimate")
+    bar = {"extend": "both", "shrink": 0.92, "aspect": 26, "pad": 0.02}
+    style.colour_bar(figure, shared, panels[:2], "h [m]   red: cannot stop in time", **bar)
+    style.colour_bar(figure, own, panels[2:], "difference [cm]   orange: over-estimate", **bar)
     figure.legend(handles=_legend(data), loc="outside lower left", ncols=4)
     return figure
 
@@ -92,12 +92,7 @@ def _zero_contour(
 
 
 def _draw_outlines(axes: Axes, data: BarrierSlice) -> None:
-    """Circles (gid "obstacle") of the obstacles that the plane of the slice cuts."""
-    obstacles = data.obstacles.table()
-    for obstacle, radius in zip(obstacles, geometry.section_radius(obstacles, data.height), strict=True):
-        if radius > 0.0:
-            look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "gid": "obstacle"}
-            axes.add_patch(Circle(tuple(obstacle[:2]), radius, **look))
+    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, {"fc": "none", "ec": style.MUTED, "lw": 1.0})
     # Patches would widen the limits to obstacles outside the grid, where nothing was evaluated.
     axes.set(xlim=(data.x[0], data.x[-1]), ylim=(data.y[0], data.y[-1]))
 
@@ -119,15 +114,9 @@ def _draw_velocity(axes: Axes, data: BarrierSlice) -> None:
     axes.annotate("", head, tail, arrowprops=look, zorder=5)
 
 
-def _bar(figure: Figure, mappable: ScalarMappable, panels: np.ndarray, label: str) -> None:
-    bar = figure.colorbar(mappable, ax=list(panels), extend="both", shrink=0.92, aspect=26, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
 def _legend(data: BarrierSlice) -> list[Line2D]:
     handles = [Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")]
     handles.append(Line2D([], [], color=style.GREEN, lw=style.LINE, ls="--", label="neural h = 0 (difference panel)"))
     marker = {"marker": "o", "ls": "none", "ms": 8, "mfc": "none", "mec": style.MUTED}
-    handles.append(Line2D([], [], label=f"obstacle (the drone's radius is {data.drone_radius:.2f} m)", **marker))
-    return handles
+    handles.append(Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker))
+    return [*handles, scene_axes.missed_handle()]

@@ -39,9 +39,14 @@ def capsule_distance(obstacle: Array, points: Array) -> Array:
     return np.linalg.norm(offset, axis=-1) - obstacle[3]
 
 
+def flown_points(flights: Sequence[Flight]) -> Array:
+    """Every position and goal of ``flights`` [m], (N, 3)."""
+    return np.concatenate([np.vstack([flight.position, flight.goal]) for flight in flights])
+
+
 def visible_heights(flights: Sequence[Flight]) -> tuple[float, float]:
     """Lowest and highest z at which trunks are shown [m]."""
-    heights = np.concatenate([np.append(flight.position[:, 2], flight.goal[2]) for flight in flights])
+    heights = flown_points(flights)[:, 2]
     return float(heights.min()) - HEADROOM, float(heights.max()) + HEADROOM
 
 

@@ -55,9 +55,7 @@ def replays_over_time(replays: Sequence[Replay], title: str) -> Figure:
             time_axes.shade_acting(axes, flight)
             axes.axvline(replay.step * flight.time_step, color=style.PURPLE, lw=1.0, ls=(0, (4, 3)), gid="worst")
             axes.label_outer()
-        column[0].set_title(
-            f"{flight.name}: {flight.outcome}\n", color=style.COLLISION if flight.collided else style.INK
-        )
+        column[0].set_title(f"{flight.name}: {flight.outcome}\n", color=style.outcome_colour(flight.collided))
         column[-1].set(xlabel="time [s]", xlim=(0.0, flight.times[-1]))
     figure.align_ylabels(panels[:, 0])
     return figure
@@ -68,16 +66,8 @@ def _draw_violation(axes: Axes, replay: Replay) -> None:
     times = replay.flight.times[:-1]
     values = np.where(np.isfinite(replay.violation), replay.violation, np.nan)
     axes.plot(times, values, color=style.VERMILION, gid="violation")
-    axes.plot(
-        [times[replay.step]],
-        [replay.recorded],
-        "o",
-        ms=5,
-        mfc="none",
-        color=style.PURPLE,
-        label="recorded",
-        gid="recorded",
-    )
+    look = {"marker": "o", "ls": "", "ms": 5, "mfc": "none", "color": style.PURPLE}
+    axes.plot([times[replay.step]], [replay.recorded], label="recorded", gid="recorded", **look)
     axes.grid(True)
     axes.set_ylabel("CBF violation [m/s]")
     axes.legend(loc="upper right")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +24,8 @@ MARK = {
     "goal": {"marker": "*", "ms": 11, "mfc": style.YELLOW, "mec": style.INK, "mew": 0.8, "ls": "none"},
     "contact": {"marker": "X", "ms": 9, "mfc": style.COLLISION, "mec": style.PAPER, "mew": 0.8, "ls": "none"},
 }
+SECTION = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN}
+MISSED = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":", "gid": "cleared", "zorder": 0.9}
 # Wider lines under the path, so that its colour still tells the speed.
 CASING = {
     "acted": {"colors": style.ACTED, "linewidths": 5.5, "alpha": 0.55},
@@ -43,26 +45,25 @@ def segments(flight: Flight, dimensions: int) -> Array:
     return np.stack([position[:-1], position[1:]], axis=1)
 
 
-def draw_sections(axes: Axes, flights: Sequence[Flight]) -> None:
-    """The scene of ``flights`` (all share it) from above, each obstacle cut where the flights pass it by.
-
-    Filled: the obstacle at that height (gid "obstacle"). Pale rim (gid "halo"): where the drone's centre must not go.
-    Dotted: above or below the path there (gid "cleared").
-    """
+def draw_scene(axes: Axes, flights: Sequence[Flight]) -> None:
+    """The scene of ``flights`` (all share it) from above, each obstacle cut where the flights pass it by."""
     obstacles = flights[0].obstacles.table()
     height = geometry.passing_height(obstacles, np.concatenate([flight.position for flight in flights]))
     rims = geometry.section_radius(obstacles, height, flights[0].drone_radius)
-    cuts = geometry.section_radius(obstacles, height)
-    for obstacle, rim, cut in zip(obstacles, rims, cuts, strict=True):
-        centre = tuple(obstacle[:2])
+    for obstacle, rim in zip(obstacles, rims, strict=True):
         if rim > 0.0:
-            axes.add_patch(Circle(centre, rim, fc=style.HALO, ec="none", gid="halo", zorder=1.0))
-        if cut > 0.0:
-            look = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN}
-            axes.add_patch(Circle(centre, cut, gid="obstacle", zorder=1.2, **look))
-        else:
-            look = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":"}
-            axes.add_patch(Circle(centre, obstacle[3], gid="cleared", zorder=0.9, **look))
+            axes.add_patch(Circle(tuple(obstacle[:2]), rim, fc=style.HALO, ec="none", gid="halo", zorder=1.0))
+    draw_sections(axes, obstacles, height, SECTION)
+
+
+def draw_sections(axes: Axes, obstacles: Array, height: Array | float, look: Mapping[str, object]) -> None:
+    """Circles with ``look`` (gid "obstacle") of the obstacles that the height cuts, dotted ones of those it misses.
+
+    ``obstacles``: rows of ``Obstacles.table()``; ``height``: one, or one per obstacle [m].
+    """
+    for obstacle, cut in zip(obstacles, geometry.section_radius(obstacles, height), strict=True):
+        circle = {"gid": "obstacle", "zorder": 1.2, **look} if cut > 0.0 else MISSED
+        axes.add_patch(Circle(tuple(obstacle[:2]), cut or obstacle[3], **circle))
 
 
 def draw_path(axes: Axes, flight: Flight, colours: ScalarMappable) -> None:
@@ -73,10 +74,14 @@ def draw_path(axes: Axes, flight: Flight, colours: ScalarMappable) -> None:
     axes.add_collection(LineCollection(pieces[flight.acted], gid="acted", zorder=1.9, **CASING["acted"]))
     look = {"array": step_speed(flight), "norm": colours.norm, "cmap": colours.cmap, "linewidths": 2.0}
     axes.add_collection(LineCollection(pieces, gid="path", capstyle="round", zorder=2.0, **look))
-    axes.plot(*flight.position[0, :2], gid="start", zorder=2.6, **MARK["start"])
-    axes.plot(*flight.goal[:2], gid="goal", zorder=2.7, **MARK["goal"])
-    if flight.collided:
-        axes.plot(*flight.position[first_contact(flight), :2], gid="contact", zorder=2.8, **MARK["contact"])
+    for order, (name, point) in enumerate(marks(flight).items()):
+        axes.plot(*point[:2], gid=name, zorder=2.6 + 0.1 * order, **MARK[name])
+
+
+def marks(flight: Flight) -> dict[str, Array]:
+    """Places that are marked by name [m], (3,) each: start, goal, and the first contact of a collided flight."""
+    found = {"start": flight.position[0], "goal": flight.goal}
+    return found | ({"contact": flight.position[first_contact(flight)]} if flight.collided else {})
 
 
 def step_speed(flight: Flight) -> Array:
@@ -94,24 +99,22 @@ def first_contact(flight: Flight) -> int:
 
 def frame_scene(axes: Axes, flights: Sequence[Flight], margin: float = 0.6) -> None:
     """Equal aspect, limits that hold every path and the obstacles among which it leads [m]."""
-    points = [np.vstack([flight.position, flight.goal])[:, :2] for flight in flights]
     obstacles = flights[0].obstacles.table()
     edges = [obstacles[:, :2] + sign * obstacles[:, 3:4] for sign in (-1.0, 1.0)]
-    corners = np.concatenate(points + edges)
+    corners = np.concatenate([geometry.flown_points(flights)[:, :2], *edges])
     low, high = corners.min(0) - 0.5 * margin, corners.max(0) + 0.5 * margin
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xlabel="x [m]", ylabel="y [m]")
     axes.grid(True)
 
 
-def title_scene(axes: Axes, flights: Sequence[Flight]) -> None:
-    """What happened, in red where a flight collided."""
+def title_scene(axes: Axes, flights: Sequence[Flight], name: str | None = None) -> None:
+    """What happened, in red where a flight collided; a single flight is called ``name``, or by its own."""
     collisions = sum(flight.collided for flight in flights)
-    if len(flights) == 1:
-        text = f"{flights[0].name}: {flights[0].outcome}"
-    else:
+    text = f"{name or flights[0].name}: {flights[0].outcome}"
+    if len(flights) > 1:
         reached = sum(flight.reached and not flight.collided for flight in flights)
         text = f"{len(flights)} flights: {reached} reached, {collisions} collided"
-    axes.set_title(text, color=style.COLLISION if collisions else style.INK)
+    axes.set_title(text, color=style.outcome_colour(collisions > 0))
 
 
 def name_starts(axes: Axes, flights: Sequence[Flight]) -> None:
@@ -119,8 +122,13 @@ def name_starts(axes: Axes, flights: Sequence[Flight]) -> None:
     if not 1 < len(flights) <= LABELLED_FLIGHTS:
         return
     for flight in flights:
-        colour = style.COLLISION if flight.collided else style.INK
-        look = {"color": colour, "fontsize": style.SMALL, "ha": "left", "va": "bottom", "zorder": 3}
+        look = {
+            "color": style.outcome_colour(flight.collided),
+            "fontsize": style.SMALL,
+            "ha": "left",
+            "va": "bottom",
+            "zorder": 3,
+        }
         text = axes.annotate(flight.name, flight.position[0, :2], (5, 4), textcoords="offset points", **look)
         text.set_bbox({"fc": style.PAPER, "ec": "none", "alpha": 0.75, "pad": 0.8})
 
@@ -135,5 +143,10 @@ def scene_legend(flights: Sequence[Flight], sections: bool = True) -> list[Line2
     if sections:
         handles.append(Patch(fc=style.OBSTACLE, ec=style.OBSTACLE_EDGE, label="obstacle at the height of passing"))
         handles.append(Patch(fc=style.HALO, label="+ drone radius"))
-        handles.append(Line2D([], [], color=style.OBSTACLE, ls=":", lw=1.2, label="obstacle above or below"))
+        handles.append(missed_handle())
     return handles
+
+
+def missed_handle() -> Line2D:
+    """For the legend: a dotted circle."""
+    return Line2D([], [], color=style.OBSTACLE, ls=":", lw=1.2, label="obstacle above or below")

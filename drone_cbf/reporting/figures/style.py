@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette (2008): told apart under every common colour blindness, and in grey print by lightness.
@@ -107,10 +108,37 @@ def speed_scale_hex(stops: int = 11) -> list[tuple[float, str]]:
     return [(float(fraction), to_hex(scale(fraction))) for fraction in np.linspace(0.0, 1.0, stops)]
 
 
+def outcome_colour(collided: bool) -> str:
+    """Of titles and names: red for a collision."""
+    return COLLISION if collided else INK
+
+
 def say_empty(axes: Axes, text: str) -> None:
     """Write why a panel holds no data, in its middle, and drop its meaningless scale."""
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=SMALL)
+
+
+def panel_grid(figure: Figure | SubFigure, count: int, columns: int, **look: Any) -> list[Axes]:
+    """``count`` panels in rows of ``columns``; the rest of the last row stays blank."""
+    panels = figure.subplots(-(-count // columns), columns, squeeze=False, **look).ravel()
+    for axes in panels[count:]:
+        axes.remove()
+    return list(panels[:count])
+
+
+def colour_bar(
+    figure: Figure | SubFigure, shown: ScalarMappable, panels: Sequence[Axes], label: str, **look: Any
+) -> None:
+    """One colour bar beside ``panels``, without a frame."""
+    bar = figure.colorbar(shown, ax=list(panels), **look)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def legend_above(axes: Axes) -> None:
+    """Above the panel, where no line can pass."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.1, borderpad=0.1)
 
 
 def few_ticks() -> MaxNLocator:

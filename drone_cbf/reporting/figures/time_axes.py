@@ -57,7 +57,7 @@ def draw_correction(axes: Axes, flight: Flight) -> None:
         label = f"row relaxed on {relaxed.mean():.1%} of steps"
         marks = np.full(int(relaxed.sum()), 0.95 * top)
         axes.plot(flight.times[:-1][relaxed], marks, "v", ms=4, color=style.PURPLE, label=label, gid="relaxed")
-        _legend(axes)
+        style.legend_above(axes)
     axes.grid(True)
     axes.set(ylabel="|safe \N{MINUS SIGN} nominal|\n[m/s²]", ylim=(0.0, top))
     if not flight.filtered:
@@ -94,11 +94,6 @@ def _zero_line(axes: Axes) -> None:
 
 def _legend_or_reason(axes: Axes, recorded: Sequence[Array], reason: str) -> None:
     if any(np.isfinite(values).any() for values in recorded):
-        _legend(axes)
+        style.legend_above(axes)
     else:
         style.say_empty(axes, reason)
-
-
-def _legend(axes: Axes) -> None:
-    """Above the panel, where no line can pass."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.1, borderpad=0.1)
