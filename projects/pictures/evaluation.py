@@ -76,7 +76,7 @@ def select_flights(flights: Sequence[Flight], off: Sequence[Flight] | None) -> l
         ShownFlight(flight, off[index] if off and index < len(off) else None) for index, flight in enumerate(flights)
     ]
     few = {
-        TELLING: sorted(pairs, key=_telling)[-1:],
+        TELLING: sorted(pairs[: len(off or pairs)], key=_telling)[-1:],
         FAILED: [pair for pair in pairs if pair.flight.collided or not pair.flight.reached][:1],
         FIRST: pairs[:SHOWN_FLIGHTS],
     }

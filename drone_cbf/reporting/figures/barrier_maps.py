@@ -23,7 +23,7 @@ def barrier_heatmap(barrier_slice: BarrierSlice) -> Figure:
     """Analytic and neural h on one scale centred at zero [m], and neural - analytic on its own scale [cm].
 
     Bold lines: h = 0 (the difference panel repeats both). The arrow is the velocity at which the drone would be at
-    each point; outlines are the obstacles at the height of the slice.
+    each point; outlines are the obstacles at the height of the slice, dotted ones lie above or below it.
     """
     data = barrier_slice
     figure = style.new_figure(*_size(data), _title(data))
@@ -92,7 +92,8 @@ def _zero_contour(
 
 
 def _draw_outlines(axes: Axes, data: BarrierSlice) -> None:
-    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, {"fc": "none", "ec": style.MUTED, "lw": 1.0})
+    look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "zorder": 1.5}
+    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, look, {**look, "ls": ":"})
     # Patches would widen the limits to obstacles outside the grid, where nothing was evaluated.
     axes.set(xlim=(data.x[0], data.x[-1]), ylim=(data.y[0], data.y[-1]))
 

@@ -24,8 +24,8 @@ MARK = {
     "goal": {"marker": "*", "ms": 11, "mfc": style.YELLOW, "mec": style.INK, "mew": 0.8, "ls": "none"},
     "contact": {"marker": "X", "ms": 9, "mfc": style.COLLISION, "mec": style.PAPER, "mew": 0.8, "ls": "none"},
 }
-SECTION = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN}
-MISSED = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":", "gid": "cleared", "zorder": 0.9}
+SECTION = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN, "zorder": 1.2}
+MISSED = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":", "zorder": 0.9}
 # Wider lines under the path, so that its colour still tells the speed.
 CASING = {
     "acted": {"colors": style.ACTED, "linewidths": 5.5, "alpha": 0.55},
@@ -53,17 +53,23 @@ def draw_scene(axes: Axes, flights: Sequence[Flight]) -> None:
     for obstacle, rim in zip(obstacles, rims, strict=True):
         if rim > 0.0:
             axes.add_patch(Circle(tuple(obstacle[:2]), rim, fc=style.HALO, ec="none", gid="halo", zorder=1.0))
-    draw_sections(axes, obstacles, height, SECTION)
+    draw_sections(axes, obstacles, height)
 
 
-def draw_sections(axes: Axes, obstacles: Array, height: Array | float, look: Mapping[str, object]) -> None:
-    """Circles with ``look`` (gid "obstacle") of the obstacles that the height cuts, dotted ones of those it misses.
+def draw_sections(
+    axes: Axes,
+    obstacles: Array,
+    height: Array | float,
+    cut: Mapping[str, object] = SECTION,
+    missed: Mapping[str, object] = MISSED,
+) -> None:
+    """A circle for each obstacle: with the look ``cut`` where it is at ``height``, else ``missed`` with its full radius.
 
     ``obstacles``: rows of ``Obstacles.table()``; ``height``: one, or one per obstacle [m].
     """
-    for obstacle, cut in zip(obstacles, geometry.section_radius(obstacles, height), strict=True):
-        circle = {"gid": "obstacle", "zorder": 1.2, **look} if cut > 0.0 else MISSED
-        axes.add_patch(Circle(tuple(obstacle[:2]), cut or obstacle[3], **circle))
+    for obstacle, radius in zip(obstacles, geometry.section_radius(obstacles, height), strict=True):
+        look = {**cut, "gid": "obstacle"} if radius > 0.0 else {**missed, "gid": "cleared"}
+        axes.add_patch(Circle(tuple(obstacle[:2]), radius or obstacle[3], **look))
 
 
 def draw_path(axes: Axes, flight: Flight, colours: ScalarMappable) -> None:

@@ -81,10 +81,10 @@ def frame_space(axes: Axes3D, flights: Sequence[Flight], surfaces: Array, height
     axes.set_box_aspect(high - low, zoom=1.18)
     axes.set(xlabel="x [m]", ylabel="y [m]", zlabel="z [m]")
     axes.view_init(**VIEW)
-    axes.zaxis.labelpad = -5.0
+    axes.zaxis.labelpad = -4.0
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
-        axis.set_major_locator(style.few_ticks())
+        axis.set_major_locator(style.few_ticks(2 if axis is axes.zaxis else 4))
 
 
 def _line(axes: Axes3D, pieces: Array, gid: str, order: float, **look: object) -> None:

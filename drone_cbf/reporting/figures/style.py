@@ -141,6 +141,6 @@ def legend_above(axes: Axes) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.1, borderpad=0.1)
 
 
-def few_ticks() -> MaxNLocator:
-    """At most five round ticks."""
-    return MaxNLocator(4, steps=[1, 2, 5, 10])
+def few_ticks(most: int = 4) -> MaxNLocator:
+    """At most ``most`` + 1 round ticks."""
+    return MaxNLocator(most, steps=[1, 2, 5, 10])
