@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,21 +42,6 @@ def record_flights(
     return jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown))
 
 
-@dataclass(frozen=True)
-class RecordedSlice:
-    """Both barriers on a horizontal grid around the middle of a scene, at one velocity."""
-
-    x: np.ndarray
-    y: np.ndarray
-    """[m], (nx,) and (ny,)."""
-    analytic: np.ndarray
-    neural: np.ndarray
-    """h without margin [m], (ny, nx)."""
-    velocity: np.ndarray
-    height: float
-    scene: Scene
-
-
 def record_slice(
     system: SystemConfig,
     settings: EvaluationSettings,
@@ -65,8 +50,12 @@ def record_slice(
     *,
     speed: float = 2.0,
     points: int = 121,
-) -> RecordedSlice:
-    """Barrier values over the box of the clouds at height zero, flying along x with ``speed`` [m/s]."""
+) -> tuple[dict[str, Any], Scene]:
+    """Both barriers at height zero over the box of the clouds, flying along x with ``speed`` [m/s], and the scene.
+
+    ``x``, ``y``: coordinates of the grid [m], (nx,), (ny,); ``analytic``, ``neural``: h without margin [m], (ny, nx);
+    ``velocity`` [m/s], (3,); ``height`` [m].
+    """
     scene = jax.tree.map(lambda x: x[0], sample_scenes(system, scenario, max(settings.noise), "random", settings))
     half = system.scene.cloud_half_extent
     x, y = (np.linspace(-extent, extent, points, dtype=np.float32) for extent in half[:2])
@@ -80,12 +69,12 @@ def record_slice(
 
     grid = np.stack([*np.meshgrid(x, y), np.zeros((points, points), np.float32)], -1).reshape(-1, 3)
     taught, learned = jax.jit(lambda places: jax.lax.map(values, places, batch_size=2048))(jnp.asarray(grid))
-    return RecordedSlice(
-        x=x,
-        y=y,
-        analytic=np.asarray(taught).reshape(points, points),
-        neural=np.asarray(learned).reshape(points, points),
-        velocity=np.asarray(velocity),
-        height=0.0,
-        scene=scene,
-    )
+    fields = {
+        "x": x,
+        "y": y,
+        "analytic": np.asarray(taught).reshape(points, points),
+        "neural": np.asarray(learned).reshape(points, points),
+        "velocity": np.asarray(velocity),
+        "height": 0.0,
+    }
+    return fields, scene

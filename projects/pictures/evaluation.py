@@ -147,9 +147,8 @@ def _worst(
 def _slice(stage: Stage, controller: ControllerParams) -> BarrierSlice:
     scenarios = stage.parameters.scenarios
     scenario = "random_cloud" if "random_cloud" in scenarios else scenarios[0]
-    fields = dict(vars(record_slice(stage.system, stage.parameters, controller, scenario)))
-    obstacles = obstacles_of(fields.pop("scene"))
-    return BarrierSlice(**fields, obstacles=obstacles, drone_radius=stage.system.physics.drone_radius)
+    fields, scene = record_slice(stage.system, stage.parameters, controller, scenario)
+    return BarrierSlice(**fields, obstacles=obstacles_of(scene), drone_radius=stage.system.physics.drone_radius)
 
 
 def _matrix_row(cell: Cell) -> dict[str, object]:
