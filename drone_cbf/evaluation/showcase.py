@@ -1,4 +1,4 @@
-"""A few flights and one slice of the barrier, recorded in full: what pictures are drawn from."""
+"""Flights and a slice of the barrier, recorded in full for pictures."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RECORDED_FLIGHTS = 256
 WORST_FLIGHTS = 4
 """Worst flights of the evaluation in the viewer."""
 TELLING, FAILED, WORST, FIRST = (
-    "Where the filter matters most",
+    "Most telling flight of each scenario",
     "Goal not reached, or collided",
     "Largest CBF violations of the evaluation",
     "First flights of each scenario, not selected",
@@ -85,7 +85,7 @@ def select_flights(flights: Sequence[Flight], off: Sequence[Flight] | None) -> l
 
 
 def in_order(shown: Sequence[ShownFlight]) -> list[ShownFlight]:
-    """By group, within the first the most telling flight first: the viewer opens with it."""
+    """Sorted by group; the most telling flight comes first, with which the viewer opens."""
     order = (TELLING, WORST, FAILED, FIRST)
     first = sorted((entry for entry in shown if entry.group == TELLING), key=_telling, reverse=True)
     return first + sorted((entry for entry in shown if entry.group != TELLING), key=lambda e: order.index(e.group))
@@ -98,7 +98,7 @@ def _telling(pair: ShownFlight) -> tuple[bool, int, float]:
 
 
 def _draw_pair(stage: Stage, on: Sequence[Flight], off: Sequence[Flight], scenario: str) -> None:
-    """The scene in which the same policy comes closest to a surface, or into it, without the filter."""
+    """Draws the scene in which the policy without the filter has the smallest clearance."""
     index = int(np.argmin([np.min(flight.clearance) for flight in off]))
     title = f"{scenario.replace('_', ' ')}: the same policy with and without the filter"
     stage.draw(f"{scenario}_filter_on_off.png", lambda: paired_flights(on[index], off[index], title))

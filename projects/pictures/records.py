@@ -1,4 +1,4 @@
-"""Flights as JAX flew them, turned into the plain records that reporting draws."""
+"""Converts simulated flights into the plain records that reporting draws."""
 
 from __future__ import annotations
 

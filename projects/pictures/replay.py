@@ -25,11 +25,11 @@ FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
 COLUMNS = ("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded", "status")
 COLUMNS += ("status_recorded", "same_bits")
-"""Of the table of replayed flights, what a description shows; the artifact holds every column."""
+"""Columns of the table in the description; the artifact holds all."""
 
 
 def store_worst(stage: Stage, worst: WorstFlights) -> None:
-    """Uploads the worst flights, where there were any with a filter."""
+    """Uploads the worst filtered flights, if there are any."""
     states = worst.states()
     if states is None:
         return
@@ -62,7 +62,9 @@ def load_worst(stage: Stage) -> ReplayStates:
 
 def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     """Flies the recorded flights again; compares each with its recording."""
-    stage.run.tag(stage="replay", replayed=stage.parameters.replay)  # no evaluation: it must not speak for the policy
+    stage.run.tag(
+        stage="replay", replayed=stage.parameters.replay
+    )  # a replay does not count as an evaluation of the policy
     if controller.barrier is None:
         raise ConfigError("replay needs the filter: name a pretrain_cbf or safety run as parent_run")
     states = load_worst(stage)
@@ -78,10 +80,10 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     columns |= {**_columns(again), **_columns(states, "_recorded"), "same_bits": same.tolist()}
     stage.run.log_table(columns, "tables/replay.json")
     shown = min(MOST_REPLAYS, len(states))
-    title = f"The {shown} worst flights again"
+    title = f"The {shown} worst flights, replayed"
     stage.draw("replay.png", lambda: replays_over_time(_replays(stage, states, flown, shown), title))
     table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
-    summary = f"### Flights of {stage.parameters.replay} again\n\n{table}"
+    summary = f"### Flights of {stage.parameters.replay}, replayed\n\n{table}"
     rows = [{name: columns[name][index] for name in COLUMNS} for index in range(len(states))]
     return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table(rows)}")
 

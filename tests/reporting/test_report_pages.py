@@ -86,7 +86,7 @@ def test_what_is_too_large_for_a_page_is_broken_or_shrunk():
 def test_a_document_without_sections_and_a_picture_that_is_none_are_refused():
     with pytest.raises(ValueError, match="has no section"):
         Document("t", "s")
-    with pytest.raises(ValueError, match="is no PNG"):
+    with pytest.raises(ValueError, match="is not a PNG"):
         Picture(b"GIF89a", "animal")
 
 

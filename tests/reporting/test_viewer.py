@@ -154,11 +154,9 @@ def test_a_browser_runs_the_page_and_shows_the_chosen_frame(make_flight, tmp_pat
     pair = make_flight(name="second", steps=30), make_flight(name="second", steps=30, filtered=False)
     entries = [ShownFlight(make_flight(name="first", steps=20)), ShownFlight(*pair, "others")]
     (tmp_path / "view.html").write_text(interactive_viewer(entries, "t"))
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync --use-angle=swiftshader --enable-unsafe-swiftshader "
-        "--timeout=4000 --enable-logging=stderr --dump-dom"
-    ).split()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--timeout=4000"]
+    flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
     address = f"file://{tmp_path}/view.html#flight=1&frame=7"
     command = ["chromium", *flags, f"--user-data-dir={tmp_path}/profile", address]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)

@@ -15,7 +15,7 @@ from drone_cbf.reporting.records import Array, BarrierSlice
 NEAR_BOUNDARY = 0.2
 """|analytic h| below this counts as near the boundary, where an error costs safety [m]."""
 SHOWN_QUANTILE = 0.98
-"""Colours saturate beyond this quantile: the depth of an obstacle must not hide what happens at its edge."""
+"""Colours saturate beyond this quantile: values deep inside an obstacle would otherwise hide those at its edge."""
 
 
 @style.styled
@@ -78,7 +78,7 @@ def _half_range(values: Array, least: float) -> float:
 
 
 def _draw_values(axes: Axes, data: BarrierSlice, values: Array, scale: CenteredNorm, colours: str) -> ScalarMappable:
-    axes.set_facecolor(style.HALO)  # shows where NaN says: not evaluated
+    axes.set_facecolor(style.HALO)  # visible where values are NaN (not evaluated)
     return axes.pcolormesh(data.x, data.y, np.ma.masked_invalid(values), norm=scale, cmap=colours, shading="nearest")
 
 
@@ -86,7 +86,7 @@ def _zero_contour(
     axes: Axes, data: BarrierSlice, values: Array, width: float = style.BOLD, colour: str = style.INK, dashes: str = "-"
 ) -> None:
     finite = values[np.isfinite(values)]
-    if finite.min() < 0.0 < finite.max():  # matplotlib warns where the level does not occur
+    if finite.min() < 0.0 < finite.max():  # matplotlib warns if the level does not occur
         masked = np.ma.masked_invalid(values)
         axes.contour(data.x, data.y, masked, levels=[0.0], colors=colour, linewidths=width, linestyles=dashes)
 

@@ -1,4 +1,4 @@
-"""Calibration of the neural barrier: predicted against true h near the boundary, and the margin that covers the error."""
+"""Calibration of the neural barrier: predicted against true h near the boundary, with the margin for the error."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _draw_agreement(axes: Axes, true: Array, predicted: Array, margin: float, ne
     axes.axhline(0.0, color=style.MUTED, lw=0.8)
     axes.axvline(0.0, color=style.MUTED, lw=0.8)
     axes.set(xlim=(-near, near), ylim=(low, high), xlabel="true h [m]", ylabel="predicted h [m]")
-    axes.legend(loc="upper left", frameon=True, framealpha=0.9, edgecolor="none")
+    axes.legend(loc="upper left")
 
 
 def _draw_errors(axes: Axes, error: Array, margin: float) -> None:

@@ -131,7 +131,7 @@ def _draw_group(axes: Axes, title: str, recorded: Mapping[str, Array]) -> None:
         axes.plot(step, middle, color=colour, lw=style.LINE, label=label, gid="smooth", **look)
     if any(map(len, shown.values())):
         columns = 2 if len(shown) > 3 else 1
-        axes.legend(loc="best", ncols=columns, frameon=True, framealpha=0.85, edgecolor="none", handlelength=1.2)
+        axes.legend(loc="best", ncols=columns, handlelength=1.2)
 
 
 def _worth_showing(name: str, tables: Sequence[Array]) -> bool:

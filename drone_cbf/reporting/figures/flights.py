@@ -1,4 +1,4 @@
-"""Figures of recorded flights: from above, in space, over time, and with the filter against without."""
+"""Figures of recorded flights: from above, in space, over time, and with and without the filter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drone_cbf.reporting.figures import geometry, scene_axes, space_axes, style,
 from drone_cbf.reporting.records import Flight, require_flights
 
 LARGEST_GRID = 12
-"""Scenes that one figure can show side by side and stay readable."""
+"""Most scenes in one figure."""
 
 
 @style.styled
@@ -37,7 +37,7 @@ def flights_from_above(flights: Sequence[Flight], title: str) -> Figure:
 
 @style.styled
 def flights_in_space(flights: Sequence[Flight], title: str) -> Figure:
-    """The same scenes in three dimensions, true to scale; trunks are cut to the heights that are flown.
+    """The same scenes in three dimensions, true to scale; trunks are cut to the flown heights.
 
     The thin grey line is the path's shadow on the floor. Raises ValueError as ``flights_from_above``.
     """
@@ -126,14 +126,14 @@ def paired_flights(filter_on: Flight, filter_off: Flight, title: str) -> Figure:
 
 
 def _flatness(flights: Sequence[Flight]) -> float:
-    """Height over width of the scenes as drawn, within what a page bears."""
+    """Height over width of the scenes, clipped to fit a page."""
     points = np.concatenate([flight.position for flight in flights] + [f.obstacles.table()[:, :3] for f in flights])
     extent = np.ptp(points[:, :2], axis=0) + 1.0
     return float(np.clip(extent[1] / extent[0], 0.35, 1.3))
 
 
 def _size(columns: int, rows: int, flatness: float, side: float = style.PANEL) -> tuple[float, float]:
-    """Figure size [inch]: a single panel is drawn larger, titles and legend get their share."""
+    """Figure size [inch]: a single panel is drawn larger; includes room for titles and legend."""
     side = 1.6 * side if columns * rows == 1 else side
     return columns * side + 1.0, rows * (side * flatness + 0.35) + 1.0
 

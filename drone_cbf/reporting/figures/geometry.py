@@ -1,4 +1,4 @@
-"""Sections and surfaces of vertical capsules, for the plane pictures and the 3-D scenes alike."""
+"""Sections and surfaces of vertical capsules, for plane and 3-D pictures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def section_radius(obstacles: Array, height: Array | float, grow: float = 0.0) -
 def passing_height(obstacles: Array, path: Array) -> Array:
     """z of the point of ``path`` (N, 3) that comes horizontally nearest to each obstacle's axis [m], (A,).
 
-    In a picture from above each obstacle is cut at this height, not at one height for all: otherwise a drone that
-    climbs over a sphere would seem to fly through it.
+    Pictures from above cut each obstacle at this height: at a common height, a drone that climbs over a sphere would
+    seem to fly through it.
     """
     offset = obstacles[:, None, :2] - path[None, :, :2]
     return path[np.argmin((offset**2).sum(-1), axis=1), 2]

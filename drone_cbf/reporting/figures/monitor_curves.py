@@ -50,7 +50,7 @@ def monitor_curves(history: History, stages: Sequence[WatchedStage]) -> Figure:
         above.annotate(stages[index].name, (first, 1.0), (3, 2), size=style.SMALL, **place)
     above.set(ylim=(-0.03, 1.03), ylabel="success rate")
     below.set(xlabel="step", ylabel="CBF violation,\n99.9 % quantile [m/s]")
-    above.legend(loc="lower right", frameon=True, framealpha=0.85, edgecolor="none", ncols=2)
+    above.legend(loc="lower right", ncols=2)
     return figure
 
 

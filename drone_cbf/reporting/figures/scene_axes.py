@@ -1,4 +1,4 @@
-"""Draws obstacles, paths and marks of flights from above on one panel."""
+"""Draws obstacles, paths and markers of flights from above on one panel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from drone_cbf.reporting.figures import geometry, style
 from drone_cbf.reporting.records import Array, Flight
 
 LABELLED_FLIGHTS = 6
-"""Beyond this many flights on a panel their names are left out."""
+"""Panels with more flights show no names."""
 
 
 MARK = {
@@ -34,19 +34,19 @@ CASING = {
 
 
 def speed_colours(flights: Sequence[Flight]) -> ScalarMappable:
-    """One scale of speed [m/s] for all flights of a figure, from standstill."""
+    """One colour scale of speed [m/s] for all flights of a figure, starting at zero."""
     fastest = max(float(flight.speed.max()) for flight in flights)
     return ScalarMappable(Normalize(0.0, max(fastest, 0.1)), style.speed_scale())
 
 
 def segments(flight: Flight, dimensions: int) -> Array:
-    """The path as one line piece per step, (T, 2, dimensions)."""
+    """The path as one segment per step, (T, 2, dimensions)."""
     position = flight.position[:, :dimensions]
     return np.stack([position[:-1], position[1:]], axis=1)
 
 
 def draw_scene(axes: Axes, flights: Sequence[Flight]) -> None:
-    """The scene of ``flights`` (all share it) from above, each obstacle cut where the flights pass it by."""
+    """The scene of ``flights`` (all share it) from above, each obstacle cut at the height at which it is passed."""
     obstacles = flights[0].obstacles.table()
     height = geometry.passing_height(obstacles, np.concatenate([flight.position for flight in flights]))
     rims = geometry.section_radius(obstacles, height, flights[0].drone_radius)
@@ -63,7 +63,7 @@ def draw_sections(
     cut: Mapping[str, object] = SECTION,
     missed: Mapping[str, object] = MISSED,
 ) -> None:
-    """A circle for each obstacle: with the look ``cut`` where it is at ``height``, else ``missed`` with its full radius.
+    """A circle per obstacle: with the look ``cut`` if it is at ``height``, else ``missed`` with its full radius.
 
     ``obstacles``: rows of ``Obstacles.table()``; ``height``: one, or one per obstacle [m].
     """
@@ -85,18 +85,18 @@ def draw_path(axes: Axes, flight: Flight, colours: ScalarMappable) -> None:
 
 
 def marks(flight: Flight) -> dict[str, Array]:
-    """Places that are marked by name [m], (3,) each: start, goal, and the first contact of a collided flight."""
+    """Marked positions by name [m], (3,) each: start, goal, and the first contact of a collided flight."""
     found = {"start": flight.position[0], "goal": flight.goal}
     return found | ({"contact": flight.position[first_contact(flight)]} if flight.collided else {})
 
 
 def step_speed(flight: Flight) -> Array:
-    """Mean of the speeds at both ends of each step [m/s], (T,)."""
+    """Mean speed of each step [m/s], (T,)."""
     return 0.5 * (flight.speed[:-1] + flight.speed[1:])
 
 
 def first_contact(flight: Flight) -> int:
-    """First step with negative clearance; the nearest approach where none was recorded as negative."""
+    """First step with negative clearance; without one, the step of smallest clearance."""
     touching = flight.clearance < 0.0
     if touching.any():
         return int(np.argmax(touching))
@@ -104,7 +104,7 @@ def first_contact(flight: Flight) -> int:
 
 
 def frame_scene(axes: Axes, flights: Sequence[Flight], margin: float = 0.6) -> None:
-    """Equal aspect, limits that hold every path and the obstacles among which it leads [m]."""
+    """Equal aspect; limits contain all paths and obstacles plus ``margin`` [m]."""
     obstacles = flights[0].obstacles.table()
     edges = [obstacles[:, :2] + sign * obstacles[:, 3:4] for sign in (-1.0, 1.0)]
     corners = np.concatenate([geometry.flown_points(flights)[:, :2], *edges])
@@ -114,7 +114,7 @@ def frame_scene(axes: Axes, flights: Sequence[Flight], margin: float = 0.6) -> N
 
 
 def title_scene(axes: Axes, flights: Sequence[Flight], name: str | None = None) -> None:
-    """What happened, in red where a flight collided; a single flight is called ``name``, or by its own."""
+    """Title with the outcome, red for a collision; ``name`` replaces the name of a single flight."""
     collisions = sum(flight.collided for flight in flights)
     text = f"{name or flights[0].name}: {flights[0].outcome}"
     if len(flights) > 1:
@@ -124,7 +124,7 @@ def title_scene(axes: Axes, flights: Sequence[Flight], name: str | None = None) 
 
 
 def name_starts(axes: Axes, flights: Sequence[Flight]) -> None:
-    """Names beside the starts, where several but few flights share a panel; a collided one's in red."""
+    """Names beside the starts if several, but few, flights share a panel; red for a collision."""
     if not 1 < len(flights) <= LABELLED_FLIGHTS:
         return
     for flight in flights:
@@ -140,7 +140,7 @@ def name_starts(axes: Axes, flights: Sequence[Flight]) -> None:
 
 
 def scene_legend(flights: Sequence[Flight], sections: bool = True) -> list[Line2D | Patch]:
-    """Handles of exactly the marks that occur, without a third dimension if ``sections``."""
+    """Legend handles of the marks that occur; ``sections``: also of obstacles seen from above."""
     handles: list[Line2D | Patch] = [Line2D([], [], label=name, **MARK[name]) for name in ("start", "goal")]
     if any(flight.acted.any() for flight in flights):
         handles.append(Line2D([], [], color=style.ACTED, lw=5.5, alpha=0.55, label="filter acts"))
@@ -154,5 +154,5 @@ def scene_legend(flights: Sequence[Flight], sections: bool = True) -> list[Line2
 
 
 def missed_handle() -> Line2D:
-    """For the legend: a dotted circle."""
+    """Legend handle of an obstacle that the plane misses."""
     return Line2D([], [], color=style.OBSTACLE, ls=":", lw=1.2, label="obstacle above or below")

@@ -1,7 +1,7 @@
-"""Draws obstacles and paths of flights in space on one panel, seen from one fixed side.
+"""Draws obstacles and paths of flights in space on one panel, from a fixed viewpoint.
 
-Matplotlib paints whole objects in one order and does not know what hides what. Paths are therefore cut into short
-pieces, and everything is painted from far to near as seen from ``VIEW``.
+Matplotlib orders whole artists and knows no occlusion. Paths are therefore cut into short pieces, and everything is
+painted from far to near as seen from ``VIEW``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from drone_cbf.reporting.records import Array, Flight
 VIEW = {"elev": 34.0, "azim": -64.0}
 """Elevation and azimuth of the viewer [degree]."""
 PIECE = 3
-"""Steps of a path that are painted at once."""
+"""Steps of a path that are painted as one piece."""
 
 
-# A zoomed scene reaches beyond its axes, which must not cut it; the layout knows no perspective and ignores it.
+# A zoomed scene reaches beyond its axes and must not be clipped; the layout ignores it.
 _FREE = {"clip_on": False, "in_layout": False}
 
 
@@ -68,12 +68,12 @@ def draw_path(axes: Axes3D, flight: Flight, colours: ScalarMappable, floor: floa
             axes, pieces[part], "path", order, array=speed[part], norm=colours.norm, cmap=colours.cmap, linewidths=2.0
         )
     for name, point in marks(flight).items():
-        # Never hidden: where a flight began, ended and failed is what the figure is for.
+        # Always on top: start, goal and contact must stay visible.
         axes.plot(*point[:, None], gid=name, zorder=2000.0, **_FREE, **MARK[name])
 
 
 def frame_space(axes: Axes3D, flights: Sequence[Flight], surfaces: Array, heights: tuple[float, float]) -> None:
-    """Equal scale along the three axes, limits that hold paths and obstacles [m]."""
+    """Equal scale on the three axes; limits contain paths and obstacles [m]."""
     points = np.concatenate([surfaces, geometry.flown_points(flights)])
     low, high = points.min(0) - 0.1, points.max(0) + 0.1
     low[2], high[2] = min(low[2], heights[0]), max(high[2], heights[1])

@@ -54,7 +54,7 @@ def _draw_bars(axes: Axes, strata: Mapping[str, Mapping[str, float]], names: Map
 
 
 def _zoom_cosine(axes: Axes, strata: Mapping[str, Mapping[str, float]]) -> None:
-    """Good cosines differ in the third digit: the axis begins a little below the worst."""
+    """Starts the axis just below the worst value: good cosines differ in the third digit only."""
     values = [report.get("gradient_cosine", np.nan) for report in strata.values()]
     finite = [value for value in values if np.isfinite(value)]
     if finite:

@@ -4,10 +4,10 @@ const el = id => document.getElementById(id), C = data.colours;
 const settings = { responsive: true, displaylogo: false }, plain = { responsive: true, displayModeBar: false };
 const CURVES = ["clearance", "barrier", "correction"];
 const SIDES = 22;                        // of a solid of revolution
-const FILLED = 0.86;                     // of the picture by the scene; the rest is for the labels of the axes
+const FILLED = 0.84;                     // of the picture by the scene; the rest is for the labels of the axes
 let entry = null, frame = 0, playing = false, clock = 0, fresh = true;
 
-const show = (x, digits, unit) => x === null ? "\u2013" : x.toFixed(digits) + unit;
+const show = (x, digits, unit) => x === null ? "\u2013" : x.toFixed(digits).replace(/^-(0\.0*)$/, "$1") + unit;
 const label = f => f.filtered ? "with filter" : "without filter";
 const status = (f, k) => data.statuses[f.status[k]] || `status ${f.status[k]}`;
 const filterText = (f, k) => !f.filtered ? "no filter"
@@ -97,7 +97,7 @@ function camera(f, sides) {
   const right = [-Math.sin(azimuth), Math.cos(azimuth), 0];
   const above = [-Math.sin(up) * Math.cos(azimuth), -Math.sin(up) * Math.sin(azimuth), Math.cos(up)];
   const along = (corner, axis) => corner.reduce((sum, v, c) => sum + v * axis[c], 0);
-  const lens = FILLED * Math.tan(Math.PI / 8), aspect = 0.93 * el("space").clientWidth / Math.max(1, el("space").clientHeight);
+  const lens = FILLED * Math.tan(Math.PI / 8), aspect = 0.87 * el("space").clientWidth / Math.max(1, el("space").clientHeight);
   let away = 0;
   for (let n = 0; n < 8; n++) {
     const corner = half.map((h, c) => n >> c & 1 ? h : -h);
@@ -161,7 +161,8 @@ function draw(index) {
       ...others.map(g => curve(g, "without filter", g.analytic, C.off, "dash")), ...(f.filtered ? [curve(f, "as flown", f.barrier, C.on)] : [])],
       timeLayout(f, "barrier h [m]", "below 0: cannot stop in time"), plain),
     Plotly.react("correction", [{ ...cursor }, curve(f, "filter", f.correction, C.acted, "solid", "hv")],
-      { ...timeLayout(f, "change of the command by the filter [m/s\u00b2]", ""), showlegend: false }, plain) ];
+      { ...timeLayout(f, f.filtered ? "change of the command by the filter [m/s\u00b2]" : "no filter: the command of the policy is flown", ""),
+        showlegend: false }, plain) ];
 }
 
 function facts(f) {
