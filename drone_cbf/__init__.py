@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from drone_cbf.errors import DroneCbfError as DroneCbfError
     from drone_cbf.evaluation.settings import EvaluationSettings as EvaluationSettings
     from drone_cbf.flight_records import draw_flights as draw_flights
+    from drone_cbf.recorder import Recorder as Recorder
     from drone_cbf.registered_policies import load_controller as load_controller
     from drone_cbf.rollout import ControllerParams as ControllerParams
     from drone_cbf.serving.service import PolicyService as PolicyService
     from drone_cbf.training.curriculum.schema import Curriculum as Curriculum
     from drone_cbf.training.curriculum.schema import parse_curriculum as parse_curriculum
     from drone_cbf.training.recorder import ListRecorder as ListRecorder
-    from drone_cbf.training.recorder import Recorder as Recorder
     from drone_cbf.training.settings import EfficiencySettings as EfficiencySettings
     from drone_cbf.training.settings import PretrainingSettings as PretrainingSettings
     from drone_cbf.training.settings import SafetySettings as SafetySettings
@@ -39,7 +39,7 @@ _MODULES = {
     "ListRecorder": "training.recorder",
     "PolicyService": "serving.service",
     "PretrainingSettings": "training.settings",
-    "Recorder": "training.recorder",
+    "Recorder": "recorder",
     "SafetySettings": "training.settings",
     "SystemConfig": "config",
     "draw_flights": "flight_records",

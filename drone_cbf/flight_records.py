@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.flights import Flown
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.reporting.figures.flights import Figure, flights_from_above
@@ -22,45 +22,45 @@ def draw_flights(
 
     Save it with ``figure.savefig("flights.png")``. Raises ValueError for more than 12 different scenes.
     """
-    recorded = RecordedFlights(
-        scenario="scene",
-        noise=0.0,
-        filtered=filtered,
-        scenes=jax.tree.map(lambda *leaves: np.stack(leaves), *scenes),
-        trajectories=flown.trajectories,
-        metrics=flown.metrics,
-        clearance=flown.clearance,
-    )
-    return flights_from_above(flights_of(recorded, system), title)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scenes)
+    return flights_from_above(flights_of(stacked, flown, system, "scene", noise=0.0, filtered=filtered), title)
 
 
-def flights_of(recorded: RecordedFlights, system: SystemConfig) -> list[Flight]:
-    """The recorded flights as records for drawing."""
-    host = jax.tree.map(np.asarray, (recorded.scenes, recorded.trajectories, recorded.metrics))
+def flights_of(
+    scenes: Scene,
+    flown: Flown,
+    system: SystemConfig,
+    names: Sequence[str] | str,
+    noise: ArrayLike,
+    filtered: bool = True,
+) -> list[Flight]:
+    """Flights with a leading axis, one by one.
+
+    ``names``: one per flight, or one name to which a number is added. ``noise``: standard deviation of the observation
+    noise [m], one or one per flight.
+    """
+    host = jax.tree.map(np.asarray, (scenes, flown.trajectories, flown.metrics, flown.clearance))
+    noises = np.broadcast_to(noise, len(host[-1])).tolist()
     found = []
-    for index in range(len(recorded.clearance)):
-        scene, flown, metrics = jax.tree.map(lambda x, index=index: x[index], host)
-        decisions = flown.decisions
+    for index, level in enumerate(noises):
+        scene, path, metrics, clearance = jax.tree.map(lambda x, index=index: x[index], host)
+        made = path.decisions
         found.append(
             Flight(
-                name=f"{recorded.scenario.replace('_', ' ')} {index + 1}",
+                name=f"{names} {index + 1}" if isinstance(names, str) else names[index],
                 time_step=system.physics.time_step,
-                position=np.concatenate([flown.states.position, flown.last.position[None]]),
-                velocity=np.concatenate([flown.states.velocity, flown.last.velocity[None]]),
-                command=decisions.command,
-                nominal=decisions.nominal,
-                barrier=decisions.barrier,
+                position=np.concatenate([path.states.position, path.last.position[None]]),
+                velocity=np.concatenate([path.states.velocity, path.last.velocity[None]]),
+                **{field: getattr(made, field) for field in ("command", "nominal", "barrier", "slack", "status")},
                 analytic_barrier=metrics.true_barrier,
-                clearance=np.asarray(recorded.clearance)[index],
-                slack=decisions.slack,
-                status=decisions.status,
+                clearance=clearance,
                 goal=scene.goal,
                 obstacles=obstacles_of(scene),
                 drone_radius=system.physics.drone_radius,
                 reached=bool(metrics.success),
                 collided=bool(metrics.collision),
-                noise=recorded.noise,
-                filtered=recorded.filtered,
+                noise=level,
+                filtered=filtered,
             )
         )
     return found
@@ -69,5 +69,4 @@ def flights_of(recorded: RecordedFlights, system: SystemConfig) -> list[Flight]:
 def obstacles_of(scene: Scene) -> Obstacles:
     """The obstacles of one scene at time zero."""
     shapes = scene.obstacles
-    fields = ("centre", "radius", "half_height", "active")
-    return Obstacles(**{name: np.asarray(getattr(shapes, name)) for name in fields})
+    return Obstacles(shapes.centre, shapes.radius, shapes.half_height, np.asarray(shapes.active))

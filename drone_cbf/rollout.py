@@ -30,10 +30,10 @@ from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
 from drone_cbf.perception.surface_map import (
     SurfaceMap,
-    raw_surfaces,
-    fitted_surfaces,
     empty_map,
+    fitted_surfaces,
     make_surface_update,
+    raw_surfaces,
 )
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params

@@ -7,18 +7,18 @@ import optax
 import pytest
 
 from drone_cbf.arrays import (
+    bound_magnitude,
     concatenate_trees,
     largest_entry,
     limit_gradient,
-    split_tree,
     safe_norm,
     scale_gradient,
     smooth_cutoff,
     softplus,
+    split_tree,
     tree_all_finite,
     tree_norm,
     unit,
-    bound_magnitude,
 )
 
 ROUNDING = 8 * float(np.finfo(np.float32).eps)

@@ -9,7 +9,7 @@ from drone_cbf.config import PhysicsConfig
 from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
-from drone_cbf.perception.surface_map import fitted_surfaces, empty_map, make_surface_update
+from drone_cbf.perception.surface_map import empty_map, fitted_surfaces, make_surface_update
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,27 +14,11 @@ from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.flights import Flyer, chunk_size
-from drone_cbf.objectives.metrics import FlightMetrics
+from drone_cbf.flights import Flown, Flyer, chunk_size
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.rollout import ControllerParams, Trajectory
-
-
-@dataclass(frozen=True)
-class RecordedFlights:
-    """Flights with a leading axis."""
-
-    scenario: str
-    """What the flights are called in pictures."""
-    noise: float
-    filtered: bool
-    scenes: Scene
-    trajectories: Trajectory
-    metrics: FlightMetrics
-    clearance: Array
-    """Swept hull clearance of every step [m], (flights, steps)."""
+from drone_cbf.rollout import ControllerParams
 
 
 def record_flights(
@@ -44,40 +28,18 @@ def record_flights(
     fly: Flyer,
     scenario: SceneName,
     *,
-    noise: float,
-    filtered: bool,
     flights: int,
-) -> RecordedFlights:
-    """The first ``flights`` random-goal flights of ``scenario`` with ``noise`` in the matrix, in full."""
+    batch: int,
+) -> tuple[Scene, Flown]:
+    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise of the matrix, in full.
+
+    ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
+    """
+    noise = max(settings.noise)
     scenes = sample_scenes(system, scenario, noise, "random", settings)
-    chunk = min(settings.rollouts, max(flights, chunk_size()))  # the size that is compiled already
-    keys = flight_keys(scenario, noise, "random", settings)[:chunk]
+    keys = flight_keys(scenario, noise, "random", settings)[: min(batch, max(flights, chunk_size()))]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
-    flown = jax.tree.map(lambda x: x[:flights], flown)
-    return RecordedFlights(
-        scenario=scenario,
-        noise=noise,
-        filtered=filtered,
-        scenes=jax.tree.map(lambda x: x[:flights], scenes),
-        trajectories=flown.trajectories,
-        metrics=flown.metrics,
-        clearance=flown.clearance,
-    )
-
-
-@dataclass(frozen=True)
-class RecordedSlice:
-    """Both barriers on a horizontal grid around the middle of a scene, at one velocity."""
-
-    x: np.ndarray
-    y: np.ndarray
-    """[m], (nx,) and (ny,)."""
-    analytic: np.ndarray
-    neural: np.ndarray
-    """h without margin [m], (ny, nx)."""
-    velocity: np.ndarray
-    height: float
-    scene: Scene
+    return jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown))
 
 
 def record_slice(
@@ -88,8 +50,12 @@ def record_slice(
     *,
     speed: float = 2.0,
     points: int = 121,
-) -> RecordedSlice:
-    """Barrier values over the box of the clouds at height zero, flying along x with ``speed`` [m/s]."""
+) -> tuple[dict[str, Any], Scene]:
+    """Both barriers at height zero over the box of the clouds, flying along x with ``speed`` [m/s], and the scene.
+
+    ``x``, ``y``: coordinates of the grid [m], (nx,), (ny,); ``analytic``, ``neural``: h without margin [m], (ny, nx);
+    ``velocity`` [m/s], (3,); ``height`` [m].
+    """
     scene = jax.tree.map(lambda x: x[0], sample_scenes(system, scenario, max(settings.noise), "random", settings))
     half = system.scene.cloud_half_extent
     x, y = (np.linspace(-extent, extent, points, dtype=np.float32) for extent in half[:2])
@@ -103,12 +69,12 @@ def record_slice(
 
     grid = np.stack([*np.meshgrid(x, y), np.zeros((points, points), np.float32)], -1).reshape(-1, 3)
     taught, learned = jax.jit(lambda places: jax.lax.map(values, places, batch_size=2048))(jnp.asarray(grid))
-    return RecordedSlice(
-        x=x,
-        y=y,
-        analytic=np.asarray(taught).reshape(points, points),
-        neural=np.asarray(learned).reshape(points, points),
-        velocity=np.asarray(velocity),
-        height=0.0,
-        scene=scene,
-    )
+    fields = {
+        "x": x,
+        "y": y,
+        "analytic": np.asarray(taught).reshape(points, points),
+        "neural": np.asarray(learned).reshape(points, points),
+        "velocity": np.asarray(velocity),
+        "height": 0.0,
+    }
+    return fields, scene

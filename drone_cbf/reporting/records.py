@@ -1,4 +1,4 @@
-"""What a figure is drawn from: plain numpy records in SI units, world frame, z up. T is the number of control steps."""
+"""Data of figures: plain numpy records in SI units, world frame, z up. T is the number of control steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating]
 
 ACTING_THRESHOLD = 1e-3
-"""The filter counts as acting where it moves the command by more than this [m/s^2]: far above float32 rounding."""
+"""The filter counts as acting where it changes the command by more than this [m/s^2]; well above float32 rounding."""
 RELAXED_THRESHOLD = 1e-4
 """A step whose slack exceeds this was relaxed (DESIGN 5, ``eval/relax_rate``)."""
 
@@ -65,12 +65,12 @@ class Flight:
     nominal: Array
     """Acceleration the policy asked for, world frame [m/s^2], (T, 3)."""
     barrier: Array
-    """h that was flown [m], (T,); NaN where none was evaluated."""
+    """h as the filter evaluated it [m], (T,); NaN where it was not evaluated."""
     analytic_barrier: Array
-    """h of the analytic barrier where the command acts, predicted from the true state [m], (T,); NaN where none was
+    """h of the analytic barrier where the command acts, predicted from the true state [m], (T,); NaN where not
     evaluated."""
     clearance: Array
-    """Least distance from the drone's surface to any obstacle's within the step [m], (T,); inf: nothing near."""
+    """Smallest distance between the surfaces of drone and obstacles during the step [m], (T,); inf: nothing near."""
     slack: Array
     """Relaxation of the CBF row, (T,)."""
     status: npt.NDArray[np.integer]
@@ -122,7 +122,7 @@ class Flight:
 
     @property
     def correction(self) -> Array:
-        """|safe - nominal command| [m/s^2], (T,); zero without a filter: the rest is the command limits' doing."""
+        """|safe - nominal command| [m/s^2], (T,); zero without a filter, where only the command limits change it."""
         return np.linalg.norm(self.command - self.nominal, axis=-1) * self.filtered
 
     @property
@@ -132,7 +132,7 @@ class Flight:
 
     @property
     def least_clearance(self) -> float:
-        """Over the whole flight [m]; NaN where no step recorded one."""
+        """Smallest clearance of the flight [m]; NaN if none was recorded."""
         recorded = self.clearance[~np.isnan(self.clearance)]
         return float(recorded.min()) if len(recorded) else float("nan")
 
@@ -175,7 +175,7 @@ class BarrierSlice:
 
 
 def require_flights(flights: object) -> None:
-    """Refuse an empty or mistyped sequence of flights with one clear line."""
+    """Raise ValueError for an empty sequence, or one that does not consist of flights."""
     if isinstance(flights, Flight):
         raise ValueError("expected a sequence of flights, got one Flight; pass [flight]")
     if not flights:
@@ -185,7 +185,7 @@ def require_flights(flights: object) -> None:
 
 
 def _settle(record: object, owner: str, shapes: Mapping[str, tuple[int, ...]], kind: type = float) -> None:
-    """Replace each named field by a numpy array of ``kind`` (device arrays come in as well); refuse other shapes."""
+    """Replace each named field by a numpy array of ``kind`` (device arrays are accepted); refuse other shapes."""
     for field, shape in shapes.items():
         try:
             array = np.asarray(getattr(record, field), dtype=kind)

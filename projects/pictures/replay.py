@@ -1,4 +1,4 @@
-"""``evaluate -P replay=...``: the worst flights of an earlier evaluation once more, with the parent run's policy."""
+"""``evaluate -P replay=...``: flies the worst flights of an earlier evaluation again, with the parent run's policy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
-from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
 from drone_cbf.flight_records import flights_of
 from drone_cbf.flights import Flown, make_flyer
@@ -24,15 +23,13 @@ from projects.running.stage_runner import Outcome, Stage
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
-COLUMNS = (
-    *("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded"),
-    *("status", "status_recorded", "same_bits"),
-)
-"""Of the table of replayed flights, what a description shows; the artifact holds every column."""
+COLUMNS = ("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded", "status")
+COLUMNS += ("status_recorded", "same_bits")
+"""Columns of the table in the description; the artifact holds all."""
 
 
 def store_worst(stage: Stage, worst: WorstFlights) -> None:
-    """Uploads the worst flights, where there were any with a filter."""
+    """Uploads the worst filtered flights, if there are any."""
     states = worst.states()
     if states is None:
         return
@@ -64,8 +61,10 @@ def load_worst(stage: Stage) -> ReplayStates:
 
 
 def replay(stage: Stage, controller: ControllerParams) -> Outcome:
-    """Flies the recorded flights again and says of each how it went beside how it had gone."""
-    stage.run.tag(stage="replay", replayed=stage.parameters.replay)  # no evaluation: it must not speak for the policy
+    """Flies the recorded flights again; compares each with its recording."""
+    stage.run.tag(
+        stage="replay", replayed=stage.parameters.replay
+    )  # a replay does not count as an evaluation of the policy
     if controller.barrier is None:
         raise ConfigError("replay needs the filter: name a pretrain_cbf or safety run as parent_run")
     states = load_worst(stage)
@@ -73,64 +72,45 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     fly = make_flyer(stage.system, make_filtered_controller(stage.system), states.horizon)
     flown = fly_again(fly, controller, states)
     again = flown_states(states, flown)
-    figures = {
-        "states": len(states),
-        "same_bits": int(same_bits(states, again).sum()),
-        "max_violation": float(np.max(again.violation)),
-        "max_violation_recorded": float(np.max(states.violation)),
-        "smallest_clearance": float(np.min(again.clearance)),
-        "smallest_clearance_recorded": float(np.min(states.clearance)),
-        "solver_failures": int(again.failures.sum()),
-        "solver_failures_recorded": int(states.failures.sum()),
-    }
+    same = same_bits(states, again)
+    figures = {"states": len(states), "same_bits": int(same.sum()), **_totals(again), **_totals(states, "_recorded")}
     stage.run.log_metrics({f"replay/{name}": value for name, value in figures.items()})
-    rows = replay_rows(states, again)
-    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/replay.json")
+    names = {"cell": states.cells, "reason": states.reasons, "noise": states.noise, "step": states.steps}
+    columns = {name: values.tolist() for name, values in names.items()}
+    columns |= {**_columns(again), **_columns(states, "_recorded"), "same_bits": same.tolist()}
+    stage.run.log_table(columns, "tables/replay.json")
     shown = min(MOST_REPLAYS, len(states))
-    title = f"The {shown} worst flights again"
+    title = f"The {shown} worst flights, replayed"
     stage.draw("replay.png", lambda: replays_over_time(_replays(stage, states, flown, shown), title))
     table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
-    summary = f"### Flights of {stage.parameters.replay} again\n\n{table}"
-    return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table([{n: row[n] for n in COLUMNS} for row in rows])}")
+    summary = f"### Flights of {stage.parameters.replay}, replayed\n\n{table}"
+    rows = [{name: columns[name][index] for name in COLUMNS} for index in range(len(states))]
+    return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table(rows)}")
 
 
-def replay_rows(states: ReplayStates, again: ReplayStates) -> list[dict[str, object]]:
-    """One row per flight: how it went, beside how it had gone."""
-    same = same_bits(states, again)
-    return [
-        {
-            "cell": str(states.cells[index]),
-            "reason": str(states.reasons[index]),
-            "noise": float(states.noise[index]),
-            "step": int(states.steps[index]),
-            "violation": float(again.violation[index]),
-            "violation_recorded": float(states.violation[index]),
-            "clearance": float(again.clearance[index]),
-            "clearance_recorded": float(states.clearance[index]),
-            "status": Status(int(again.status[index])).name.lower(),
-            "status_recorded": Status(int(states.status[index])).name.lower(),
-            "solver_failures": int(again.failures[index]),
-            "solver_failures_recorded": int(states.failures[index]),
-            "same_bits": bool(same[index]),
-        }
-        for index in range(len(states))
-    ]
+def _totals(states: ReplayStates, suffix: str = "") -> dict[str, float]:
+    return {
+        f"max_violation{suffix}": float(np.max(states.violation)),
+        f"smallest_clearance{suffix}": float(np.min(states.clearance)),
+        f"solver_failures{suffix}": int(states.failures.sum()),
+    }
+
+
+def _columns(states: ReplayStates, suffix: str = "") -> dict[str, list[object]]:
+    """How each flight went."""
+    return {
+        f"violation{suffix}": states.violation.tolist(),
+        f"clearance{suffix}": states.clearance.tolist(),
+        f"status{suffix}": [Status(code).name.lower() for code in states.status.tolist()],
+        f"solver_failures{suffix}": states.failures.tolist(),
+    }
 
 
 def _replays(stage: Stage, states: ReplayStates, flown: Flown, count: int) -> list[Replay]:
-    few: Flown = jax.tree.map(lambda x: x[:count], flown)
-    recorded = RecordedFlights(
-        scenario="flight",
-        noise=float(states.noise[0]),
-        filtered=True,
-        scenes=jax.tree.map(lambda x: x[:count], states.scenes),
-        trajectories=few.trajectories,
-        metrics=few.metrics,
-        clearance=few.clearance,
-    )
+    scenes, few = jax.tree.map(lambda x: x[:count], (states.scenes, flown))
+    flights = flights_of(scenes, few, stage.system, "flight", states.noise[:count])
+    violation = np.asarray(few.metrics.violation)
     return [
-        Replay(
-            flight, np.asarray(few.metrics.violation)[index], int(states.steps[index]), float(states.violation[index])
-        )
-        for index, flight in enumerate(flights_of(recorded, stage.system))
+        Replay(flight, violation[index], int(states.steps[index]), float(states.violation[index]))
+        for index, flight in enumerate(flights)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.evaluation.showcase import RecordedFlights
 from drone_cbf.flight_records import flights_of
 from drone_cbf.recorder import SilentRecorder
 from drone_cbf.reporting.figures.flights import flights_from_above
@@ -24,14 +23,6 @@ class FlightPictures(SilentRecorder):
     def flights(self, step: int, measured: MeasuredFlights, noise: float) -> None:
         if step <= self._known:  # drawn before the interruption
             return
-        recorded = RecordedFlights(
-            scenario="flight",
-            noise=noise,
-            filtered=True,
-            scenes=measured.scenes,
-            trajectories=measured.flown.trajectories,
-            metrics=measured.flown.metrics,
-            clearance=measured.flown.clearance,
-        )
-        figure = flights_from_above(flights_of(recorded, self._system), f"after update {step + 1}")
+        flights = flights_of(measured.scenes, measured.flown, self._system, "flight", noise)
+        figure = flights_from_above(flights, f"after update {step + 1}")
         self._run.log_image(figure, SERIES, step)

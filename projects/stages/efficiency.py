@@ -9,7 +9,7 @@ from projects.running.summaries import report_table
 
 CURVES = {
     "Loss": ("loss/total", "loss/goal", "loss/final", "loss/clearance"),
-    "Flights": ("train/success_rate", "train/collision_rate"),
+    "Training flights [fraction]": ("train/success_rate", "train/collision_rate"),
     "Gradient norm": ("grad_norm/policy",),
 }
 

@@ -49,5 +49,5 @@ def work(stage: Stage) -> Outcome:
             stage.run.log_metrics({f"{prefix}/{name}": value for name, value in worst[prefix].items()})
     rows = [cell.row for cell in cells]
     stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
-    draw_evaluation(stage, controller, flyers, cells)
+    draw_evaluation(stage, controller, flyers, cells, kept.states())
     return Outcome(evaluation_summary(worst, rows))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drone_cbf.reporting.figures.curves import calibration_figure, training_curves
+from drone_cbf.reporting.figures.calibration import calibration_figure
+from drone_cbf.reporting.figures.curves import training_curves
 from drone_cbf.reporting.figures.strata import strata_figure
 from drone_cbf.training.stages.pretraining import PretrainingResult, pretrain_barrier
 from projects.running.stage_runner import Outcome, Stage
@@ -14,7 +15,7 @@ from projects.running.trained_networks import load_initial_barrier, load_policy
 CURVES = {
     "Loss": ("loss/total", "loss/cbf_value", "loss/cbf_gradient"),
     "Validation: error near the boundary [m]": ("validation/boundary_error_mean", "validation/boundary_error_p99"),
-    "Validation: gradient": ("validation/gradient_cosine", "validation/gradient_cosine_p01"),
+    "Validation: cosine between the gradients": ("validation/gradient_cosine", "validation/gradient_cosine_p01"),
     "Gradient norm": ("grad_norm/cbf",),
 }
 

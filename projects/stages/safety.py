@@ -8,7 +8,8 @@ import numpy as np
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.recorder import CompositeRecorder
-from drone_cbf.reporting.figures.curves import calibration_figure, training_curves
+from drone_cbf.reporting.figures.calibration import calibration_figure
+from drone_cbf.reporting.figures.curves import training_curves
 from drone_cbf.reporting.figures.monitor_curves import WatchedStage, monitor_curves
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.tags import CURRICULUM_FILE
@@ -24,10 +25,16 @@ from projects.running.trained_networks import load_barrier, load_policy
 
 CURVES = {
     "Loss": ("loss/total", "loss/goal", "loss/cbf_value", "loss/cbf_hdot"),
-    "Flights": ("train/success_rate", "train/collision_rate"),
+    "Training flights [fraction]": ("train/success_rate", "train/collision_rate"),
     "Gradient norms": ("grad_norm/policy", "grad_norm/cbf"),
-    "Filter": ("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate"),
-    "Curriculum": ("curriculum/blend", "curriculum/noise"),
+    "Filter [fraction of steps]": ("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate"),
+    "Curriculum: observation noise [m]": ("curriculum/noise",),
+    "Curriculum: blend, adaptive scales": (
+        "curriculum/blend",
+        "adaptive/blend_scale",
+        "adaptive/learning_rate_scale",
+        "adaptive/penalty_scale",
+    ),
 }
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.reporting.figures.curve_comparison import curves_together
-from drone_cbf.reporting.figures.curves import training_curves
+from drone_cbf.reporting.figures.curves import curves_together, training_curves
 from drone_cbf.reporting.pages.document import (
     Block,
     Code,

@@ -11,10 +11,10 @@ from drone_cbf.perception.sensors import draw_noise, observe_surfaces
 from drone_cbf.perception.surface_map import (
     SMALLEST_NOISE,
     UPRIGHT,
-    raw_surfaces,
-    fitted_surfaces,
     empty_map,
+    fitted_surfaces,
     make_surface_update,
+    raw_surfaces,
 )
 from drone_cbf.physics.obstacles import nearest_surface_points
 from tests.perception.worlds import capsules

@@ -3,7 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.curves import calibration_figure, smooth, training_curves
+from drone_cbf.reporting.figures.calibration import calibration_figure
+from drone_cbf.reporting.figures.curves import curves_together, smooth, training_curves
 from drone_cbf.reporting.figures.matrices import success_matrix
 
 
@@ -30,6 +31,28 @@ def test_the_running_mean_is_the_mean_of_the_window():
 def test_only_positive_values_over_two_decades_get_a_logarithmic_axis(values, scale):
     history = [{"step": k, "a": value} for k, value in enumerate(values)]
     assert training_curves(history, {"g": ["a"]}).axes[0].get_yscale() == scale
+
+
+def test_settings_are_steps_that_no_mean_smears_and_adaptive_ones_that_never_change_are_left_out():
+    history = [{"step": k, "curriculum/blend": float(k >= 50), "adaptive/lr": 1.0} for k in range(100)]
+    history[0] |= {"adaptive/penalty": 1.0, "other": 3.0}
+    history[9] |= {"adaptive/penalty": 2.0}
+    names = ["adaptive/lr", "curriculum/blend", "adaptive/penalty"]
+    for axes, gid in (
+        (training_curves(history, {"g": names}).axes[0], "smooth"),
+        (curves_together({"a": [history]}, names).axes[0], "run"),
+    ):
+        blend = lines(axes, gid)[0]
+        assert blend.get_drawstyle() == "steps-post" and set(blend.get_ydata()) == {0.0, 1.0}
+    legend = training_curves(history, {"g": names}).axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["blend", "penalty"]
+
+
+def test_zeros_beside_values_of_many_sizes_get_an_axis_that_shows_both():
+    history = [{"step": 0, "a": 10.0, "b": 1e-3}, {"step": 1, "a": 1.0, "b": 0.0}]
+    axes = training_curves(history, {"g": ["a", "b"]}).axes[0]
+    assert axes.get_yscale() == "symlog" and axes.get_ylim()[0] == 0.0
+    axes.figure.canvas.draw()
 
 
 def test_a_metric_of_some_records_keeps_their_steps_and_bad_values_are_counted():

@@ -1,5 +1,6 @@
 import warnings
 
+import numpy as np
 import pytest
 
 from drone_cbf.reporting.figures.monitor_curves import WatchedStage, monitor_curves, rollback_steps, stage_spans
@@ -37,8 +38,10 @@ def test_measurements_are_drawn_where_they_were_taken_with_stages_thresholds_and
         assert [line.get_xdata()[0] for line in drawn(axes, "rollback")] == [5.0, 6.0]
         assert [line.get_xdata()[0] for line in drawn(axes, "stage")] == [3.5]
     assert [text.get_text() for text in success.texts] == ["quiet", "free"]
-    levels = [segments.get_segments()[0][0][1] for segments in drawn(violation, "threshold")]
-    assert levels == [2.0], "a threshold that asks for nothing would squash the panel"
+    steps, levels = drawn(violation, "threshold")[0].get_data()
+    assert drawn(violation, "threshold")[0].get_drawstyle() == "steps-post" and steps.tolist() == [0.0, 3.5, 7.0]
+    assert levels[0] == 2.0 and np.isnan(levels[1:]).all(), "a threshold that asks for nothing would squash the panel"
+    assert drawn(success, "threshold")[0].get_ydata().tolist() == [0.9, 0.0, 0.0]
 
 
 def test_a_history_without_measurements_is_a_clear_error():

@@ -1,8 +1,12 @@
 import base64
 import re
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
+from drone_cbf.reporting import pages
 from drone_cbf.reporting.figures.style import new_figure
 from drone_cbf.reporting.pages.document import (
     Code,
@@ -82,5 +86,16 @@ def test_what_is_too_large_for_a_page_is_broken_or_shrunk():
 def test_a_document_without_sections_and_a_picture_that_is_none_are_refused():
     with pytest.raises(ValueError, match="has no section"):
         Document("t", "s")
-    with pytest.raises(ValueError, match="is no PNG"):
+    with pytest.raises(ValueError, match="is not a PNG"):
         Picture(b"GIF89a", "animal")
+
+
+def test_the_templates_are_installed_with_the_package():
+    """Without it an installed wheel would lack them; a checkout would not show it."""
+    folder = Path(pages.__file__).parent
+    settings = tomllib.loads((folder.parents[2] / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"][pages.__name__]
+    others = [
+        path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+    assert len(others) >= 5 and all(any(fnmatch(str(path), pattern) for pattern in patterns) for path in others)

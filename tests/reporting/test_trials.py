@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.curve_comparison import curves_together
+from drone_cbf.reporting.figures.curves import curves_together
 from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.trials import Loss, Trial, blend_levels, csv_text, interval, summary_rows
 

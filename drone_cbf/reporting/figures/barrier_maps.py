@@ -8,15 +8,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle
 
-from drone_cbf.reporting.figures import geometry, style
+from drone_cbf.reporting.figures import scene_axes, style
 from drone_cbf.reporting.records import Array, BarrierSlice
 
 NEAR_BOUNDARY = 0.2
 """|analytic h| below this counts as near the boundary, where an error costs safety [m]."""
 SHOWN_QUANTILE = 0.98
-"""Colours saturate beyond this quantile: the depth of an obstacle must not hide what happens at its edge."""
+"""Colours saturate beyond this quantile: values deep inside an obstacle would otherwise hide those at its edge."""
 
 
 @style.styled
@@ -24,7 +23,7 @@ def barrier_heatmap(barrier_slice: BarrierSlice) -> Figure:
     """Analytic and neural h on one scale centred at zero [m], and neural - analytic on its own scale [cm].
 
     Bold lines: h = 0 (the difference panel repeats both). The arrow is the velocity at which the drone would be at
-    each point; outlines are the obstacles at the height of the slice.
+    each point; outlines are the obstacles at the height of the slice, dotted ones lie above or below it.
     """
     data = barrier_slice
     figure = style.new_figure(*_size(data), _title(data))
@@ -45,8 +44,9 @@ def barrier_heatmap(barrier_slice: BarrierSlice) -> Figure:
         _draw_outlines(axes, data)
     panels[0].set_ylabel("y [m]")
     _draw_velocity(panels[0], data)
-    _bar(figure, shared, panels[:2], "h [m]   red: cannot stop in time")
-    _bar(figure, own, panels[2:], "difference [cm]   orange: over-estimate")
+    bar = {"extend": "both", "shrink": 0.92, "aspect": 26, "pad": 0.02}
+    style.colour_bar(figure, shared, panels[:2], "h [m]   red: cannot stop in time", **bar)
+    style.colour_bar(figure, own, panels[2:], "difference [cm]   orange: over-estimate", **bar)
     figure.legend(handles=_legend(data), loc="outside lower left", ncols=4)
     return figure
 
@@ -78,7 +78,7 @@ def _half_range(values: Array, least: float) -> float:
 
 
 def _draw_values(axes: Axes, data: BarrierSlice, values: Array, scale: CenteredNorm, colours: str) -> ScalarMappable:
-    axes.set_facecolor(style.HALO)  # shows where NaN says: not evaluated
+    axes.set_facecolor(style.HALO)  # visible where values are NaN (not evaluated)
     return axes.pcolormesh(data.x, data.y, np.ma.masked_invalid(values), norm=scale, cmap=colours, shading="nearest")
 
 
@@ -86,18 +86,14 @@ def _zero_contour(
     axes: Axes, data: BarrierSlice, values: Array, width: float = style.BOLD, colour: str = style.INK, dashes: str = "-"
 ) -> None:
     finite = values[np.isfinite(values)]
-    if finite.min() < 0.0 < finite.max():  # matplotlib warns where the level does not occur
+    if finite.min() < 0.0 < finite.max():  # matplotlib warns if the level does not occur
         masked = np.ma.masked_invalid(values)
         axes.contour(data.x, data.y, masked, levels=[0.0], colors=colour, linewidths=width, linestyles=dashes)
 
 
 def _draw_outlines(axes: Axes, data: BarrierSlice) -> None:
-    """Circles (gid "obstacle") of the obstacles that the plane of the slice cuts."""
-    obstacles = data.obstacles.table()
-    for obstacle, radius in zip(obstacles, geometry.section_radius(obstacles, data.height), strict=True):
-        if radius > 0.0:
-            look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "gid": "obstacle"}
-            axes.add_patch(Circle(tuple(obstacle[:2]), radius, **look))
+    look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "zorder": 1.5}
+    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, look, {**look, "ls": ":"})
     # Patches would widen the limits to obstacles outside the grid, where nothing was evaluated.
     axes.set(xlim=(data.x[0], data.x[-1]), ylim=(data.y[0], data.y[-1]))
 
@@ -119,15 +115,9 @@ def _draw_velocity(axes: Axes, data: BarrierSlice) -> None:
     axes.annotate("", head, tail, arrowprops=look, zorder=5)
 
 
-def _bar(figure: Figure, mappable: ScalarMappable, panels: np.ndarray, label: str) -> None:
-    bar = figure.colorbar(mappable, ax=list(panels), extend="both", shrink=0.92, aspect=26, pad=0.02)
-    bar.set_label(label)
-    bar.outline.set_visible(False)
-
-
 def _legend(data: BarrierSlice) -> list[Line2D]:
     handles = [Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")]
     handles.append(Line2D([], [], color=style.GREEN, lw=style.LINE, ls="--", label="neural h = 0 (difference panel)"))
     marker = {"marker": "o", "ls": "none", "ms": 8, "mfc": "none", "mec": style.MUTED}
-    handles.append(Line2D([], [], label=f"obstacle (the drone's radius is {data.drone_radius:.2f} m)", **marker))
-    return handles
+    handles.append(Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker))
+    return [*handles, scene_axes.missed_handle()]

@@ -1,8 +1,9 @@
-"""Figures of recorded flights: from above, in space, over time, and with the filter against without."""
+"""Figures of recorded flights: from above, in space, over time, and with and without the filter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from drone_cbf.reporting.figures import geometry, scene_axes, space_axes, style,
 from drone_cbf.reporting.records import Flight, require_flights
 
 LARGEST_GRID = 12
-"""Scenes that one figure can show side by side and stay readable."""
+"""Most scenes in one figure."""
 
 
 @style.styled
@@ -23,46 +24,55 @@ def flights_from_above(flights: Sequence[Flight], title: str) -> Figure:
     Each obstacle is cut at the height at which it is passed. A collided flight has a red casing, a red cross at first
     contact and a red panel title. Raises ValueError for no flights, or more than ``LARGEST_GRID`` different scenes.
     """
-    scenes = _scenes(flights)
-    colours = scene_axes.speed_colours(flights)
-    columns, rows = _grid(len(scenes))
-    figure = style.new_figure(*_size(columns, rows, _flatness(flights)), title)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, scene in zip(panels, scenes, strict=False):
-        scene_axes.draw_sections(axes, scene)
+
+    def draw(axes: Axes, scene: Sequence[Flight], colours: ScalarMappable) -> None:
+        scene_axes.draw_scene(axes, scene)
         for flight in scene:
             scene_axes.draw_path(axes, flight, colours)
         scene_axes.frame_scene(axes, scene)
-        scene_axes.title_scene(axes, scene)
         scene_axes.name_starts(axes, scene)
-    for axes in panels[len(scenes) :]:
-        axes.remove()
-    _finish(figure, flights, colours, panels[: len(scenes)])
-    return figure
+
+    return _draw_scenes(flights, title, draw)
 
 
 @style.styled
 def flights_in_space(flights: Sequence[Flight], title: str) -> Figure:
-    """The same scenes in three dimensions, true to scale; trunks are cut to the heights that are flown.
+    """The same scenes in three dimensions, true to scale; trunks are cut to the flown heights.
 
     The thin grey line is the path's shadow on the floor. Raises ValueError as ``flights_from_above``.
     """
-    scenes = _scenes(flights)
-    colours = scene_axes.speed_colours(flights)
-    columns, rows = _grid(len(scenes))
-    figure = style.new_figure(*_size(columns, rows, 0.62, side=1.4 * style.PANEL), title)
-    panels = figure.subplots(rows, columns, squeeze=False, subplot_kw={"projection": "3d", "computed_zorder": False})
-    panels = panels.ravel()
-    for axes, scene in zip(panels, scenes, strict=False):
+
+    def draw(axes: Any, scene: Sequence[Flight], colours: ScalarMappable) -> None:
         heights = geometry.visible_heights(scene)
-        surfaces = space_axes.draw_surfaces(axes, scene, heights)
-        space_axes.frame_space(axes, scene, surfaces, heights)
+        space_axes.frame_space(axes, scene, space_axes.draw_surfaces(axes, scene, heights), heights)
         for flight in scene:
             space_axes.draw_path(axes, flight, colours, axes.get_zlim()[0])
+
+    return _draw_scenes(flights, title, draw, in_space=True)
+
+
+def _draw_scenes(
+    flights: Sequence[Flight],
+    title: str,
+    draw: Callable[[Any, Sequence[Flight], ScalarMappable], None],
+    in_space: bool = False,
+) -> Figure:
+    """One panel per scene, with titles, colour bar and legend."""
+    require_flights(flights)
+    scenes = geometry.by_scene(flights)
+    count = len(scenes)
+    if count > LARGEST_GRID:
+        raise ValueError(f"{count} different scenes; one figure shows at most {LARGEST_GRID}, pass fewer flights")
+    columns = min(count, 4 if count > 6 else 3 if count != 4 else 2)  # wider than tall
+    flatness, side = (0.62, 1.4 * style.PANEL) if in_space else (_flatness(flights), style.PANEL)
+    look = {"subplot_kw": {"projection": "3d", "computed_zorder": False}} if in_space else {}
+    figure = style.new_figure(*_size(columns, -(-count // columns), flatness, side), title)
+    panels = style.panel_grid(figure, count, columns, **look)
+    colours = scene_axes.speed_colours(flights)
+    for axes, scene in zip(panels, scenes, strict=True):
+        draw(axes, scene, colours)
         scene_axes.title_scene(axes, scene)
-    for axes in panels[len(scenes) :]:
-        axes.remove()
-    _finish(figure, flights, colours, panels[: len(scenes)], sections=False, gap=0.06)
+    _finish(figure, flights, colours, panels, sections=not in_space, gap=0.06 if in_space else 0.015)
     return figure
 
 
@@ -102,11 +112,10 @@ def paired_flights(filter_on: Flight, filter_off: Flight, title: str) -> Figure:
     above, below = figure.subfigures(2, 1, height_ratios=(height, 2.1))
     panels = above.subplots(1, 2, sharex=True, sharey=True)
     for axes, flight, label in zip(panels, pair, ("with filter", "without filter"), strict=True):
-        scene_axes.draw_sections(axes, [flight])
+        scene_axes.draw_scene(axes, [flight])
         scene_axes.draw_path(axes, flight, colours)
         scene_axes.frame_scene(axes, pair)
-        colour = style.COLLISION if flight.collided else style.INK
-        axes.set_title(f"{label}: {flight.outcome}", color=colour)
+        scene_axes.title_scene(axes, [flight], label)
         axes.label_outer()
     _finish(above, pair, colours, panels)
     axes = below.subplots()
@@ -116,29 +125,15 @@ def paired_flights(filter_on: Flight, filter_off: Flight, title: str) -> Figure:
     return figure
 
 
-def _scenes(flights: Sequence[Flight]) -> list[list[Flight]]:
-    require_flights(flights)
-    scenes = geometry.by_scene(flights)
-    if len(scenes) > LARGEST_GRID:
-        raise ValueError(f"{len(scenes)} different scenes; one figure shows at most {LARGEST_GRID}, pass fewer flights")
-    return scenes
-
-
-def _grid(count: int) -> tuple[int, int]:
-    """Columns and rows for ``count`` panels, wider than tall."""
-    columns = min(count, 4 if count > 6 else 3 if count != 4 else 2)
-    return columns, -(-count // columns)
-
-
 def _flatness(flights: Sequence[Flight]) -> float:
-    """Height over width of the scenes as drawn, within what a page bears."""
+    """Height over width of the scenes, clipped to fit a page."""
     points = np.concatenate([flight.position for flight in flights] + [f.obstacles.table()[:, :3] for f in flights])
     extent = np.ptp(points[:, :2], axis=0) + 1.0
     return float(np.clip(extent[1] / extent[0], 0.35, 1.3))
 
 
 def _size(columns: int, rows: int, flatness: float, side: float = style.PANEL) -> tuple[float, float]:
-    """Figure size [inch]: a single panel is drawn larger, titles and legend get their share."""
+    """Figure size [inch]: a single panel is drawn larger; includes room for titles and legend."""
     side = 1.6 * side if columns * rows == 1 else side
     return columns * side + 1.0, rows * (side * flatness + 0.35) + 1.0
 
@@ -148,9 +143,7 @@ def _finish(
     sections: bool = True, gap: float = 0.015,
 ) -> None:  # fmt: skip
     """The shared colour bar of speed, and a legend below."""
-    bar = figure.colorbar(colours, ax=list(panels), shrink=0.8, pad=gap, aspect=28)
-    bar.set_label("speed [m/s]")
-    bar.outline.set_visible(False)
+    style.colour_bar(figure, colours, panels, "speed [m/s]", shrink=0.8, pad=gap, aspect=28)
     handles = scene_axes.scene_legend(flights, sections)
     per_row = len(handles) if figure.bbox.width / style.DPI > 9.5 or not sections else 4
     figure.legend(handles=handles, loc="outside lower left", ncols=per_row, columnspacing=1.4, handletextpad=0.5)

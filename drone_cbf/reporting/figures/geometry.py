@@ -1,4 +1,4 @@
-"""Sections and surfaces of vertical capsules, for the plane pictures and the 3-D scenes alike."""
+"""Sections and surfaces of vertical capsules, for plane and 3-D pictures."""
 
 from __future__ import annotations
 
@@ -25,16 +25,28 @@ def section_radius(obstacles: Array, height: Array | float, grow: float = 0.0) -
 def passing_height(obstacles: Array, path: Array) -> Array:
     """z of the point of ``path`` (N, 3) that comes horizontally nearest to each obstacle's axis [m], (A,).
 
-    In a picture from above each obstacle is cut at this height, not at one height for all: otherwise a drone that
-    climbs over a sphere would seem to fly through it.
+    Pictures from above cut each obstacle at this height: at a common height, a drone that climbs over a sphere would
+    seem to fly through it.
     """
     offset = obstacles[:, None, :2] - path[None, :, :2]
     return path[np.argmin((offset**2).sum(-1), axis=1), 2]
 
 
+def capsule_distance(obstacle: Array, points: Array) -> Array:
+    """Signed distance of points (N, 3) to the surface of one row of ``Obstacles.table()`` [m], (N,)."""
+    offset = points - obstacle[:3]
+    offset[:, 2] -= np.clip(offset[:, 2], -obstacle[4], obstacle[4])
+    return np.linalg.norm(offset, axis=-1) - obstacle[3]
+
+
+def flown_points(flights: Sequence[Flight]) -> Array:
+    """Every position and goal of ``flights`` [m], (N, 3)."""
+    return np.concatenate([np.vstack([flight.position, flight.goal]) for flight in flights])
+
+
 def visible_heights(flights: Sequence[Flight]) -> tuple[float, float]:
     """Lowest and highest z at which trunks are shown [m]."""
-    heights = np.concatenate([np.append(flight.position[:, 2], flight.goal[2]) for flight in flights])
+    heights = flown_points(flights)[:, 2]
     return float(heights.min()) - HEADROOM, float(heights.max()) + HEADROOM
 
 

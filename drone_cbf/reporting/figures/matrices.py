@@ -15,13 +15,13 @@ from drone_cbf.reporting.records import Array
 from drone_cbf.reporting.tables import percent
 
 REQUIRED_SUCCESS = 0.995
-"""DESIGN 5: at least this in every cell."""
+"""Required in every cell (DESIGN 5)."""
 _KEYS = ("scene", "goals", "noise", "success_rate", "collision_rate")
 
 
 @style.styled
 def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float = REQUIRED_SUCCESS) -> Figure:
-    """Success and collision rate of every cell; the colour grows with what is missing, failed cells are framed red.
+    """Success and collision rate of every cell; darker colours are worse, failed cells are framed red.
 
     Each row holds ``scene``, ``goals``, ``noise`` [m], ``success_rate`` and ``collision_rate`` (fractions), and may
     hold ``rollouts``. A cell fails below ``required_success``, or with any collision. Combinations without a row stay
@@ -31,13 +31,13 @@ def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float
     names = list(dict.fromkeys((str(row["scene"]), str(row["goals"])) for row in rows))
     noises = sorted({float(row["noise"]) for row in rows})
     success, collision = (_grid(rows, names, noises, key) for key in ("success_rate", "collision_rate"))
-    width, height = 3.4 + 1.5 * len(noises), 1.6 + 0.42 * len(names)
+    width, height = 3.8 + 1.5 * len(noises), 1.6 + 0.42 * len(names)
     figure = style.new_figure(max(width, 6.4), height, _title(rows))
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_table(left, success, 1.0 - success, success < required_success)
     _draw_table(right, collision, collision, collision > 0.0)
-    left.set_title("success rate")
-    right.set_title("collision rate")
+    left.set_title(f"success rate (framed: below {percent(required_success)})")
+    right.set_title("collision rate (framed: any)")
     for axes in (left, right):
         axes.set_xticks(range(len(noises)), [f"{noise:g}" for noise in noises])
         axes.set_xlabel("observation noise [m]")
@@ -73,7 +73,7 @@ def _title(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def _grid(rows: Sequence[Mapping[str, object]], names: list, noises: list[float], key: str) -> Array:
-    """(names, noises), NaN where no row speaks."""
+    """(names, noises), NaN where there is no row."""
     grid = np.full((len(names), len(noises)), np.nan)
     for row in rows:
         grid[names.index((str(row["scene"]), str(row["goals"]))), noises.index(float(row["noise"]))] = row[key]

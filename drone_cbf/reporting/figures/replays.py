@@ -1,4 +1,4 @@
-"""Figure of flights that were flown again: clearance, barrier and CBF violation over time around the worst moment."""
+"""Replayed flights: clearance, barrier and CBF violation over time, with the recorded worst step."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from drone_cbf.reporting.figures import style, time_axes
 from drone_cbf.reporting.records import Array, Flight
 
 MOST_REPLAYS = 6
-"""Flights that one figure can show, a column each."""
+"""Most flights in one figure, one column each."""
 
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """A flight that was flown again."""
+    """A replayed flight."""
 
     flight: Flight
     violation: Array
     """(-(dh/dt + alpha h))+ of the analytic barrier where the command acts, from the true state [m/s], (T,)."""
     step: int
-    """The worst moment, as recorded the first time."""
+    """Worst step of the recorded flight."""
     recorded: float
-    """Greatest violation recorded the first time [m/s]."""
+    """Largest violation of the recorded flight [m/s]."""
 
     def __post_init__(self) -> None:
         if np.shape(self.violation) != (self.flight.steps,) or not 0 <= self.step < self.flight.steps:
@@ -38,7 +38,7 @@ class Replay:
 
 @style.styled
 def replays_over_time(replays: Sequence[Replay], title: str) -> Figure:
-    """One column per flight: clearance, barrier flown and true, violation; a line at the recorded worst moment.
+    """One column per flight: clearance, barrier flown and true, violation; a line at the recorded worst step.
 
     Raises ValueError for no flights, or more than :data:`MOST_REPLAYS`.
     """
@@ -55,29 +55,19 @@ def replays_over_time(replays: Sequence[Replay], title: str) -> Figure:
             time_axes.shade_acting(axes, flight)
             axes.axvline(replay.step * flight.time_step, color=style.PURPLE, lw=1.0, ls=(0, (4, 3)), gid="worst")
             axes.label_outer()
-        column[0].set_title(
-            f"{flight.name}: {flight.outcome}\n", color=style.COLLISION if flight.collided else style.INK
-        )
+        column[0].set_title(f"{flight.name}: {flight.outcome}\n", color=style.outcome_colour(flight.collided))
         column[-1].set(xlabel="time [s]", xlim=(0.0, flight.times[-1]))
     figure.align_ylabels(panels[:, 0])
     return figure
 
 
 def _draw_violation(axes: Axes, replay: Replay) -> None:
-    """[m/s]; a dot is what was recorded the first time."""
+    """[m/s]; the circle is the recorded value."""
     times = replay.flight.times[:-1]
     values = np.where(np.isfinite(replay.violation), replay.violation, np.nan)
     axes.plot(times, values, color=style.VERMILION, gid="violation")
-    axes.plot(
-        [times[replay.step]],
-        [replay.recorded],
-        "o",
-        ms=5,
-        mfc="none",
-        color=style.PURPLE,
-        label="recorded",
-        gid="recorded",
-    )
+    look = {"marker": "o", "ls": "", "ms": 5, "mfc": "none", "color": style.PURPLE}
+    axes.plot([times[replay.step]], [replay.recorded], label="recorded", gid="recorded", **look)
     axes.grid(True)
     axes.set_ylabel("CBF violation [m/s]")
     axes.legend(loc="upper right")

@@ -1,7 +1,7 @@
-"""Draws obstacles and paths of flights in space on one panel, seen from one fixed side.
+"""Draws obstacles and paths of flights in space on one panel, from a fixed viewpoint.
 
-Matplotlib paints whole objects in one order and does not know what hides what. Paths are therefore cut into short
-pieces, and everything is painted from far to near as seen from ``VIEW``.
+Matplotlib orders whole artists and knows no occlusion. Paths are therefore cut into short pieces, and everything is
+painted from far to near as seen from ``VIEW``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from mpl_toolkits.mplot3d import Axes3D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection, Poly3DCollection
 
 from drone_cbf.reporting.figures import geometry, style
-from drone_cbf.reporting.figures.scene_axes import CASING, MARK, first_contact, segments, step_speed
+from drone_cbf.reporting.figures.scene_axes import CASING, MARK, marks, segments, step_speed
 from drone_cbf.reporting.records import Array, Flight
 
 VIEW = {"elev": 34.0, "azim": -64.0}
 """Elevation and azimuth of the viewer [degree]."""
 PIECE = 3
-"""Steps of a path that are painted at once."""
+"""Steps of a path that are painted as one piece."""
 
 
-# A zoomed scene reaches beyond its axes, which must not cut it; the layout knows no perspective and ignores it.
+# A zoomed scene reaches beyond its axes and must not be clipped; the layout ignores it.
 _FREE = {"clip_on": False, "in_layout": False}
 
 
@@ -43,15 +43,13 @@ def draw_surfaces(axes: Axes3D, flights: Sequence[Flight], heights: tuple[float,
         if profile is None:
             continue
         grid = geometry.revolve(obstacle, profile)
+        points.append(grid.reshape(-1, 3))
         corners = [grid[:-1, :-1], grid[1:, :-1], grid[1:, 1:], grid[:-1, 1:]]
         faces = np.stack(corners, axis=2).reshape(-1, 4, 3)
         # Edges in the face's colour: without them, hairline gaps show between the faces.
-        shade = _shaded(faces)
-        order = float(nearness(grid.reshape(-1, 3).mean(0)))
-        solid = Poly3DCollection(faces, facecolors=shade, edgecolors=shade, linewidths=0.3, zorder=order, **_FREE)
-        solid.set_gid("obstacle")
-        axes.add_collection3d(solid)
-        points.append(grid.reshape(-1, 3))
+        look = {"facecolors": _shaded(faces), "edgecolors": _shaded(faces), "linewidths": 0.3, "gid": "obstacle"}
+        order = float(nearness(points[-1].mean(0)))
+        axes.add_collection3d(Poly3DCollection(faces, zorder=order, **look, **_FREE))
     return np.concatenate(points)
 
 
@@ -69,27 +67,24 @@ def draw_path(axes: Axes3D, flight: Flight, colours: ScalarMappable, floor: floa
         _line(
             axes, pieces[part], "path", order, array=speed[part], norm=colours.norm, cmap=colours.cmap, linewidths=2.0
         )
-    marks = {"start": flight.position[0], "goal": flight.goal}
-    if flight.collided:
-        marks["contact"] = flight.position[first_contact(flight)]
-    for name, point in marks.items():
-        # Never hidden: where a flight began, ended and failed is what the figure is for.
+    for name, point in marks(flight).items():
+        # Always on top: start, goal and contact must stay visible.
         axes.plot(*point[:, None], gid=name, zorder=2000.0, **_FREE, **MARK[name])
 
 
 def frame_space(axes: Axes3D, flights: Sequence[Flight], surfaces: Array, heights: tuple[float, float]) -> None:
-    """Equal scale along the three axes, limits that hold paths and obstacles [m]."""
-    points = np.concatenate([surfaces, *(np.vstack([flight.position, flight.goal]) for flight in flights)])
+    """Equal scale on the three axes; limits contain paths and obstacles [m]."""
+    points = np.concatenate([surfaces, geometry.flown_points(flights)])
     low, high = points.min(0) - 0.1, points.max(0) + 0.1
     low[2], high[2] = min(low[2], heights[0]), max(high[2], heights[1])
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
     axes.set_box_aspect(high - low, zoom=1.18)
     axes.set(xlabel="x [m]", ylabel="y [m]", zlabel="z [m]")
     axes.view_init(**VIEW)
-    axes.zaxis.labelpad = -5.0
+    axes.zaxis.labelpad = -4.0
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1.0, 1.0, 1.0, 0.0))
-        axis.set_major_locator(style.few_ticks())
+        axis.set_major_locator(style.few_ticks(2 if axis is axes.zaxis else 4))
 
 
 def _line(axes: Axes3D, pieces: Array, gid: str, order: float, **look: object) -> None:

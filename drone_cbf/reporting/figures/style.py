@@ -1,19 +1,20 @@
-"""The one place for colours, sizes and fonts. Nothing is applied on import: figures are drawn inside ``styled``."""
+"""Colours, sizes and fonts of all figures. Nothing is applied on import; figures are drawn inside ``styled``."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's palette (2008): told apart under every common colour blindness, and in grey print by lightness.
+# Okabe and Ito's palette (2008): distinguishable with common colour blindness, and by lightness in grey print.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442",
 )  # fmt: skip
@@ -21,7 +22,7 @@ INK, MUTED, FAINT, PAPER = "#1F2933", "#66727F", "#E3E7EB", "#FFFFFF"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 
 COLLISION = "#C1121F"
-"""Reserved: nothing but a collision (or a failed requirement) is drawn in this red."""
+"""Reserved for collisions and failed requirements."""
 OBSTACLE, OBSTACLE_EDGE, HALO = "#9AA5B1", "#52606D", "#DDE2E7"
 ACTED = ORANGE
 """Where the filter changed the nominal command."""
@@ -61,7 +62,9 @@ _RC = {
     "xtick.labelsize": SMALL,
     "ytick.labelsize": SMALL,
     "legend.fontsize": SMALL,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.framealpha": 0.85,
+    "legend.edgecolor": "none",
     "lines.linewidth": LINE,
     "figure.dpi": DPI,
     "figure.facecolor": PAPER,
@@ -78,7 +81,7 @@ def styled(draw: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 
     @functools.wraps(draw)
     def drawn(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
-        # From the defaults, so that a user's matplotlibrc cannot make two reports of one run look different.
+        # Starts from the defaults, so that a user's matplotlibrc does not change the figures.
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update(_RC)
@@ -88,7 +91,7 @@ def styled(draw: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
-    """A figure of its own [inch], unknown to pyplot: it is freed with its last reference."""
+    """A figure [inch] that pyplot does not manage: it is freed with its last reference."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(h_pad=0.07, w_pad=0.06)
     if title:
@@ -97,7 +100,7 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
 
 
 def speed_scale() -> Colormap:
-    """Viridis without its lightest tenth, which vanishes on white paper."""
+    """Viridis without its lightest tenth, which is invisible on white."""
     return LinearSegmentedColormap.from_list("speed", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 64)))
 
 
@@ -107,12 +110,39 @@ def speed_scale_hex(stops: int = 11) -> list[tuple[float, str]]:
     return [(float(fraction), to_hex(scale(fraction))) for fraction in np.linspace(0.0, 1.0, stops)]
 
 
+def outcome_colour(collided: bool) -> str:
+    """Of titles and names: red for a collision."""
+    return COLLISION if collided else INK
+
+
 def say_empty(axes: Axes, text: str) -> None:
-    """Write why a panel holds no data, in its middle, and drop its meaningless scale."""
+    """Write in the middle of a panel why it holds no data, and drop its scale."""
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=SMALL)
 
 
-def few_ticks() -> MaxNLocator:
-    """At most five round ticks."""
-    return MaxNLocator(4, steps=[1, 2, 5, 10])
+def panel_grid(figure: Figure | SubFigure, count: int, columns: int, **look: Any) -> list[Axes]:
+    """``count`` panels in rows of ``columns``; the rest of the last row stays blank."""
+    panels = figure.subplots(-(-count // columns), columns, squeeze=False, **look).ravel()
+    for axes in panels[count:]:
+        axes.remove()
+    return list(panels[:count])
+
+
+def colour_bar(
+    figure: Figure | SubFigure, shown: ScalarMappable, panels: Sequence[Axes], label: str, **look: Any
+) -> None:
+    """One colour bar beside ``panels``, without a frame."""
+    bar = figure.colorbar(shown, ax=list(panels), **look)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def legend_above(axes: Axes) -> None:
+    """Legend above the panel, where it covers no data."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.1, borderpad=0.1)
+
+
+def few_ticks(most: int = 4) -> MaxNLocator:
+    """At most ``most`` + 1 round ticks."""
+    return MaxNLocator(most, steps=[1, 2, 5, 10])

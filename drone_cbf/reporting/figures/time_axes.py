@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,31 +14,22 @@ from drone_cbf.reporting.records import RELAXED_THRESHOLD, Array, Flight
 
 def draw_clearance(axes: Axes, flights: Sequence[Flight], labels: Sequence[str] | None = None) -> None:
     """Distance between the surfaces of drone and obstacles [m]; below zero is a collision, drawn in red."""
-    colours = (style.BLUE, style.VERMILION)
     for index, flight in enumerate(flights):
-        values = _finite(flight.clearance)
         label = labels[index] if labels else f"least {flight.least_clearance:.2f} m"
-        _draw(axes, flight, values, colours[index % 2], label, gid="clearance")
-        inside = np.where(values < 0.0, values, np.nan)
+        _draw(axes, flight, flight.clearance, (style.BLUE, style.VERMILION)[index % 2], label, "clearance")
+        inside = np.where(flight.clearance < 0.0, flight.clearance, np.nan)
         if np.isfinite(inside).any():
             axes.fill_between(flight.times[:-1], inside, 0.0, color=style.COLLISION, alpha=0.35, lw=0, zorder=1.5)
-    _zero_line(axes)
     if any(flight.acted.any() for flight in flights):
         axes.fill_between([], [], [], color=style.ACTED, alpha=0.16, lw=0, label="filter acts")
-    axes.set_ylabel("clearance [m]")
-    _legend_or_reason(axes, [flight.clearance for flight in flights], "no clearance recorded")
+    _finish(axes, "clearance [m]", "no clearance recorded")
 
 
 def draw_barrier(axes: Axes, flight: Flight) -> None:
-    """The barrier that was flown, and the analytic one, both where the command acts [m]: as seen, and in truth."""
-    if np.isfinite(flight.analytic_barrier).any():
-        _draw(axes, flight, _finite(flight.analytic_barrier), style.TRUE_BARRIER, "analytic, true state", "analytic")
-        axes.lines[-1].set_linestyle((0, (4, 2)))
-    if np.isfinite(flight.barrier).any():
-        _draw(axes, flight, _finite(flight.barrier), style.BARRIER, "flown", "barrier")
-    _zero_line(axes)
-    axes.set_ylabel("barrier h [m]")
-    _legend_or_reason(axes, [flight.barrier, flight.analytic_barrier], "no barrier evaluated")
+    """The barrier as flown and the analytic one at the true state, both where the command acts [m]."""
+    _draw(axes, flight, flight.analytic_barrier, style.TRUE_BARRIER, "analytic, true state", "analytic", (0, (4, 2)))
+    _draw(axes, flight, flight.barrier, style.BARRIER, "flown", "barrier")
+    _finish(axes, "barrier h [m]", "no barrier evaluated")
 
 
 def draw_speed(axes: Axes, flight: Flight) -> None:
@@ -50,14 +42,14 @@ def draw_speed(axes: Axes, flight: Flight) -> None:
 def draw_correction(axes: Axes, flight: Flight) -> None:
     """|safe - nominal command| [m/s^2], held for one period each; a mark above where the row had to be relaxed."""
     edges = np.append(flight.correction, flight.correction[-1])
-    axes.step(flight.times, edges, where="post", color=style.VERMILION, lw=1.2, gid="correction")
+    axes.step(flight.times, edges, where="post", color=style.ACTED, lw=1.2, gid="correction")
     top = max(1.15 * flight.correction.max(), 0.1)
     relaxed = flight.slack > RELAXED_THRESHOLD
     if relaxed.any():
         label = f"row relaxed on {relaxed.mean():.1%} of steps"
         marks = np.full(int(relaxed.sum()), 0.95 * top)
         axes.plot(flight.times[:-1][relaxed], marks, "v", ms=4, color=style.PURPLE, label=label, gid="relaxed")
-        _legend(axes)
+        style.legend_above(axes)
     axes.grid(True)
     axes.set(ylabel="|safe \N{MINUS SIGN} nominal|\n[m/s²]", ylim=(0.0, top))
     if not flight.filtered:
@@ -77,28 +69,21 @@ def acting_spans(flight: Flight) -> Array:
     return np.column_stack([flight.times[begin], flight.times[end]])
 
 
-def _draw(axes: Axes, flight: Flight, values: Array, colour: str, label: str, gid: str) -> None:
-    marker = "o" if flight.steps == 1 else ""  # a line of one point is invisible
-    axes.plot(flight.times[:-1], values, color=colour, label=label, marker=marker, gid=gid)
+def _draw(axes: Axes, flight: Flight, values: Array, colour: str, label: str, gid: str, dashes: Any = "-") -> None:
+    """Infinite values (nothing near) are gaps, as matplotlib cannot scale to them; nothing finite, no line."""
+    if np.isfinite(values).any():
+        values = np.where(np.isfinite(values), values, np.nan)
+        marker = "o" if flight.steps == 1 else ""  # a line of one point is invisible
+        axes.plot(flight.times[:-1], values, color=colour, ls=dashes, label=label, marker=marker, gid=gid)
 
 
-def _finite(values: Array) -> Array:
-    """Infinite (nothing near) becomes a gap: matplotlib cannot scale to it."""
-    return np.where(np.isfinite(values), values, np.nan)
-
-
-def _zero_line(axes: Axes) -> None:
+def _finish(axes: Axes, label: str, reason: str) -> None:
+    """Zero line and legend, or the reason why there is no curve."""
+    drawn = bool(axes.lines)
     axes.axhline(0.0, color=style.COLLISION, lw=1.0, gid="zero", zorder=1.4)
     axes.grid(True)
-
-
-def _legend_or_reason(axes: Axes, recorded: Sequence[Array], reason: str) -> None:
-    if any(np.isfinite(values).any() for values in recorded):
-        _legend(axes)
+    axes.set_ylabel(label)
+    if drawn:
+        style.legend_above(axes)
     else:
         style.say_empty(axes, reason)
-
-
-def _legend(axes: Axes) -> None:
-    """Above the panel, where no line can pass."""
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, borderaxespad=0.1, borderpad=0.1)

@@ -1,4 +1,4 @@
-"""What a report says, apart from how it looks: sections of text, tables and pictures. HTML and PDF are made of it."""
+"""The content of a report (sections of text, tables, pictures), from which the HTML page and the PDF are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Link:
-    """A cell that leads somewhere."""
+    """A hyperlink in a table cell."""
 
     text: str
     address: str
@@ -31,18 +31,18 @@ class Text:
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading below a section's own."""
+    """A heading within a section."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Code:
-    """Commands or settings, to be copied; shown line by line."""
+    """Commands or settings in a fixed-width font, one per line."""
 
     text: str
     title: str = ""
-    """Where it is long: what is hidden until asked for (the PDF shows it all)."""
+    """If given, the HTML page folds the text under this title; the PDF shows all of it."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Names, in order."""
+        """Column names in order."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def cells(self) -> list[list[str | Link]]:
-        """Row by row, as text or links."""
+        """One list per row."""
         return [[self._cell(row.get(name)) for name in self.columns] for row in self.rows]
 
     def right(self) -> list[bool]:
@@ -75,16 +75,16 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with what it shows."""
+    """A PNG with its caption."""
 
     png: bytes
     caption: str
     share: float = 1.0
-    """Of the page's width, at most: 0.5 sets two side by side in HTML."""
+    """Largest fraction of the page width; 0.5 places two pictures side by side in HTML."""
 
     def __post_init__(self) -> None:
         if not self.png.startswith(PNG_START):
-            raise ValueError(f"picture {self.caption!r} is no PNG")
+            raise ValueError(f"picture {self.caption!r} is not a PNG")
 
 
 Block = Text | Heading | Code | Table | Picture
@@ -92,7 +92,7 @@ Block = Text | Heading | Code | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of the report."""
+    """A section with a title."""
 
     title: str
     blocks: Sequence[Block]
@@ -100,7 +100,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Fact:
-    """One figure that a reader should see first."""
+    """A headline figure."""
 
     label: str
     value: str
@@ -122,7 +122,7 @@ class Document:
 
 
 def picture_of(figure: Figure, caption: str, share: float = 1.0) -> Picture:
-    """A drawn figure as a picture."""
+    """The figure, rendered as PNG."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=style.DPI)
     return Picture(out.getvalue(), caption, share)

@@ -34,11 +34,11 @@ from drone_cbf.reporting.pages.document import Block, Code, Document, Fact, Head
 
 MARGIN = 17 * mm
 WIDTH = A4[0] - 2 * MARGIN
-"""Of the text [pt]."""
+"""Text width [pt]."""
 TALLEST, TALLEST_OF_TWO = 205 * mm, 108 * mm
-"""Height of a picture [pt]: alone on a page, or (where it may share the width) one of two on a page."""
+"""Largest height of a picture [pt]: alone on a page, or one of two on a page (``share`` < 1)."""
 LONGEST_LINE = 112
-"""Characters of a line of code; longer ones go on below."""
+"""Characters per line of code; longer lines are broken."""
 FACTS_PER_ROW = 4
 _FONTS = {"Report": "DejaVuSans", "Report-Bold": "DejaVuSans-Bold", "Report-Mono": "DejaVuSansMono"}
 
@@ -69,7 +69,7 @@ def pdf_report(document: Document) -> bytes:
 
 
 def _register_fonts() -> None:
-    """The fonts of the figures, which know every sign that a report writes; those of PDF itself lack many."""
+    """Registers the fonts of the figures; PDF's built-in fonts lack many characters."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     for name, file in _FONTS.items():
         if name not in pdfmetrics.getRegisteredFontNames():
@@ -94,7 +94,7 @@ class _Pages(BaseDocTemplate):
         canvas.drawRightString(A4[0] - MARGIN, 9 * mm, f"page {pages.page}")
         canvas.restoreState()
 
-    def afterFlowable(self, flowable: Flowable) -> None:
+    def afterFlowable(self, flowable: Flowable) -> None:  # named by reportlab
         if isinstance(flowable, Paragraph) and flowable.style.name == "section":
             key = f"section-{self.seq.nextf('section')}"
             self.canv.bookmarkPage(key)
@@ -105,7 +105,7 @@ def _section(section: Section) -> list[Flowable]:
     parts: list[Flowable] = [Paragraph(escape(section.title), _SECTION)]
     for block in section.blocks:
         made = _block(block)
-        if isinstance(block, Picture):  # what heads a picture must not stay behind on the page before
+        if isinstance(block, Picture):  # keep headings on the page of the picture below them
             heads: list[Flowable] = []
             while parts and getattr(getattr(parts[-1], "style", None), "keepWithNext", 0):
                 heads.insert(0, parts.pop())
@@ -129,7 +129,7 @@ def _block(block: Block) -> list[Flowable]:
 
 
 def _portions(text: str, lines: int = 60) -> Iterator[str]:
-    """Text in portions that fit on a page, long lines broken."""
+    """Splits text into parts that fit on a page; breaks long lines."""
     broken = [
         line[start : start + LONGEST_LINE]
         for line in text.splitlines()
@@ -140,7 +140,7 @@ def _portions(text: str, lines: int = 60) -> Iterator[str]:
 
 
 def _image(picture: Picture) -> Image:
-    """As large as the page allows, but not larger than 150 dots per inch make it."""
+    """Scaled to fit the page, never enlarged beyond 150 dots per inch."""
     pixels = ImageReader(io.BytesIO(picture.png)).getSize()
     natural = [size * 72.0 / style.DPI for size in pixels]
     tallest = TALLEST if picture.share == 1.0 else TALLEST_OF_TWO
@@ -184,7 +184,7 @@ def _markup(cell: str | Link) -> str:
 
 
 def _widths(table: Table) -> list[float]:
-    """As wide as the texts ask for; where that is too much, what exceeds each longest word is shared out."""
+    """Column widths [pt]: as wide as the text, or shrunk in proportion down to the longest word."""
     columns = list(zip(table.columns, *table.cells(), strict=True))
     texts = [[cell.text if isinstance(cell, Link) else cell for cell in column] for column in columns]
     least = [max(_measure(word) for text in column for word in (text.split() or [""])) for column in texts]
@@ -192,7 +192,7 @@ def _widths(table: Table) -> list[float]:
     if sum(wanted) <= WIDTH:
         return wanted
     spare = WIDTH - sum(least)
-    if spare <= 0.0:  # even the words do not fit: they are broken
+    if spare <= 0.0:  # the longest words do not fit either: they are broken
         return [WIDTH * width / sum(least) for width in least]
     asked = [want - need for want, need in zip(wanted, least, strict=True)]
     return [need + spare * ask / sum(asked) for need, ask in zip(least, asked, strict=True)]

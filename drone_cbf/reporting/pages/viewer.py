@@ -1,49 +1,73 @@
-"""The interactive page: flights in three dimensions with their barrier and clearance over time, in one HTML file."""
+"""The interactive page: flights in three dimensions with barrier and clearance over time, in one HTML file."""
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from plotly.offline import get_plotlyjs
 
 from drone_cbf.reporting.figures import geometry, style
-from drone_cbf.reporting.pages.viewer_page import PAGE
+from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.records import Array, Flight, require_flights
 
 LARGEST_PAGE = 8_000_000
 """Bytes; plotly.js itself takes about 4.7 million of them."""
 MOST_FRAMES = 600
 """Frames of one flight; longer flights show every second, third ... state, and always the last."""
+NEARBY = 1.0
+"""Obstacles that come this close to a path [m] are always inside the view."""
+SMALLEST_VIEW = 2.0
+"""Least side of the view [m]."""
+COLOURS = {
+    "obstacle": style.OBSTACLE, "acted": style.ACTED, "collision": style.COLLISION, "on": style.BLUE,
+    "off": style.VERMILION, "ink": style.INK, "muted": style.MUTED, "faint": style.FAINT, "goal": style.YELLOW,
+}  # fmt: skip
 
 
-def interactive_viewer(flights: Sequence[Flight], title: str) -> str:
-    """A page that needs no network: plotly.js and the flights are inside, and its policy forbids any request.
+@dataclass(frozen=True, eq=False)
+class ShownFlight:
+    """One entry of the viewer's list."""
 
-    Choose a flight, play it or drag the slider; pointing at the path or the curves shows time, speed, clearance, h
-    and whether the filter acted. Raises ValueError for no flights, or where the page would exceed ``LARGEST_PAGE``.
+    flight: Flight
+    without_filter: Flight | None = None
+    """The same scene flown by the same policy without the filter, shown in the same picture."""
+    group: str = "Flights"
+    """Why it is shown: a heading in the list."""
+
+    def __post_init__(self) -> None:
+        on, off = self.flight, self.without_filter
+        if off is None:
+            return
+        if not on.filtered or off.filtered:
+            raise ValueError(f"entry {on.name!r}: `flight` must be filtered and `without_filter` must not be")
+        if on.steps != off.steps or not on.obstacles.same_as(off.obstacles):
+            raise ValueError(f"entry {on.name!r}: both flights need the same obstacles and the same number of steps")
+
+    @property
+    def flights(self) -> list[Flight]:
+        """The flight, then the one without the filter if there is one."""
+        return [self.flight] if self.without_filter is None else [self.flight, self.without_filter]
+
+
+def interactive_viewer(shown: Sequence[ShownFlight], title: str, statuses: Sequence[str] = ()) -> str:
+    """A page that needs no network: plotly.js and the flights are embedded, and its policy forbids any request.
+
+    It opens with the first entry. ``statuses``: name of each status code of the filter. Raises ValueError for no
+    flights, or where the page would exceed ``LARGEST_PAGE``.
     """
-    require_flights(flights)
-    scenes = geometry.by_scene(flights)
+    require_flights([entry.flight for entry in shown])
     data = {
-        "scenes": [_scene(scene) for scene in scenes],
-        "flights": [_flight(flight, _scene_of(flight, scenes)) for flight in flights],
+        "entries": [_entry(entry) for entry in shown],
+        "statuses": list(statuses),
         "speedScale": style.speed_scale_hex(),
-        "colours": {
-            "obstacle": style.OBSTACLE, "acted": style.ACTED, "collision": style.COLLISION, "barrier": style.BARRIER,
-            "truth": style.TRUE_BARRIER, "ink": style.INK, "muted": style.MUTED, "faint": style.FAINT,
-            "goal": style.YELLOW, "clearance": style.GREEN,
-        },
-    }  # fmt: skip
-    # A "</script>" inside a flight's name would end the data early.
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    # The data last: a name that spells another placeholder must not be filled in.
-    page = PAGE.replace("@TITLE@", html.escape(title)).replace("@PLOTLY@", get_plotlyjs()).replace("@DATA@", text)
+        "colours": COLOURS,
+    }
+    page = render("viewer.html", title=title, plotly=get_plotlyjs(), data=data)
     size = len(page.encode())
     if size > LARGEST_PAGE:
-        raise ValueError(f"interactive_viewer: {len(flights)} flights make {size / 1e6:.1f} MB; show fewer flights")
+        raise ValueError(f"interactive_viewer: {len(shown)} flights make {size / 1e6:.1f} MB; show fewer flights")
     return page
 
 
@@ -54,41 +78,63 @@ def frame_steps(steps: int) -> np.ndarray:
     return shown if shown[-1] == steps else np.append(shown, steps)
 
 
-def _scene_of(flight: Flight, scenes: Sequence[Sequence[Flight]]) -> int:
-    return next(index for index, scene in enumerate(scenes) if any(flight is other for other in scene))
+def _entry(entry: ShownFlight) -> dict[str, object]:
+    low, high, obstacles = _view(entry.flights)
+    return {
+        "name": entry.flight.name,
+        "group": entry.group,
+        "flights": [_flight(flight) for flight in entry.flights],
+        "box": [_numbers(side) for side in np.column_stack([low, high])],
+        "obstacles": [[*_numbers(obstacle[:2]), [_numbers(row) for row in profile]] for obstacle, profile in obstacles],
+    }
 
 
-def _scene(flights: Sequence[Flight]) -> dict[str, object]:
-    """Obstacles as [x, y, [[z, distance from the axis], ...]] [m]: the page turns each outline about its axis."""
+def _view(flights: Sequence[Flight]) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+    """Lowest and highest corner of the view [m], and the obstacles inside with their outlines (z, radius) [m].
+
+    The view holds the paths, the goal, and the obstacles near a path as a whole.
+    """
     heights = geometry.visible_heights(flights)
-    obstacles = []
+    path = np.concatenate([np.vstack([flight.position, flight.goal]) for flight in flights])
+    low, high = path.min(0), path.max(0)
+    solids = []
     for obstacle in flights[0].obstacles.table():
         profile = geometry.capsule_profile(obstacle, *heights)
         if profile is not None:
-            obstacles.append([*_numbers(obstacle[:2]), [_numbers(row) for row in profile]])
-    return {"obstacles": obstacles, "heights": _numbers(np.array(heights))}
+            reach = np.append(obstacle[[3, 3]], 0.0)
+            corners = np.array([[*obstacle[:2], edge] for edge in (profile[:, 0].min(), profile[:, 0].max())])
+            solids.append((obstacle, profile, corners[0] - reach, corners[1] + reach))
+            if geometry.capsule_distance(obstacle, path).min() < NEARBY:
+                low, high = np.minimum(low, solids[-1][2]), np.maximum(high, solids[-1][3])
+    short = np.maximum(SMALLEST_VIEW - (high - low), 0.2) / 2.0
+    low, high = low - short, high + short
+    return low, high, [solid[:2] for solid in solids if (solid[2] >= low).all() and (solid[3] <= high).all()]
 
 
-def _flight(flight: Flight, scene: int) -> dict[str, object]:
+def _flight(flight: Flight) -> dict[str, object]:
     """Columns over the shown states. What belongs to a step is held at its first state; the last state repeats it."""
     shown = frame_steps(flight.steps)
     step = np.minimum(shown, flight.steps - 1)
     # Skipped steps must not hide a contact or an action: a frame stands for all the steps up to the next one.
     least = np.fmin.reduceat(flight.clearance, step)
     acted = np.maximum.reduceat(flight.acted, step)
-    return {
-        "name": flight.name, "scene": scene, "outcome": flight.outcome, "collided": bool(flight.collided),
-        "noise": flight.noise, "filtered": bool(flight.filtered), "radius": flight.drone_radius,
-        "goal": _numbers(flight.goal), "leastClearance": _numbers(np.array([flight.least_clearance]))[0],
-        "actedShare": float(flight.acted.mean()),
-        "time": _numbers(flight.times[shown]),
-        "position": [_numbers(column) for column in flight.position[shown].T],
-        "speed": _numbers(flight.speed[shown]), "correction": _numbers(flight.correction[step]),
-        "clearance": _numbers(least), "barrier": _numbers(flight.barrier[step]),
-        "analytic": _numbers(flight.analytic_barrier[step]),
-        "slack": _numbers(flight.slack[step]), "acted": acted.astype(int).tolist(),
-        "status": flight.status[step].tolist(),
+    columns = {
+        "time": flight.times[shown], "speed": flight.speed[shown], "correction": flight.correction[step],
+        "clearance": least, "barrier": flight.barrier[step], "analytic": flight.analytic_barrier[step],
+        "slack": flight.slack[step], "goal": flight.goal,
     }  # fmt: skip
+    return {
+        **{name: _numbers(values) for name, values in columns.items()},
+        "position": [_numbers(column) for column in flight.position[shown].T],
+        "acted": acted.astype(int).tolist(),
+        "status": flight.status[step].tolist(),
+        "leastClearance": _numbers(np.array([flight.least_clearance]))[0],
+        "actedShare": float(flight.acted.mean()),
+        "outcome": flight.outcome,
+        "collided": bool(flight.collided),
+        "filtered": bool(flight.filtered),
+        "noise": round(flight.noise, 4),
+    }
 
 
 def _numbers(values: Array) -> list[float | None]:

@@ -57,7 +57,10 @@ def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | No
 
     def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
         sampled, observed = jax.lax.stop_gradient((sampled, observed))
-        states, scenes = concatenate_trees(sampled.states, sampled.successors), concatenate_trees(sampled.scenes, sampled.scenes)
+        states, scenes = (
+            concatenate_trees(sampled.states, sampled.successors),
+            concatenate_trees(sampled.scenes, sampled.scenes),
+        )
         both = true_graphs(states, scenes, concatenate_trees(sampled.steps, sampled.steps + 1))
         current, successor = split_tree(both, 2)
         if observed is None:
