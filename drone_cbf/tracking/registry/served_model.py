@@ -17,7 +17,7 @@ from mlflow.types.schema import AnyType, Array
 
 from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
-from drone_cbf.tracking.runs.stage_run import one_line
+from drone_cbf.tracking.runs.stage_run import failure_reason
 
 ARTIFACT = "policy"
 """Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
@@ -59,7 +59,7 @@ def download_package(model_uri: str) -> Package:
             model = mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=folder)
         except MlflowException as error:
             raise LineageError(
-                f"{model_uri} cannot be loaded ({one_line(error)}); register a policy "
+                f"{model_uri} cannot be loaded ({failure_reason(error)}); register a policy "
                 "(mlflow run . -e register -P run=<run id>), or correct the URI"
             ) from error
         return read_package(Path(model) / "artifacts" / ARTIFACT)
