@@ -7,16 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drone_cbf.api import evaluate as evaluate
-    from drone_cbf.api import fly as fly
-    from drone_cbf.api import make_controller as make_controller
-    from drone_cbf.api import make_scene as make_scene
+    from drone_cbf.api.flight_records import draw_flights as draw_flights
+    from drone_cbf.api.flying import evaluate as evaluate
+    from drone_cbf.api.flying import fly as fly
+    from drone_cbf.api.flying import make_controller as make_controller
+    from drone_cbf.api.flying import make_scene as make_scene
+    from drone_cbf.api.registered_policies import load_controller as load_controller
     from drone_cbf.config import SystemConfig as SystemConfig
     from drone_cbf.errors import DroneCbfError as DroneCbfError
     from drone_cbf.evaluation.settings import EvaluationSettings as EvaluationSettings
-    from drone_cbf.flight_records import draw_flights as draw_flights
     from drone_cbf.recorder import Recorder as Recorder
-    from drone_cbf.registered_policies import load_controller as load_controller
     from drone_cbf.rollout import ControllerParams as ControllerParams
     from drone_cbf.serving.service import PolicyService as PolicyService
     from drone_cbf.training.curriculum.schema import Curriculum as Curriculum
@@ -42,12 +42,12 @@ _MODULES = {
     "Recorder": "recorder",
     "SafetySettings": "training.settings",
     "SystemConfig": "config",
-    "draw_flights": "flight_records",
-    "evaluate": "api",
-    "fly": "api",
-    "load_controller": "registered_policies",
-    "make_controller": "api",
-    "make_scene": "api",
+    "draw_flights": "api.flight_records",
+    "evaluate": "api.flying",
+    "fly": "api.flying",
+    "load_controller": "api.registered_policies",
+    "make_controller": "api.flying",
+    "make_scene": "api.flying",
     "parse_curriculum": "training.curriculum.schema",
     "pretrain_barrier": "training.stages.pretraining",
     "train_efficiency": "training.stages.efficiency",

@@ -35,10 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": FLIGHT,
     "reporting": BASE,
     "tracking": {"errors", "config", "recorder"},
-    "flight_records": FLIGHT | {"objectives", "flights", "evaluation", "reporting"},
-    "registered_policies": BASE | {"rollout", "serving", "tracking"},
-    "api": FLIGHT | {"objectives", "flights", "evaluation"},
-    "__init__": BASE | {"rollout", "evaluation", "training", "serving", "flight_records", "registered_policies", "api"},
+    "api": FLIGHT | {"objectives", "flights", "evaluation", "serving", "reporting", "tracking"},
+    "__init__": FLIGHT | {"recorder", "evaluation", "training", "serving", "api"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
 DRAWERS: dict[str, tuple[str, ...]] = {

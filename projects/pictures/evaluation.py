@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from drone_cbf.api.flight_records import flights_of, obstacles_of
 from drone_cbf.config import SceneName
 from drone_cbf.evaluation.matrix import Cell
 from drone_cbf.evaluation.replay import fly_again
 from drone_cbf.evaluation.showcase import record_flights, record_slice
 from drone_cbf.evaluation.worst import ReplayStates, chosen
-from drone_cbf.flight_records import flights_of, obstacles_of
 from drone_cbf.flights import Flyer, chunk_size
 from drone_cbf.reporting.figures.barrier_maps import barrier_heatmap
 from drone_cbf.reporting.figures.flights import flight_over_time, flights_from_above, flights_in_space, paired_flights

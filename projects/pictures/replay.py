@@ -8,10 +8,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from drone_cbf.api.flight_records import flights_of
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
-from drone_cbf.flight_records import flights_of
 from drone_cbf.flights import Flown, make_flyer
 from drone_cbf.reporting.figures.replays import MOST_REPLAYS, Replay, replays_over_time
 from drone_cbf.reporting.tables import markdown_table

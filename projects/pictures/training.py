@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from drone_cbf.api.flight_records import flights_of
 from drone_cbf.config import SystemConfig
-from drone_cbf.flight_records import flights_of
 from drone_cbf.recorder import SilentRecorder
 from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun

@@ -14,7 +14,7 @@ if "drone_cbf.config" not in sys.modules:
     for name in [name for name in sys.modules if name.partition(".")[0] == "drone_cbf"]:
         del sys.modules[name]
 
-from drone_cbf.registered_policies import unpack
+from drone_cbf.api.registered_policies import unpack
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.checkpoints.packages import Package
 from drone_cbf.tracking.registry.served_model import serve
