@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.rollout import ControllerParams
+from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
+from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
+from drone_cbf.tracking.registry.logged_policies import log_policy
+from drone_cbf.tracking.runs.lineage import get_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
+from projects.running.run_names import run_name, scene_datasets
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
-
-PREFIX = {True: "eval", False: "eval_unfiltered"}
-"""Metric names by whether the filter was on."""
 
 
 def load_controller(stage: Stage) -> ControllerParams:
@@ -29,28 +33,59 @@ def load_controller(stage: Stage) -> ControllerParams:
 
 def work(stage: Stage) -> Outcome:
     controller = load_controller(stage)
+    origin = label(stage)
     if stage.parameters.replay:
         return replay(stage, controller)
     kept = WorstFlights(stage.parameters.blend)
+    flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
+    logged = True in flyers
 
     def progress(index: int, cell: Cell) -> None:
-        prefix = f"{PREFIX[cell.filtered]}/{cell.name}"
-        stage.recorder.metrics(index, {f"{prefix}/{name}": value for name, value in cell.figures.items()})
+        shown = logged_figures(cell.figures) if cell.filtered is logged else {}
+        stage.recorder.metrics(index, named(cell, shown))
 
-    flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
     stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
     cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress, kept.watch)
     store_worst(stage, kept)
-    worst = {}
+    worst = worst_cells(cells)
+    log_policy(stage.run, model_name(stage), origin, worst, next(scene_datasets(stage.parameters, stage.system))[0])
+    rows = [cell_row(cell) for cell in cells]
+    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
+    draw_evaluation(stage, controller, flyers, cells)
+    figures = worst | {name: value for cell in cells for name, value in named(cell, cell.figures).items()}
+    return Outcome(evaluation_summary(figures, rows))
+
+
+def label(stage: Stage) -> dict[str, str]:
+    """Says what is measured, as params (which group runs) and as tags (which filters find); returns it."""
+    assert stage.parent is not None, "an evaluation has a parent"
+    trained = get_run(stage.parent.run_id).data.tags.get(CURRICULUM_TAG)
+    seed = stage.parent.config.get("parameters", {}).get("seed")
+    found = {"curriculum": trained, "training_seed": seed, "barrier_kind": stage.system.barrier.kind}
+    origin = {name: str(value) for name, value in found.items() if value is not None}
+    stage.run.tag(**origin)
+    stage.run.log_params(origin)
+    return {**origin, "blend": f"{stage.parameters.blend:g}", "training_run": stage.parent.run_id}
+
+
+def model_name(stage: Stage) -> str:
+    """``<curriculum>-seed<n>``, as the run is called."""
+    return run_name("evaluate", stage.parameters, stage.parent).removeprefix("evaluate-")
+
+
+def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:
+    """The worst cell of every figure, with the filter on and off, by metric name."""
+    found = {}
     for filtered, prefix in PREFIX.items():
         chosen = [cell for cell in cells if cell.filtered is filtered]
         if chosen:
-            worst[prefix] = worst_cell(chosen)
-            stage.run.log_metrics({f"{prefix}/{name}": value for name, value in worst[prefix].items()})
-    rows = [cell_row(cell) for cell in cells]
-    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
-    draw_evaluation(stage, controller, flyers, cells)
-    return Outcome(evaluation_summary(worst, rows))
+            found |= {f"{prefix}/{name}": value for name, value in worst_cell(chosen).items()}
+    return found
+
+
+def named(cell: Cell, figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of a cell by metric name."""
+    return {f"{PREFIX[cell.filtered]}/{cell.name}/{name}": value for name, value in figures.items()}
 
 
 def cell_row(cell: Cell) -> dict[str, object]:

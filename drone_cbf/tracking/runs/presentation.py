@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
-from drone_cbf.tracking.tags import NOTE_TAG
+from drone_cbf.tracking.runs.tracking_store import get_or_create_experiment
+from drone_cbf.tracking.tags import NOTE_TAG, STAGE_TAG
+
+EXPERIMENT = "drone_cbf"
+"""Experiment of the runs for which no other was named."""
+_DEFAULT_ID, _DEFAULT_NAME = "0", "Default"
 
 _RANDOM_NAME = re.compile(r"^([a-z]+)-([a-z]+)-\d+$")
 
@@ -51,6 +60,39 @@ of `safety`: the flights kept to learn from again |
 Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. \
 Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
 """
+
+
+def own_experiment(client: MlflowClient) -> str:
+    """ID of the project's own experiment, which is created where it does not exist."""
+    name_default_experiment(client, _DEFAULT_ID)
+    return get_or_create_experiment(EXPERIMENT)
+
+
+def name_default_experiment(client: MlflowClient, experiment_id: str) -> None:
+    """Gives MLflow's experiment ``Default`` the project's name, if it is the one meant and nobody else uses it.
+
+    ``mlflow run`` without ``--experiment-name`` creates its run there before it starts any code of the project, and
+    MLflow cannot move a run to another experiment.
+    """
+    if experiment_id != _DEFAULT_ID or client.get_experiment_by_name(_DEFAULT_NAME) is None:
+        return
+    if client.get_experiment_by_name(EXPERIMENT) is None and not _has_foreign_run(client):
+        with suppress(MlflowException):  # another process was first, or the server does not permit it
+            client.rename_experiment(_DEFAULT_ID, EXPERIMENT)
+
+
+def _has_foreign_run(client: MlflowClient) -> bool:
+    """Whether ``Default`` holds a run of another project; one that ``mlflow run`` prepared in vain is nobody's."""
+    token: str | None = None
+    while True:
+        page = client.search_runs([_DEFAULT_ID], run_view_type=ViewType.ALL, page_token=token)
+        for run in page:
+            prepared = MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and not run.data.metrics
+            if STAGE_TAG not in run.data.tags and not prepared:
+                return True
+        token = page.token
+        if not token:
+            return False
 
 
 def present_experiment(client: MlflowClient, experiment_id: str) -> None:

@@ -212,7 +212,8 @@ class _Trainer:
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
         state, figures = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
         values = on_host(figures)
-        values |= {"curriculum/stage": float(progress.course.stage)} | (adaptive_figures(scales) if scales else {})
+        values |= {"curriculum/stage": float(progress.course.stage)}
+        values |= adaptive_figures(scales) if watch and watch.rollbacks else {}  # until then all factors are 1
         self.recorder.metrics(step, values)
         given = {"conditions": conditions, "margin": margin, "root": self.root}
         try:
