@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.queries.evidence import Finding
+from drone_cbf.tracking.runs.presentation import unpadded
 from projects.running.summaries import verdict, worst_cell_rows
 
 ANSWERS = """\
@@ -37,4 +37,4 @@ def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, st
         markdown_table(inputs),
         ANSWERS,
     ]
-    return re.sub(" {2,}", " ", re.sub("-{4,}", "---", "\n\n".join(parts)))
+    return unpadded("\n\n".join(parts))

@@ -80,12 +80,12 @@ def verdict(figures: Mapping[str, float]) -> str:
     told = f"**Meets all {len(checks)} targets.**" if checks else ""
     if missed:
         told = f"**Misses {len(missed)} of {len(checks)} targets:** {', '.join(missed)}."
-    counted = [
-        f"{figures[f'{prefix}/collisions']:,.0f} of {figures[f'{prefix}/rollouts']:,.0f} flights collided {state}"
-        for prefix, state in ((ON, "with the filter on"), (OFF, "with the filter off"))
-        if {f"{prefix}/collisions", f"{prefix}/rollouts"} <= figures.keys()
-    ]
-    return f"{told} {'; '.join(counted)}{'.' if counted else ''}".strip()
+    counted = []
+    for prefix, state in ((ON, "on"), (OFF, "off")):
+        collisions, flights = (figures.get(f"{prefix}/{name}") for name in ("collisions", "rollouts"))
+        if collisions is not None and flights is not None:
+            counted.append(f"{collisions:,.0f} in {flights:,.0f} flights with the filter {state}")
+    return f"{told} Collisions: {', '.join(counted)}.".strip() if counted else told
 
 
 def worst_cell_rows(figures: Mapping[str, float]) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from drone_cbf.tracking.registry.logged_policies import log_policy
 from drone_cbf.tracking.runs.lineage import get_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
-from projects.running.run_names import run_name, scene_datasets
+from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
@@ -48,7 +48,7 @@ def work(stage: Stage) -> Outcome:
     cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress, kept.watch)
     store_worst(stage, kept)
     worst = worst_cells(cells)
-    log_policy(stage.run, model_name(stage), origin, worst, next(scene_datasets(stage.parameters, stage.system))[0])
+    log_model(stage, origin, worst)
     rows = [cell_row(cell) for cell in cells]
     stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
     draw_evaluation(stage, controller, flyers, cells)
@@ -57,20 +57,23 @@ def work(stage: Stage) -> Outcome:
 
 
 def label(stage: Stage) -> dict[str, str]:
-    """Says what is measured, as params (which group runs) and as tags (which filters find); returns it."""
+    """Names what is measured, in params, by which MLflow groups runs, and tags, by which it finds them; returns it."""
     assert stage.parent is not None, "an evaluation has a parent"
-    trained = get_run(stage.parent.run_id).data.tags.get(CURRICULUM_TAG)
-    seed = stage.parent.config.get("parameters", {}).get("seed")
-    found = {"curriculum": trained, "training_seed": seed, "barrier_kind": stage.system.barrier.kind}
-    origin = {name: str(value) for name, value in found.items() if value is not None}
+    curriculum = get_run(stage.parent.run_id).data.tags.get(CURRICULUM_TAG)
+    origin = {"training_seed": str(stage.parent.config.get("parameters", {}).get("seed", "unknown"))}
+    origin |= {"curriculum": curriculum} if curriculum else {}
     stage.run.tag(**origin)
     stage.run.log_params(origin)
-    return {**origin, "blend": f"{stage.parameters.blend:g}", "training_run": stage.parent.run_id}
+    return origin
 
 
-def model_name(stage: Stage) -> str:
-    """``<curriculum>-seed<n>``, as the run is called."""
-    return run_name("evaluate", stage.parameters, stage.parent).removeprefix("evaluate-")
+def log_model(stage: Stage, origin: Mapping[str, str], figures: Mapping[str, float]) -> None:
+    """Logs the worst cells, as metrics of the run and of a logged model ``<curriculum>-seed<n>``."""
+    assert stage.parent is not None, "an evaluation has a parent"
+    scenes, _ = next(scene_datasets(stage.parameters, stage.system))
+    name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
+    told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
+    log_policy(stage.run, name, {**origin, **told, "blend": f"{stage.parameters.blend:g}"}, figures, scenes)
 
 
 def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:

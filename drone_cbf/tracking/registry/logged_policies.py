@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import mlflow
@@ -27,7 +28,7 @@ def log_policy(
     curriculum and seed that it had; it becomes params and tags of the model. Returns the model's ID.
     """
     model = mlflow.create_external_model(
-        name=name,
+        name=re.sub("[/:.%\"']", "_", name),  # what MLflow refuses
         source_run_id=run.run_id,
         params=dict(origin),
         tags={f"drone_cbf.{key}": value for key, value in origin.items()},

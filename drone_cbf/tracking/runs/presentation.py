@@ -111,6 +111,11 @@ def name_run(client: MlflowClient, run_id: str, name: str, replaceable: str = ""
         client.update_run(run_id, name=name)
 
 
+def unpadded(markdown: str) -> str:
+    """The text with its tables unaligned: MLflow limits the length of descriptions."""
+    return re.sub(" {2,}", " ", re.sub("-{4,}", "---", markdown))
+
+
 def is_random_name(name: str) -> bool:
     """Whether MLflow draws such names (``resilient-moth-482``) for runs that are given none."""
     found = _RANDOM_NAME.match(name)

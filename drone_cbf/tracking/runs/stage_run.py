@@ -25,7 +25,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.runs.presentation import name_default_experiment, name_run, own_experiment, present_experiment
+from drone_cbf.tracking.runs.presentation import (
+    name_default_experiment,
+    name_run,
+    own_experiment,
+    present_experiment,
+    unpadded,
+)
 from drone_cbf.tracking.runs.provenance import provenance
 from drone_cbf.tracking.runs.resuming import Stored, check_resumable, process_name, put_aside, read_stored, reopen
 from drone_cbf.tracking.runs.tracking_store import prepare_store
@@ -81,7 +87,7 @@ class StageRun:
     def describe(self, markdown: str) -> None:
         """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
         mlflow.log_text(markdown, "summary.md", run_id=self.run_id)
-        _set_tags(self.run_id, {NOTE_TAG: shorten(markdown, _LONGEST_TAG)})
+        _set_tags(self.run_id, {NOTE_TAG: shorten(unpadded(markdown), _LONGEST_TAG)})
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Stores ``config`` as ``config.yaml`` and, flattened, as params.
