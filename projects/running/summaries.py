@@ -23,10 +23,10 @@ UNITS = {**dict.fromkeys(METRES, "m"), **dict.fromkeys(SPEEDS, "m/s"), "time_to_
 COUNTS = ("collisions", "rollouts", "solver_failures", "states", "states_near_boundary")
 """Figures that are whole numbers."""
 CELL_COLUMNS = (
-    *("scene", "noise", "goals", "success_rate", "collisions", "rollouts", "collision_rate_ub99", "max_violation"),
-    *("violation_p999", "relax_rate", "intervention_rate", "final_distance_p95"),
+    *("scene", "noise", "goals"),
+    *("success_rate", "collisions", "max_violation", "relax_rate", "final_distance_p95"),
 )
-"""Of the table of cells, what a description shows; the table artifact holds every figure."""
+"""Of the table of cells, what fits the page beside MLflow's own column; the table artifact holds every figure."""
 
 
 def report_table(title: str, report: Mapping[str, float]) -> str:

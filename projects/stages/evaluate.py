@@ -17,7 +17,7 @@ from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
-from projects.running.summaries import evaluation_summary
+from projects.running.summaries import evaluation_summary, verdict
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
 
 
@@ -38,22 +38,21 @@ def work(stage: Stage) -> Outcome:
         return replay(stage, controller)
     kept = WorstFlights(stage.parameters.blend)
     flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
-    logged = True in flyers
+    stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
 
     def progress(index: int, cell: Cell) -> None:
-        shown = logged_figures(cell.figures) if cell.filtered is logged else {}
-        stage.recorder.metrics(index, named(cell, shown))
+        stage.recorder.metrics(
+            index, {}
+        )  # logged at the end: the UI lists what was logged first, the worst cells, first
 
-    stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
     cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress, kept.watch)
     store_worst(stage, kept)
     worst = worst_cells(cells)
-    log_model(stage, origin, worst)
-    rows = [cell_row(cell) for cell in cells]
-    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
-    draw_evaluation(stage, controller, flyers, cells)
     figures = worst | {name: value for cell in cells for name, value in named(cell, cell.figures).items()}
-    return Outcome(evaluation_summary(figures, rows))
+    log_model(stage, origin, worst, verdict(figures))
+    log_cells(stage, cells)
+    draw_evaluation(stage, controller, flyers, cells)
+    return Outcome(evaluation_summary(figures, [cell_row(cell) for cell in cells]))
 
 
 def label(stage: Stage) -> dict[str, str]:
@@ -67,13 +66,24 @@ def label(stage: Stage) -> dict[str, str]:
     return origin
 
 
-def log_model(stage: Stage, origin: Mapping[str, str], figures: Mapping[str, float]) -> None:
-    """Logs the worst cells, as metrics of the run and of a logged model ``<curriculum>-seed<n>``."""
+def log_model(stage: Stage, origin: Mapping[str, str], figures: Mapping[str, float], description: str) -> None:
+    """Logs ``figures`` as metrics of the run and of a logged model ``<curriculum>-seed<n>``."""
     assert stage.parent is not None, "an evaluation has a parent"
     scenes, _ = next(scene_datasets(stage.parameters, stage.system))
     name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
     told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
-    log_policy(stage.run, name, {**origin, **told, "blend": f"{stage.parameters.blend:g}"}, figures, scenes)
+    told["blend"] = f"{stage.parameters.blend:g}"
+    log_policy(stage.run, name, {**origin, **told}, figures, scenes, description)
+
+
+def log_cells(stage: Stage, cells: Sequence[Cell]) -> None:
+    """The table with every figure of every cell, and as metrics those that people plot."""
+    filtered = any(cell.filtered for cell in cells)
+    for index, cell in enumerate(cells):
+        if cell.filtered is filtered:
+            stage.run.log_metrics(named(cell, logged_figures(cell.figures)), step=index)
+    rows = [cell_row(cell) for cell in cells]
+    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
 
 
 def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:

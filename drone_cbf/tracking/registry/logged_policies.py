@@ -14,13 +14,19 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.runs.stage_run import StageRun
+from drone_cbf.tracking.tags import NOTE_TAG
 
 POLICY = "policy"
 """Type of these models, for ``filter_string="model_type = 'policy'"``."""
 
 
 def log_policy(
-    run: StageRun, name: str, origin: Mapping[str, str], figures: Mapping[str, float], dataset: Dataset
+    run: StageRun,
+    name: str,
+    origin: Mapping[str, str],
+    figures: Mapping[str, float],
+    dataset: Dataset,
+    description: str = "",
 ) -> str:
     """Logs ``figures`` on the evaluation ``run`` and on a new logged model for the policy that it measured.
 
@@ -31,7 +37,7 @@ def log_policy(
         name=re.sub("[/:.%\"']", "_", name),  # what MLflow refuses
         source_run_id=run.run_id,
         params=dict(origin),
-        tags={f"drone_cbf.{key}": value for key, value in origin.items()},
+        tags={NOTE_TAG: description, **{f"drone_cbf.{key}": value for key, value in origin.items()}},
         model_type=POLICY,
         experiment_id=run.experiment_id,
     )

@@ -110,13 +110,15 @@ class StageRun:
     ) -> None:
         """Logs a few final figures at once; per-step figures go through a recorder.
 
-        With ``model_id`` they become figures of that logged model too, measured on ``dataset``.
+        With ``model_id``, those that are finite are logged on that model too, as measured on ``dataset``: MLflow
+        would store NaN as 0 there.
         """
         now = int(time.time() * 1000)
-        about = {"model_id": model_id, "run_id": self.run_id if model_id else None}
+        about: dict[str, Any] = {"model_id": model_id, "run_id": self.run_id} if model_id else {}
         about |= {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
         rows = [
-            Metric(key, float(value), now, step, **about) for key, value in self.stored.beyond(step, values).items()
+            Metric(key, float(value), now, step, **(about if math.isfinite(value) else {}))
+            for key, value in self.stored.beyond(step, values).items()
         ]
         for start in range(0, len(rows), 1000):
             MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
