@@ -23,42 +23,42 @@ _RANDOM_NAME = re.compile(r"^([a-z]+)-([a-z]+)-\d+$")
 EXPERIMENT_NOTE = """\
 ### Drone policies, trained through differentiable physics and kept safe by a neural control barrier function
 
-Each run is one stage. A later stage names its `drone_cbf.parent_run`; `pipeline` nests all four.
+Each run is one stage and names the run that it builds on in `drone_cbf.parent_run`; `pipeline` nests all four stages.
 
 | stage | what it does | look at |
 |---|---|---|
-| `efficiency` | a policy that flies, without a safety layer | `train/success_rate`, `loss/total` |
-| `pretrain_cbf` | the neural barrier learns the analytic one | `validation/*`, `final/margin` |
-| `safety` | both, jointly, through the filter, under a curriculum | `filter/*`, `curriculum/*`, `train/*` |
-| `evaluate` | the evidence, with the filter on and off | `eval/*` beside `eval_unfiltered/*`, `figures/` |
+| `efficiency` | trains a policy without a safety filter | `train/success_rate`, `loss/total` |
+| `pretrain_cbf` | fits the neural barrier to the analytic one | `validation/*`, `final/margin` |
+| `safety` | trains both jointly, through the filter, under a curriculum | `filter/*`, `curriculum/*`, `train/*` |
+| `evaluate` | measures with the filter on and off | `eval/*` beside `eval_unfiltered/*`, `figures/` |
 
 | group of charts | meaning |
 |---|---|
 | `loss` | terms of the loss, per update |
-| `grad_norm` | norm of the gradient of policy and barrier and of each of their modules, before clipping |
-| `grad_health` | entries of a gradient that are not finite, and the updates skipped because of them |
-| `train` | success and collisions of the flights trained on |
+| `grad_norm` | gradient norm of policy, barrier and each of their modules, before clipping |
+| `grad_health` | gradient entries that are not finite, and updates skipped because of them |
+| `train` | success and collisions of the training flights |
 | `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint \
 (`relax_rate`), or falls back to braking (`fallback_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
-| `robust` | of `safety`: the flights of `eval` again, each by a drone of its own (mass, drag, wind, lag) |
-| `held_out` | of `safety`: losses of the barrier as it entered a stage (`before`) and as it left it (`after`), on the \
-same held-out states |
-| `monitor`, `adaptive` | of `safety`: how the monitor found a stage at its beginning, failures and roll-backs; \
-the factors in force |
+| `robust` | of `safety`: as `eval`, but each flight with a random mass, drag, wind and lag |
+| `held_out` | of `safety`: barrier losses on fixed held-out states, at the start (`before`) and end (`after`) of a stage |
+| `monitor`, `adaptive` | of `safety`: measurements on entering a stage, failures and roll-backs; after the first \
+roll-back, the factors on blend, penalties and learning rates |
 | `balance` | of `safety` with MGDA: the share of the efficiency terms |
-| `validation`, `final` | on held-out states while training; once at the end; below, by stratum of sampled states |
-| `initial` | the same of the barrier that `init_run` began with |
-| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below it, each cell: scene / noise / goals. Of `safety`: \
-`eval` is the stage under way, under its own noise and blend |
-| `replay` | of an evaluation's worst flights flown again (`evaluate -P replay=<run>`), beside what was recorded; \
-of `safety`: the flights kept to learn from again |
+| `validation`, `final` | on held-out states: during training, and at the end; below, by stratum of sampled states |
+| `initial` | the same for the barrier of `init_run` |
+| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below, single cells as scene / noise / goals (every figure \
+of every cell: `tables/cells.json`). Of `safety`: `eval` is the current stage under its own noise and blend |
+| `replay` | of `evaluate -P replay=<run>`: the worst flights flown again, beside the recorded figures; of `safety`: the \
+states kept for further training |
 | `comparison` | of `suite` and `compare`: means over the seeds of each curriculum |
-| `reproduction` | of `reproduce`: how many metrics were compared, and how many disagree |
-| `system` | processor, memory, network |
+| `reproduction` | of `reproduce`: how many figures were compared, and how many disagree |
+| `system` | processor and memory, where `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true` |
 
-Each run's own description holds its result; `config.yaml` reproduces it. To compare: tick runs, then *Compare*. \
-Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
+Each run's description holds its result; its `config.yaml` reproduces it. To compare, tick runs and press *Compare*. \
+*Group by* `curriculum` or `training_seed` collects evaluations. *Models* lists the evaluated policies with their worst \
+cells. Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
 """
 
 
