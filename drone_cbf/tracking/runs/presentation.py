@@ -42,23 +42,23 @@ Each run is one stage and names the run that it builds on in `drone_cbf.parent_r
 (`relax_rate`), or falls back to braking (`fallback_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
 | `robust` | of `safety`: as `eval`, but each flight with a random mass, drag, wind and lag |
-| `held_out` | of `safety`: barrier losses on fixed held-out states, at the start (`before`) and end (`after`) of a stage |
+| `held_out` | of `safety`: barrier losses on fixed held-out states, `before` and `after` a stage |
 | `monitor`, `adaptive` | of `safety`: measurements on entering a stage, failures and roll-backs; after the first \
 roll-back, the factors on blend, penalties and learning rates |
 | `balance` | of `safety` with MGDA: the share of the efficiency terms |
 | `validation`, `final` | on held-out states: during training, and at the end; below, by stratum of sampled states |
 | `initial` | the same for the barrier of `init_run` |
-| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below, single cells as scene / noise / goals (every figure \
-of every cell: `tables/cells.json`). Of `safety`: `eval` is the current stage under its own noise and blend |
-| `replay` | of `evaluate -P replay=<run>`: the worst flights flown again, beside the recorded figures; of `safety`: the \
-states kept for further training |
+| `eval`, `eval_unfiltered` | of `evaluate`: the worst cell; below, single cells as scene / noise / goals (all of \
+their figures: `tables/cells.json`). Of `safety`: `eval` is the current stage under its own noise and blend |
+| `replay` | of `evaluate -P replay=<run>`: the worst flights flown again, beside the recorded figures; of `safety`: \
+the states kept for further training |
 | `comparison` | of `suite` and `compare`: means over the seeds of each curriculum |
 | `reproduction` | of `reproduce`: how many figures were compared, and how many disagree |
 | `system` | processor and memory, where `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true` |
 
 Each run's description holds its result; its `config.yaml` reproduces it. To compare, tick runs and press *Compare*. \
-*Group by* `curriculum` or `training_seed` collects evaluations. *Models* lists the evaluated policies with their worst \
-cells. Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
+*Group by* `curriculum` or `training_seed` collects evaluations. *Models* lists the evaluated policies with their \
+worst cells. Evaluations without a collision: ``metrics.`eval/collision_rate` = 0`` in the search field.
 """
 
 
