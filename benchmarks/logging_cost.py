@@ -196,7 +196,7 @@ def measure(training: Training, store: str, pairs: int) -> Cost:
     ratios = np.array([])
     if pairs:
         long = training.settings(training.block * (2 * pairs + 1) + 1)
-        with stage_run(training.stage, ROOT, system_metrics=True) as run:
+        with stage_run(training.stage, ROOT) as run:
             ratios = block_ratios(lambda recorder: training.train(system, long, recorder), run, training.block, pairs)
     figures = sum(len(values) for _, values in heard.figures) / (heard.figures[-1][0] + 1)
     return Cost(training, store, rate, figures, update, state, once, ratios)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 STAGE_TAG = "drone_cbf.stage"
 PARENT_TAG = "drone_cbf.parent_run"
 PROVIDES_TAG = "drone_cbf.provides"
 FAILURE_TAG = "drone_cbf.failure"
 DEVICE_TAG = "drone_cbf.device"
+VERSIONS_TAG = "drone_cbf.versions"
+"""Versions of Python and of the packages that decide the figures: ``jax 0.10.2, numpy 2.4.6, ...``."""
 VERSION_PREFIX = "drone_cbf.version."
+"""Older runs have one such tag per package in place of ``VERSIONS_TAG``."""
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "drone_cbf.git_dirty"
 DIGEST_TAG = "drone_cbf.config_digest"
@@ -27,4 +32,24 @@ NOTE_TAG = "mlflow.note.content"
 CONFIG_FILE = "config.yaml"
 EVENTS_FILE = "events.md"
 CURRICULUM_FILE = "curriculum.json"
-"""The whole curriculum of a safety run: its file may change afterwards."""
+"""The curriculum that a safety run was given, in full: its file may change afterwards."""
+
+
+def versions_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """Package (or ``python``) -> version, from the tags of a run of any age."""
+    old = {key.removeprefix(VERSION_PREFIX): text for key, text in tags.items() if key.startswith(VERSION_PREFIX)}
+    listed = filter(None, tags.get(VERSIONS_TAG, "").split(", "))
+    return {name: version for name, _, version in (entry.partition(" ") for entry in listed)} | old
+
+
+def environment_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """All that decides whether a run can be repeated bit for bit: versions, commit, uncommitted changes, device."""
+    named = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes", DEVICE_TAG: "device"}
+    found = {f"version.{name}": version for name, version in versions_of(tags).items()}
+    return found | {name: tags[tag] for tag, name in named.items() if tag in tags}
+
+
+def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Where two environments (:func:`environment_of`) differ: name -> both values, ``unknown`` where one has none."""
+    both = {name: (before.get(name, "unknown"), after.get(name, "unknown")) for name in sorted({*before, *after})}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}

@@ -43,15 +43,15 @@ class CompareParameters(Selection):
 
     examples: ClassVar[tuple[str, ...]] = (
         " -P runs=<suite run>,<safety run>",
-        " -P experiment=Default -P filter=\"tags.drone_cbf.curriculum = 'default'\"",
-        " -P experiment=Default",
+        " -P experiment=drone_cbf -P filter=\"tags.drone_cbf.curriculum = 'default'\"",
+        " -P experiment=drone_cbf",
     )
 
 
 class ReportParameters(Selection):
     """Writes one HTML page and one PDF on runs: figures, evaluation, comparison, flights, versions, run IDs."""
 
-    examples: ClassVar[tuple[str, ...]] = (" -P runs=<pipeline or suite run>", " -P experiment=Default")
+    examples: ClassVar[tuple[str, ...]] = (" -P runs=<pipeline or suite run>", " -P experiment=drone_cbf")
     title: str = Field("drone_cbf: training report", min_length=1, max_length=120)
     """Heading of the report."""
 
@@ -63,7 +63,7 @@ class ResultsParameters(Selection):
     """
 
     examples: ClassVar[tuple[str, ...]] = (
-        " -P experiment=Default",
+        " -P experiment=drone_cbf",
         " -P runs=<suite run>,<suite run> -P output=docs/results.md",
         " -P runs=<suite run> -P kept=docs/results.json   # beside what another machine measured",
     )

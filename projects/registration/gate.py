@@ -11,6 +11,7 @@ from drone_cbf.tracking.registry.judgement import Judged, champion_metrics, find
 from projects.inputs.gate_files import load_gates
 from projects.registration.gate_page import gate_page
 from projects.running.stage_runner import Outcome, Stage
+from projects.running.summaries import target_text
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,6 @@ class Verdict:
 
     checks: list[Check]
     gates: GateSettings
-
-    @property
-    def query(self) -> str:
-        """Filter that finds the evaluations which meet the absolute thresholds."""
-        return self.gates.query()
 
     @property
     def passed(self) -> bool:
@@ -47,14 +43,14 @@ def work(stage: Stage) -> Outcome:
     if wanted.promote:
         version = promote_judged(judged)
         stage.run.tag(promoted_version=version)
-        note = f"Version {version} of {wanted.model} is `@champion` now.\n\n"
-        print(f"gate: version {version} of {wanted.model} is @champion now; serve it with:")
+        note = f"Version {version} of {wanted.model} is now `@champion`.\n\n"
+        print(f"gate: version {version} of {wanted.model} is now @champion; serve it with:")
         print(f"  mlflow models serve -m models:/{wanted.model}@champion --env-manager local -p 5001", flush=True)
-    return Outcome(note + gate_page(judged, verdict.checks, verdict.query))
+    return Outcome(note + gate_page(judged, verdict.checks, verdict.gates))
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
-    """Leaves the verdict on this run; if the project's own gates gave it, also on the judged run and its versions."""
+    """Records the verdict on this run; one by the project's own gates also on the judged run and its versions."""
     outcome = PASSED if verdict.passed else FAILED
     digest = verdict.gates.digest()
     content = {
@@ -64,15 +60,15 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
         "gates": stage.parameters.gates,
         "gates_digest": digest,
         "checks": to_rows(verdict.checks),
-        "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.query},
+        "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.gates.query()},
+        "not_in_queries": list(verdict.gates.not_searchable),
     }
     stage.run.log_text(json.dumps(content, indent=1), "gate.json")
     stage.run.tag(judged_run=judged.run_id, verdict=outcome)
-    stage.run.describe(gate_page(judged, verdict.checks, verdict.query))
+    stage.run.describe(gate_page(judged, verdict.checks, verdict.gates))
     if stage.parameters.gates == "default":  # others are a trial
         mark(judged, outcome, verdict.reason or "every threshold is met", stage.run.run_id, digest)
     for check in verdict.checks:
-        state = "ok" if check.passed else "FAILS"
-        print(
-            f"gate: {state:5} {check.kind:8} {check.metric} = {check.value} (threshold {check.threshold})", flush=True
-        )
+        state, against = "ok" if check.passed else "FAILS", "" if check.kind == "absolute" else " against the champion"
+        value = "missing" if check.value is None else f"{check.value:.4g}"
+        print(f"gate: {state:5} {check.metric} = {value} (wanted {target_text(check)}{against})", flush=True)

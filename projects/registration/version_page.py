@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.queries.evidence import EvaluatedPolicy
+from drone_cbf.tracking.runs.presentation import unpadded
+from projects.running.summaries import verdict, worst_cell_rows
 
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`,
-`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: braking) or `no_points` (nothing was seen: braking)."""
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
 
 
 def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: EvaluatedPolicy) -> str:
-    """What is known about a version: evidence, origin, how to ask it; unpadded, for stores have little room."""
+    """Evidence, origin and use of a version; without padding, because stores limit the length."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": f"[{run}]({run_page(run, experiment)})"} for stage, run in runs.items()]
@@ -24,7 +25,8 @@ def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, st
     inputs = [{"input": name, "needed": name not in OPTIONAL, "meaning": text} for name, text in MEANING.items()]
     parts = [
         "#### Evidence: the worst cell of the evaluation",
-        markdown_table(evidence_rows(metrics)),
+        verdict(metrics),
+        markdown_table(worst_cell_rows(metrics)),
         "#### Where it comes from",
         markdown_table(links),
         markdown_table(origin),
@@ -35,17 +37,4 @@ def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, st
         markdown_table(inputs),
         ANSWERS,
     ]
-    return re.sub(" {2,}", " ", re.sub("-{4,}", "---", "\n\n".join(parts)))
-
-
-def evidence_rows(metrics: Mapping[str, float]) -> list[dict[str, object]]:
-    """One row per figure of the evaluation, with the filter on beside off."""
-    names = dict.fromkeys(name.rpartition("/")[2] for name in metrics)
-    return [
-        {
-            "figure": name,
-            "filter on": metrics.get(f"eval/{name}"),
-            "filter off": metrics.get(f"eval_unfiltered/{name}"),
-        }
-        for name in names
-    ]
+    return unpadded("\n\n".join(parts))

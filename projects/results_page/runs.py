@@ -14,7 +14,7 @@ from drone_cbf.tracking.queries.records import Record, history, read, settings, 
 from drone_cbf.tracking.queries.selection import Evaluated, evaluated
 from drone_cbf.tracking.runs.lineage import ancestry
 from drone_cbf.tracking.runs.stage_run import flatten
-from drone_cbf.tracking.tags import DIRTY_TAG, VERSION_PREFIX
+from drone_cbf.tracking.tags import DIRTY_TAG, versions_of
 from projects.cli.stage_parameters import EfficiencyParameters, PretrainParameters
 from projects.comparison.comparison import asked_of, group_names, settings_told
 from projects.results_page.learning import METRICS, held_out_changes, loss_changes, success_kept, weighted
@@ -113,7 +113,6 @@ def _note(record: Record) -> RunNote:
 
 
 def _environment(record: Record) -> str:
-    tags = sorted((key, text) for key, text in record.tags.items() if key.startswith(VERSION_PREFIX))
-    versions = [f"{key.removeprefix(VERSION_PREFIX)} {text}" for key, text in tags]
+    versions = [f"{name} {version}" for name, version in sorted(versions_of(record.tags).items())]
     device = record.tags.get("drone_cbf.device", "device unknown")
     return f"{device}; {', '.join(versions) or 'versions unknown'}"

@@ -92,7 +92,7 @@ def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str]) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     try:
         resume = resume_request(entry.parameters, arguments)
-        with _termination_interrupts(), stage_run(entry.name, ROOT, resume, system_metrics=entry.device) as run:
+        with _termination_interrupts(), stage_run(entry.name, ROOT, resume) as run:
             _perform(entry, work, run, arguments)
     except KeyboardInterrupt as error:
         return _complain(entry, failure_reason(error), 130)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.rollout import ControllerParams
+from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
+from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
+from drone_cbf.tracking.registry.logged_policies import log_policy
+from drone_cbf.tracking.runs.lineage import get_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
+from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
-from projects.running.summaries import evaluation_summary
+from projects.running.summaries import evaluation_summary, verdict
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
-
-PREFIX = {True: "eval", False: "eval_unfiltered"}
-"""Metric names by whether the filter was on."""
 
 
 def load_controller(stage: Stage) -> ControllerParams:
@@ -29,25 +33,67 @@ def load_controller(stage: Stage) -> ControllerParams:
 
 def work(stage: Stage) -> Outcome:
     controller = load_controller(stage)
+    origin = label(stage)
     if stage.parameters.replay:
         return replay(stage, controller)
     kept = WorstFlights(stage.parameters.blend)
-
-    def progress(index: int, cell: Cell) -> None:
-        prefix = f"{PREFIX[cell.filtered]}/{cell.name}"
-        stage.recorder.metrics(index, {f"{prefix}/{name}": value for name, value in cell.figures.items()})
-
     flyers = make_flyers(stage.system, stage.parameters, filtered=controller.barrier is not None)
     stage.recorder.begin("evaluate", cell_count(stage.parameters, len(flyers)))
+
+    def progress(index: int, cell: Cell) -> None:
+        stage.recorder.metrics(index, {})  # logged at the end, worst cells first: the UI keeps the order of logging
+
     cells = evaluate_matrix(stage.system, stage.parameters, controller, flyers, progress, kept.watch)
     store_worst(stage, kept)
-    worst = {}
+    worst = worst_cells(cells)
+    figures = worst | {name: value for cell in cells for name, value in named(cell, cell.figures).items()}
+    log_model(stage, origin, worst, verdict(figures))
+    log_cells(stage, cells)
+    draw_evaluation(stage, controller, flyers, cells, kept.states())
+    return Outcome(evaluation_summary(figures, [cell.row for cell in cells]))
+
+
+def label(stage: Stage) -> dict[str, str]:
+    """Names what is measured, in params, by which MLflow groups runs, and tags, by which it finds them; returns it."""
+    assert stage.parent is not None, "an evaluation has a parent"
+    curriculum = get_run(stage.parent.run_id).data.tags.get(CURRICULUM_TAG)
+    origin = {"training_seed": str(stage.parent.config.get("parameters", {}).get("seed", "unknown"))}
+    origin |= {"curriculum": curriculum} if curriculum else {}
+    stage.run.tag(**origin)
+    stage.run.log_params(origin)
+    return origin
+
+
+def log_model(stage: Stage, origin: Mapping[str, str], figures: Mapping[str, float], description: str) -> None:
+    """Logs ``figures`` as metrics of the run and of a logged model ``<curriculum>-seed<n>``."""
+    assert stage.parent is not None, "an evaluation has a parent"
+    scenes, _ = next(scene_datasets(stage.parameters, stage.system))
+    name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
+    told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
+    told["blend"] = f"{stage.parameters.blend:g}"
+    log_policy(stage.run, name, {**origin, **told}, figures, scenes, description)
+
+
+def log_cells(stage: Stage, cells: Sequence[Cell]) -> None:
+    """The table with every figure of every cell, and as metrics those that people plot."""
+    filtered = any(cell.filtered for cell in cells)
+    for index, cell in enumerate(cells):
+        if cell.filtered is filtered:
+            stage.run.log_metrics(named(cell, logged_figures(cell.figures)), step=index)
+    rows = [cell.row for cell in cells]
+    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
+
+
+def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:
+    """The worst cell of every figure, with the filter on and off, by metric name."""
+    found: dict[str, float] = {}
     for filtered, prefix in PREFIX.items():
         chosen = [cell for cell in cells if cell.filtered is filtered]
         if chosen:
-            worst[prefix] = worst_cell(chosen)
-            stage.run.log_metrics({f"{prefix}/{name}": value for name, value in worst[prefix].items()})
-    rows = [cell.row for cell in cells]
-    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
-    draw_evaluation(stage, controller, flyers, cells, kept.states())
-    return Outcome(evaluation_summary(worst, rows))
+            found |= {f"{prefix}/{name}": value for name, value in worst_cell(chosen).items()}
+    return found
+
+
+def named(cell: Cell, figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of a cell by metric name."""
+    return {f"{PREFIX[cell.filtered]}/{cell.name}/{name}": value for name, value in figures.items()}

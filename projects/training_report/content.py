@@ -24,6 +24,7 @@ from drone_cbf.reporting.pages.document import (
 from drone_cbf.reporting.tables import percent
 from drone_cbf.tracking.queries.records import Record, history, settings
 from drone_cbf.tracking.runs.stage_run import flatten, run_link
+from drone_cbf.tracking.tags import versions_of
 from projects.comparison.comparison import Comparison
 from projects.stages import efficiency, pretrain_cbf, safety
 from projects.training_report.evaluation import (
@@ -179,14 +180,12 @@ def environment_section(runs: ReportRuns) -> Section:
 
 
 def _environment(record: Record) -> dict[str, str]:
-    versions = "drone_cbf.version."
-    found = {key.removeprefix(versions): text for key, text in record.tags.items() if key.startswith(versions)}
     dirty = " with uncommitted changes" if record.tags.get("drone_cbf.git_dirty") == "true" else ""
     return {
         "commit": f"{record.commit or 'unknown'}{dirty}",
         "device": record.tags.get("drone_cbf.device", "unknown"),
         "kind of environment": record.tags.get("drone_cbf.environment", "unknown"),
-        **found,
+        **versions_of(record.tags),
     }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from drone_cbf.tracking.queries.cells import evaluation_figures
+from drone_cbf.tracking.runs.lineage import get_run
 from drone_cbf.tracking.runs.nesting import ChildRun, run_child
 from projects.cli.stage_parameters import PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
 from projects.running.stage_runner import ROOT, Outcome, Stage, own_interpreter_first
-from projects.running.summaries import lineage_table, report_table
+from projects.running.summaries import lineage_table, worst_cell_summary
 
 WORST_CELL = ("eval", "eval_unfiltered")
 """Prefixes of the figures that evaluate gives for the worst cell: ``eval/<metric>``."""
@@ -25,11 +27,9 @@ def work(stage: Stage) -> Outcome:
         if done:
             parameters = {**parameters, "parent_run": done[-1].run_id}
         done.append(run_child(stage.run, ROOT, entry, parameters))
-    worst = worst_cell(done[-1].metrics)
-    stage.run.log_metrics(worst)
-    lineage = lineage_table(done, stage.run.experiment_id)
-    headline = {name: value for name, value in sorted(worst.items()) if name.startswith("eval/")}
-    return Outcome(f"{lineage}\n\n{report_table('Worst cell of the evaluation, filter on', headline)}")
+    stage.run.log_metrics(worst_cell(done[-1].metrics))
+    summary = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
+    return Outcome(f"{summary}\n\n{lineage_table(done, stage.run.experiment_id)}")
 
 
 def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from drone_cbf.tracking.queries.agreement import (
     Tolerance,
     compare_runs,
     environment_differences,
-    metric_names,
+    figure_names,
 )
 from drone_cbf.tracking.runs.lineage import get_run
 from drone_cbf.tracking.runs.nesting import run_child
@@ -33,7 +33,7 @@ def work(stage: Stage) -> Outcome:
     changed = environment_differences(before.data.tags, after.data.tags)
     changed |= {name: ("not there yet", value) for name, value in recorded.newer.items()}
     tolerance = tolerance_for(stage, same_environment=not changed)
-    stage.recorder.begin("compare", len(metric_names(before, after)))
+    stage.recorder.begin("compare", len(figure_names(before, after)))
     rows = compare_runs(before, after, tolerance, lambda number: stage.recorder.metrics(number, {}))
     page = agreement_page(before, after, rows, changed, tolerance)
     return conclude(stage, recorded, rows, page)

@@ -52,8 +52,6 @@ class Children:
             child = run_child(self.stage.run, ROOT, task.entry.name, parameters, task.title)
         except StageFailed as error:
             return self._keep(self._failed(task, interrupted or error.run_id, error.reason))
-        if task.curriculum:  # an evaluation does not know by itself what it measures; filters and tables want to
-            StageRun(child.run_id, self.stage.run.experiment_id, task.entry.name).tag(curriculum=task.curriculum)
         return self._keep(Member(task, "resumed" if interrupted else "trained", read(child.run_id)))
 
     def _failed(self, task: Task, run_id: str | None, reason: str) -> Member:

@@ -22,7 +22,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-SIZE = {"width": 1200, "height": 720}
+SIZE = {"width": 1300, "height": 900}
 PATIENCE = 60_000.0
 """Longest wait for anything to appear [ms]."""
 

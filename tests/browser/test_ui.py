@@ -6,13 +6,14 @@ The pictures of the README: pytest tests/browser --store sqlite:///$PWD/mlflow.d
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
-from tests.browser.conftest import Ui
+from tests.browser.conftest import SIZE, Ui
 from tests.projects.small_pipeline import STAGES
 
 if TYPE_CHECKING:
@@ -71,6 +72,31 @@ def test_the_pipelines_description_shows_the_lineage_and_leads_to_each_stage(
     opened.value.get_by_role("heading", name=ui.runs["safety"].info.run_name).wait_for()
     assert ui.runs["safety"].info.run_id in opened.value.url
     opened.value.close()
+
+
+def test_an_evaluation_says_first_whether_it_meets_the_targets_and_lists_the_worst_cells_first(
+    ui: Ui, page: Page, picture: Picture
+) -> None:
+    visit(page, ui.page_of("evaluate"))
+    page.get_by_text(re.compile(r"(Meets all|Misses \d of) 5 targets")).wait_for()
+    first = page.get_by_role("link", name=re.compile(r"^eval/")).first
+    first.wait_for()
+    assert first.inner_text().count("/") == 1, "no single cell"
+    details = page.get_by_text("About this run").bounding_box()
+    assert details is not None and details["x"] + 200 < SIZE["width"], "no wide table pushes it out of the page"
+    picture("evaluation")
+
+
+def test_the_evaluated_policy_is_a_model_with_its_worst_cells(ui: Ui, page: Page, picture: Picture) -> None:
+    run = ui.runs["evaluate"]
+    model = run.outputs.model_outputs[0].model_id
+    visit(page, f"{ui.address}/#/experiments/{run.info.experiment_id}/models?workflowType=machine_learning")
+    page.locator(f'a[href*="/models/{model}"]').first.wait_for()
+    visit(page, f"{ui.address}/#/experiments/{run.info.experiment_id}/models/{model}?workflowType=machine_learning")
+    for text in ("eval/success_rate", "training_seed", run.info.run_name):
+        page.get_by_text(text, exact=True).first.wait_for()
+    page.get_by_text(re.compile("5 targets")).wait_for()
+    picture("model")
 
 
 @pytest.mark.parametrize("stage", SECTIONS)

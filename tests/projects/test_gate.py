@@ -12,7 +12,9 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.tracking.queries.cells import CELLS_FILE
 from drone_cbf.tracking.registry.gates import PASSING_RUNS
+from drone_cbf.tracking.runs.stage_run import StageRun
 from projects.running.launch import launch
 from tests.projects.test_running import last_run
 from tests.projects.trained import SYSTEM, evaluate_run, evaluated, safety_run
@@ -140,6 +142,30 @@ def test_own_thresholds_are_read_from_a_file(experiment: str, tmp_path: Path) ->
     file.write_text("gates: [{metric: eval/max_violation, at_most: 0.05}]\n")
     run = judged(experiment, f"--run={evaluation}", "--model=none", f"--gates={file}", passes=False)
     assert [check["metric"] for check in verdict(run)["checks"]] == ["eval/max_violation"]
+
+
+@pytest.mark.parametrize("recorded", ["before", "after"])
+def test_any_figure_of_any_cell_can_be_a_threshold_whether_it_is_a_metric_or_in_the_table(
+    experiment: str, tmp_path: Path, recorded: str
+) -> None:
+    """Evaluations of before logged every figure of every cell; those of after hold most of them in their table."""
+    place, figures = "eval/forest/noise_0/trained", {"success_rate": 0.99, "mean_speed": 1.5, "time_to_goal": math.nan}
+    logged = {
+        f"{place}/{name}": value for name, value in figures.items() if recorded == "before" or name == "success_rate"
+    }
+    _, evaluation = evaluated(experiment, logged)
+    cell = {"scene": "forest", "noise": 0.0, "goals": "trained", "filtered": True, **figures}
+    StageRun(evaluation, experiment, "evaluate").log_table({name: [value] for name, value in cell.items()}, CELLS_FILE)
+    file = tmp_path / "cells.yaml"
+    limits = {"success_rate": 0.99, "mean_speed": 1.6, "time_to_goal": 0.0}
+    file.write_text(
+        json.dumps({"gates": [{"metric": f"{place}/{name}", "at_least": at} for name, at in limits.items()]})
+    )
+    run = judged(experiment, f"--run={evaluation}", "--model=none", f"--gates={file}", passes=False)
+    assert [check["passed"] for check in verdict(run)["checks"]] == [True, False, False]
+    assert verdict(run)["checks"][1]["value"] == 1.5
+    assert verdict(run)["not_in_queries"] == [f"{place}/mean_speed", f"{place}/time_to_goal"]
+    assert f"without `{place}/mean_speed`" in run.data.tags["mlflow.note.content"]
 
 
 def test_own_thresholds_are_a_trial_that_tags_and_promotes_nothing(

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Run
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.checkpoints.store import load_checkpoint
+from drone_cbf.tracking.queries.cells import cell_figures, evaluation_figures
 from drone_cbf.tracking.runs.lineage import load_config
-from drone_cbf.tracking.runs.presentation import EXPERIMENT_NOTE
+from drone_cbf.tracking.runs.presentation import EXPERIMENT, EXPERIMENT_NOTE
 from projects.inputs.curriculum_files import available
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 from tests.stores import tracking
@@ -37,6 +39,8 @@ class TestPipeline:
     def test_four_finished_stages_are_nested_in_one_run_and_form_one_lineage(self, finished: Finished) -> None:
         runs = finished.runs
         assert set(runs) == {*STAGES, "pipeline"}
+        experiments = {run.info.experiment_id for run in runs.values()}
+        assert [mlflow.get_experiment(experiment).name for experiment in experiments] == [EXPERIMENT]
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
         for stage, before in zip(STAGES, (None, *STAGES), strict=False):
             tags = runs[stage].data.tags
@@ -81,9 +85,32 @@ class TestPipeline:
         for name in ("grad_norm/policy", "grad_norm/cbf"):
             assert finished.runs["safety"].data.metrics[name] > 0.0
 
+    def test_an_evaluation_logs_what_people_plot_and_its_table_holds_all(self, finished: Finished) -> None:
+        run = finished.runs["evaluate"]
+        assert len(run.data.metrics) <= 150
+        every = evaluation_figures(run)
+        assert len(every) == 2 * 23 + 54 * 22, "worst cells, and each figure of each cell with the filter on and off"
+        for name, value in run.data.metrics.items():
+            assert cell_figures(run.info.run_id).get(name, value) == value, "the same bits in both places"
+
+    def test_an_evaluation_says_what_it_measured_and_is_a_logged_model(self, finished: Finished) -> None:
+        run, trained = finished.runs["evaluate"], finished.runs["safety"].info.run_id
+        origin = {"curriculum": "fast", "training_seed": "5"}
+        for name, value in origin.items():
+            assert run.data.params[name] == run.data.tags[f"drone_cbf.{name}"] == value
+        (model,) = mlflow.search_logged_models([run.info.experiment_id], output_format="list")
+        assert (model.name, model.source_run_id, model.status) == ("fast-seed5", run.info.run_id, "READY")
+        assert origin.items() <= model.params.items() and model.params["training_run"] == trained
+        linked = {metric.key: metric for metric in model.metrics}
+        assert linked["eval/success_rate"].value == run.data.metrics["eval/success_rate"]
+        assert linked["eval/success_rate"].dataset_digest == run.inputs.dataset_inputs[0].dataset.digest
+        assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+
     def test_the_experiments_page_explains_every_group_of_metrics(self, finished: Finished) -> None:
         groups = {name.split("/")[0] for run in finished.runs.values() for name in run.data.metrics}
-        assert {"loss", "eval", "system"} <= groups
+        assert {"loss", "eval"} <= groups and not {"system", "adaptive"} & groups, (
+            "nothing that leads what people look at"
+        )
         assert [group for group in sorted(groups) if f"`{group}`" not in EXPERIMENT_NOTE] == []
 
     def test_checkpoints_load_and_hold_what_the_stage_says(self, finished: Finished) -> None:

@@ -6,6 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.queries.agreement import Tolerance, compare_runs, compare_series, environment_differences
+from drone_cbf.tracking.queries.cells import CELLS_FILE
 from drone_cbf.tracking.runs.stage_run import StageRun
 
 EXACT = Tolerance()
@@ -76,12 +77,52 @@ def test_the_tolerance_is_a_fraction_of_the_value_and_a_little_beside(
     assert tolerance.accepts(left, right) is tolerance.accepts(right, left) is accepted
 
 
-def test_versions_commit_and_device_that_differ_are_named_and_nothing_else() -> None:
+def test_versions_commit_and_device_that_differ_are_named_whether_as_one_tag_or_as_many() -> None:
     before = {"drone_cbf.version.jax": "1", "drone_cbf.version.numpy": "2", "drone_cbf.device": "cpu", "x": "1"}
-    after = {"drone_cbf.version.jax": "2", "drone_cbf.version.numpy": "2", "drone_cbf.device": "gpu", "x": "2"}
+    after = {"drone_cbf.versions": "jax 2, numpy 2", "drone_cbf.device": "gpu", "x": "2"}
     assert environment_differences(before, after) == {"version.jax": ("1", "2"), "device": ("cpu", "gpu")}
-    assert environment_differences(before, before) == {}
+    assert environment_differences(before, before) == environment_differences(after, after) == {}
     assert environment_differences({"mlflow.source.git.commit": "a"}, {"mlflow.source.git.commit": "b"}) == {
         "commit": ("a", "b")
     }
-    assert environment_differences({}, {"drone_cbf.version.jax": "2"}) == {"version.jax": ("unknown", "2")}
+    assert environment_differences({}, {"drone_cbf.versions": "jax 2"}) == {"version.jax": ("unknown", "2")}
+
+
+CELL = {"scene": "forest", "noise": 0.02, "goals": "random", "filtered": True}
+PLACE = "eval/forest/noise_0.02/random"
+
+
+def evaluation(experiment: str, figures: dict[str, float], *logged: str) -> str:
+    """An evaluation of one cell; ``logged``: those of its figures that are metrics too."""
+    run_id = run_with(experiment, **{f"{PLACE}/{name}": [figures[name]] for name in logged})
+    StageRun(run_id, experiment, "toy").log_table(
+        {name: [value] for name, value in {**CELL, **figures}.items()}, CELLS_FILE
+    )
+    return run_id
+
+
+def test_a_figure_that_is_no_metric_any_more_is_compared_through_the_table_to_the_last_bit(experiment: str) -> None:
+    figures = {"success_rate": 2.0 / 3.0, "effort": 1.0 / 3.0, "time_to_goal": math.nan}
+    older = evaluation(experiment, figures, *figures)
+    newer = evaluation(experiment, figures, "success_rate")
+    rows = compare(older, newer)
+    assert [(row.metric.rpartition("/")[2], row.steps, row.disagreeing) for row in rows] == [
+        ("effort", 1, 0), ("success_rate", 1, 0), ("time_to_goal", 1, 0),
+    ]  # fmt: skip
+    for name, other in (("effort", 1.0 / 3.0 + 1e-16), ("time_to_goal", 1.0)):
+        for logged in (tuple(figures), ("success_rate",)):
+            altered = evaluation(experiment, {**figures, name: other}, *logged)
+            assert [row.metric for row in compare(altered, newer) if row.disagreeing] == [f"{PLACE}/{name}"]
+    del figures["effort"]
+    lost = evaluation(experiment, figures, "success_rate")
+    for run_id in (older, newer):
+        assert [row.metric for row in compare(run_id, lost) if row.disagreeing] == [f"{PLACE}/effort"]
+
+
+def test_a_factor_of_the_monitor_is_one_where_it_is_not_logged(experiment: str) -> None:
+    name = "adaptive/blend_scale"
+    constant, silent = (run_with(experiment, loss=[1.0, 2.0], **more) for more in ({name: [1.0, 1.0]}, {}))
+    rolled_back = run_with(experiment, loss=[1.0, 2.0], **{name: [1.0, 0.5]})
+    assert not any(row.disagreeing for row in compare(constant, silent))
+    (row,) = (row for row in compare(rolled_back, silent) if row.disagreeing)
+    assert (row.metric, row.first, row.repeated) == (name, 1, 1.0)

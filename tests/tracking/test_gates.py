@@ -93,6 +93,16 @@ def test_one_query_finds_the_evaluations_that_meet_the_thresholds(experiment: st
     assert [run.info.run_id for run in found] == [good]
 
 
+def test_a_gate_on_a_figure_that_only_the_table_of_cells_holds_is_not_in_the_query_and_said_so(experiment: str) -> None:
+    cell = "eval/forest/noise_0.05/random"
+    gates = GateSettings.model_validate(
+        {"gates": [{"metric": f"{cell}/{name}", "at_least": 0.9} for name in ("success_rate", "mean_speed")]}
+    )
+    assert gates.not_searchable == (f"{cell}/mean_speed",) and "mean_speed" not in gates.query()
+    good = evaluate_run(experiment, "none")
+    assert [run.info.run_id for run in MlflowClient().search_runs([experiment], gates.query())] == [good]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

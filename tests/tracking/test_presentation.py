@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -8,8 +11,19 @@ from mlflow.utils.name_utils import _generate_random_name
 
 from drone_cbf.config import SceneConfig
 from drone_cbf.tracking.datasets import scene_dataset
-from drone_cbf.tracking.runs.presentation import EXPERIMENT_NOTE, NOTE_TAG, is_random_name, name_run, present_experiment
+from drone_cbf.tracking.runs.presentation import (
+    EXPERIMENT,
+    EXPERIMENT_NOTE,
+    NOTE_TAG,
+    is_random_name,
+    name_default_experiment,
+    name_run,
+    own_experiment,
+    present_experiment,
+    unpadded,
+)
 from drone_cbf.tracking.runs.stage_run import StageRun
+from tests.stores import tracking
 
 SCENE = SceneConfig().model_dump(mode="json")
 
@@ -21,6 +35,40 @@ def test_an_experiment_is_described_once_and_a_persons_own_text_is_kept(experime
     client.set_experiment_tag(experiment, NOTE_TAG, "ours")
     present_experiment(client, experiment)
     assert client.get_experiment(experiment).tags[NOTE_TAG] == "ours"
+
+
+@pytest.fixture
+def fresh_store(tmp_path: Path) -> Iterator[MlflowClient]:
+    """A client of a store in which nothing has been done yet."""
+    with tracking(f"sqlite:///{tmp_path}/mlflow.db"):
+        yield MlflowClient()
+
+
+def test_default_gets_the_projects_name_while_nobody_else_uses_it(fresh_store: MlflowClient) -> None:
+    client = fresh_store
+    client.create_run("0", tags={"drone_cbf.stage": "pipeline"})
+    client.create_run("0", tags={"mlflow.project.entryPoint": "evaluate"})  # prepared, not started yet
+    name_default_experiment(client, "1")
+    assert client.get_experiment("0").name == "Default", "the run is in another experiment, which somebody chose"
+    name_default_experiment(client, "0")
+    assert client.get_experiment("0").name == EXPERIMENT
+    assert own_experiment(client) == "0", "what is started without 'mlflow run' goes to the same experiment"
+
+
+def test_default_keeps_its_name_where_another_project_has_runs_in_it(fresh_store: MlflowClient) -> None:
+    client = fresh_store
+    foreign = client.create_run("0")
+    client.delete_run(foreign.info.run_id)
+    name_default_experiment(client, "0")
+    own = own_experiment(client)
+    assert client.get_experiment("0").name == "Default" and client.get_experiment(own).name == EXPERIMENT
+    name_default_experiment(client, "0")
+    assert client.get_experiment("0").name == "Default", "of two experiments of one name MLflow would keep neither"
+
+
+def test_a_table_without_its_padding_is_the_same_table() -> None:
+    padded = "| figure   |   value |\n|:---------|--------:|\n| a        |       1 |"
+    assert unpadded(padded) == "| figure | value |\n|:---|---:|\n| a | 1 |"
 
 
 def test_the_names_that_mlflow_draws_are_recognised_and_no_others() -> None:

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import math
+import platform
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import DroneCbfError, TrainingError
-from drone_cbf.tracking.runs.stage_run import EXPERIMENT, StageRun, environment, flatten, stage_run
-from drone_cbf.tracking.tags import FAILURE_TAG, NOTE_TAG
+from drone_cbf.tracking.queries.records import table
+from drone_cbf.tracking.runs.presentation import EXPERIMENT
+from drone_cbf.tracking.runs.provenance import environment
+from drone_cbf.tracking.runs.stage_run import StageRun, flatten, stage_run
+from drone_cbf.tracking.tags import FAILURE_TAG, NOTE_TAG, versions_of
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +31,9 @@ def test_a_run_started_directly_says_what_it_is_and_where_it_comes_from(experime
     tags = stored(run.run_id).data.tags
     assert stored(run.run_id).info.status == "FINISHED"
     assert tags["drone_cbf.stage"] == "toy"
-    assert tags["drone_cbf.version.mlflow"] == mlflow.__version__
+    assert (
+        versions_of(tags)["mlflow"] == mlflow.__version__ and versions_of(tags)["python"] == platform.python_version()
+    )
     assert tags["drone_cbf.environment"] == environment()
     assert len(tags["mlflow.source.git.commit"]) == 40 and tags["drone_cbf.git_dirty"] in ("true", "false")
 
@@ -41,12 +49,10 @@ def test_a_resumed_run_keeps_where_it_came_from_and_says_what_is_different_now(
     with stage_run("toy", PROJECT, resume=run.run_id) as again:
         again.record_environment({"drone_cbf.device": "2 x cpu"})
     tags = stored(run.run_id).data.tags
-    assert (tags["drone_cbf.version.jax"], tags["drone_cbf.device"]) == ("0.1", "1 x tpu")
+    assert (versions_of(tags)["jax"], tags["drone_cbf.device"]) == ("0.1", "1 x tpu"), "as one tag each, of older code"
     told = tags["drone_cbf.resumed_with"]
-    assert told.startswith("drone_cbf.version.jax: 0.1 before, ") and told.endswith(
-        "drone_cbf.device: 1 x tpu before, 2 x cpu now"
-    )
-    assert "environment changed; results may not be bit-identical: drone_cbf.version.jax" in capsys.readouterr().err
+    assert told.startswith("version.jax: 0.1 before, ") and told.endswith("device: 1 x tpu before, 2 x cpu now")
+    assert "environment changed; results may not be bit-identical: version.jax" in capsys.readouterr().err
     MlflowClient().set_terminated(run.run_id, "KILLED")
     with stage_run("toy", PROJECT, resume=run.run_id) as again:
         again.record_environment({"drone_cbf.device": "2 x cpu"})
@@ -116,6 +122,20 @@ def test_the_config_is_stored_whole_and_as_params_without_touching_those_of_mlfl
     assert params["physics.lag_time"] == str(SystemConfig().physics.lag_time)
     text = mlflow.artifacts.load_text(f"runs:/{run.run_id}/config.yaml")
     assert SystemConfig.model_validate(yaml.safe_load(text)["system"]) == SystemConfig()
+
+
+def test_a_table_keeps_every_bit_and_is_one_that_the_ui_lists(run: StageRun) -> None:
+    columns = {
+        "name": ["a", "b"],
+        "value": [1.0 / 3.0, math.nan],
+        "single": list(np.float32([0.1, np.inf])),
+        "n": [1, 2],
+    }
+    run.log_table(columns, "tables/some.json")
+    first, second = table(run.run_id, "tables/some.json")
+    assert first == {"name": "a", "value": 1.0 / 3.0, "single": float(np.float32(0.1)), "n": 1}
+    assert (second["value"], second["single"]) == (None, None)
+    assert list(mlflow.load_table("tables/some.json", [run.run_id])["name"]) == ["a", "b"], "as MLflow's own"
 
 
 def test_a_description_longer_than_mlflow_takes_is_shortened_and_kept_whole_as_artifact(run: StageRun) -> None:

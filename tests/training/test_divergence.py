@@ -130,7 +130,7 @@ def test_a_run_that_diverges_at_a_hundredfold_learning_rate_is_rolled_back(poiso
     assert step == 4 and not others
     assert "failed 2 measurements in a row" in text and "below 0.7; rolled back to step 0" in text
     rates = column(recorder, "adaptive/learning_rate_scale")
-    assert [rates[index] for index in (3, 4, 5)] == [1.0, MONITOR.rate_backoff, MONITOR.rate_backoff]
+    assert [rates.get(index) for index in (3, 4, 5)] == [None, MONITOR.rate_backoff, MONITOR.rate_backoff]
     assert all(success[index] >= STAGE.success_threshold for index in success if index > 3), "it never falls again"
     assert int(state.step) == STAGE.steps and jnp.all(jnp.isfinite(state.policy["gains"]))
     assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
@@ -140,7 +140,7 @@ def test_the_same_run_at_its_normal_learning_rate_is_left_alone():
     recorder, state = trained(HEALTHY_RATE)
     assert not recorder.events and not column(recorder, "monitor/rollbacks")
     assert min(column(recorder, "eval/success_rate").values()) >= STAGE.success_threshold
-    assert set(column(recorder, "adaptive/learning_rate_scale").values()) == {1.0}
+    assert not column(recorder, "adaptive/learning_rate_scale"), "1 until the first roll-back"
     assert float(jnp.max(jnp.abs(state.policy["gains"]))) > HEALTHY_RATE, "it has learned"
 
 

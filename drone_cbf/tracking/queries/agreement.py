@@ -1,18 +1,21 @@
-"""Compares two runs: every metric at every step."""
+"""Whether two runs agree: every metric at every step, and every figure of the table of cells."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.tracking.tags import COMMIT_TAG, DEVICE_TAG, DIRTY_TAG, VERSION_PREFIX
+from drone_cbf.tracking.queries.cells import cell_figures
+from drone_cbf.tracking.tags import environment_changes, environment_of
 
-EXCLUDED = ("system/",)
-"""Prefixes of metrics that measure the machine."""
+LEFT_OUT = ("system/",)
+"""Metrics that measure the machine, not the run."""
+UNLESS_LOGGED = {"adaptive/": 1.0}
+"""Beginning of a metric's name -> its value at steps that log none: these factors are 1 until the first roll-back."""
 Series = dict[int, list[float]]
 """Step -> its logged values in order."""
 
@@ -55,17 +58,38 @@ class Comparison:
 def compare_runs(
     recorded: Run, repeated: Run, tolerance: Tolerance, progress: Callable[[int], None]
 ) -> list[Comparison]:
-    """Compares every metric of either run, by name; calls ``progress`` with the number of metrics compared so far."""
+    """Every figure of either run, by name; ``progress`` is told the number of figures done.
+
+    A figure that one run logged and the other holds only in its table of cells is compared by its value alone.
+    """
+    tables = [cell_figures(run.info.run_id) for run in (recorded, repeated)]
     found = []
-    for number, name in enumerate(metric_names(recorded, repeated)):
-        found.append(compare_series(name, _series(recorded, name), _series(repeated, name), tolerance))
+    for number, name in enumerate(figure_names(recorded, repeated)):
+        logged = [_series(run, name) for run in (recorded, repeated)]
+        before, after = _comparable(name, logged, tables)
+        found.append(compare_series(name, before, after, tolerance))
         progress(number)
     return found
 
 
-def metric_names(*runs: Run) -> list[str]:
-    """Names of the metrics of any of the runs, without :data:`EXCLUDED`."""
-    return sorted(name for name in {name for run in runs for name in run.data.metrics} if not name.startswith(EXCLUDED))
+def figure_names(*runs: Run) -> list[str]:
+    """The metrics and the figures of cells that any of the runs has, without those that measure the machine."""
+    names = {name for run in runs for name in (*run.data.metrics, *cell_figures(run.info.run_id))}
+    return sorted(name for name in names if not name.startswith(LEFT_OUT))
+
+
+def _comparable(name: str, logged: Sequence[Series], tables: Sequence[Mapping[str, float]]) -> list[Series]:
+    """What was logged of both runs, completed by what need not be logged."""
+    for beginning, value in UNLESS_LOGGED.items():
+        if name.startswith(beginning):
+            steps = {step for series in logged for step in series}
+            return [{step: [value] for step in steps} | series for series in logged]
+    if all(logged):
+        return list(logged)
+    values = [_last(series) if series else table.get(name) for series, table in zip(logged, tables, strict=True)]
+    if all(series or value is None for series, value in zip(logged, values, strict=True)):
+        return list(logged)  # logged by one run alone: they disagree at each of its steps
+    return [{} if value is None else {0: [value]} for value in values]
 
 
 def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: Tolerance) -> Comparison:
@@ -90,16 +114,8 @@ def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: T
 
 
 def environment_differences(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Differences in versions, commit and device: name -> both values."""
-    names = {name for tags in (recorded, repeated) for name in tags if name.startswith(VERSION_PREFIX)}
-    names |= {DEVICE_TAG, COMMIT_TAG, DIRTY_TAG}
-    both = {name: (recorded.get(name, "unknown"), repeated.get(name, "unknown")) for name in sorted(names)}
-    return {_display_name(name): pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
-def _display_name(tag: str) -> str:
-    names = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes"}
-    return names.get(tag, tag.removeprefix("drone_cbf."))
+    """Versions, commit and device in which the tags of two runs differ: name -> both values."""
+    return environment_changes(environment_of(recorded), environment_of(repeated))
 
 
 def _agree(left: list[float], right: list[float], tolerance: Tolerance) -> bool:

@@ -37,7 +37,9 @@ class MlflowRecorder(SilentRecorder):
         self.events: list[tuple[int, str]] = list(run.stored.events)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._writer.metrics(step, self._run.stored.new_values(step, values))
+        # MLflow's compare page opens with the metric that was logged first: one that says something, not one that is 0.
+        ordered = dict(sorted(values.items(), key=lambda item: item[0].startswith("grad_health/")))
+        self._writer.metrics(step, self._run.stored.new_values(step, ordered))
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         copy = unflatten(to_leaves(tree))

@@ -14,6 +14,7 @@ from mlflow.models.evaluation import EvaluationResult, validation
 from pydantic import Field, model_validator
 
 from drone_cbf.config import Section
+from drone_cbf.tracking.queries.cells import is_logged
 from drone_cbf.tracking.tags import STAGE_TAG
 
 GATE_TAG = "drone_cbf.gate"
@@ -26,7 +27,8 @@ class Gate(Section):
     """What one metric must meet. A missing or NaN metric fails."""
 
     metric: str = Field(min_length=1, max_length=250, pattern=r"^[\w./: -]+$")
-    """Name of a metric of the evaluate run."""
+    """A figure of the evaluate run by metric name: of the worst cell ``eval/<name>``, of a single one
+    ``eval/<scene>/noise_<level>/<goals>/<name>``."""
     at_least: float | None = None
     """Smallest value that passes."""
     at_most: float | None = None
@@ -70,10 +72,20 @@ class GateSettings(Section):
         """SHA-256 (hexadecimal, its beginning) of all thresholds."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def not_searchable(self) -> tuple[str, ...]:
+        """Figures of cells that are no metric; the gate reads them from the evaluation's table of cells."""
+        return tuple(gate.metric for gate in self.gates if not is_logged(gate.metric))
+
     def query(self) -> str:
-        """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds."""
+        """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds.
+
+        Gates of :attr:`not_searchable` are left out: MLflow searches metrics alone.
+        """
         rows = [
-            f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in self.gates
+            f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}"
+            for gate in self.gates
+            if gate.metric not in self.not_searchable
         ]
         return " and ".join([f"tags.`{STAGE_TAG}` = 'evaluate'", "attributes.status = 'FINISHED'", *rows])
 

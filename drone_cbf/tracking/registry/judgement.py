@@ -10,8 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, find_evaluation
-from drone_cbf.tracking.queries.records import evaluations_of
+from drone_cbf.tracking.queries.cells import evaluation_figures
+from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
 from drone_cbf.tracking.registry.gates import GATE_TAG
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, tag_versions, versions_of
 from drone_cbf.tracking.runs.lineage import get_run, load_config
@@ -27,6 +27,7 @@ class Judged:
     run_id: str
     experiment_id: str
     metrics: Mapping[str, float]
+    """All its figures by metric name, also those that only its table of cells holds."""
     versions: list[ModelVersion]
     """Registered versions for which this evaluation speaks, newest first."""
     champion_run: str | None
@@ -57,15 +58,15 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
     return Judged(
         run_id=own,
         experiment_id=evaluation.info.experiment_id,
-        metrics=evaluation.data.metrics,
+        metrics=evaluation_figures(evaluation),
         versions=versions,
         champion_run=rival.info.run_id if rival is not None else None,
     )
 
 
 def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
-    """Metrics of the champion under the same conditions, if there is one to compare with."""
-    return get_run(judged.champion_run, "run").data.metrics if judged.champion_run else None
+    """Figures of the champion under the same conditions, if there is one to compare with."""
+    return evaluation_figures(get_run(judged.champion_run, "run")) if judged.champion_run else None
 
 
 def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -> None:

@@ -105,14 +105,14 @@ def delete_retired_runs(resumed: str, experiment_id: str) -> None:
         client.delete_run(run.info.run_id)
 
 
-def reopen(run_id: str, system_metrics: bool | None) -> mlflow.ActiveRun:
-    """Makes the interrupted run the active one and clears its failure."""
+def reopen(run_id: str) -> mlflow.ActiveRun:
+    """Makes the interrupted run the active one; it no longer says that it failed."""
     client = MlflowClient()
     tags = client.get_run(run_id).data.tags
     if FAILURE_TAG in tags:
         client.delete_tag(run_id, FAILURE_TAG)
     client.set_tag(run_id, RESUMED_TAG, str(int(tags.get(RESUMED_TAG, "0")) + 1))
-    return mlflow.start_run(run_id=run_id, log_system_metrics=system_metrics)
+    return mlflow.start_run(run_id=run_id)
 
 
 def process_name() -> str:

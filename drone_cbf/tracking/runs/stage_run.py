@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,20 @@ import mlflow
 import yaml
 from mlflow.data.dataset import Dataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.runs.presentation import name_run, present_experiment
+from drone_cbf.tracking.runs.presentation import (
+    name_default_experiment,
+    name_run,
+    own_experiment,
+    present_experiment,
+    unpadded,
+)
+from drone_cbf.tracking.runs.provenance import provenance
 from drone_cbf.tracking.runs.resuming import (
     Stored,
     check_resumable,
@@ -35,11 +41,9 @@ from drone_cbf.tracking.runs.resuming import (
     reopen,
     retire_prepared_run,
 )
-from drone_cbf.tracking.runs.tracking_store import get_or_create_experiment, prepare_store
+from drone_cbf.tracking.runs.tracking_store import prepare_store
 from drone_cbf.tracking.tags import (
-    COMMIT_TAG,
     CONFIG_FILE,
-    DIRTY_TAG,
     FAILURE_TAG,
     INTERRUPTED,
     NOTE_TAG,
@@ -47,13 +51,9 @@ from drone_cbf.tracking.tags import (
     RESUMED_TAG,
     RESUMED_WITH_TAG,
     STAGE_TAG,
-    VERSION_PREFIX,
+    environment_of,
 )
 
-EXPERIMENT = "drone_cbf"
-"""Experiment of runs that are not started by ``mlflow run`` (which chooses one itself)."""
-
-_VERSIONS = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "mlflow", "numpy", "qpax")
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
 _PARAMS_PER_CALL = 100
@@ -74,17 +74,17 @@ class StageRun:
         _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
     def record_environment(self, tags: Mapping[str, str]) -> None:
-        """Records versions, commit or device. A resumed run keeps those of its start and records what has changed."""
+        """Records versions, commit or device. A resumed run keeps those it began with and notes what has changed."""
         known = MlflowClient().get_run(self.run_id).data.tags
-        changed = [
-            f"{name}: {known[name]} before, {text} now" for name, text in tags.items() if known.get(name, text) != text
-        ]
+        before, now = environment_of(known), environment_of(tags)
+        both = sorted(before.keys() & now.keys())
+        changed = [f"{name}: {before[name]} before, {now[name]} now" for name in both if before[name] != now[name]]
         new = {name: text for name, text in tags.items() if name not in known}
         if changed and RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
-            changes = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
-            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(changes)), _LONGEST_TAG)
-            text = "environment changed; results may not be bit-identical"
-            print(f"{self.stage}: {text}: {'; '.join(changed)}", file=sys.stderr)
+            told = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
+            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
+            message = f"environment changed; results may not be bit-identical: {'; '.join(changed)}"
+            print(f"{self.stage}: {message}", file=sys.stderr)
         _set_tags(self.run_id, new)
 
     def name(self, name: str) -> None:
@@ -94,7 +94,7 @@ class StageRun:
     def describe(self, markdown: str) -> None:
         """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
         mlflow.log_text(markdown, "summary.md", run_id=self.run_id)
-        _set_tags(self.run_id, {NOTE_TAG: shorten(markdown, _LONGEST_TAG)})
+        _set_tags(self.run_id, {NOTE_TAG: shorten(unpadded(markdown), _LONGEST_TAG)})
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Stores ``config`` as ``config.yaml`` and, flattened, as params.
@@ -102,18 +102,31 @@ class StageRun:
         A param that ``mlflow run`` logged keeps its spelling (``1e-3`` for 0.001): MLflow refuses to change it.
         """
         mlflow.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG_FILE, run_id=self.run_id)
+        self.log_params(flatten(config))
+
+    def log_params(self, values: Mapping[str, str]) -> None:
+        """Stores those of ``values`` that are not params of the run yet."""
         client = MlflowClient()
         known = client.get_run(self.run_id).data.params
-        params = [
-            Param(key, shorten(value, _LONGEST_PARAM)) for key, value in flatten(config).items() if key not in known
-        ]
+        params = [Param(key, shorten(value, _LONGEST_PARAM)) for key, value in values.items() if key not in known]
         for start in range(0, len(params), _PARAMS_PER_CALL):
             client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
 
-    def log_metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Logs a few final metrics at once; metrics of every step go through a recorder."""
+    def log_metrics(
+        self, values: Mapping[str, float], step: int = 0, model_id: str | None = None, dataset: Dataset | None = None
+    ) -> None:
+        """Logs a few final figures at once; per-step figures go through a recorder.
+
+        With ``model_id``, those that are finite are logged on that model too, as measured on ``dataset``: MLflow
+        would store NaN as 0 there.
+        """
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step) for key, value in self.stored.new_values(step, values).items()]
+        about: dict[str, Any] = {"model_id": model_id, "run_id": self.run_id} if model_id else {}
+        about |= {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+        rows = [
+            Metric(key, float(value), now, step, **(about if math.isfinite(value) else {}))
+            for key, value in self.stored.new_values(step, values).items()
+        ]
         for start in range(0, len(rows), 1000):
             MlflowClient().log_batch(self.run_id, metrics=rows[start : start + 1000])
 
@@ -130,8 +143,16 @@ class StageRun:
         MlflowClient().log_figure(self.run_id, figure, name)
 
     def log_table(self, columns: Mapping[str, list[Any]], name: str) -> None:
-        """Uploads columns as a table artifact (``.json``) that the MLflow UI can show and compare."""
-        mlflow.log_table(dict(columns), name, run_id=self.run_id)
+        """Uploads columns as a table artifact (``.json``) that the MLflow UI can show and compare.
+
+        Floats keep every bit, which ``mlflow.log_table`` rounds to ten decimals. What is not finite becomes null.
+        """
+        rows = [[_as_json(value) for value in row] for row in zip(*columns.values(), strict=True)]
+        self.log_text(json.dumps({"columns": list(columns), "data": rows}), name)
+        tables = json.loads(MlflowClient().get_run(self.run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+        entry = {"path": name, "type": "table"}
+        if entry not in tables:
+            _set_tags(self.run_id, {MLFLOW_LOGGED_ARTIFACTS: json.dumps([*tables, entry])})
 
     def log_image(self, image: Any, key: str, step: int) -> None:
         """Stores one picture of a series that the MLflow UI shows over steps, as one chart per ``key``.
@@ -155,25 +176,26 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, project: Path, resume: str = "", system_metrics: bool = False) -> Iterator[StageRun]:
-    """Adopts the run that ``mlflow run`` prepared, or starts one, and ends it with the outcome of the body.
+def stage_run(stage: str, project: Path, resume: str = "") -> Iterator[StageRun]:
+    """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
-    If the body raises, the run ends FAILED (on an interrupt: KILLED) with a one-line reason in the tag
-    ``drone_cbf.failure``, and the exception propagates. ``project`` is the folder whose git commit is recorded.
-    ``resume`` names an interrupted run to resume in place of the prepared one. With ``system_metrics``, processor and
-    memory are recorded too (``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=false`` prevents it).
+    A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
+    ``drone_cbf.failure``, and the exception is raised again. ``project`` is the folder whose git commit is recorded.
+    ``resume`` names an interrupted run to continue in place of the prepared one, which is put aside. Processor and
+    memory are recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
     """
-    active = _start(system_metrics)
+    active = _start()
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
     try:
         if resume:
             check_resumable(resume, stage)
-            active = _exchange(run, resume, system_metrics)
+            active = _exchange(run, resume)
             run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
         run.name(stage)
-        present_experiment(MlflowClient(), run.experiment_id)
         _set_tags(run.run_id, {STAGE_TAG: stage, PROCESS_TAG: process_name()})
-        run.record_environment(_provenance(project))
+        name_default_experiment(MlflowClient(), run.experiment_id)
+        present_experiment(MlflowClient(), run.experiment_id)
+        run.record_environment(provenance(project))
         yield run
     except BaseException as error:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -208,13 +230,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def environment() -> str:
-    """What kind of Python environment runs this: ``conda``, ``venv`` (virtual environment) or ``local`` (neither)."""
-    if (Path(sys.prefix) / "conda-meta").is_dir():
-        return "conda"
-    return "venv" if sys.prefix != sys.base_prefix else "local"
-
-
 def run_link(run_id: str, experiment_id: str) -> str:
     """Address of a run's page."""
     return ui_address(run_page(run_id, experiment_id))
@@ -227,12 +242,11 @@ def ui_address(page: str) -> str:
     return f"{base}/{page}"
 
 
-def _start(system_metrics: bool) -> mlflow.ActiveRun:
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # it announces its start and end
-    wanted = None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics
+def _start() -> mlflow.ActiveRun:
+    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # start and end are not worth a line
     try:
         prepare_store()
-        return mlflow.start_run(experiment_id=_experiment(), log_system_metrics=wanted)
+        return mlflow.start_run(experiment_id=_experiment())
     except MlflowException as error:
         raise DroneCbfError(f"no run can be started in {mlflow.get_tracking_uri()}: {_refusal(error)}") from error
 
@@ -244,43 +258,17 @@ def _refusal(error: MlflowException) -> str:
     return f"{failure_reason(error)}; check MLFLOW_TRACKING_URI"
 
 
-def _exchange(prepared: StageRun, resume: str, system_metrics: bool) -> mlflow.ActiveRun:
+def _exchange(prepared: StageRun, resume: str) -> mlflow.ActiveRun:
     """The interrupted run in place of the one that was prepared."""
     retire_prepared_run(prepared.run_id, resume)
-    return reopen(resume, None if MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.is_set() else system_metrics)
+    return reopen(resume)
 
 
 def _experiment() -> str | None:
     """ID of our experiment, or None if the caller chose one."""
     if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
         return None
-    return get_or_create_experiment(EXPERIMENT)
-
-
-def _provenance(project: Path) -> dict[str, str]:
-    tags = {f"{VERSION_PREFIX}{name}": version for name in _VERSIONS if (version := _version(name))}
-    tags[f"{VERSION_PREFIX}python"] = platform.python_version()
-    tags["drone_cbf.environment"] = environment()
-    commit = _git(project, "rev-parse", "HEAD")
-    if commit:
-        tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
-        tags[COMMIT_TAG] = commit
-    return tags
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+    return own_experiment(MlflowClient())
 
 
 def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
@@ -288,5 +276,11 @@ def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def shorten(text: str, longest: int) -> str:
-    """``text``, cut to ``longest`` characters."""
+    """``text`` cut to ``longest`` characters."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _as_json(value: Any) -> Any:
+    """A value of a table; JSON has neither NaN nor infinity, and does not take NumPy's scalars."""
+    plain = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

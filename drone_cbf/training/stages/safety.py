@@ -214,7 +214,9 @@ class _CurriculumTrainer:
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
         state, metrics = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
         values = to_floats(metrics)
-        values |= {"curriculum/stage": float(progress.position.stage)} | (adaptive_metrics(scales) if scales else {})
+        values |= {"curriculum/stage": float(progress.position.stage)}
+        if scales and monitor and monitor.rollbacks:  # until the first roll-back all factors are 1
+            values |= adaptive_metrics(scales)
         self.recorder.metrics(step, values)
         inputs = {"conditions": conditions, "margin": margin, "root": self.root}
         try:
