@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import jax
-
-from drone_cbf.training.data.flights import Measured
+if TYPE_CHECKING:
+    from drone_cbf.training.data.flights import Measured
 
 Tree = TypeVar("Tree")
 
@@ -78,6 +77,8 @@ class ListRecorder(SilentRecorder):
         self.checkpoints[name] = tree
 
     def progress(self, step: int, tree: Any) -> None:
+        import jax
+
         self.states[step] = jax.device_get(tree)
 
     def restore(self, tree: Tree) -> Tree:

@@ -54,9 +54,10 @@ def _inheritance(has_parent: bool) -> str:
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    sizes = getattr(model, "sizes", {})
     for name, field in model.model_fields.items():
-        default = "required" if _is_required(model, name) else _text(field.default)
-        notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
+        default = f"default {_text(sizes.get(name, field.default))}"
+        notes = "; ".join(filter(None, ["required" if _is_required(model, name) else default, _range(field)]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
         label = f"  {prefix}{name}"
         indents = {"initial_indent": label.ljust(NAME_WIDTH) + " ", "subsequent_indent": " " * (NAME_WIDTH + 1)}
@@ -83,7 +84,7 @@ def _choices(annotation: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    if value in ("", ()):
+    if value in (None, "", ()):
         return "none"
     if isinstance(value, tuple):
         return ",".join(map(_text, value))

@@ -21,6 +21,8 @@ BASE = "extends"
 """Names the curriculum whose content a file completes or changes."""
 EVERY_STAGE = "every_stage"
 """Settings that a file gives to every stage, its own and those of its base."""
+PIPELINE = "pipeline"
+"""Sizes of a pipeline with this curriculum; no part of the curriculum that the safety stage is given."""
 
 
 def load_curriculum(name: str) -> Curriculum:
@@ -33,7 +35,10 @@ def load_curriculum(name: str) -> Curriculum:
         ConfigError: there is none, it is not a valid curriculum, extends itself, or changes the shape of networks.
     """
     path = _place(name, Path())
-    curriculum = parse_curriculum(_content(path, ()), str(path))
+    content = _content(path, ())
+    if isinstance(content, Mapping):
+        content = {key: value for key, value in content.items() if key != PIPELINE}
+    curriculum = parse_curriculum(content, str(path))
     for setting in KEPT_FROM_PARENT:
         if setting in curriculum.system:
             raise ConfigError(
@@ -41,6 +46,17 @@ def load_curriculum(name: str) -> Curriculum:
                 f"leave it out, and train them with it: mlflow run . -e efficiency -P {setting}=<value>"
             )
     return curriculum
+
+
+def pipeline_section(name: str) -> tuple[object, Path]:
+    """What the curriculum's file, or one that it extends, says under ``pipeline`` (nothing: {}), and the file.
+
+    Raises:
+        ConfigError: there is no such curriculum, or it cannot be read.
+    """
+    path = _place(name, Path())
+    content = _content(path, ())
+    return content.get(PIPELINE, {}) if isinstance(content, Mapping) else {}, path
 
 
 def available() -> list[str]:

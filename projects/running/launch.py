@@ -20,4 +20,5 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
         return 0
     from projects.running.stage_runner import run_stage
 
-    return run_stage(entry, import_module(entry.work).work, arguments)
+    module = import_module(entry.work)
+    return run_stage(entry, module.work, arguments, getattr(module, "preview", None))

@@ -34,7 +34,7 @@ def declared(model: type[Section]) -> dict[str, dict[str, Any]]:
 def text(value: Any) -> Any:
     if isinstance(value, tuple):
         return ",".join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
-    return value
+    return "" if value is None else value
 
 
 def test_the_entry_points_are_those_with_parameters_here() -> None:

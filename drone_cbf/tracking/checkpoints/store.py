@@ -2,6 +2,8 @@
 
 A checkpoint without its manifest is incomplete, whatever else is there; a file that differs from it is refused. The
 stored tree is nested dictionaries of arrays (names of fields, keys, or indices), readable by Orbax alone.
+
+JAX and Orbax are imported where they are used: entry points that only start stages or read the store need neither.
 """
 
 from __future__ import annotations
@@ -13,10 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import mlflow
 import numpy as np
-import orbax.checkpoint as ocp
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
@@ -35,6 +35,8 @@ def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
 
     What an interrupted upload may have left there is removed first.
     """
+    import orbax.checkpoint as ocp
+
     leaves = to_leaves(tree)
     delete_checkpoint(run_id, name)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
@@ -53,6 +55,8 @@ def load_checkpoint(run_id: str, name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: absent, incomplete or altered.
     """
+    import orbax.checkpoint as ocp
+
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         files = download_checkpoint(run_id, name, Path(folder) / "checkpoint")
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
@@ -104,6 +108,8 @@ def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:
     Raises:
         CheckpointError: a leaf is missing, extra, or of another shape or dtype; ``what`` names the checkpoint.
     """
+    import jax
+
     wanted, structure = jax.tree_util.tree_flatten_with_path(target)
     expected = {_names(path): leaf for path, leaf in wanted}
     saved = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(loaded)}
@@ -115,6 +121,8 @@ def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:
 
 
 def _checked(target: Any, value: np.ndarray, what: str) -> Any:
+    import jax
+
     data = jax.eval_shape(jax.random.key_data, target) if _is_key(target) else target
     shape, dtype = np.shape(data), getattr(data, "dtype", np.asarray(data).dtype)
     if value.shape != shape or value.dtype != dtype:
@@ -125,6 +133,8 @@ def _checked(target: Any, value: np.ndarray, what: str) -> Any:
 
 def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:
     """The leaves on the host, copied, by path: later donation or update of ``tree`` cannot change them."""
+    import jax
+
     return {
         _names(path): np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -151,10 +161,14 @@ def _read_manifest(run_id: str, name: str) -> dict[str, Any]:
 
 
 def _is_key(leaf: Any) -> bool:
+    import jax
+
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    import jax
+
     return tuple(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
