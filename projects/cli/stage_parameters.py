@@ -216,7 +216,10 @@ class GateParameters(Section):
                 "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
             )
         if self.champion and self.promote:
-            raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
+            raise ValueError(
+                "the champion is promoted already; leave champion out and name a run: "
+                "mlflow run . -e gate -P run=<run id> -P promote=true"
+            )
         if self.promote and self.gates != "default":
             raise ValueError(
                 "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave "

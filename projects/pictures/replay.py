@@ -21,6 +21,7 @@ from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.runs.lineage import get_run
 from projects.pictures.evaluation import flights_of
 from projects.running.stage_runner import Outcome, Stage
+from projects.running.terminal import terminal_table
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
@@ -89,7 +90,9 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     stage.draw("replay.png", lambda: replays_over_time(_replays(stage, states, flown, shown), title))
     table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
     summary = f"### Flights of {stage.parameters.replay} again\n\n{table}"
-    return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table([{n: row[n] for n in COLUMNS} for row in rows])}")
+    flights = [{name: row[name] for name in COLUMNS} for row in rows]
+    page = f"{summary}\n\n### Each flight\n\n{markdown_table(flights)}"
+    return Outcome(page, shown=f"The worst flights again, beside as recorded\n\n{terminal_table(flights)}")
 
 
 def replay_rows(states: ReplayStates, again: ReplayStates) -> list[dict[str, object]]:

@@ -29,6 +29,8 @@ class EntryPoint:
     """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
     implied: Callable[[Any], dict[str, dict[str, Any]]] | None = None
     """From its parameters to the settings of the system that go with them: group -> field -> value."""
+    worker: bool = False
+    """Whether its children run in one process, which starts while the entry point itself does."""
     complete: Callable[[Any], Any] = lambda parameters: parameters
     """Fills in the parameters that the command line leaves to a file."""
 
@@ -61,6 +63,7 @@ PIPELINE = EntryPoint(
     stage_parameters.PipelineParameters,
     "projects.workflows.pipeline",
     device=False,
+    worker=True,
     complete=with_sizes,
 )
 SUITE = EntryPoint(

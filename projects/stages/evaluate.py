@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.rollout import ControllerParams
+from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary
+from projects.running.terminal import evaluation_text
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
 
 PREFIX = {True: "eval", False: "eval_unfiltered"}
@@ -50,7 +52,9 @@ def work(stage: Stage) -> Outcome:
     rows = [cell_row(cell) for cell in cells]
     stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, "tables/cells.json")
     draw_evaluation(stage, controller, flyers, cells)
-    return Outcome(evaluation_summary(worst, rows))
+    figures = {f"{prefix}/{name}": value for prefix, named in worst.items() for name, value in named.items()}
+    following = (mlflow_run("register", {"run": stage.run.run_id}),) if stage.parent.stage == "safety" else ()
+    return Outcome(evaluation_summary(worst, rows), shown=evaluation_text(rows, figures), following=following)
 
 
 def cell_row(cell: Cell) -> dict[str, object]:

@@ -39,7 +39,7 @@ def work(stage: Stage) -> Outcome:
     lineage = lineage_table(done, stage.run.experiment_id)
     headline = {name: value for name, value in sorted(worst.items()) if name.startswith("eval/")}
     summary = f"{lineage}\n\n{report_table('Worst cell of the evaluation, filter on', headline)}"
-    return Outcome(summary, following=(mlflow_run("register", {"run": "{run}"}),))
+    return Outcome(summary, following=(mlflow_run("register", {"run": stage.run.run_id}),))
 
 
 def remaining(planned: Mapping[str, Mapping[str, str]], done: Sequence[ChildRun], unfinished: str | None) -> str:

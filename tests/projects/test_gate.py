@@ -169,7 +169,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_with_the_remedy(
         return shown
 
     assert "give one of run" in refused() and "give one of run" in refused(f"--run={training}", "--champion=true")
-    assert "promote is for a run" in refused("--champion=true", "--promote=true")
+    assert "the champion is promoted already; leave champion out" in refused("--champion=true", "--promote=true")
     assert "unknown has no champion yet" in refused("--champion=true")
     assert f"register it first: mlflow run . -e register -P run={evaluation}" in refused(
         f"--run={training}", "--promote=true"
