@@ -150,7 +150,7 @@ class PipelineParameters(Section):
     report_flights: Size = Field(None, ge=1, le=100_000)
     """Fresh flights with which every training stage measures and calibrates what it trains."""
     rollouts: Size = Field(None, ge=1, le=100_000)
-    """Flights per cell of the evaluate stage; 512 are 13,824 in all: without a collision, enough for the shipped gate."""
+    """Flights per cell of the evaluate stage; 512 are 13,824 in all: enough for the shipped gate, if none collides."""
     unfiltered_rollouts: Size = Field(None, ge=1, le=100_000)
     """Flights per cell once more without the filter."""
     scenarios: Annotated[tuple[SceneName, ...], BeforeValidator(without_blanks)] = ()

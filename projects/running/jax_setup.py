@@ -17,8 +17,8 @@ MIDDLE_PER_FULL = 1000
 def configure_jax(root: Path) -> None:
     """Keeps compiled programs between runs, in ``root/.jax_cache`` or in the user's cache folder.
 
-    A CPU is used as several devices, one per core, and a batch of flights is divided among them: XLA parallelises single
-    operations over the cores, and those of one flight are too small for that.
+    A CPU is used as several devices, one per core, and a batch of flights is divided among them: XLA parallelises
+    single operations over the cores, and those of one flight are too small for that.
     """
     import jax
 

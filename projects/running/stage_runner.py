@@ -136,6 +136,7 @@ def _complain(reason: str, error: BaseException, code: int) -> int:
 def _perform(
     entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str], shown: ProgressRecorder
 ) -> Outcome:
+    """Parses the command line, records what the run is given, and does its work."""
     given = parse(entry.name, entry.parameters, arguments, entry.system)
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
@@ -166,13 +167,17 @@ def _perform(
     with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
         outcome = _work(work, stage)
+    _conclude(run, outcome, history)
+    return outcome
+
+
+def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
     events = list(dict.fromkeys(history.events))  # without those that a resumed run met again
     notes = f"\n\n### Events\n\n{events_page(events)}" if events else ""
     run.describe(outcome.summary + notes)
     if outcome.provides:
         run.tag(provides=",".join(outcome.provides))
     delete_progress(run.run_id)
-    return outcome
 
 
 def _work(work: Work, stage: Stage) -> Outcome:
