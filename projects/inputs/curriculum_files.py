@@ -7,11 +7,10 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from drone_cbf.errors import ConfigError
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
 from projects.cli.arguments import KEPT_FROM_PARENT
+from projects.inputs.yaml_files import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[1] / "curricula"
 DEFAULT = "default"
@@ -135,15 +134,5 @@ def _with_every_stage(content: dict[str, Any], settings: object, path: Path) -> 
 
 
 def _read(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
-        plain = ", ".join(name for name in available() if not name.startswith(ABLATIONS))
-        raise ConfigError(
-            f"curriculum file {where} cannot be read ({error.strerror}); correct the path, or name one of {plain}"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"curriculum file {path} is not valid YAML: {' '.join(str(error).split())}; correct it"
-        ) from error
+    plain = ", ".join(name for name in available() if not name.startswith(ABLATIONS))
+    return read_yaml(path, "curriculum file", f"correct the path, or name one of {plain}")
