@@ -84,7 +84,7 @@ def as_text(value: Any) -> str:
 
 
 def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
-    """ID of the interrupted run that the command line asks to go on with; empty where it asks for a new one."""
+    """ID of the interrupted run that the command line asks to resume; empty where it asks for a new one."""
     if "resume_run" not in parameters.model_fields:
         return ""
     try:

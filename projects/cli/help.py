@@ -47,10 +47,8 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
 
 def _inheritance(has_parent: bool) -> str:
     if not has_parent:
-        return "Later stages take over all groups (physics to objective) from their parent run."
-    return (
-        "Groups (physics to objective) are taken over from the parent run; the defaults above hold where it has none."
-    )
+        return "Later stages inherit all groups (physics to objective) from their parent run."
+    return "Groups (physics to objective) are inherited from the parent run; the defaults above hold where it has none."
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -65,7 +63,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _is_required(model: type[BaseModel], name: str) -> bool:
-    """A stage's parent has an empty default only so that an interrupted run can be gone on with without naming it."""
+    """A stage's parent has an empty default only so that an interrupted run can be resumed without naming it."""
     fields = model.model_fields
     return fields[name].is_required() or (name == "parent_run" and "resume_run" in fields)
 

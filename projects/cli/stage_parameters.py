@@ -25,7 +25,7 @@ class Resumable(Section):
     """What a training stage takes beside its settings."""
 
     resume_run: str = Field("", max_length=250)
-    """ID of an interrupted run of this stage to go on with, in that run and with its settings; leave the others out."""
+    """ID of an interrupted run of this stage to resume, with its settings; leave the other parameters out."""
 
 
 class Following(Resumable):
@@ -125,7 +125,7 @@ PIPELINE_SIZES = {
     "rollouts": 512,
     **{name: _default(EvaluationSettings, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
 }
-"""What a pipeline costs where neither the command line nor the curriculum says otherwise."""
+"""Sizes of a pipeline where neither the command line nor the curriculum says otherwise."""
 
 
 class PipelineParameters(Section):
@@ -249,8 +249,8 @@ CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 class SuiteParameters(Section):
     """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
 
-    What a finished run with the same settings and parent has done already is taken over, so that a suite which was
-    stopped, or in which something failed, goes on where it was when it is started again. Where parent_run is left out,
+    Finished runs with the same settings and parent are reused, so a suite that was stopped, or in which something
+    failed, continues where it was when it is started again. Where parent_run is left out,
     efficiency and pretrain_cbf are trained first, once for all.
     """
 

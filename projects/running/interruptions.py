@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run is closed properly, and the terminal says how to go on."""
+"""Ctrl-C and SIGTERM: the run is closed properly, and the terminal says how to resume it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def interruptible() -> Iterator[None]:
 
 
 def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
-    """Where the stage was interrupted, and the command that goes on with it or starts it again."""
+    """Where the stage was interrupted, and the command that resumes or restarts it."""
     place = f" at step {shown.done} of {shown.total}" if shown.total else " before its first step"
     try:
         stored = latest_progress(run_id) if run_id and "resume_run" in entry.parameters.model_fields else None

@@ -1,4 +1,4 @@
-"""The trained parts that a stage takes over from its parent or the parent's ancestry."""
+"""The trained networks that a stage loads from its parent or the parent's ancestry."""
 
 from __future__ import annotations
 

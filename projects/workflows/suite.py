@@ -32,7 +32,7 @@ def work(stage: Stage) -> Outcome:
     try:
         members = walk(tasks, start, children.run)
     except KeyboardInterrupt as error:
-        error.add_note("Finished children are kept: the same command goes on with the suite.")
+        error.add_note("Finished children are kept: the same command resumes the suite.")
         raise
     page = suite_page(members)
     pairs = evaluated_pairs(members)
@@ -46,7 +46,7 @@ def work(stage: Stage) -> Outcome:
 
 
 def preview(parameters: SuiteParameters, given_system: Mapping[str, str]) -> str:
-    """What a suite would train, and what it would take over from earlier runs."""
+    """What a suite would train, and which earlier runs it would reuse."""
     prepare_store()
     parent = resolve_parent(parameters.parent_run, SUITE.parents).run_id if parameters.parent_run else None
     tasks = suite_tasks(parameters, given_system)

@@ -59,7 +59,7 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
     """The tasks, each after the one that it builds on; seeds outermost: a suite that is stopped is balanced.
 
     Raises:
-        ConfigError: a curriculum does not exist, is not valid, or bears the name of another one.
+        ConfigError: a curriculum does not exist, is not valid, or has the name of another one.
     """
     curricula = _curricula(parameters.curricula)
     given = {name: as_text(value) for name, value in parameters.model_dump(mode="json").items()}
@@ -104,7 +104,7 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
 
 
 def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
-    """What would become of a task: taken over from a finished run, an interrupted one gone on with, or trained.
+    """What would become of a task: reused from a finished run, resumed, or trained.
 
     Raises:
         ConfigError: a value is refused by the task's own entry point.

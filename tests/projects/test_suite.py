@@ -1,4 +1,4 @@
-"""The suite under a real ``mlflow run``: what was finished is taken over, and one failure leaves the others alone."""
+"""The suite under a real ``mlflow run``: what was finished is reused, and one failure leaves the others alone."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestSuite:
     def test_started_twice_it_trains_nothing_the_second_time(self, store: Store) -> None:
         before = store.runs()
         code, output = store.start()
-        assert code == 0 and "6 children, 6 taken over, 0 to be trained" in output
+        assert code == 0 and "6 children, 6 reused, 0 to be trained" in output
         (suite,) = [run for run in store.runs() if run.info.run_id not in {old.info.run_id for old in before}]
         assert suite.data.tags["drone_cbf.stage"] == "suite", "no child was started"
         first = before[0]
@@ -98,8 +98,8 @@ class TestSuite:
         before = len(store.runs())
         code, output = store.start(seeds="0,1", dry_run="true")
         assert code == 0 and len(store.runs()) == before, "not even the run that mlflow run has created"
-        assert "10 children, 6 taken over, 4 to be trained" in output
-        assert re.search(r"safety tiny seed 0 +taken over from run \w{32}", output)
+        assert "10 children, 6 reused, 4 to be trained" in output
+        assert re.search(r"safety tiny seed 0 +reused from run \w{32}", output)
         assert re.search(r"evaluate other seed 1 +to be trained", output)
 
     def test_one_failure_leaves_the_others_alone_and_the_suite_says_which_and_why(self, store: Store) -> None:
