@@ -17,7 +17,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
 from drone_cbf.tracking.recording.mlflow_recorder import CompositeRecorder, MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
-from drone_cbf.tracking.runs.dry_runs import discard_adopted
+from drone_cbf.tracking.runs.dry_runs import mark_dry_run
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, one_line, run_link, stage_run
@@ -89,15 +89,16 @@ Preview = Callable[[Any, Mapping[str, str]], str]
 def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: Preview | None = None) -> int:
     """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted.
 
-    ``preview`` answers a dry run, which leaves no run.
+    ``preview`` answers a dry run, which starts no run.
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     shown, run = ProgressRecorder(), None
     try:
         resume = resume_request(entry.parameters, arguments)
         if preview is not None and (given := _dry_run(entry, arguments)):
-            print(preview(given.parameters, given.system_text), flush=True)
-            discard_adopted()
+            planned = preview(given.parameters, given.system_text)
+            print(planned, flush=True)
+            mark_dry_run(entry.name, planned)
             return 0
         with interruptible(), stage_run(entry.name, ROOT, resume, system_metrics=entry.device) as run:
             outcome = _perform(entry, work, run, arguments, shown)

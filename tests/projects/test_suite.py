@@ -43,7 +43,7 @@ class Store:
         return MlflowClient().search_runs(["0"], order_by=["attributes.start_time ASC"])
 
     def last_suite(self) -> Run:
-        return [run for run in self.runs() if run.data.tags["drone_cbf.stage"] == "suite"][-1]
+        return [run for run in self.runs() if run.data.tags.get("drone_cbf.stage") == "suite"][-1]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,9 @@ class TestSuite:
     def test_a_dry_run_prints_the_plan_and_trains_nothing(self, store: Store) -> None:
         before = len(store.runs())
         code, output = store.start(seeds="0,1", dry_run="true")
-        assert code == 0 and len(store.runs()) == before, "not even the run that mlflow run has created"
+        assert code == 0 and len(store.runs()) == before + 1, "the run that mlflow run has created"
+        tags = store.runs()[-1].data.tags
+        assert tags["drone_cbf.dry_run"] == "true" and "drone_cbf.stage" not in tags, "which speaks for nothing"
         assert "10 children, 6 reused, 4 to be trained" in output
         assert re.search(r"safety tiny seed 0 +reused from run \w{32}", output)
         assert re.search(r"evaluate other seed 1 +to be trained", output)
