@@ -1,7 +1,7 @@
 # Needs git, make and Python 3.11 to 3.13. 'make' alone prints what can be done.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run lint test test-all ui pins clean
+.PHONY: help install install-dev run lint test test-all ui screenshots pins clean
 
 VENV := $(CURDIR)/.venv
 PORT ?= 5000
@@ -21,6 +21,7 @@ install: ## Create .venv and install the pinned packages (does nothing when they
 install-dev:
 	@bash tools/setup.sh dev
 
+run: export MLFLOW_LOGGING_LEVEL ?= WARNING
 run: install ## Train and evaluate: 'mlflow run . -e pipeline', then say where to look
 	mlflow run . -e $(ENTRY) $(ARGS)
 	@python tools/ui.py $(PORT)
@@ -38,6 +39,9 @@ test-all: install-dev ## Run every test
 
 ui: install ## Open the light MLflow UI on this machine (PORT=5000)
 	@python tools/ui.py --serve $(PORT)
+
+screenshots: install-dev ## Take the pictures in docs/images of the runs in mlflow.db (needs Chromium)
+	python -m pytest tests/browser --store sqlite:///$(CURDIR)/mlflow.db --screenshots docs/images $(ARGS)
 
 pins: install-dev ## Record the installed versions after a change of requirements*.txt
 	python tools/pins.py write

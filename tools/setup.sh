@@ -22,6 +22,9 @@ install_packages() {
     fi
     echo "Installing the pinned packages into $venv (the first time takes a few minutes)" >&2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras" --constraint constraints.txt
+    # 'python -m projects.<entry point>' then works in the safe mode too (PYTHONSAFEPATH), where Python leaves the
+    # working directory out. Only in this project's own environment: an installed package brings no 'projects'.
+    echo "$PWD" > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drone_cbf_projects.pth"
     echo "$(pins) $extras" > "$stamp"
 }
 

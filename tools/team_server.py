@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tools.servers import free_port, mlflow_server, running
@@ -56,6 +57,9 @@ class TeamServer:
 
 def missing() -> str | None:
     """Why no team server can be started here, or None."""
+    absent = [name for name in ("psycopg2", "flask_wtf") if find_spec(name) is None]
+    if absent:
+        return f"{' and '.join(absent)} not installed; run: pip install -e '.[server]' -c constraints.txt"
     if postgres_folder() is None:
         return "PostgreSQL is not installed (Debian: apt-get install postgresql)"
     if os.geteuid() == 0 and SYSTEM_USER not in (user.pw_name for user in pwd.getpwall()):
@@ -143,6 +147,8 @@ def _call(command: Sequence[str], settings: Mapping[str, str] | None = None) -> 
 
 
 def main(arguments: Sequence[str]) -> None:
+    if arguments and not (arguments[0].isdigit() and 0 < int(arguments[0]) < 65536):
+        sys.exit(f"team_server: PORT = {arguments[0]} is no port; give a number from 1 to 65535")
     port = int(arguments[0]) if arguments else None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the servers are ended then, too
     print("Starting PostgreSQL and the MLflow server", file=sys.stderr)

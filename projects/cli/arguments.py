@@ -7,7 +7,8 @@ in ``-P physics.lag_time=0.1``. Nothing is read from environment variables.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -60,8 +61,30 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str], syste
     return Arguments(check(parameters, given), groups, {name: text for name, text in pairs.items() if "." in name})
 
 
+def as_command(entry: str, given: Arguments) -> str:
+    """The ``mlflow run`` command that gives the same, without what is left at its default."""
+    fields = type(given.parameters).model_fields
+    values = {name: getattr(given.parameters, name) for name in fields}
+    changed = {name: as_text(value) for name, value in values.items() if value != fields[name].default}
+    return mlflow_run(entry, {**changed, **given.system_text})
+
+
+def mlflow_run(entry: str, parameters: Mapping[str, str]) -> str:
+    """The command line that starts ``entry`` with these ``parameters``, quoted for a shell."""
+    return " ".join(["mlflow run . -e", entry, *(f"-P {shlex.quote(f'{n}={text}')}" for n, text in parameters.items())])
+
+
+def as_text(value: Any) -> str:
+    """A value as the command line takes it, to the last bit."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
+
+
 def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
-    """ID of the interrupted run that the command line asks to go on with; empty where it asks for a new one."""
+    """ID of the interrupted run that the command line asks to resume; empty where it asks for a new one."""
     if "resume_run" not in parameters.model_fields:
         return ""
     try:

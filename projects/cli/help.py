@@ -47,16 +47,15 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
 
 def _inheritance(has_parent: bool) -> str:
     if not has_parent:
-        return "Later stages take over all groups (physics to objective) from their parent run."
-    return (
-        "Groups (physics to objective) are taken over from the parent run; the defaults above hold where it has none."
-    )
+        return "Later stages inherit all groups (physics to objective) from their parent run."
+    return "Groups (physics to objective) are inherited from the parent run; the defaults above hold where it has none."
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    sizes = getattr(model, "sizes", {})
     for name, field in model.model_fields.items():
-        default = "required" if _is_required(model, name) else _text(field.default)
-        notes = "; ".join(filter(None, [f"default {default}" if default != "required" else default, _range(field)]))
+        default = f"default {_text(sizes.get(name, field.default))}"
+        notes = "; ".join(filter(None, ["required" if _is_required(model, name) else default, _range(field)]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
         label, indent = f"  {prefix}{name}".ljust(NAME_WIDTH) + " ", " " * (NAME_WIDTH + 1)
         lines = textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
@@ -64,7 +63,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _is_required(model: type[BaseModel], name: str) -> bool:
-    """A stage's parent has an empty default only so that an interrupted run can be gone on with without naming it."""
+    """A stage's parent has an empty default only so that an interrupted run can be resumed without naming it."""
     fields = model.model_fields
     return fields[name].is_required() or (name == "parent_run" and "resume_run" in fields)
 
@@ -83,7 +82,7 @@ def _choices(annotation: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    if value in ("", ()):
+    if value in (None, "", ()):
         return "none"
     if isinstance(value, tuple):
         return ",".join(map(_text, value))

@@ -25,7 +25,7 @@ class Resumable(Section):
     """What a training stage takes beside its settings."""
 
     resume_run: str = Field("", max_length=250)
-    """ID of an interrupted run of this stage to go on with, in that run and with its settings; leave the others out."""
+    """ID of an interrupted run of this stage to resume, with its settings; leave the other parameters out."""
 
 
 class Following(Resumable):
@@ -110,25 +110,55 @@ def _last_or_fraction(text: str) -> str:
 Blend = Annotated[str, AfterValidator(_last_or_fraction)]
 
 
-class PipelineParameters(Section):
-    """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run."""
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
 
+
+Size = Annotated[int | None, BeforeValidator(_none_if_empty)]
+"""None where it is left to the curriculum."""
+PIPELINE_SIZES = {
+    "efficiency_steps": _default(EfficiencySettings, "steps"),
+    "pretrain_steps": _default(PretrainingSettings, "steps"),
+    "batch": _default(EfficiencySettings, "batch"),
+    "horizon": _default(EfficiencySettings, "horizon"),
+    "report_flights": _default(SafetySettings, "report_flights"),
+    "rollouts": 512,
+    **{name: _default(EvaluationSettings, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
+}
+"""Sizes of a pipeline where neither the command line nor the curriculum says otherwise."""
+
+
+class PipelineParameters(Section):
+    """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run.
+
+    A size that is left out is the one in the curriculum's ``pipeline`` section, else the default.
+    """
+
+    sizes: ClassVar = PIPELINE_SIZES
     curriculum: str = Field("default", min_length=1, max_length=1000)
     """Curriculum of the safety stage: a name in projects/curricula, or a path to a YAML file."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness of the three training stages."""
-    efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
+    efficiency_steps: Size = Field(None, ge=1, le=100_000)
     """Updates of the efficiency stage."""
-    pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
+    pretrain_steps: Size = Field(None, ge=1, le=1_000_000)
     """Updates of the pretrain_cbf stage."""
-    batch: int = Field(_default(EfficiencySettings, "batch"), ge=1, le=4096)
+    batch: Size = Field(None, ge=1, le=4096)
     """Flights per update of the efficiency and safety stages."""
-    horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
-    """Steps of a flight in the other stages; the curriculum sets the safety stage's."""
-    report_flights: int = Field(_default(SafetySettings, "report_flights"), ge=1, le=100_000)
+    horizon: Size = Field(None, ge=1, le=2000)
+    """Steps of a flight in the other stages; the curriculum's stages have their own."""
+    report_flights: Size = Field(None, ge=1, le=100_000)
     """Fresh flights with which every training stage measures and calibrates what it trains."""
-    rollouts: int = Field(512, ge=1, le=100_000)
-    """Flights per cell of the evaluate stage, 13,824 in all: without a collision, enough for the shipped gate."""
+    rollouts: Size = Field(None, ge=1, le=100_000)
+    """Flights per cell of the evaluate stage; 512 are 13,824 in all: enough for the shipped gate, if none collides."""
+    unfiltered_rollouts: Size = Field(None, ge=1, le=100_000)
+    """Flights per cell once more without the filter."""
+    scenarios: Annotated[tuple[SceneName, ...], BeforeValidator(without_blanks)] = ()
+    """Scene families of the evaluate stage."""
+    noise: NoiseLevels = ()
+    """Observation noise of the evaluate stage [m, m/s]."""
+    goals: Annotated[tuple[GoalMode, ...], BeforeValidator(without_blanks)] = ()
+    """Kinds of goals of the evaluate stage."""
     blend: Blend = "last"
     """Share of the neural barrier in the evaluate stage, 0 to 1; ``last``: that of the curriculum's last stage."""
 
@@ -186,7 +216,10 @@ class GateParameters(Section):
                 "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
             )
         if self.champion and self.promote:
-            raise ValueError("promote is for a run (-P run=<run id> -P promote=true): the champion is promoted already")
+            raise ValueError(
+                "the champion is promoted already; leave champion out and name a run: "
+                "mlflow run . -e gate -P run=<run id> -P promote=true"
+            )
         if self.promote and self.gates != "default":
             raise ValueError(
                 "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave "
@@ -216,8 +249,8 @@ CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 class SuiteParameters(Section):
     """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
 
-    What a finished run with the same settings and parent has done already is taken over, so that a suite which was
-    stopped, or in which something failed, goes on where it was when it is started again. Where parent_run is left out,
+    Finished runs with the same settings and parent are reused, so a suite that was stopped, or in which something
+    failed, continues where it was when it is started again. Where parent_run is left out,
     efficiency and pretrain_cbf are trained first, once for all.
     """
 

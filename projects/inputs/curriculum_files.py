@@ -7,11 +7,10 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from drone_cbf.errors import ConfigError
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
 from projects.cli.arguments import KEPT_FROM_PARENT
+from projects.inputs.yaml_files import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[1] / "curricula"
 DEFAULT = "default"
@@ -21,6 +20,8 @@ BASE = "extends"
 """Names the curriculum whose content a file completes or changes."""
 EVERY_STAGE = "every_stage"
 """Settings that a file gives to every stage, its own and those of its base."""
+PIPELINE = "pipeline"
+"""Sizes of a pipeline with this curriculum; no part of the curriculum that the safety stage is given."""
 
 
 def load_curriculum(name: str) -> Curriculum:
@@ -33,7 +34,10 @@ def load_curriculum(name: str) -> Curriculum:
         ConfigError: there is none, it is not a valid curriculum, extends itself, or changes the shape of networks.
     """
     path = _place(name, Path())
-    curriculum = parse_curriculum(_content(path, ()), str(path))
+    content = _content(path, ())
+    if isinstance(content, Mapping):
+        content = {key: value for key, value in content.items() if key != PIPELINE}
+    curriculum = parse_curriculum(content, str(path))
     for setting in KEPT_FROM_PARENT:
         if setting in curriculum.system:
             raise ConfigError(
@@ -41,6 +45,17 @@ def load_curriculum(name: str) -> Curriculum:
                 f"leave it out, and train them with it: mlflow run . -e efficiency -P {setting}=<value>"
             )
     return curriculum
+
+
+def pipeline_section(name: str) -> tuple[object, Path]:
+    """What the curriculum's file, or one that it extends, says under ``pipeline`` (nothing: {}), and the file.
+
+    Raises:
+        ConfigError: there is no such curriculum, or it cannot be read.
+    """
+    path = _place(name, Path())
+    content = _content(path, ())
+    return content.get(PIPELINE, {}) if isinstance(content, Mapping) else {}, path
 
 
 def available() -> list[str]:
@@ -119,15 +134,5 @@ def _with_every_stage(content: dict[str, Any], settings: object, path: Path) -> 
 
 
 def _read(path: Path) -> object:
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
-        plain = ", ".join(name for name in available() if not name.startswith(ABLATIONS))
-        raise ConfigError(
-            f"curriculum file {where} cannot be read ({error.strerror}); correct the path, or name one of {plain}"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"curriculum file {path} is not valid YAML: {' '.join(str(error).split())}; correct it"
-        ) from error
+    plain = ", ".join(name for name in available() if not name.startswith(ABLATIONS))
+    return read_yaml(path, "curriculum file", f"correct the path, or name one of {plain}")

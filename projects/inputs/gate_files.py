@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.registry.gates import GateSettings
+from projects.inputs.yaml_files import read_yaml
 
 DEFAULT = Path(__file__).resolve().parents[1] / "gates.yaml"
 
@@ -20,15 +20,7 @@ def load_gates(name: str) -> GateSettings:
         ConfigError: it cannot be read, or is not a valid list of gates.
     """
     path = DEFAULT if name == "default" else Path(name)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
-        raise ConfigError(
-            f"gates file {where} cannot be read ({error}); correct the path or leave gates out"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"gates file {path} is not valid YAML: {' '.join(str(error).split())}; correct it") from error
+    content = read_yaml(path, "gates file", "correct the path or leave gates out")
     if not isinstance(content, dict):
         raise ConfigError(f"gates file {path}: expected a mapping with 'gates'; see projects/gates.yaml for an example")
     try:

@@ -12,7 +12,7 @@ from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.runs.lineage import load_artifact, resolve_parent
 from drone_cbf.tracking.tags import CURRICULUM_FILE
-from projects.cli.arguments import build_system, parse
+from projects.cli.arguments import as_text, build_system, parse
 from projects.cli.stage_parameters import EfficiencyParameters, EvaluateParameters, PretrainParameters, SafetyParameters
 from projects.inputs.curriculum_files import load_curriculum
 
@@ -72,13 +72,6 @@ def read_recorded(run_id: str) -> Recorded:
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         _check(result, Path(folder), parameters, system)
     return result
-
-
-def as_text(value: Any) -> str:
-    """A stored value as the command line takes it, to the last bit."""
-    if isinstance(value, list | tuple):
-        return ",".join(map(as_text, value))
-    return value if isinstance(value, str) else repr(value)
 
 
 def _newer(model: type[Section], parameters: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from drone_cbf.safety.records import Status
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.runs.lineage import get_run
 from projects.running.stage_runner import Outcome, Stage
+from projects.running.terminal import terminal_table
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
@@ -85,7 +86,8 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
     summary = f"### Flights of {stage.parameters.replay}, replayed\n\n{table}"
     rows = [{name: columns[name][index] for name in COLUMNS} for index in range(len(states))]
-    return Outcome(f"{summary}\n\n### Each flight\n\n{markdown_table(rows)}")
+    page = f"{summary}\n\n### Each flight\n\n{markdown_table(rows)}"
+    return Outcome(page, shown=f"The worst flights, replayed beside as recorded\n\n{terminal_table(rows)}")
 
 
 def _totals(states: ReplayStates, suffix: str = "") -> dict[str, float]:

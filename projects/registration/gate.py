@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from drone_cbf.errors import GateError
 from drone_cbf.tracking.registry.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge, to_rows
 from drone_cbf.tracking.registry.judgement import Judged, champion_metrics, find_judged, mark, promote_judged
+from projects.cli.arguments import mlflow_run
+from projects.cli.stage_parameters import GateParameters
 from projects.inputs.gate_files import load_gates
 from projects.registration.gate_page import gate_page
 from projects.running.stage_runner import Outcome, Stage
@@ -39,14 +41,22 @@ def work(stage: Stage) -> Outcome:
     report(stage, judged, verdict)
     if not verdict.passed:
         raise GateError(f"run {judged.run_id} does not pass: {verdict.reason}")
-    note = ""
+    note, following = "", promotion(wanted, judged)
     if wanted.promote:
         version = promote_judged(judged)
         stage.run.tag(promoted_version=version)
         note = f"Version {version} of {wanted.model} is now `@champion`.\n\n"
-        print(f"gate: version {version} of {wanted.model} is now @champion; serve it with:")
-        print(f"  mlflow models serve -m models:/{wanted.model}@champion --env-manager local -p 5001", flush=True)
-    return Outcome(note + gate_page(judged, verdict.checks, verdict.gates))
+        print(f"gate: version {version} of {wanted.model} is now @champion", flush=True)
+    return Outcome(note + gate_page(judged, verdict.checks, verdict.gates), following=following)
+
+
+def promotion(wanted: GateParameters, judged: Judged) -> tuple[str, ...]:
+    """The commands that use a policy that has passed: serve the champion, promote the run, or register it first."""
+    if wanted.promote or wanted.champion:
+        return (f"mlflow models serve -m models:/{wanted.model}@champion --env-manager local -p 5001",)
+    given = {"run": judged.run_id, "model": wanted.model}
+    promote = mlflow_run("gate", given | {"promote": "true"})
+    return (promote,) if judged.versions else (mlflow_run("register", given), promote)
 
 
 def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:

@@ -17,7 +17,7 @@ from drone_cbf.tracking.queries.evidence import (
 )
 from drone_cbf.tracking.registry.served_model import policy_signature
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
-from projects.cli.arguments import check
+from projects.cli.arguments import check, mlflow_run
 from projects.cli.stage_parameters import EvaluateParameters
 from projects.registration.version_page import version_page
 from projects.running.stage_runner import ROOT, Outcome, Stage
@@ -46,9 +46,10 @@ def work(stage: Stage) -> Outcome:
     evidence = Evidence(metrics=metrics, dataset=scenes_of(source), description=page, tags=tags)
     version = register_policy(stage.run, wanted.model, servable(stage, source, tags), evidence)
     stage.run.tag(model_version=str(version.version))
-    print(f"register: version {version.version} of {wanted.model} is @challenger; promote it through the gate:")
-    print(f"  mlflow run . -e gate -P run={source.found.evaluation.info.run_id} -P promote=true", flush=True)
-    return Outcome(f"### Version {version.version} of {wanted.model}\n\n{page}")
+    gate = {"run": source.found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
+    shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
+    page = f"### Version {version.version} of {wanted.model}\n\n{page}"
+    return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
 
 
 def read_source(found: EvaluatedPolicy) -> Source:

@@ -10,6 +10,7 @@ from drone_cbf.config import Section, SystemConfig
 from projects.cli import stage_parameters, store_parameters
 from projects.cli.arguments import KEPT_FROM_PARENT, build_system
 from projects.inputs.curriculum_levels import named_curriculum
+from projects.inputs.pipeline_sizes import with_sizes
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class EntryPoint:
     """Whether it takes the system's settings (``physics.lag_time`` and so on): False where it only reads the store."""
     implied: Callable[[Any], dict[str, dict[str, Any]]] | None = None
     """From its parameters to the settings of the system that go with them: group -> field -> value."""
+    worker: bool = False
+    """Whether its children run in one process, which starts while the entry point itself does."""
+    complete: Callable[[Any], Any] = lambda parameters: parameters
+    """Fills in the parameters that the command line leaves to a file."""
 
     def system_of(self, parameters: Any, inherited: dict[str, Any] | None, given: dict[str, Any]) -> SystemConfig:
         """The ``inherited`` system, under what ``parameters`` imply, under what the command line has ``given``."""
@@ -53,7 +58,14 @@ EVALUATE = EntryPoint(
     "projects.stages.evaluate",
     parents=("efficiency", "pretrain_cbf", "safety"),
 )
-PIPELINE = EntryPoint("pipeline", stage_parameters.PipelineParameters, "projects.workflows.pipeline", device=False)
+PIPELINE = EntryPoint(
+    "pipeline",
+    stage_parameters.PipelineParameters,
+    "projects.workflows.pipeline",
+    device=False,
+    worker=True,
+    complete=with_sizes,
+)
 SUITE = EntryPoint(
     "suite",
     stage_parameters.SuiteParameters,

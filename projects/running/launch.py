@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
-from projects.cli.arguments import wants_help
-from projects.cli.help import help_text
-from projects.running.entry_points import ENTRY_POINTS
+from projects.running.worker import WORKER, hand_over, stage_worker
 
 
 def launch(name: str, argv: Sequence[str] | None = None) -> int:
     """Runs the entry point ``name`` with ``argv`` (default: the command line's); returns the exit code."""
-    entry = ENTRY_POINTS[name]
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if WORKER in os.environ and (code := hand_over(os.environ[WORKER], name, arguments)) is not None:
+        return code
+    from projects.cli.arguments import wants_help
+    from projects.cli.help import help_text
+    from projects.running.entry_points import ENTRY_POINTS
+
+    entry = ENTRY_POINTS[name]
     if wants_help(arguments):
         print(help_text(entry.name, entry.parameters, entry.system))
         return 0
-    from projects.running.stage_runner import run_stage
+    with stage_worker() if entry.worker else nullcontext():
+        from projects.running.stage_runner import run_stage
 
-    return run_stage(entry, import_module(entry.work).work, arguments)
+        module = import_module(entry.work)
+        return run_stage(entry, module.work, arguments, getattr(module, "preview", None))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 from pydantic import ValidationError
 
 from drone_cbf.config import SystemConfig
@@ -21,24 +18,21 @@ from drone_cbf.errors import ConfigError, DroneCbfError
 from drone_cbf.recorder import CompositeRecorder, Recorder
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
+from drone_cbf.tracking.runs.dry_runs import mark_dry_run
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
 from drone_cbf.training.recorder import ListRecorder
-from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request
+from projects.cli.arguments import KEPT_FROM_PARENT, Arguments, as_recorded, build_system, parse, resume_request
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import EntryPoint
+from projects.running.interruptions import interruptible, resume_hint
+from projects.running.jax_setup import collect_rarely, configure_jax, device_name
 from projects.running.run_names import run_name, scene_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
-
-NO_FUSION_EMITTERS = "--xla_cpu_use_fusion_emitters=false"
-"""A flag of XLA. Code from the fusion emitters runs no faster here and takes longer to compile: with and without them,
-from nothing compiled, efficiency takes 61 and 54 s on two cores, the default joint training 147 and 126 s."""
-MIDDLE_PER_FULL = 1000
-"""Collections of the middle generation between two full ones (Python: 10); a run of minutes makes some hundred."""
 
 
 @dataclass(frozen=True)
@@ -82,37 +76,75 @@ class Outcome:
     """Markdown for the run's description."""
     provides: tuple[str, ...] = ()
     """Parts of the checkpoint ``final`` that later stages may use: ``policy``, ``barrier``."""
+    shown: str = ""
+    """Printed in the terminal when the run has finished: the result."""
+    following: tuple[str, ...] = ()
+    """Commands that use the result, printed last."""
 
 
 Work = Callable[[Stage], Outcome]
+Preview = Callable[[Any, Mapping[str, str]], str]
+"""From parameters and given settings of the system to what would be done."""
 
 
-def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str]) -> int:
-    """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted."""
+def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: Preview | None = None) -> int:
+    """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted.
+
+    ``preview`` answers a dry run, which starts no run.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
+    shown = ProgressRecorder()
+    run: StageRun | None = None
     try:
         resume = resume_request(entry.parameters, arguments)
-        with _termination_interrupts(), stage_run(entry.name, ROOT, resume) as run:
-            _perform(entry, work, run, arguments)
+        if preview is not None and (given := _dry_run(entry, arguments)):
+            planned = preview(given.parameters, given.system_text)
+            print(planned, flush=True)
+            mark_dry_run(entry.name, planned)
+            return 0
+        with interruptible(), stage_run(entry.name, ROOT, resume) as run:
+            outcome = _perform(entry, work, run, arguments, shown)
     except KeyboardInterrupt as error:
-        return _complain(entry, failure_reason(error), 130)
+        hint = resume_hint(entry, run.run_id if run else None, shown, arguments)
+        return _complain(f"{entry.name} {hint}", error, 130)
     except DroneCbfError as error:
-        return _complain(entry, failure_reason(error), 1)
+        return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
     except Exception as error:  # not foreseen: its origin helps whoever repairs it
         traceback.print_exc()
-        return _complain(entry, failure_reason(error), 1)
-    print(
+        return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
+    lines = [outcome.shown] if outcome.shown else []
+    lines.append(
         f"{entry.name} finished: run {run.run_id}, see {run_link(run.run_id, run.experiment_id)} ('make ui' serves it)"
     )
+    lines += [f"Next: {command}" for command in outcome.following]
+    print("\n".join(lines), flush=True)
     return 0
 
 
-def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str]) -> None:
+def _dry_run(entry: EntryPoint, arguments: Sequence[str]) -> Arguments | None:
+    """The arguments, where they ask for a dry run."""
+    try:
+        given = parse(entry.name, entry.parameters, arguments, entry.system)
+    except ConfigError:
+        return None  # reported by a run that can be marked as failed
+    return given if given.parameters.dry_run else None
+
+
+def _complain(reason: str, error: BaseException, code: int) -> int:
+    """Prints the reason and the notes that a workflow has added to the error: how to go on."""
+    print("\n".join([reason, *getattr(error, "__notes__", ())]), file=sys.stderr, flush=True)
+    return code
+
+
+def _perform(
+    entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str], shown: ProgressRecorder
+) -> Outcome:
+    """Parses the command line, records what the run is given, and does its work."""
     given = parse(entry.name, entry.parameters, arguments, entry.system)
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
-    parameters = given.parameters
+    parameters = entry.complete(given.parameters)
     named = entry.parents and parameters.parent_run  # a suite may do without
     parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
     inherited = parent.config.get("system") if parent else None
@@ -130,13 +162,19 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[s
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)
     if entry.device:
-        configure_jax()
+        shown.prepare(entry.name)
+        configure_jax(ROOT)
         collect_rarely()
         run.record_environment({DEVICE_TAG: device_name()})
     history = _History(run.stored)
-    with recording(run, history) as recorder:
+    with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
         outcome = _work(work, stage)
+    _conclude(run, outcome, history)
+    return outcome
+
+
+def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
     events = list(dict.fromkeys(history.events))  # without those that a resumed run met again
     notes = f"\n\n### Events\n\n{events_page(events)}" if events else ""
     run.describe(outcome.summary + notes)
@@ -153,9 +191,9 @@ def _work(work: Work, stage: Stage) -> Outcome:
 
 
 @contextmanager
-def recording(run: StageRun, history: ListRecorder) -> Iterator[Recorder]:
+def recording(run: StageRun, shown: ProgressRecorder, history: ListRecorder) -> Iterator[Recorder]:
     """A recorder that stores, shows and remembers; everything is stored when the block ends."""
-    store, shown = MlflowRecorder(run), ProgressRecorder()
+    store = MlflowRecorder(run)
     try:
         yield CompositeRecorder((store, shown, history))
     except BaseException:
@@ -184,72 +222,3 @@ class _History(ListRecorder):
 
     def progress(self, step: int, tree: Any) -> None:
         """Not kept, for the same reasons."""
-
-
-def own_interpreter_first() -> None:
-    """Puts this interpreter's folder first on PATH: children must run in its environment, activated or not."""
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-
-
-def configure_jax() -> None:
-    """Keeps compiled programs between runs, in ``.jax_cache`` of the project or in the user's cache folder.
-
-    A CPU is used as several devices, one per core, among which a batch of flights is shared out: XLA spreads single
-    operations over the cores, and those of one flight are too small for that.
-    """
-    if NO_FUSION_EMITTERS not in (flags := os.environ.get("XLA_FLAGS", "")):
-        os.environ["XLA_FLAGS"] = f"{NO_FUSION_EMITTERS} {flags}".strip()  # of two the last counts: what somebody set
-    with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
-        jax.config.update("jax_num_cpu_devices", cpu_devices())
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "drone_cbf"
-        folder = ROOT / ".jax_cache" if os.access(ROOT, os.W_OK) else fallback
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # Small programs too: a stage compiles dozens of them, and the next stage the same ones.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def collect_rarely() -> None:
-    """Makes full garbage collections rare; young garbage is collected as ever.
-
-    Each visits all that JAX has traced: half a second in which nothing learns, set off by the storing of figures.
-    """
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, MIDDLE_PER_FULL)
-
-
-def cpu_devices() -> int:
-    """The largest power of two that is at most the number of cores: it divides the usual batches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 << (cores.bit_length() - 1)
-
-
-def device_name() -> str:
-    """Kind and number of the devices that JAX uses."""
-    devices = jax.devices()
-    return f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
-
-
-@contextmanager
-def _termination_interrupts() -> Iterator[None]:
-    """SIGTERM ends the stage as Ctrl-C does, once: a second one must not cut the closing of the run short."""
-
-    def interrupt(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise KeyboardInterrupt("SIGTERM")
-
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: signals are not ours
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _complain(entry: EntryPoint, reason: str, code: int) -> int:
-    print(f"{entry.name} failed: {reason}", file=sys.stderr)
-    return code

@@ -1,4 +1,4 @@
-"""The trained parts that a stage takes over from its parent or the parent's ancestry."""
+"""The trained networks that a stage loads from its parent or the parent's ancestry."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def has_barrier(stage: Stage) -> bool:
 
 def _load(stage: Stage, part: str, initialise: Callable[[SystemConfig, jax.Array], Any]) -> tuple[Any, dict[str, Any]]:
     if stage.parent is None:
-        raise LineageError(f"{part} wanted by a stage without parent_run; give it with -P parent_run=<run id>")
+        raise LineageError(f"parent_run is missing, which holds the {part}; give it with -P parent_run=<run id>")
     return _load_from(find(stage.parent.run_id, part), part, initialise, stage.system)
 
 

@@ -13,11 +13,13 @@ from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
 from drone_cbf.tracking.registry.logged_policies import log_policy
 from drone_cbf.tracking.runs.lineage import get_run
+from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary, verdict
+from projects.running.terminal import evaluation_text
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
 
 
@@ -32,6 +34,7 @@ def load_controller(stage: Stage) -> ControllerParams:
 
 
 def work(stage: Stage) -> Outcome:
+    assert stage.parent is not None, "an evaluation has a parent"
     controller = load_controller(stage)
     origin = label(stage)
     if stage.parameters.replay:
@@ -50,7 +53,9 @@ def work(stage: Stage) -> Outcome:
     log_model(stage, origin, worst, verdict(figures))
     log_cells(stage, cells)
     draw_evaluation(stage, controller, flyers, cells, kept.states())
-    return Outcome(evaluation_summary(figures, [cell.row for cell in cells]))
+    rows = [cell.row for cell in cells]
+    following = (mlflow_run("register", {"run": stage.run.run_id}),) if stage.parent.stage == "safety" else ()
+    return Outcome(evaluation_summary(figures, rows), shown=evaluation_text(rows, figures), following=following)
 
 
 def label(stage: Stage) -> dict[str, str]:

@@ -39,7 +39,7 @@ CURVES = {
 
 
 def curriculum_in_force(stage: Stage) -> Curriculum:
-    """The curriculum that the run has stored, if it is gone on with: its file may have changed since."""
+    """The curriculum that a resumed run has stored: its file may have changed since."""
     stored = artifact(stage.run.run_id, CURRICULUM_FILE)
     if stored is None:
         return named_curriculum(stage.parameters)

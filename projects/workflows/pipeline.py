@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from drone_cbf.tracking.queries.cells import evaluation_figures
-from drone_cbf.tracking.runs.lineage import get_run
-from drone_cbf.tracking.runs.nesting import ChildRun, run_child
-from projects.cli.stage_parameters import PipelineParameters
+from drone_cbf.tracking.runs.lineage import children, get_run
+from drone_cbf.tracking.runs.nesting import ChildRun, StageFailed, run_child
+from drone_cbf.tracking.runs.resuming import latest_progress
+from drone_cbf.tracking.tags import STAGE_TAG
+from projects.cli.arguments import as_text, mlflow_run
+from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
-from projects.running.stage_runner import ROOT, Outcome, Stage, own_interpreter_first
+from projects.running.children import prepare_for_children
+from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.summaries import lineage_table, worst_cell_summary
 
 WORST_CELL = ("eval", "eval_unfiltered")
@@ -20,16 +24,39 @@ WORST_CELL = ("eval", "eval_unfiltered")
 def work(stage: Stage) -> Outcome:
     # First of all: a wrong curriculum must not cost the training of two stages.
     planned = stage_parameters(stage.parameters, stage.given_system)
-    own_interpreter_first()
+    prepare_for_children()
     done: list[ChildRun] = []
     for entry, parameters in planned.items():
         print(f"pipeline: {entry} starts", flush=True)
         if done:
             parameters = {**parameters, "parent_run": done[-1].run_id}
-        done.append(run_child(stage.run, ROOT, entry, parameters))
+        try:
+            done.append(run_child(stage.run, ROOT, entry, parameters))
+        except (KeyboardInterrupt, StageFailed) as error:
+            error.add_note(remaining(planned, done, newest_child(stage.run.run_id, entry)))
+            raise
     stage.run.log_metrics(worst_cell(done[-1].metrics))
-    summary = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
-    return Outcome(f"{summary}\n\n{lineage_table(done, stage.run.experiment_id)}")
+    worst = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
+    summary = f"{worst}\n\n{lineage_table(done, stage.run.experiment_id)}"
+    return Outcome(summary, following=(mlflow_run("register", {"run": stage.run.run_id}),))
+
+
+def remaining(planned: Mapping[str, Mapping[str, str]], done: Sequence[ChildRun], unfinished: str | None) -> str:
+    """The commands that take an interrupted pipeline to its end; ``unfinished``: run ID of its last child, if any."""
+    lines = ["The finished stages are kept. To go on, one after the other:"]
+    parent = done[-1].run_id if done else ""
+    for entry, parameters in list(planned.items())[len(done) :]:
+        resumable = unfinished and latest_progress(unfinished)
+        given = {**parameters, **({"parent_run": parent} if parent else {})}
+        lines.append(f"  {mlflow_run(entry, {'resume_run': unfinished} if unfinished and resumable else given)}")
+        parent, unfinished = unfinished if unfinished and resumable else f"<{entry} run>", None
+    return "\n".join(lines)
+
+
+def newest_child(run_id: str, entry: str) -> str | None:
+    """Run ID of the child that ``entry`` was started in; None where it did not come so far."""
+    found = [child for child in children(get_run(run_id)) if child.data.tags.get(STAGE_TAG) == entry]
+    return found[-1].info.run_id if found else None
 
 
 def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -38,12 +65,14 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
     Raises:
         ConfigError: the curriculum does not exist or is not valid.
     """
-    given = {name: str(value) for name, value in parameters.model_dump().items()}
+    given = {name: as_text(value) for name, value in parameters.model_dump().items()}
     curriculum = load_curriculum(parameters.curriculum)
 
     def pick(*names: str) -> dict[str, str]:
         return {name: given[name] for name in names}
 
+    matrix = ("unfiltered_rollouts", "scenarios", "noise", "goals")
+    smaller = pick(*(name for name in matrix if getattr(parameters, name) != PIPELINE_SIZES[name]))
     return {
         "efficiency": {
             **given_system,
@@ -52,7 +81,7 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
         },
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"]},
         "safety": pick("seed", "batch", "report_flights", "curriculum"),
-        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum)},
+        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum), **smaller},
     }
 
 

@@ -18,14 +18,15 @@ from drone_cbf.tracking.queries.agreement import (
 from drone_cbf.tracking.runs.lineage import get_run
 from drone_cbf.tracking.runs.nesting import run_child
 from projects.inputs.recorded_run import Recorded, read_recorded
-from projects.running.stage_runner import ROOT, Outcome, Stage, own_interpreter_first
+from projects.running.children import prepare_for_children
+from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.workflows.agreement_page import agreement_page
 
 
 def work(stage: Stage) -> Outcome:
     recorded = read_recorded(stage.parameters.run)
     stage.run.tag(reproduces=recorded.run_id)
-    own_interpreter_first()
+    prepare_for_children()
     print(f"reproduce: {recorded.stage} run {recorded.run_id} starts again", flush=True)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         child = run_child(stage.run, ROOT, recorded.stage, recorded.arguments(Path(folder)))

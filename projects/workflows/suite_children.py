@@ -1,4 +1,4 @@
-"""How a suite carries out its tasks: takes over or trains, keeps going when one fails, and tells how far it is."""
+"""Runs the tasks of a suite: reuses, resumes or trains each, continues after a failure, and reports progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from projects.workflows.suite_tasks import Member, Task, plan
 STATES = {
     "planned": "to be trained",
     "interrupted": "to be resumed",
-    "reused": "taken over",
+    "reused": "reused",
     "trained": "done",
     "resumed": "resumed and done",
     "failed": "FAILED",
@@ -38,13 +38,13 @@ class Children:
         self.started = time.monotonic()
 
     def run(self, task: Task, parent_run: str | None) -> Member:
-        """Takes a task over, goes on with it, or trains it; a failure is a member of its own, not an error."""
+        """Reuses, resumes or trains a task; a failure is recorded as a member, not raised."""
         planned = plan(task, parent_run, self.stage.parameters.reuse)
         if planned.state == "reused":
-            self._say(f"{task.title} is taken over from run {planned.run and planned.run.run_id}")
+            self._say(f"{task.title} is reused from run {planned.run and planned.run.run_id}")
             return self._keep(planned)
         interrupted = planned.run and planned.run.run_id
-        self._say(f"{task.title} {f'goes on in run {interrupted}' if interrupted else 'starts'}{self._remaining()}")
+        self._say(f"{task.title} {f'resumes run {interrupted}' if interrupted else 'starts'}{self._remaining()}")
         parameters = {**task.parameters, **({"parent_run": parent_run} if parent_run else {})}
         if interrupted:  # its settings are its own
             parameters = {"resume_run": interrupted}
@@ -83,7 +83,7 @@ class Children:
 def plan_text(members: Sequence[Member]) -> str:
     """The plan for the terminal: one line per task, and how many are there already."""
     taken = sum(member.state == "reused" for member in members)
-    lines = [f"suite: {len(members)} children, {taken} taken over, {len(members) - taken} to be trained or resumed"]
+    lines = [f"suite: {len(members)} children, {taken} reused, {len(members) - taken} to be trained or resumed"]
     width = max(len(member.task.title) for member in members)
     for member in members:
         source = f" from run {member.run.run_id}" if member.run else ""
@@ -142,5 +142,5 @@ def failures(members: Sequence[Member]) -> str:
     ]
     left_out = sum(member.state == "left out" for member in members)
     rest = f", {left_out} left out" if left_out else ""
-    remedy = "correct the cause and start the suite again: what has finished is taken over"
+    remedy = "correct the cause and start the suite again: what has finished is reused"
     return f"{len(failed)} of {len(members)} children failed{rest}: {' | '.join(told)}; {remedy}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.queries.records import Record, same_settings, settings
 from drone_cbf.tracking.queries.selection import is_resumable
-from projects.cli.arguments import parse
+from projects.cli.arguments import as_text, parse
 from projects.cli.stage_parameters import SuiteParameters
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
@@ -59,10 +59,10 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
     """The tasks, each after the one that it builds on; seeds outermost: a suite that is stopped is balanced.
 
     Raises:
-        ConfigError: a curriculum does not exist, is not valid, or bears the name of another one.
+        ConfigError: a curriculum does not exist, is not valid, or has the name of another one.
     """
     curricula = _curricula(parameters.curricula)
-    given = {name: _text(value) for name, value in parameters.model_dump(mode="json").items()}
+    given = {name: as_text(value) for name, value in parameters.model_dump(mode="json").items()}
 
     def pick(*names: str) -> dict[str, str]:
         return {name: given[name] for name in names}
@@ -104,7 +104,7 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
 
 
 def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
-    """What would become of a task: taken over from a finished run, an interrupted one gone on with, or trained.
+    """What would become of a task: reused from a finished run, resumed, or trained.
 
     Raises:
         ConfigError: a value is refused by the task's own entry point.
@@ -146,7 +146,3 @@ def _curricula(places: Sequence[str]) -> dict[str, str]:
         is_file = Path(place).suffix in (".yaml", ".yml")
         found[name] = str(Path(place).resolve()) if is_file else place  # children run in the project's folder
     return found
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,6 +1,6 @@
 """What a person sees of a pipeline in the MLflow UI.
 
-The pictures of the README: pytest tests/browser --store sqlite:///$PWD/mlflow.db --screenshots docs/images
+The pictures of the README: make screenshots
 """
 
 from __future__ import annotations

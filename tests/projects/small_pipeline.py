@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate")
 SMALL = {
-    "curriculum": "fast",
+    "curriculum": str(ROOT / "tests" / "projects" / "small.yaml"),
     "efficiency_steps": "3",
     "pretrain_steps": "3",
     "batch": "3",

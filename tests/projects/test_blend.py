@@ -8,6 +8,7 @@ from drone_cbf.config import Section
 from drone_cbf.errors import ConfigError
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import PipelineParameters, SuiteParameters
+from projects.inputs.pipeline_sizes import with_sizes
 from projects.workflows.pipeline import stage_parameters
 from projects.workflows.suite_tasks import suite_tasks
 
@@ -23,7 +24,7 @@ def suite_blends(**more: object) -> list[str]:
 
 def pipeline_blends(**more: object) -> list[str]:
     asked = [PipelineParameters.model_validate({"curriculum": name, **more}) for name in LAST]
-    return [stage_parameters(parameters, {})["evaluate"]["blend"] for parameters in asked]
+    return [stage_parameters(with_sizes(parameters), {})["evaluate"]["blend"] for parameters in asked]
 
 
 @pytest.mark.parametrize("blends", [suite_blends, pipeline_blends])

@@ -109,11 +109,12 @@ def test_the_champion_must_have_flown_the_same_scenes(experiment: str, capsys: p
     training, evaluation = evaluated(experiment)
     version = register(experiment, "scenes", training, evaluation)
     MlflowClient().set_registered_model_alias("scenes", "champion", version)
-    other, other_run = evaluated(experiment, rollouts=64, seed=7)
+    _, other_run = evaluated(experiment, rollouts=64, seed=7)
     assert launch("gate", [f"--run={other_run}", "--model=scenes"]) == 1
     message = capsys.readouterr().err
     assert "rollouts = 64 here, 1024 there, seed = 7 here, 1000 there" in message
-    assert f"evaluate -P parent_run={training}, and -P parent_run={other}" in message
+    assert f"mlflow run . -e evaluate -P parent_run={training} -P scenarios=" in message
+    assert "-P rollouts=64 -P horizon=200 -P seed=7\n" in message, "what is left is to paste it"
     assert "drone_cbf.gate" not in MlflowClient().get_run(other_run).data.tags, "not judged"
     again = evaluate_run(experiment, training, {"eval/success_rate": 1.0}, rollouts=64, seed=7)
     run = judged(experiment, f"--run={other_run}", "--model=scenes")
@@ -195,7 +196,7 @@ def test_what_cannot_be_judged_is_refused_in_one_line_with_the_remedy(
         return shown
 
     assert "give one of run" in refused() and "give one of run" in refused(f"--run={training}", "--champion=true")
-    assert "promote is for a run" in refused("--champion=true", "--promote=true")
+    assert "the champion is promoted already; leave champion out" in refused("--champion=true", "--promote=true")
     assert "unknown has no champion yet" in refused("--champion=true")
     assert f"register it first: mlflow run . -e register -P run={evaluation}" in refused(
         f"--run={training}", "--promote=true"

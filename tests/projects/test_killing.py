@@ -1,4 +1,4 @@
-"""Killed at random moments, a run is gone on with to the bits that it would have reached."""
+"""Killed at random moments, a run is resumed to the bits that it would have reached."""
 
 from __future__ import annotations
 

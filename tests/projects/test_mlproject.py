@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def declared(model: type[Section]) -> dict[str, dict[str, Any]]:
 def text(value: Any) -> Any:
     if isinstance(value, tuple):
         return ",".join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value)
-    return value
+    return "" if value is None else value
 
 
 def test_the_entry_points_are_those_with_parameters_here() -> None:
@@ -60,6 +61,16 @@ def test_each_main_starts_the_entry_point_of_its_name(entry: str) -> None:
     assert f'launch("{entry}")' in (ROOT / "projects" / f"{entry}.py").read_text()
     assert callable(importlib.import_module(ENTRY_POINTS[entry].work).work)
     assert bool(ENTRY_POINTS[entry].parents) == ("parent_run" in MODELS[entry].model_fields)
+
+
+def test_an_entry_point_starts_in_pythons_safe_mode_as_well() -> None:
+    """There Python leaves the working directory out of the module path; tools/setup.sh puts the project on it."""
+    command = [sys.executable, "-m", "projects.gate", "--help"]
+    settings = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    answer = subprocess.run(
+        command, cwd=ROOT, env={**settings, "PYTHONSAFEPATH": "1"}, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0 and answer.stdout.startswith("gate: "), answer.stderr
 
 
 @pytest.mark.parametrize("entry", ENTRY_POINTS)

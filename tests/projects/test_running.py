@@ -79,11 +79,27 @@ def test_an_unforeseen_error_shows_its_origin_and_fails_the_run_with_the_reason(
     assert run.data.metrics["loss/total"] > 0.0, "what was recorded until then is kept"
 
 
-def test_sigterm_kills_the_run_and_keeps_what_was_recorded(experiment: str) -> None:
+def test_sigterm_kills_the_run_keeps_what_was_recorded_and_says_how_to_resume_it(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_stage(TOY, work, ["--failure=interrupt"]) == 130
     run = last_run(experiment)
     assert (run.info.status, run.data.tags["drone_cbf.failure"]) == ("KILLED", "interrupted (SIGTERM)")
     assert run.data.metrics["loss/total"] > 0.0
+    told = "toy interrupted at step 3 of 3; the state of step 2 is stored; resume it with: "
+    assert f"{told}mlflow run . -e toy -P resume_run={run.info.run_id}\n" in capsys.readouterr().err
+
+
+def test_ctrl_c_before_a_state_is_stored_names_the_command_that_starts_again(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--steps=1", "--failure=ctrl-c", "--physics.lag_time=0.1"]
+    assert run_stage(TOY, work, arguments) == 130
+    again = "mlflow run . -e toy -P steps=1 -P failure=ctrl-c -P physics.lag_time=0.1"
+    assert (
+        f"toy interrupted at step 1 of 1; no state is stored; start it again with: {again}\n" in capsys.readouterr().err
+    )
+    assert last_run(experiment).data.tags["drone_cbf.failure"] == "interrupted (SIGINT)"
 
 
 @pytest.mark.parametrize(

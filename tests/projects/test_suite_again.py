@@ -73,7 +73,7 @@ def test_a_suite_started_again_skips_what_has_finished_goes_on_with_what_was_int
         run = suites.run(place)
         assert run.info.status == "FINISHED" and run.data.params["steps"] == TASKS[place].parameters["steps"]
         steps = [metric.step for metric in MlflowClient().get_metric_history(run.info.run_id, "loss/total")]
-        assert steps == list(range(6 + place)), "every update once, also of a child that was gone on with"
+        assert steps == list(range(6 + place)), "every update once, also of a child that was resumed"
     ids = [member.run.run_id for member in suites.began if member.run]
     same = [run_id == suites.run(place).info.run_id for place, run_id in enumerate(ids)]
     assert same == [True, True, True, False], "without a state to go on from it is a run of its own"

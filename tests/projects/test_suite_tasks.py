@@ -15,6 +15,7 @@ from drone_cbf.tracking.runs.resuming import process_name
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
 from projects.inputs.digests import config_digest
+from projects.running.launch import launch
 from projects.workflows.suite_children import failures, plan_text, suite_page
 from projects.workflows.suite_tasks import Member, Task, plan, suite_tasks, walk
 
@@ -32,6 +33,14 @@ def finished(experiment: str, stage: str, digest: str, status: str = "FINISHED",
 
 def asked(**changes: object) -> SuiteParameters:
     return SuiteParameters(**({"curricula": ("fast", "hybrid"), "seeds": (0, 1)} | changes))
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_no_run(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch("suite", ["--curricula=fast", "--seeds=0", "--dry_run=true", f"--shared_seed={experiment}"]) == 0
+    assert "4 children, 0 reused, 4 to be trained" in capsys.readouterr().out
+    assert MlflowClient().search_runs([experiment]) == []
+    assert launch("suite", ["--curricula=fats", "--dry_run=true"]) == 1
+    assert "suite failed: curriculum 'fats' does not exist" in capsys.readouterr().err
 
 
 def test_every_curriculum_is_trained_and_evaluated_with_every_seed_after_two_shared_stages() -> None:
@@ -162,4 +171,4 @@ def test_after_a_failure_only_what_builds_on_it_is_left_out() -> None:
     assert told.startswith("1 of 6 children failed, 1 left out: safety fast seed 0 (not started): loss became nan; ")
     assert "start the suite again" in told and "\n" not in told
     assert "| loss became nan" in suite_page(members) and failures(members[:2]) == ""
-    assert "6 children, 0 taken over" in plan_text(members)
+    assert "6 children, 0 reused" in plan_text(members)

@@ -25,7 +25,7 @@ class ToyParameters(Section):
     steps: int = Field(3, ge=1, le=10)
     """Updates."""
     failure: str = ""
-    """How to fail: user, crash, interrupt, or in the middle unless the run is gone on with: once, stopped (SIGTERM),
+    """How to fail: user, crash, interrupt, ctrl-c, or in the middle unless the run is resumed: once, stopped (SIGTERM),
     killed (SIGKILL, with a state to go on from), killed early (without one, the first time in a folder)."""
     resume_run: str = ""
     """ID of an interrupted run."""
@@ -59,8 +59,10 @@ def work(stage: Stage) -> Outcome:
         raise TrainingError("loss/total became nan at step 3; lower learning_rate")
     if failure == "crash":
         raise RuntimeError("unforeseen\nproblem")
-    if failure == "interrupt":
+    if failure == "interrupt":  # Ctrl-C in a terminal is often followed by SIGTERM
         os.kill(os.getpid(), signal.SIGTERM)
+    if failure == "ctrl-c":
+        os.kill(os.getpid(), signal.SIGINT)
     stage.recorder.event(1, "half way")
     stage.recorder.checkpoint(stage.parameters.steps, {"policy": {"weight": jnp.ones((2, 3))}}, "final")
     return Outcome("### Toy\n\n| a | b |\n|---|---|\n| 1 | 2 |", provides=("policy",))

@@ -10,7 +10,7 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.tracking.registry.gates import Check, GateSettings, judge
-from projects.cli.stage_parameters import PipelineParameters
+from projects.cli.stage_parameters import PIPELINE_SIZES
 from projects.inputs.gate_files import load_gates
 from tests.projects.trained import GOOD, evaluate_run
 
@@ -62,7 +62,7 @@ def test_a_champion_without_the_metric_cannot_be_compared_with(champion: dict[st
 
 def test_a_pipelines_flights_are_enough_for_the_shipped_gate_and_one_collision_among_them_is_too_many() -> None:
     matrix = EvaluationSettings()
-    flights = PipelineParameters().rollouts * len(matrix.scenarios) * len(matrix.noise) * len(matrix.goals)
+    flights = PIPELINE_SIZES["rollouts"] * len(matrix.scenarios) * len(matrix.noise) * len(matrix.goals)
     for collisions, passes in ((0, True), (1, False)):
         figures = {**GOOD, "eval/collision_rate_total_ub99": rate_upper_bound(collisions, flights)}
         assert (failing(judge(load_gates("default"), figures, None)) == []) is passes, collisions

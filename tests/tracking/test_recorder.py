@@ -59,6 +59,29 @@ def progress_lines(steps: int, terminal: bool) -> str:
     return out.getvalue()
 
 
+def test_a_stage_that_reports_every_tenth_step_fills_the_bar_all_the_same() -> None:
+    out = io.StringIO()
+    recorder = ProgressRecorder(Console(file=out, force_terminal=False, width=140))
+    recorder.begin("phase", 100)
+    assert out.getvalue().endswith("compiling the first step\n")
+    recorder.metrics(0, {"monitor/entry_success": 1.0})
+    assert recorder.done == 0, "measured before the first step"
+    for step in (*range(0, 100, 10), 99):
+        recorder.metrics(step, {"loss/total": 1.0})
+        assert recorder.done == step + 1
+    lines = [line for line in out.getvalue().splitlines() if "/100" in line]
+    assert len(lines) == 10 and "phase: 100/100" in lines[-1]
+
+
+def test_until_the_first_step_is_done_the_bar_says_that_it_compiles() -> None:
+    out = io.StringIO()
+    recorder = ProgressRecorder(Console(file=out, force_terminal=True, width=140))
+    recorder.prepare("phase")
+    recorder.begin("phase", 2)
+    recorder.close()
+    assert "phase: preparing and compiling" in out.getvalue() and "compiling the first step" in out.getvalue()
+
+
 def test_without_a_terminal_progress_is_ten_plain_lines_of_current_figures() -> None:
     text = progress_lines(200, terminal=False)
     lines = [line for line in text.splitlines() if line.startswith("phase: ") and "/200" in line]

@@ -31,6 +31,7 @@ def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
 
     The remains of an interrupted upload are removed first.
     """
+
     leaves = to_leaves(tree)
     delete_checkpoint(run_id, name)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:

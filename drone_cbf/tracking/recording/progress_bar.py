@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.status import Status
 
 Tree = TypeVar("Tree")
 
@@ -23,6 +24,9 @@ SHOWN = {
 """Figures beside the bar, where a stage reports them."""
 AS_SET = {"curriculum/blend"}
 """Figures that are settings, not measurements: shown as they are."""
+COMPILING = "compiling the first step"
+MEASURED_BEFORE = "monitor/"
+"""How figures begin that may be measured before the step of their number is done."""
 SMOOTHING = 0.9
 """Share of the past in the figures shown: single updates jump too much to be read."""
 
@@ -46,19 +50,31 @@ class _Mean:
 
 
 class ProgressRecorder:
-    """A progress bar with live figures; where stderr is no terminal, one line at every tenth of the work."""
+    """A progress bar with live figures; where stderr is no terminal, one line at every tenth of the work.
+
+    Steps are counted by their numbers, so a stage may report every n-th one. Until the first is done the bar says that
+    the stage compiles.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
         self._bar: Progress | None = None
+        self._status: Status | None = None
         self._description = ""
-        self._total = 0
-        self._done = 0
-        self._reported = 0
-        self._before = 0
-        self._last_step: int | None = None
-        self._started = time.monotonic()
+        self.total = 0
+        """Steps of the phase; 0 before it begins."""
+        self.done = 0
+        """Steps that are finished."""
+        self._tenths = 0
+        self._first: tuple[int, float] | None = None
+        """Steps done and time when the first new step was done: rates leave compiling out."""
         self._figures: dict[str, _Mean] = {}
+
+    def prepare(self, stage: str) -> None:
+        """Shows that the stage loads and compiles, until its steps begin."""
+        if self._console.is_terminal:
+            self._status = self._console.status(f"{stage}: preparing and compiling")
+            self._status.start()
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         if description == self._description:
@@ -68,43 +84,39 @@ class ProgressRecorder:
 
     def _extend(self, total_steps: int) -> None:
         """The phase under way has become longer or shorter."""
-        self._total = total_steps
-        self._reported = self._done * 10 // max(total_steps, 1)
+        self.total = total_steps
+        self._tenths = self.done * 10 // max(total_steps, 1)
         if self._bar is not None:
             self._bar.update(self._task, total=total_steps)
 
     def _start(self, description: str, total_steps: int, done: int) -> None:
-        self._stop()
-        self._description, self._total, self._done = description, total_steps, done
-        self._reported, self._before = done * 10 // max(total_steps, 1), done
-        self._started = time.monotonic()
-        self._last_step, self._figures = None, {}
+        self.close()
+        self._description, self.total, self.done = description, total_steps, done
+        self._tenths = done * 10 // max(total_steps, 1)
+        self._first, self._figures = None, {}
         if self._console.is_terminal:
             self._bar = self._new_bar()
-            self._task = self._bar.add_task(description, total=total_steps, completed=done, figures="")
+            self._task = self._bar.add_task(description, total=total_steps, completed=done, figures=COMPILING)
             self._bar.start()
         else:
             resumed = f", {done} of them done before" if done else ""
-            text = f"{description}: {total_steps} steps{resumed}"
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self._print(f"{description}: {total_steps} steps{resumed}, {COMPILING}")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        advance = int(step != self._last_step)  # a step may report in several parts
-        self._done, self._last_step = self._done + advance, step
+        if values and all(name.startswith(MEASURED_BEFORE) for name in values):
+            return
+        self.done = max(self.done, step + 1)
+        self._first = self._first or (self.done, time.monotonic())
         for name, label in SHOWN.items():
             if name in values:
                 mean = _Mean() if name in AS_SET else self._figures.get(label, _Mean())
                 self._figures[label] = mean.updated(values[name])
+        tenths = self.done * 10 // max(self.total, 1)
         if self._bar is not None:
-            self._bar.update(self._task, advance=advance, figures=self._text())
-        elif self._total and self._done * 10 // self._total > self._reported:
-            self._reported = self._done * 10 // self._total
-            self._console.print(
-                f"{self._description}: {self._done}/{self._total}  {self._text()}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            self._bar.update(self._task, completed=self.done, figures=self._text())
+        elif tenths > self._tenths:
+            self._tenths = tenths
+            self._print(f"{self._description}: {self.done}/{self.total}  {self._text()}")
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
         """Nothing to show."""
@@ -119,11 +131,17 @@ class ProgressRecorder:
         """Nothing to show."""
 
     def event(self, step: int, text: str) -> None:
-        self._console.print(f"step {step}: {text}", highlight=False, markup=False, soft_wrap=True)
+        self._print(f"step {step}: {text}")
 
     def close(self) -> None:
         """Ends the bar; the terminal is as before."""
-        self._stop()
+        for shown in (self._bar, self._status):
+            if shown is not None:
+                shown.stop()
+        self._bar = self._status = None
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _new_bar(self) -> Progress:
         columns = (
@@ -137,11 +155,8 @@ class ProgressRecorder:
         return Progress(*columns, console=self._console, refresh_per_second=4)
 
     def _text(self) -> str:
-        rate = (self._done - self._before) / max(time.monotonic() - self._started, 1e-9)
         figures = [f"{label} {mean.value:.3g}" for label, mean in self._figures.items()]
-        return "  ".join([*figures, f"{rate:.2g} steps/s"])
-
-    def _stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        before, since = self._first or (self.done, time.monotonic())
+        if self.done > before:
+            figures.append(f"{(self.done - before) / max(time.monotonic() - since, 1e-9):.2g} steps/s")
+        return "  ".join(figures)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlflow.entities import Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
@@ -15,7 +16,6 @@ from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, diff
 from drone_cbf.tracking.registry.gates import GATE_TAG
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, tag_versions, versions_of
 from drone_cbf.tracking.runs.lineage import get_run, load_config
-from drone_cbf.tracking.tags import PARENT_TAG
 
 _LONGEST_TAG = 4000
 
@@ -44,7 +44,10 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
     best = champion(model)
     if not run_id:
         if best is None:
-            raise LineageError(f"{model} has no champion yet; promote one with -P run=<run id> -P promote=true")
+            raise LineageError(
+                f"{model} has no champion yet; promote an evaluated policy: "
+                f"mlflow run . -e gate -P run=<evaluate run> -P model={model} -P promote=true"
+            )
         run_id = run_of(best, EVALUATION_TAG)
     evaluation = find_evaluation(run_id)
     own = evaluation.info.run_id
@@ -52,7 +55,7 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
     if promoting and not versions:
         raise LineageError(
             f"run {own} is registered as no version of {model}, so none can be promoted; register it first: "
-            f"mlflow run . -e register -P run={own}"
+            f"mlflow run . -e register -P run={own} -P model={model}"
         )
     rival = _rival(best, evaluation) if best is not None and not _same_policy(best, evaluation) else None
     return Judged(
@@ -98,9 +101,19 @@ def _rival(best: ModelVersion, evaluation: Run) -> Run:
             return run
     there = conditions(load_config(registered.info.run_id))
     named = ", ".join(differences(here, there)[:4])
-    mine = evaluation.data.tags.get(PARENT_TAG, "<safety run>")
     raise ConfigError(
         f"run {evaluation.info.run_id} and the champion (version {best.version}, run {registered.info.run_id}) were "
-        f"not evaluated under the same conditions ({named}); evaluate both with the same parameters: "
-        f"mlflow run . -e evaluate -P parent_run={training}, and -P parent_run={mine}"
+        f"not evaluated under the same conditions ({named}); evaluate the champion's policy as this one: "
+        f"mlflow run . -e evaluate -P parent_run={training} {_parameters(here, there)}"
+    )
+
+
+def _parameters(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """The matrix of ``here`` and what else differs from ``there``, as parameters of an evaluation."""
+    wanted = {name: value for name, value in here.items() if not isinstance(value, Mapping) and value is not None}
+    for group, fields in here.items():
+        if isinstance(fields, Mapping):
+            wanted |= {f"{group}.{name}": value for name, value in fields.items() if value != there[group].get(name)}
+    return " ".join(
+        f"-P {name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in wanted.items()
     )

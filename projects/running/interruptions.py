@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM: the run is closed properly, and the terminal says how to resume it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
+from drone_cbf.tracking.runs.resuming import PROGRESS, latest_progress
+from projects.cli.arguments import as_command, parse
+from projects.running.entry_points import EntryPoint
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt, once: a second one must not cut short how the run is closed.
+
+    Ctrl-C in a terminal reaches a workflow and its child, and the workflow then ends the child with SIGTERM too.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        for name in SIGNALS:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {name: signal.getsignal(name) for name in SIGNALS}
+    try:
+        for name in SIGNALS:
+            signal.signal(name, interrupt)
+    except ValueError:  # not the main thread: signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
+    """Where the stage was interrupted, and the command that resumes or restarts it."""
+    place = f" at step {shown.done} of {shown.total}" if shown.total else " before its first step"
+    try:
+        stored = latest_progress(run_id) if run_id and "resume_run" in entry.parameters.model_fields else None
+        if stored:
+            state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
+            return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
+        again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
+    except DroneCbfError as error:
+        return f"interrupted{place} ({error})"
+    return f"interrupted{place}; no state is stored; start it again with: {again}"

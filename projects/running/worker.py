@@ -1,0 +1,95 @@
+"""One process that runs the stages of a pipeline one after the other, so that Python, JAX and MLflow start only once.
+
+MLflow starts ``python -m projects.<stage>`` for every child as before. Where there is a worker, that process hands its
+arguments over, waits, and ends with the stage's exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import AF_UNIX, socket
+
+WORKER = "DRONE_CBF_WORKER"
+"""Environment variable of a child: process ID and socket of the worker."""
+PRELOADED = ("efficiency", "pretrain_cbf", "safety", "evaluate")
+
+
+@contextmanager
+def stage_worker() -> Iterator[None]:
+    """Starts a worker for the children of this process, and ends it.
+
+    It imports what the stages need while this process prepares its own run.
+    """
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder, socket(AF_UNIX) as server:
+        server.bind(f"{folder}/worker")
+        server.listen()
+        command = [sys.executable, "-m", "projects.running.worker", str(server.fileno())]
+        root = Path(__file__).resolve().parents[2]
+        # The pipe closes when this process ends, however it ends.
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root, pass_fds=[server.fileno()])
+        server.close()  # from now on connections are refused where the worker has ended
+        os.environ[WORKER] = f"{worker.pid} {folder}/worker"
+        try:
+            yield
+        finally:
+            del os.environ[WORKER]
+            worker.terminate()
+            worker.wait()
+
+
+def hand_over(worker: str, entry: str, arguments: Sequence[str]) -> int | None:
+    """Runs ``entry`` in the ``worker`` and returns its exit code; None where the worker has ended.
+
+    SIGTERM is passed on; Ctrl-C in a terminal reaches the worker by itself.
+    """
+    process, address = worker.split(" ", 1)
+    client = socket(AF_UNIX)
+    try:
+        client.connect(address)
+    except OSError:
+        return None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(int(process), number))
+    settings = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_")}
+    with Connection(client.detach()) as connection:
+        try:
+            connection.send((entry, list(arguments), settings))
+            return int(connection.recv())
+        except (EOFError, OSError):
+            print(f"{entry} failed: the process that ran it ended unexpectedly", file=sys.stderr)
+            return 1
+
+
+def serve(server: socket) -> None:
+    """Runs one entry point after another, as children ask for them."""
+    from projects.running.launch import launch
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for stage in PRELOADED:
+        import_module(f"projects.stages.{stage}")
+    while True:
+        with Connection(server.accept()[0].detach()) as connection:
+            entry, arguments, settings = connection.recv()
+            os.environ.update(settings)
+            connection.send(launch(entry, arguments))
+
+
+def _end_with_parent() -> None:
+    """A stage that is under way then ends as by SIGTERM: its state is stored."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        serve(socket(fileno=int(sys.argv[1])))
