@@ -68,5 +68,5 @@ def flights_of(
 
 def obstacles_of(scene: Scene) -> Obstacles:
     """The obstacles of one scene at time zero."""
-    shapes = scene.obstacles
-    return Obstacles(shapes.centre, shapes.radius, shapes.half_height, np.asarray(shapes.active))
+    fields = ("centre", "radius", "half_height", "active")
+    return Obstacles(**{name: np.asarray(getattr(scene.obstacles, name)) for name in fields})
