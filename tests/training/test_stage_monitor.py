@@ -9,6 +9,7 @@ import pytest
 
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
+from tests.training import scripted_training
 from tests.training.scripted_training import (
     DRIFT,
     POLICY,
