@@ -1,49 +1,56 @@
-"""Entry point ``results``: the results page of the repository, written from recorded runs."""
+"""Entry point ``results``: the results page, written from recorded runs."""
 
 from __future__ import annotations
 
 import shlex
+import tempfile
+from pathlib import Path
 
 from drone_cbf.reporting.figures.effects import effects_figure
 from drone_cbf.reporting.pages.document import picture_of
+from drone_cbf.reporting.tables import terminal_table
+from drone_cbf.reporting.trials import headline_rows
 from drone_cbf.tracking.queries.selection import select_runs
 from projects.cli.store_parameters import ResultsParameters
-from projects.results_page.ablations import ablations, effects
-from projects.results_page.files import places, write
-from projects.results_page.kept import kept_text, read_kept
-from projects.results_page.page import measured, results_page
-from projects.results_page.runs import recorded_policies
-from projects.results_page.verdicts import LARGER_IS_BETTER
+from projects.results_page.ablations import LARGER_IS_BETTER, drawn_effects
+from projects.results_page.data import archive, combined, read_archive
+from projects.results_page.output import PAGE, output_file, write
+from projects.results_page.page import Page, page_of
+from projects.results_page.stored_runs import stored_results
 from projects.running.stage_runner import ROOT, Outcome, Stage
-
-PAGE = "results.md"
-"""Artifact with the text of the page."""
-DATA = "results.json"
-"""Artifact with the policies that the page is about."""
 
 
 def work(stage: Stage) -> Outcome:
     asked = stage.parameters
-    files = places(asked.output)
-    kept = read_kept(ROOT / asked.kept) if asked.kept else []
-    records = select_runs(asked.runs, asked.experiment, asked.filter)
+    output = output_file(asked.output)
+    kept = read_archive(ROOT / asked.kept) if asked.kept else None
+    records = select_runs(asked.runs, asked.experiment, asked.filter) if asked.runs or asked.experiment else []
     print(f"results: reading {len(records)} runs", flush=True)
-    found = measured([*kept, *recorded_policies(records)])
-    compared = ablations(found, asked.benchmark)
-    beside, drawn = effects(compared)
-    page = results_page(found, compared, asked.benchmark, command(asked), files.picture.name if drawn else "")
-    data = kept_text(found.every)
-    contents = {files.page: page.encode(), files.data: data.encode()}
-    stage.run.log_text(page, PAGE)
-    stage.run.log_text(data, DATA)
-    if drawn:
-        figure = effects_figure(drawn, LARGER_IS_BETTER, beside)
-        contents[files.picture] = picture_of(figure, "ablations").png
-    write(contents)
-    if drawn:
-        stage.run.log_file(files.picture)  # by the name that the page gives it
-    print(f"results: {len(found.every)} evaluated policies, written to {files.page}", flush=True)
-    return Outcome(page)
+    found = stored_results(records)
+    page = page_of(combined(kept, found) if kept else found, asked.benchmark)
+    text = log(stage, page, command(asked), output)
+    print(f"\n{terminal_table(headline_rows(page.headlines()))}\n")
+    where = output or f"artifact {PAGE} of run {stage.run.run_id}"
+    print(f"results: {len(page.results.policies)} evaluated policies; page: {where}", flush=True)
+    return Outcome(text)
+
+
+def log(stage: Stage, page: Page, written_by: str, output: Path | None) -> str:
+    """Writes page, data and figure as artifacts of the run and, where asked for, as files; returns the page."""
+    name = Path(output or PAGE)
+    picture = f"{name.stem}_ablations.png"
+    baseline, effects = drawn_effects(page.ablations)
+    text = page.markdown(written_by, picture if effects else "")
+    contents = {name.name: text.encode(), name.with_suffix(".zip").name: archive(page.results)}
+    if effects:
+        contents[picture] = picture_of(effects_figure(effects, LARGER_IS_BETTER, baseline), "ablations").png
+    if output:
+        write({output.with_name(file): content for file, content in contents.items()})
+    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+        for file, content in contents.items():
+            (Path(folder) / file).write_bytes(content)
+            stage.run.log_file(Path(folder) / file)
+    return text
 
 
 def command(asked: ResultsParameters) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from drone_cbf.config import SystemConfig
@@ -68,16 +69,16 @@ def facts(runs: ReportRuns, comparison: Comparison | None) -> list[Fact]:
     """The figures to see first: of one policy, or of the worst of several."""
     if comparison is None:
         return []
-    figures = [trial.figures for trial in comparison.trials]
-    policies = f"worst cell of {len(figures)} policies" if len(figures) > 1 else "worst cell, filter on"
-    collisions, flights = (int(sum(one.get(name, 0.0) for one in figures)) for name in ("collisions", "rollouts"))
-    bounds = [one["collision_rate_total_ub99"] for one in figures if "collision_rate_total_ub99" in one]
-    bound = f"of {flights:,} flights; rate below {max(bounds):.2g} (99 %)" if bounds else f"of {flights:,} flights"
+    trials = comparison.trials.reindex(columns=comparison.trials.columns.union(["collisions", "rollouts"]))
+    policies = f"worst cell of {len(trials)} policies" if len(trials) > 1 else "worst cell, filter on"
+    collisions, flights = (int(trials[name].sum()) for name in ("collisions", "rollouts"))
+    bounds = trials.get("collision_rate_total_ub99", pd.Series(dtype=float)).dropna()
+    bound = f"of {flights:,} flights" + (f"; rate below {bounds.max():.2g} (99 %)" if len(bounds) else "")
     return [
-        Fact("Success rate", percent(min(one["success_rate"] for one in figures)), policies),
+        Fact("Success rate", percent(trials["success_rate"].min(skipna=False)), policies),
         Fact("Collisions", f"{collisions:,}", bound),
-        Fact("Largest violation", f"{max(one['max_violation'] for one in figures):.2f} m/s", policies),
-        Fact("Relaxed steps", f"{max(one['relax_rate'] for one in figures):.1e}", policies),
+        Fact("Largest violation", f"{trials['max_violation'].max(skipna=False):.2f} m/s", policies),
+        Fact("Relaxed steps", f"{trials['relax_rate'].max(skipna=False):.1e}", policies),
     ]
 
 
@@ -106,7 +107,7 @@ def runs_section(runs: ReportRuns) -> Section:
 
 def training_section(runs: ReportRuns, comparison: Comparison | None) -> Section:
     """Curves of every training stage, re-drawn from what the store recorded."""
-    groups = {trial.run_id: trial.group for trial in comparison.trials} if comparison else {}
+    groups = dict(comparison.trials[["run_id", "group"]].to_numpy()) if comparison else {}
     blocks: list[Block] = []
     for stage, curves in CURVES.items():
         records = runs.finished(stage)
