@@ -55,9 +55,12 @@ class Results:
     """Run by run from the first stage to the training of the policy and its evaluation."""
 
     def of(self, policies: pd.DataFrame) -> Results:
-        """The part of all tables that belongs to ``policies``."""
-        others = (table[table["policy"].isin(policies["policy"])] for table in (self.cells, self.losses, self.runs))
-        return Results(policies, *others)
+        """The part of all tables that belongs to ``policies``, in their order."""
+        order = pd.Series(range(len(policies)), policies["policy"])
+        others = (table[table["policy"].isin(order.index)] for table in (self.cells, self.losses, self.runs))
+        return Results(
+            policies, *(one.sort_values("policy", key=lambda ids: ids.map(order), kind="stable") for one in others)
+        )
 
 
 def results_of(tables: Mapping[str, Any]) -> Results:
@@ -133,4 +136,5 @@ def chosen(results: Results) -> tuple[Results, list[str]]:
         f"counts, or else the newest; not {row.policy}."
         for row in left_out.itertuples()
     ]
-    return results.of(policies.drop(left_out.index)), notes
+    order = ["curriculum", "group", "augment", "blend", "seed", "evaluated"]
+    return results.of(policies.drop(left_out.index).sort_values(order)), notes

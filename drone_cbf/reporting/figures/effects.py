@@ -10,10 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.figures.trial_figures import row_panels
 from drone_cbf.reporting.trials import CONFIDENCE, Interval
 
-COLUMNS = 3
-"""Panels beside one another."""
 OUTLYING = 3.0
 """An effect this many times larger than the next is written as a number at the edge of its panel."""
 BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
@@ -31,26 +30,15 @@ def effects_figure(effects: Effects, larger_is_better: Mapping[str, bool], basel
     """
     if not effects:
         raise ValueError("effects_figure: needs at least one effect")
-    columns = min(COLUMNS, len(larger_is_better))
-    rows = -(-len(larger_is_better) // columns)
-    height = rows * (0.2 * len(effects) + 0.8) + 0.7
-    figure = style.new_figure(3.0 * columns + 2.2, height, f"Effect of each change, relative to {baseline}")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=False):
-        _draw(axes, title, [effect.get(title) for effect in effects.values()], larger)
-    for axes in panels[len(larger_is_better) :]:
-        axes.remove()
-    panels[0].set_yticks(range(len(effects)), list(effects))
-    panels[0].set_ylim(len(effects) - 0.4, -0.6)
+    title = f"Effect of each change, relative to {baseline}"
+    figure, panels = row_panels(title, list(larger_is_better), list(effects), 0.2)
+    for axes, (name, larger) in zip(panels, larger_is_better.items(), strict=True):
+        _draw(axes, [effect.get(name) for effect in effects.values()], larger)
     figure.legend(handles=_legend(), loc="outside lower left", ncols=3)
     return figure
 
 
-def _draw(axes: Axes, title: str, effects: Sequence[Interval | None], larger_is_better: bool) -> None:
-    axes.set_title(title)
-    axes.grid(True, axis="both")
-    axes.xaxis.set_major_locator(style.few_ticks())
-    axes.tick_params(axis="y", length=0)
+def _draw(axes: Axes, effects: Sequence[Interval | None], larger_is_better: bool) -> None:
     axes.axvline(0.0, color=style.INK, lw=style.THIN)
     known = [(place, one) for place, one in enumerate(effects) if one is not None and np.isfinite(one.mean)]
     largest = _largest_shown([one for _, one in known])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,10 +14,31 @@ from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.figures.curves import smooth
 from drone_cbf.reporting.trials import CONFIDENCE, Interval, Measure, grouped, interval, loss_by_blend, measured
 
+COLUMNS = 3
+"""Panels side by side."""
 LONGEST_NAME = 34
 """Characters of a group's name beside an axis; longer ones are cut."""
 MOST_GROUPS = 30
 """Groups that one figure can tell apart by their place."""
+
+
+def row_panels(title: str, titles: Sequence[str], names: Sequence[str], row: float) -> tuple[Figure, list[Axes]]:
+    """A panel for each of ``titles``; all have the rows ``names``, each ``row`` inches high, the first on top."""
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    size = 3.4 * columns + 1.8, rows * (row * len(names) + 1.0) + 0.8
+    figure = style.new_figure(*size, title)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).ravel())
+    for axes in panels[len(titles) :]:
+        axes.remove()
+    for axes, name in zip(panels, titles, strict=False):
+        axes.set_title(name)
+        axes.grid(True)
+        axes.xaxis.set_major_locator(style.few_ticks())
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure, panels[: len(titles)]
 
 
 @style.styled
@@ -30,26 +53,15 @@ def comparison_figure(trials: pd.DataFrame) -> Figure:
     groups = grouped(trials)
     if len(groups) > MOST_GROUPS:
         raise ValueError(f"comparison_figure: {len(groups)} groups; one figure shows at most {MOST_GROUPS}")
-    columns = min(3, len(measures))
-    rows = -(-len(measures) // columns)
-    height = 1.1 + 0.42 * len(groups)
-    figure = style.new_figure(3.6 * columns + 1.6, rows * height + 0.9, "Worst cell of the evaluation, filter on")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, measure in zip(panels, measures, strict=False):
+    labels = [measure.label for measure in measures]
+    figure, panels = row_panels("Worst cell of the evaluation, filter on", labels, list(map(_short, groups)), 0.42)
+    for axes, measure in zip(panels, measures, strict=True):
         _draw_measure(axes, measure, groups)
-    for axes in panels[len(measures) :]:
-        axes.remove()
-    panels[0].set_yticks(range(len(groups)), [_short(name) for name in groups])
-    panels[0].set_ylim(len(groups) - 0.5, -0.5)
     figure.legend(handles=_legend(groups), loc="outside lower left", ncols=3)
     return figure
 
 
 def _draw_measure(axes: Axes, measure: Measure, groups: dict[str, pd.DataFrame]) -> None:
-    axes.set_title(measure.label)
-    axes.grid(True, axis="x")
-    axes.xaxis.set_major_locator(style.few_ticks())
-    axes.tick_params(axis="y", length=0)
     shown = []
     for place, members in enumerate(groups.values()):
         values = members[measure.key].to_numpy(float)
