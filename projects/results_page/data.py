@@ -78,11 +78,11 @@ def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def combined(kept: Results, recorded: Results) -> Results:
-    """Both together; an evaluation in both counts as recorded."""
+    """Both together. An evaluation in both counts as recorded; ``chosen`` still sees the name of its group in both."""
     again = kept.policies["policy"].isin(recorded.policies["policy"])
-    parts = (kept.of(kept.policies[~again]), recorded)
-    names = [field.name for field in fields(Results)]
-    return Results(**{name: pd.concat([getattr(part, name) for part in parts], ignore_index=True) for name in names})
+    tables = zip(vars(kept.of(kept.policies[~again])).items(), vars(recorded).values(), strict=True)
+    joined = {name: pd.concat([old, new], ignore_index=True) for (name, old), new in tables}
+    return Results(**joined | {"policies": pd.concat([kept.policies, recorded.policies], ignore_index=True)})
 
 
 def archive(results: Results) -> bytes:
@@ -127,7 +127,9 @@ def chosen(results: Results) -> tuple[Results, list[str]]:
     names = results.policies.groupby("settings")["group"].agg(lambda groups: max(groups, key=len))
     ambiguous = names.duplicated(keep=False)
     names[ambiguous] += " [" + names.index[ambiguous].to_series(names.index[ambiguous]) + "]"
-    policies = results.policies.assign(group=results.policies["settings"].map(names))
+    policies = results.policies.assign(group=results.policies["settings"].map(names)).drop_duplicates(
+        "policy", keep="last"
+    )
     key = ["settings", "seed", "blend", "augment"]
     ordered = policies.sort_values(["rollouts", "evaluated"], kind="stable")
     left_out = ordered[ordered.duplicated(key, keep="last")]
