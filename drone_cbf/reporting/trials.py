@@ -2,7 +2,8 @@
 
 ``trials`` is a DataFrame with a row per evaluated policy: ``group`` (policies of one group differ only in the seed),
 ``seed``, ``run_id``, ``evaluation_run_id``, and the figures of the worst cell by metric name without ``eval/``.
-``losses`` is a DataFrame with a row per update: ``group``, ``seed``, ``run_id``, ``step``, ``blend``, ``name``, ``value``.
+``losses`` is a DataFrame with a row per update: ``group``, ``seed``, ``run_id``, ``step``, ``blend``, ``name`` and
+``value``.
 """
 
 from __future__ import annotations

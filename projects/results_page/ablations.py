@@ -1,4 +1,4 @@
-"""Ablations of a results page, and policies in displaced scenes: each change against what it changes, at equal seeds."""
+"""Ablations of a results page, and policies in displaced scenes: each change against its baseline, at equal seeds."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [
 NO_DIFFERENCE = "no difference found"
 TOO_FEW = "too few seeds"
 READING = (
-    "Each is compared with the nearest measured curriculum that it extends, named in *compared with*; figures are those "
-    "of *Curricula*. *Effect* lists the figures in which the change is better or worse beyond the spread of the seeds: "
-    f"the {CONFIDENCE:.0%} Student-t interval of the difference at the same seed (same initial networks, same scenes) "
-    "excludes zero. One in twenty figures without a difference is listed by chance, and few seeds show only large "
-    "differences. Violation and barrier error are not tested where the barrier or its gain differs."
+    "Each is compared with the nearest measured curriculum that it extends, named in *compared with*; figures are "
+    "those of *Curricula*. *Effect* lists the figures in which the change is better or worse beyond the spread of the "
+    f"seeds: the {CONFIDENCE:.0%} Student-t interval of the difference at the same seed (same initial networks, same "
+    "scenes) excludes zero. One in twenty figures without a difference is listed by chance, and few seeds show only "
+    "large differences. Violation and barrier error are not tested where the barrier or its gain differs."
 ).replace("%", " %")
 
 

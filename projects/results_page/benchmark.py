@@ -77,12 +77,12 @@ def benchmark_section(policies: pd.DataFrame, cells: pd.DataFrame, runs: pd.Data
     rows = [dict(zip(titles, itertools.chain(*parts), strict=True)) for parts in zip(lines, ours, forest, strict=True)]
     seeds = ", ".join(str(seed) for seed in members["seed"]) or "none"
     return (
-        f"## The benchmark\n\nPolicies of the curriculum `{curriculum}`, evaluated with the neural barrier alone (blend "
-        f"1); training seeds: {seeds}. *Ours, worst* is the worst of the {CELLS} cells that the original's benchmark "
-        "has: scenes `fixed_ring` and `random_cloud`, noise 0, 0.02 and 0.05 m, goals trained, shifted and random, over "
-        "all seeds. The 9 cells of the `forest`, with the same noise and goals, are ours alone and stand beside them."
-        f"\n\n{markdown_table(rows)}\n\nAll {CELLS + CELLS // 2} cells, over the seeds (mean / worst):\n\n"
-        f"{markdown_table(cell_rows(flown))}"
+        f"## The benchmark\n\nPolicies of the curriculum `{curriculum}`, evaluated with the neural barrier alone "
+        f"(blend 1); training seeds: {seeds}. *Ours, worst* is the worst of the {CELLS} cells that the original's "
+        "benchmark has: scenes `fixed_ring` and `random_cloud`, noise 0, 0.02 and 0.05 m, goals trained, shifted and "
+        "random, over all seeds. The 9 cells of the `forest`, with the same noise and goals, are ours alone and stand "
+        f"beside them.\n\n{markdown_table(rows)}\n\nAll {CELLS + CELLS // 2} cells, over the seeds (mean / "
+        f"worst):\n\n{markdown_table(cell_rows(flown))}"
     )
 
 

@@ -52,10 +52,10 @@ def barriers_section(policies: pd.DataFrame, cells: pd.DataFrame) -> str:
             shared = {title: row[title] for title in OF_BARRIERS if title in row}
             rows.append({"barrier and price on slack": text, **shared, **(violations if len(members) else {})})
     return (
-        "## The original's barrier beside the braking barrier\n\nThe original's filter uses the soft-min distance with "
-        "the second-order condition and a quadratic price on slack; its log reports slack on 0.82–0.95 of the steps and "
-        "largest violations of 24 (fixed ring) and 69 (random cloud). Figures are those of *Curricula* and *Ablations*. "
-        "Violations are of each row's own analytic barrier and compare only where the barrier is the same; relaxed steps "
-        f"and collisions compare throughout. *{RELAXED_OF_CHANGED}* is the share of the steps on which the filter acts "
-        f"that take slack.\n\n{markdown_table(rows)}"
+        "## The original's barrier beside the braking barrier\n\nThe original's filter uses the soft-min distance "
+        "with the second-order condition and a quadratic price on slack; its log reports slack on 0.82–0.95 of the "
+        "steps and largest violations of 24 (fixed ring) and 69 (random cloud). Figures are those of *Curricula* and "
+        "*Ablations*. Violations are of each row's own analytic barrier and compare only where the barrier is the "
+        f"same; relaxed steps and collisions compare throughout. *{RELAXED_OF_CHANGED}* is the share of the steps on "
+        f"which the filter acts that take slack.\n\n{markdown_table(rows)}"
     )

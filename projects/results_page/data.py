@@ -20,7 +20,7 @@ FIGURES = (
 """The figures of a cell that the page uses."""
 TEXT = (
     "policy", "group", "settings", "stage", "curriculum", "description", "barrier", "trained", "evaluated",
-    "parameters", "pretraining", "scene", "goals", "loss", "states", "run_id", "commit", "environment",
+    "parameters", "pretraining", "scene", "goals", "loss", "states", "run_id", "commit", "platform",
 )  # fmt: skip
 """Columns of text; all others hold numbers."""
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -31,7 +31,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "cells": ("policy", "scene", "noise", "goals", "filtered", *FIGURES),
     "losses": ("policy", "loss", "states", "before_mean", "after_mean", "before_median", "after_median"),
-    "runs": ("policy", "run_id", "stage", "commit", "environment", "seconds"),
+    "runs": ("policy", "run_id", "stage", "commit", "platform", "seconds"),
 }  # fmt: skip
 """Columns that each table has; ``policies`` also has ``error/<stratum>`` of pretrained barriers [m]."""
 DIGITS = 6

@@ -33,13 +33,13 @@ IN_FOREST: Mapping[str, tuple[str, str]] = {
 }
 FLIGHTS = "flights in a cell"
 READING = (
-    f"Each policy counts with the worst of the {CELLS} cells of fixed_ring and random_cloud, and, where flown, with the "
-    "worst of the 9 cells of the forest in columns of its own; steps changed, time to goal and the violation that says "
-    f"so are means of the {CELLS} cells. Values are mean ± half width of the {CONFIDENCE:.0%} Student-t interval over n "
-    f"seeds; with n = 1 there is no interval. Collisions are the sum over the {CELLS} cells; the bound is that of the "
-    "worst seed, because all seeds fly the same scenes. The barrier error is that of the neural barrier relative to the "
-    "analytic one near the boundary (|h| < 0.3 m), the mean over held-out flights at the end of training. *Blend* is the "
-    "share of the neural barrier in the evaluation."
+    f"Each policy counts with the worst of the {CELLS} cells of fixed_ring and random_cloud, and, where flown, with "
+    "the worst of the 9 cells of the forest in columns of its own; steps changed, time to goal and the violation that "
+    f"says so are means of the {CELLS} cells. Values are mean ± half width of the {CONFIDENCE:.0%} Student-t interval "
+    f"over n seeds; with n = 1 there is no interval. Collisions are the sum over the {CELLS} cells; the bound is that "
+    "of the worst seed, because all seeds fly the same scenes. The barrier error is that of the neural barrier "
+    "relative to the analytic one near the boundary (|h| < 0.3 m), the mean over held-out flights at the end of "
+    "training. *Blend* is the share of the neural barrier in the evaluation."
 ).replace("%", " %")
 
 

@@ -23,12 +23,12 @@ HELD_OUT = {name: (f"held_out/{name}_before", f"held_out/{name}_after") for name
 METRICS = (*(f"loss/{name}" for name in LOSSES), *itertools.chain(*HELD_OUT.values()), BLEND, STAGE, SUCCESS)
 """Whose histories are read."""
 READING = (
-    "Losses *held out* compare the barrier at the start and at the end of the last stage at blend 1 on the same states, "
-    "from which no update learned. Losses *by updates* are the mean of the first and of the last "
-    f"{UPDATES} updates at blend 1, each on its own states; the ratio of the medians is given because a single steep "
-    "state can dominate the mean. Losses without weight there are left out. Success is that of the monitor's "
-    "measurements and of those at the end of each stage, against the threshold of the stage; the longest run counts "
-    "consecutive measurements below it within one stage and should not exceed the monitor's patience."
+    "Losses *held out* compare the barrier at the start and at the end of the last stage at blend 1 on the same "
+    f"states, from which no update learned. Losses *by updates* are the mean of the first and of the last {UPDATES} "
+    "updates at blend 1, each on its own states; the ratio of the medians is given because a single steep state can "
+    "dominate the mean. Losses without weight there are left out. Success is that of the monitor's measurements and "
+    "of those at the end of each stage, against the threshold of the stage; the longest run counts consecutive "
+    "measurements below it within one stage and should not exceed the monitor's patience."
 )
 
 

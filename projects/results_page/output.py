@@ -30,8 +30,8 @@ def output_file(output: str) -> Path | None:
         "is not a Markdown file; name one, docs/results.md for instance": place.suffix != ".md" or place.is_dir(),
         "lies outside the project; give an absolute path to write there": not Path(output).is_absolute()
         and not place.is_relative_to(ROOT),
-        f"lies in a folder that does not exist; create it (mkdir -p {folder}) or name another file": not folder.is_dir(),
-        f"lies in a folder that cannot be written ({folder}); name another file": not os.access(folder, os.W_OK),
+        f"lies in a folder that does not exist; create it (mkdir -p {folder}) or name another": not folder.is_dir(),
+        f"lies in a folder that cannot be written ({folder}); name another": not os.access(folder, os.W_OK),
     }
     for problem, found in problems.items():
         if found:

@@ -46,9 +46,10 @@ class Page:
         results, displaced = self.results, self.policies[self.policies["augment"] > 0.0]
         policies = self.policies[self.policies["augment"] == 0.0]
         head = (
-            f"# Results\n\nWritten by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the end.\n\n"
-            "Success is reaching the goal and staying there without a collision; the violation is (−(dh/dt + αh))₊ of the "
-            "analytic barrier where the command acts, predicted from the true state (README, *What it measures*)."
+            f"# Results\n\nWritten by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the "
+            "end.\n\nSuccess is reaching the goal and staying there without a collision; the violation is (−(dh/dt + "
+            "αh))₊ of the analytic barrier where the command acts, predicted from the true state (README, *What it "
+            "measures*)."
         )
         sections = [
             head,
@@ -113,9 +114,9 @@ def runs_section(results: Results) -> str:
         {"stage": run.stage, "run": f"`{run.Index}`", "commit": run.commit, "minutes": run.minutes}
         for run in before.itertuples()
     ]
-    environments = "\n".join(f"- {text}" for text in runs["environment"].unique())
+    environments = "\n".join(f"- {text}" for text in runs["platform"].unique())
     return (
-        f"## Runs\n\n{markdown_table(rows)}\n\nBuilt on:\n\n{markdown_table(built_on)}\n\n{environments}\n\n`mlflow run "
-        ". -e reproduce -P run=<ID>` repeats any of them in the store that holds it, and compares it figure by figure "
-        "with what was recorded."
+        f"## Runs\n\n{markdown_table(rows)}\n\nBuilt on:\n\n{markdown_table(built_on)}\n\n{environments}\n\n`mlflow "
+        "run . -e reproduce -P run=<ID>` repeats any of them in the store that holds it, and compares it figure by "
+        "figure with what was recorded."
     )

@@ -37,10 +37,10 @@ def pretraining_section(policies: pd.DataFrame) -> str:
         rows.append(row | {"effect": effect_text(effects) if changed and default else "–"})
     return (
         "## Pretraining\n\nPolicies of the efficiency stage with the barrier that was pretrained for them, before any "
-        "joint training, in the 18 cells; mean ± interval over n seeds. Errors are those of the neural barrier relative "
-        "to the analytic one near the boundary (|h| < 0.3 m), the mean over held-out states: of flights, and sampled "
-        "ones of each stratum. `-P strata` names what is sampled for learning; *effect* as in *Ablations*.\n\n"
-        f"{markdown_table(rows)}"
+        "joint training, in the 18 cells; mean ± interval over n seeds. Errors are those of the neural barrier "
+        "relative to the analytic one near the boundary (|h| < 0.3 m), the mean over held-out states: of flights, and "
+        "sampled ones of each stratum. `-P strata` names what is sampled for learning; *effect* as in "
+        f"*Ablations*.\n\n{markdown_table(rows)}"
     )
 
 

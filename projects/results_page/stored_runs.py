@@ -118,7 +118,7 @@ def _runs(pair: Evaluated) -> list[Row]:
             "run_id": record.run_id,
             "stage": record.stage,
             "commit": f"`{record.commit[:10] or 'unknown'}`" + _dirty(record),
-            "environment": _environment(record),
+            "platform": _environment(record),
             "seconds": record.seconds or 0.0,
         }
         for record in [*lineage, pair.evaluation]

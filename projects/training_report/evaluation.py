@@ -76,8 +76,8 @@ def ablations_section(comparison: Comparison) -> Section | None:
                 {"curriculum": name, **_change(members, unchanged)} for members in found
             )
     reading = (
-        "Each unchanged curriculum: mean ± interval over n seeds. Below it, per change: the difference of the means over n "
-        "seeds; the comparison above holds the intervals."
+        "Each unchanged curriculum: mean ± interval over n seeds. Below it, per change: the difference of the means "
+        "over n seeds; the comparison above holds the intervals."
     )
     return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
 
