@@ -25,7 +25,7 @@ ENOUGH_FLIGHTS, ENOUGH_IN_A_CELL = 10_000, 1_000
 """Flights without a collision over all cells and seeds, and flights of one policy in one cell, that the targets ask
 for."""
 LONGEST_TRAINING = 6.0
-"""Minutes that the joint training of one seed may take on two cores, likewise."""
+"""Minutes that the joint training of one seed may take on two cores."""
 
 
 class Target(NamedTuple):

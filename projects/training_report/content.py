@@ -100,8 +100,8 @@ def runs_section(runs: ReportRuns) -> Section:
     blocks: list[Block] = [Table(rows)]
     failed = [record for record in runs.records if record.failure]
     if failed:
-        told = [{"run": record.run_id, "stage": record.stage, "why": record.failure} for record in failed]
-        blocks += [Heading("Runs that did not end well"), Table(told)]
+        failures = [{"run": record.run_id, "stage": record.stage, "why": record.failure} for record in failed]
+        blocks += [Heading("Runs that did not end well"), Table(failures)]
     return Section("Runs", blocks)
 
 
@@ -169,10 +169,10 @@ def _stage_parameters(runs: ReportRuns, configs: Mapping[str, Mapping[str, Any]]
 
 def environment_section(runs: ReportRuns) -> Section:
     """Versions, device and commit, one column for each environment that the runs were made in."""
-    told = {record.run_id: _environment(record) for record in runs.records}
-    kinds = list(dict.fromkeys(tuple(sorted(one.items())) for one in told.values()))
+    environments = {record.run_id: _environment(record) for record in runs.records}
+    kinds = list(dict.fromkeys(tuple(sorted(one.items())) for one in environments.values()))
     keys = list(dict.fromkeys(key for kind in kinds for key, _ in kind))
-    heads = ["all runs"] if len(kinds) == 1 else [_stages_of(runs, told, dict(kind)) for kind in kinds]
+    heads = ["all runs"] if len(kinds) == 1 else [_stages_of(runs, environments, dict(kind)) for kind in kinds]
     rows = [
         {"what": key, **{head: dict(kind).get(key) for head, kind in zip(heads, kinds, strict=True)}} for key in keys
     ]
@@ -191,8 +191,8 @@ def _environment(record: Record) -> dict[str, str]:
     }
 
 
-def _stages_of(runs: ReportRuns, told: Mapping[str, Mapping[str, str]], kind: Mapping[str, str]) -> str:
-    members = [record for record in runs.records if told[record.run_id] == kind]
+def _stages_of(runs: ReportRuns, environments: Mapping[str, Mapping[str, str]], kind: Mapping[str, str]) -> str:
+    members = [record for record in runs.records if environments[record.run_id] == kind]
     return f"{', '.join(dict.fromkeys(record.stage for record in members))} ({members[0].run_id[:8]} ...)"
 
 

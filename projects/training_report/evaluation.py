@@ -96,7 +96,7 @@ def _change(trials: pd.DataFrame, unchanged: pd.DataFrame) -> dict[str, object]:
 
 
 def evaluation_section(comparison: Comparison) -> Section:
-    """Of every policy the matrix of cells, and its worst figures with the filter on beside off."""
+    """Of every policy the matrix of cells, and its worst figures with the filter on and off."""
     blocks: list[Block] = []
     for trial, pair in zip(comparison.trials.itertuples(), comparison.pairs, strict=True):
         blocks.append(Heading(_name(trial)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import re
 from pathlib import Path
 
@@ -253,28 +255,37 @@ def test_without_an_output_the_page_is_an_artifact_and_no_file_is_touched(
         ("../page.md", "lies outside the project; give an absolute path"),
         ("{folder}/nowhere/page.md", "lies in a folder that does not exist"),
         ("{folder}/file/page.md", "lies in a folder that does not exist"),
-        ("{folder}/page.zip", "is not a Markdown file"),
-        ("{folder}/folder.md", "is not a Markdown file"),
+        ("{folder}/file", "is not a Markdown file"),
+        ("{folder}/folder.md", "folder.md, which is a folder; name another file"),
+        ("{folder}/page.md", "page.zip, which is a folder; name another file"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_in_one_line_before_anything_is_read(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], output: str, told: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    (tmp_path / "folder.md").mkdir()
+    for name in ("folder.md", "page.zip"):
+        (tmp_path / name).mkdir()
     assert launch("results", [f"--experiment={experiment}", f"--output={output.format(folder=tmp_path)}"]) == 1
     shown = capsys.readouterr()
     assert told in shown.err and shown.err.startswith("results failed: output = ") and shown.err.count("\n") == 1
     assert "reading" not in shown.out
 
 
-def test_where_the_data_cannot_be_written_the_page_stays_what_it_was(
-    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_where_a_file_cannot_be_written_the_page_stays_what_it_was(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = policy(experiment, "default", 0)
     (tmp_path / "page.md").write_text("of before")
-    (tmp_path / "page.zip").mkdir()
-    assert launch("results", [f"--runs={trained}", f"--output={tmp_path}/page.md"]) == 1
-    assert "page.zip cannot be written (it is a directory)" in capsys.readouterr().err
+    write = Path.write_bytes
+
+    def full(place: Path, content: bytes) -> int:
+        if place.suffix == ".zip":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(place, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert launch("results", [f"--runs={policy(experiment, 'default', 0)}", f"--output={tmp_path}/page.md"]) == 1
+    shown = capsys.readouterr().err
+    assert "cannot be written (No space left on device)" in shown and shown.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["page.md"]
     assert (tmp_path / "page.md").read_text() == "of before"
-    assert not list(tmp_path.glob(".*draft"))

@@ -19,7 +19,7 @@ COLUMNS = 3
 LONGEST_NAME = 34
 """Characters of a group's name beside an axis; longer ones are cut."""
 MOST_GROUPS = 30
-"""Groups that one figure can tell apart by their place."""
+"""Groups that fit into one figure."""
 
 
 def row_panels(title: str, titles: Sequence[str], names: Sequence[str], row: float) -> tuple[Figure, list[Axes]]:
@@ -122,7 +122,7 @@ def loss_over_blend(losses: pd.DataFrame) -> Figure:
     for place, (group, members) in enumerate(groups.items()):
         colour = style.CYCLE[place % len(style.CYCLE)]
         _draw_over_steps(left, members, colour)
-        # Shifted a little, so that intervals at the same blend stay apart.
+        # Shifted a little, so that intervals at the same blend do not overlap.
         shift = 0.012 * (place - 0.5 * (len(groups) - 1))
         _draw_over_blend(right, members, colour, f"{_short(group)} (n = {members['run_id'].nunique()})", shift)
     positive = losses["value"][np.isfinite(losses["value"]) & (losses["value"] > 0.0)]
