@@ -149,9 +149,7 @@ def loss_by_blend(losses: pd.DataFrame) -> pd.DataFrame:
     """
     finite = losses[np.isfinite(losses["value"])]
     by_run = finite.groupby(["group", finite["blend"].round(1), "run_id"])["value"].mean()
-    return (
-        by_run.groupby(["group", "blend"]).agg([mean, half_width, "size"]).rename(columns={"size": "n"}).reset_index()
-    )
+    return by_run.groupby(["group", "blend"]).agg(mean=mean, half_width=half_width, n="size").reset_index()
 
 
 def mean(values: pd.Series) -> float:

@@ -41,7 +41,6 @@ FROM_CURRICULUM = "from the curriculum"
 """Stands for a system setting that a run has from its curriculum, whose name the group carries already."""
 NOT_COMPARED = ("stage", "seed", "parent_run", "curriculum", *NOT_COUNTED)
 """Settings that do not split a group."""
-LOSS_COLUMNS = ["group", "seed", "run_id", "step", "blend", "name", "value"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _losses(pairs: Sequence[Evaluated], groups: Mapping[str, str]) -> pd.DataFra
         for row in (history(pair.trained.run_id, (name, BLEND)) if name else ())
         if name in row and BLEND in row
     ]
-    return pd.DataFrame(rows, columns=LOSS_COLUMNS)
+    return pd.DataFrame(rows, columns=["group", "seed", "run_id", "step", "blend", "name", "value"])
 
 
 def group_names(records: Sequence[Record], settings_of: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

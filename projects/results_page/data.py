@@ -78,7 +78,7 @@ def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def combined(kept: Results, recorded: Results) -> Results:
-    """Both together. An evaluation in both counts as recorded; ``chosen`` still sees the name of its group in both."""
+    """Both together. An evaluation in both counts as recorded; ``select_evaluations`` still sees the name of its group in both."""
     again = kept.policies["policy"].isin(recorded.policies["policy"])
     tables = zip(vars(kept.of(kept.policies[~again])).items(), vars(recorded).values(), strict=True)
     joined = {name: pd.concat([old, new], ignore_index=True) for (name, old), new in tables}
@@ -118,7 +118,7 @@ def read_archive(place: Path) -> Results:
         raise ConfigError(f"kept = {place} holds no results ({reason}); {REMEDY}") from error
 
 
-def chosen(results: Results) -> tuple[Results, list[str]]:
+def select_evaluations(results: Results) -> tuple[Results, list[str]]:
     """One evaluation of each policy, blend and displacement, and notes on those left out.
 
     The evaluation with the most flights counts, of equal ones the newer one. Groups of different settings get different

@@ -13,7 +13,7 @@ from projects.comparison.comparison import differing_flights
 from projects.results_page.ablations import Ablation, ablations_section, displaced_section, measured_ablations
 from projects.results_page.benchmark import benchmark_section
 from projects.results_page.curricula import barriers_section, curricula_section
-from projects.results_page.data import Results, chosen
+from projects.results_page.data import Results, select_evaluations
 from projects.results_page.decay import DECAY, decay_section
 from projects.results_page.figures import with_figures
 from projects.results_page.joint_training import joint_training_section
@@ -80,7 +80,7 @@ class Page:
 
 def page_of(found: Results, benchmark: str) -> Page:
     """What a page shows of all evaluations that were ``found``."""
-    results, notes = chosen(found)
+    results, notes = select_evaluations(found)
     every = with_figures(results.policies, results.cells)
     policies = every[every["augment"] == 0.0]
     compared = policies[(policies["stage"] == "safety") & ~policies["curriculum"].str.startswith(DECAY)]
