@@ -42,7 +42,7 @@ def percent(fraction: float) -> str:
 def cell_text(value: object) -> str:
     """One value as a table shows it: floats with four significant digits."""
     value = value.item() if hasattr(value, "item") else value  # scalars of NumPy and JAX
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"

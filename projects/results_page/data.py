@@ -78,7 +78,7 @@ def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def combined(kept: Results, recorded: Results) -> Results:
-    """Both together. An evaluation in both counts as recorded; ``select_evaluations`` still sees the name of its group in both."""
+    """Both together; an evaluation in both counts as recorded, and keeps both names of its group to choose from."""
     again = kept.policies["policy"].isin(recorded.policies["policy"])
     tables = zip(vars(kept.of(kept.policies[~again])).items(), vars(recorded).values(), strict=True)
     joined = {name: pd.concat([old, new], ignore_index=True) for (name, old), new in tables}

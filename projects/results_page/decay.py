@@ -28,7 +28,7 @@ def decay_section(policies: pd.DataFrame, cells: pd.DataFrame) -> str:
     jointly = policies[policies["curriculum"].isin(places)]
     from_scratch = policies[(policies["stage"] == "efficiency") & policies["policy"].isin(cells["policy"])]
     by_place = {place: jointly[jointly["curriculum"] == name] for name, place in places.items()}
-    scratch_by_place = {place: from_scratch[:0] for place in by_place}
+    scratch_by_place = dict.fromkeys(by_place, from_scratch[:0])
     scratch_by_place |= dict(iter(from_scratch.groupby(["gradient_decay", "horizon"])))
     flown = cells[cells["policy"].isin(from_scratch["policy"])]
     return (

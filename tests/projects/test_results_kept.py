@@ -151,7 +151,9 @@ def test_a_file_that_holds_no_results_is_one_line_and_nothing_is_written(
     assert told in shown and "kept = " in shown and shown.count("\n") == 1 and not output.exists()
 
 
-def test_the_recorded_page_is_written_from_its_data_alone_and_its_data_again_to_the_byte(tmp_path: Path) -> None:
+def test_the_recorded_page_is_written_from_its_data_alone_and_its_data_again_to_the_byte(
+    experiment: str, tmp_path: Path
+) -> None:
     output = tmp_path / "results.md"
     assert launch("results", ["--kept=docs/results.zip", f"--output={output}"]) == 0
     assert body(output.read_text()) == body((ROOT / "docs" / "results.md").read_text())

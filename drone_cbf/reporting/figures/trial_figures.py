@@ -28,17 +28,15 @@ def row_panels(title: str, titles: Sequence[str], names: Sequence[str], row: flo
     rows = -(-len(titles) // columns)
     size = 3.4 * columns + 1.8, rows * (row * len(names) + 1.0) + 0.8
     figure = style.new_figure(*size, title)
-    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).ravel())
-    for axes in panels[len(titles) :]:
-        axes.remove()
-    for axes, name in zip(panels, titles, strict=False):
+    panels = style.panel_grid(figure, len(titles), columns, sharey=True)
+    for axes, name in zip(panels, titles, strict=True):
         axes.set_title(name)
         axes.grid(True)
         axes.xaxis.set_major_locator(style.few_ticks())
         axes.tick_params(axis="y", length=0)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.5, -0.5)
-    return figure, panels[: len(titles)]
+    return figure, panels
 
 
 @style.styled
