@@ -1,7 +1,8 @@
-"""Markdown tables, and how a rate is written."""
+"""Tables in Markdown and for the terminal, and how numbers are written in them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
@@ -10,29 +11,24 @@ ABSENT = "\N{EN DASH}"
 """Stands for None, NaN and a key that a row lacks."""
 
 
-def markdown_table(
-    rows: Sequence[Mapping[str, object]],
-    columns: Sequence[str] | None = None,
-    floatfmt: str | Mapping[str, str] = ".4g",
-) -> str:
-    """A pipe table of ``rows``, columns in order of first appearance unless ``columns`` names and orders them.
+def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """A pipe table, columns in order of first appearance, numbers aligned right; ``None.`` for no rows."""
+    return _table(rows, "pipe") if rows else "None."
 
-    ``floatfmt`` formats every float, or per column those it names (the others ".4g"). Numbers are aligned right. Raises
-    ValueError where there is neither a row nor a column, or no row holds a column that was asked for.
-    """
-    if columns is None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-    if not columns:
-        raise ValueError("markdown_table: no rows and no columns; pass columns for a table that may be empty")
-    unknown = [name for name in columns if rows and not any(name in row for row in rows)]
-    if unknown:
-        raise ValueError(f"markdown_table: no row holds {', '.join(unknown)}; the rows hold {', '.join(rows[0])}")
-    formats = floatfmt if isinstance(floatfmt, Mapping) else dict.fromkeys(columns, floatfmt)
-    cells = [[_escape(cell_text(row.get(name), formats.get(name, ".4g"))) for name in columns] for row in rows]
+
+def terminal_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """The same columns under a ruled header, for a terminal; empty for no rows."""
+    return _table(rows, "simple") if rows else ""
+
+
+def _table(rows: Sequence[Mapping[str, object]], style: str) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    escape = _escape if style == "pipe" else str
+    cells = [[escape(cell_text(row.get(name))) for name in columns] for row in rows]
     sides = ["right" if is_numeric(rows, name) else "left" for name in columns]
-    heads = [_escape(name) for name in columns]
-    # Formatted here, so that tabulate must not guess numbers in text: it would turn the name "1e3" into 1000.
-    return tabulate(cells, headers=heads, tablefmt="pipe", disable_numparse=True, colalign=sides if rows else None)
+    # Formatted beforehand: tabulate's own number parsing would turn the name "1e3" into 1000.
+    heads = [escape(name) for name in columns]
+    return tabulate(cells, headers=heads, tablefmt=style, disable_numparse=True, colalign=sides)
 
 
 def percent(fraction: float) -> str:
@@ -43,26 +39,21 @@ def percent(fraction: float) -> str:
     return f"{hundredths / 100:.2f} %"
 
 
-def cell_text(value: object, floatfmt: str = ".4g") -> str:
-    """One value as a table shows it."""
-    if value is None or value != value:  # NaN is the one value unequal to itself
+def cell_text(value: object) -> str:
+    """One value as a table shows it: floats with four significant digits."""
+    value = value.item() if hasattr(value, "item") else value  # scalars of NumPy and JAX
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
-    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b":
+    if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (
-        getattr(getattr(value, "dtype", None), "kind", "") in "iu" and hasattr(value, "dtype")
-    ):
-        return str(int(value))
-    if isinstance(value, float) or hasattr(value, "dtype"):
-        return format(float(value), floatfmt)
-    return str(value)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return format(value, ".4g") if isinstance(value, float) else str(value)
 
 
 def is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
     """Whether the column holds nothing but numbers and gaps."""
     present = [row[name] for row in rows if row.get(name) is not None]
     return bool(present) and not any(isinstance(value, str | bool) for value in present)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,18 +1,26 @@
-"""Trained policies side by side: groups of trials that differ in the seed alone, and what they say together."""
+"""Statistics over training seeds: Student-t intervals, paired differences, and tables of policies by group.
+
+``trials`` is a DataFrame with a row per evaluated policy: ``group`` (policies of one group differ only in the seed),
+``seed``, ``run_id``, ``evaluation_run_id``, and the figures of the worst cell by metric name without ``eval/``.
+``losses`` is a DataFrame with a row per update: ``group``, ``seed``, ``run_id``, ``step``, ``blend``, ``name`` and
+``value``.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+import pandas as pd
+from scipy import stats
 
 CONFIDENCE = 0.95
 """Of the interval of a mean over seeds."""
+
+LONGEST_NAME = 60
+"""Characters of a group's name in a terminal; longer ones are cut."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,6 @@ class Measure:
     unit: str
     required: float | None
     """DESIGN 5: the value that must be met; None: no requirement."""
-    larger_is_better: bool = False
 
     @property
     def label(self) -> str:
@@ -34,7 +41,7 @@ class Measure:
 
 
 MEASURES = (
-    Measure("success_rate", "success rate", "", 0.995, larger_is_better=True),
+    Measure("success_rate", "success rate", "", 0.995),
     Measure("collision_rate", "collision rate", "", 0.0),
     Measure("relax_rate", "relaxed steps", "", 0.001),
     Measure("max_violation", "largest violation", "m/s", 1.0),
@@ -42,30 +49,6 @@ MEASURES = (
     Measure("final_distance_p95", "final distance, 95 % quantile", "m", None),
 )
 """Figures of the worst cell of an evaluation."""
-
-
-@dataclass(frozen=True)
-class Loss:
-    """One loss over a training, with the curriculum's blend at the same updates; (N,) each."""
-
-    name: str
-    step: np.ndarray
-    blend: np.ndarray
-    value: np.ndarray
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One trained policy with its evaluation."""
-
-    group: str
-    """What it was trained as; trials of one group differ in the seed alone."""
-    seed: int
-    run_id: str
-    evaluation_id: str
-    figures: Mapping[str, float]
-    """Figures of the worst cell, by ``Measure.key``, and others."""
-    loss: Loss | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,11 +61,11 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the whole interval lies on one side of zero; NaN does not."""
+        """Whether the whole interval lies on one side of zero; false for NaN."""
         return abs(self.mean) > self.half_width
 
     def text(self, form: str = ".4g") -> str:
-        """``mean ± half width``, or the mean alone where one value says nothing about the spread."""
+        """``mean ± half width``, or the mean alone where a single value gives no interval."""
         if math.isnan(self.mean):
             return "\N{EN DASH}"
         spread = "" if math.isnan(self.half_width) else f" ± {self.half_width:{'.2g' if form == '.4g' else form}}"
@@ -92,110 +75,88 @@ class Interval:
 def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
     """Mean and two-sided Student-t interval (Gosset 1908); a NaN among the values makes both NaN.
 
-    With two values the interval is 12.7 standard errors wide at 95 %: so little two seeds say.
+    With two values the interval is 12.7 standard errors wide at 95 %.
     """
     data = np.asarray(list(values), float)
-    if not len(data):
-        return Interval(math.nan, math.nan, 0)
-    if len(data) == 1:
-        return Interval(float(data[0]), math.nan, 1)
-    spread = float(data.std(ddof=1)) if np.ptp(data) else 0.0  # of equal values it is not zero, by rounding of the mean
-    error = spread / math.sqrt(len(data))
-    return Interval(float(data.mean()), float(student.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error, len(data))
+    if len(data) < 2:
+        return Interval(float(data[0]) if len(data) else math.nan, math.nan, len(data))
+    error = float(stats.sem(data)) if np.ptp(data) else 0.0  # rounding of the mean gives equal values a tiny spread
+    width = float(stats.t.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error
+    return Interval(float(data.mean()), width, len(data))
 
 
-def paired_difference(
-    ours: Mapping[int, float], theirs: Mapping[int, float], confidence: float = CONFIDENCE
-) -> Interval | None:
-    """Mean over the seeds that both sides have of the difference at the same seed, with its Student-t interval.
+def paired_difference(ours: pd.Series, theirs: pd.Series) -> Interval | None:
+    """Interval of ``ours - theirs`` at the same seed; both are indexed by seed. None for fewer than two common seeds.
 
-    Trials of one seed began with the same networks and fly the same scenes: what they share cancels out. None where
-    fewer than two seeds are common: nothing is known of the spread.
+    Runs of one seed start from the same networks and fly the same scenes, so that the common part cancels.
     """
-    common = sorted(ours.keys() & theirs.keys())
-    return interval([ours[seed] - theirs[seed] for seed in common], confidence) if len(common) > 1 else None
+    common = ours.index.intersection(theirs.index)
+    return interval(ours[common] - theirs[common]) if len(common) > 1 else None
 
 
-def grouped(trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+def measured(trials: pd.DataFrame) -> list[Measure]:
+    """Of ``MEASURES`` those that any trial has."""
+    return [measure for measure in MEASURES if measure.key in trials]
+
+
+def grouped(trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Trials by group, groups in order of first appearance, trials by seed."""
-    groups: dict[str, list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault(trial.group, []).append(trial)
-    return {name: sorted(members, key=lambda trial: trial.seed) for name, members in groups.items()}
+    return {str(name): members.sort_values("seed") for name, members in trials.groupby("group", sort=False)}
 
 
-def present_measures(trials: Sequence[Trial]) -> list[Measure]:
-    """Of ``MEASURES`` those that every trial has."""
-    return [measure for measure in MEASURES if all(measure.key in trial.figures for trial in trials)]
-
-
-def summary_rows(trials: Sequence[Trial]) -> list[dict[str, object]]:
+def summary_rows(trials: pd.DataFrame) -> list[dict[str, object]]:
     """One row per group: its seeds, n, and of every measure ``mean ± half width``."""
-    rows = []
-    for name, members in grouped(trials).items():
-        row: dict[str, object] = {"trained as": name, "n": len(members)}
-        row["seeds"] = ", ".join(str(trial.seed) for trial in members)
-        for measure in present_measures(trials):
-            row[measure.label] = interval(trial.figures[measure.key] for trial in members).text()
-        rows.append(row)
-    return rows
-
-
-def summary_numbers(trials: Sequence[Trial]) -> list[dict[str, object]]:
-    """The same as numbers, for a file: ``<measure>_mean``, ``<measure>_half_width`` and ``n``."""
-    rows = []
-    for name, members in grouped(trials).items():
-        row: dict[str, object] = {"group": name, "n": len(members), "confidence": CONFIDENCE}
-        for measure in present_measures(trials):
-            found = interval(trial.figures[measure.key] for trial in members)
-            row |= {f"{measure.key}_mean": found.mean, f"{measure.key}_half_width": found.half_width}
-        rows.append(row)
-    return rows
-
-
-def trial_rows(trials: Sequence[Trial]) -> list[dict[str, object]]:
-    """One row per trial with every figure, for a file."""
-    names = list(dict.fromkeys(name for trial in trials for name in trial.figures))
     return [
-        {
-            "group": trial.group,
-            "seed": trial.seed,
-            "run_id": trial.run_id,
-            "evaluation_run_id": trial.evaluation_id,
-            **{name: trial.figures.get(name, math.nan) for name in names},
-        }
-        for trial in trials
+        {"trained as": name, "n": len(members), "seeds": _seeds(members)}
+        | {measure.label: interval(members[measure.key]).text() for measure in measured(trials)}
+        for name, members in grouped(trials).items()
     ]
 
 
-def blend_levels(loss: Loss) -> dict[float, float]:
-    """Mean loss at every blend that the curriculum visited, rounded to a tenth; losses that are not finite left out."""
-    level = np.round(loss.blend, 1)
-    levels: dict[float, float] = {}
-    for value in np.unique(level):
-        finite = loss.value[(level == value) & np.isfinite(loss.value)]
-        if len(finite):
-            levels[float(value)] = float(finite.mean())
-    return levels
-
-
-def blend_rows(trials: Sequence[Trial]) -> list[dict[str, object]]:
-    """One row per group and blend: mean loss over the updates at that blend, then over seeds."""
-    rows: list[dict[str, object]] = []
+def headline_rows(trials: pd.DataFrame) -> list[dict[str, object]]:
+    """One row per group for a terminal: success and violation of the worst cell, all collisions, seeds."""
+    rows = []
     for name, members in grouped(trials).items():
-        levels = [blend_levels(trial.loss) for trial in members if trial.loss is not None]
-        for blend in sorted({blend for level in levels for blend in level}):
-            found = interval(level[blend] for level in levels if blend in level)
-            spread = {"mean": found.mean, "half_width": found.half_width, "n": found.count}
-            rows.append({"group": name, "blend": blend, **spread})
+        counts = members.reindex(columns=["collisions", "rollouts"]).sum(skipna=False)
+        rows.append(
+            {
+                "policy": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}",
+                "success, worst cell": interval(members["success_rate"]).text(),
+                "collisions": "{:,.0f} in {:,.0f}".format(*counts) if counts.notna().all() else None,
+                "largest violation [m/s]": interval(members["max_violation"]).text(),
+                "seeds": _seeds(members),
+            }
+        )
     return rows
 
 
-def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as comma-separated values, columns in order of first appearance, floats at full precision."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def _seeds(members: pd.DataFrame) -> str:
+    return ", ".join(map(str, members["seed"]))
+
+
+def summary_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+    """``group``, ``n``, ``confidence``, and of every measure ``<measure>_mean`` and ``<measure>_half_width``."""
+    by_group = trials.groupby("group", sort=False)
+    numbers = by_group[[measure.key for measure in measured(trials)]].agg([mean, half_width])
+    numbers.columns = ["_".join(names) for names in numbers.columns]
+    return by_group.size().to_frame("n").assign(confidence=CONFIDENCE).join(numbers).reset_index()
+
+
+def loss_by_blend(losses: pd.DataFrame) -> pd.DataFrame:
+    """``group``, ``blend``, and ``mean``, ``half_width`` and ``n`` over the seeds of each run's mean at that blend.
+
+    Blends are rounded to a tenth; losses that are not finite are left out.
+    """
+    finite = losses[np.isfinite(losses["value"])]
+    by_run = finite.groupby(["group", finite["blend"].round(1), "run_id"])["value"].mean()
+    return by_run.groupby(["group", "blend"]).agg(mean=mean, half_width=half_width, n="size").reset_index()
+
+
+def mean(values: pd.Series) -> float:
+    """NaN where any value is NaN, unlike pandas' own."""
+    return float(values.mean(skipna=False))
+
+
+def half_width(values: pd.Series) -> float:
+    """Of the mean's Student-t interval."""
+    return interval(values).half_width

@@ -26,12 +26,16 @@ class Selection(Section):
     @model_validator(mode="after")
     def _one_of_the_two(self) -> Selection:
         refuse_repeats("runs", self.runs)
-        if bool(self.runs) == bool(self.experiment):
+        if bool(self.runs) == bool(self.experiment) and (self.runs or not self._may_be_empty()):
             state = "are both given" if self.runs else "are both missing"
             raise ValueError(f"runs and experiment {state}; give one: -P runs=<id>,<id> or -P experiment=<name>")
         if self.filter and not self.experiment:
             raise ValueError("filter goes with experiment; leave it out, or give -P experiment=<name> in place of runs")
         return self
+
+    def _may_be_empty(self) -> bool:
+        """Whether runs and experiment may both be left out."""
+        return False
 
 
 class CompareParameters(Selection):
@@ -65,13 +69,16 @@ class ResultsParameters(Selection):
     examples: ClassVar[tuple[str, ...]] = (
         " -P experiment=drone_cbf",
         " -P runs=<suite run>,<suite run> -P output=docs/results.md",
-        " -P runs=<suite run> -P kept=docs/results.json   # beside what another machine measured",
+        " -P runs=<suite run> -P kept=docs/results.zip   # with what another machine measured",
     )
-    output: str = Field("docs/results.md", min_length=1, max_length=1000)
-    """File that is written, from the project's folder; beside it go its policies (.json) and, where several seeds say
-    something, the figure of its ablations (_ablations.png). All are artifacts of the run too."""
+    output: str = Field("", max_length=1000)
+    """Markdown file to write, from the project's folder; next to it go its data (.zip) and, where several seeds give
+    intervals, the figure of its ablations (_ablations.png). Without it, all of them are artifacts of the run alone."""
     kept: str = Field("", max_length=1000)
-    """The .json file of an earlier page, from the project's folder: its policies join those of the runs, whatever store
-    holds theirs."""
+    """The .zip file of an earlier page, from the project's folder: its policies join those of the runs, whatever store
+    holds theirs; with it, runs and experiment may both be left out."""
     benchmark: str = Field("default", min_length=1, max_length=60)
     """Curriculum whose policies are held against the targets."""
+
+    def _may_be_empty(self) -> bool:
+        return bool(self.kept)

@@ -1,1 +1,1 @@
-"""``compare``: trained policies beside one another, over their seeds."""
+"""``compare``: trained policies side by side, over their seeds."""

@@ -1,4 +1,4 @@
-"""Ablations of a results page: each mechanism left out or put in, beside what it changes, and what that says."""
+"""Ablations of a results page, and policies in displaced scenes: each change against its baseline, at equal seeds."""
 
 from __future__ import annotations
 
@@ -6,92 +6,134 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from drone_cbf.reporting.figures.effects import Effect
+import pandas as pd
+
+from drone_cbf.reporting.figures.effects import Effects
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.reporting.trials import Interval
+from drone_cbf.reporting.trials import CONFIDENCE, Interval, paired_difference
 from projects.inputs.curriculum_files import ABLATIONS, DEFAULT, available, load_curriculum, nearest_base
-from projects.results_page.comparison import READING as FIGURES
-from projects.results_page.comparison import figures_by_seed, rows_of
 from projects.results_page.decay import DECAY
-from projects.results_page.policies import Measured, Policy
-from projects.results_page.verdicts import LARGER_IS_BETTER, OF_ONE_BARRIER, differences, verdict
-from projects.results_page.verdicts import READING as VERDICTS
+from projects.results_page.figures import BARRIER_ERROR, group_rows, groups_of
+
+LARGER_IS_BETTER = {
+    "success": True,
+    "largest violation [m/s]": False,
+    "largest violation, mean of cells [m/s]": False,
+    "relaxed steps": False,
+    "time to goal [s]": False,
+    BARRIER_ERROR: False,
+}
+"""The figures that are tested, by their title."""
+OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
+"""Those that do not compare where the analytic barrier or its gain differ."""
+NO_DIFFERENCE = "no difference found"
+TOO_FEW = "too few seeds"
+READING = (
+    "Each is compared with the nearest measured curriculum that it extends, named in *compared with*; figures are "
+    "those of *Curricula*. *Effect* lists the figures in which the change is better or worse beyond the spread of the "
+    f"seeds: the {CONFIDENCE:.0%} Student-t interval of the difference at the same seed (same initial networks, same "
+    "scenes) excludes zero. One in twenty figures without a difference is listed by chance, and few seeds show only "
+    "large differences. Violation and barrier error are not tested where the barrier or its gain differs."
+).replace("%", " %")
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The policies of an ablation that differ in the seed alone, beside those of what it changes."""
+class Ablation:
+    """One group of policies, compared with those of the curriculum that it changes."""
 
     group: str
     row: dict[str, object]
     """Of the table."""
-    beside: str
-    apart: Mapping[str, Interval | None]
-    """Title of a figure -> by how much it is larger; empty where the ablation was not measured."""
+    baseline: str
+    effects: Mapping[str, Interval | None]
+    """Title of a figure -> by how much the change makes it larger; empty where nothing was measured."""
 
 
-def ablations_section(compared: Sequence[Compared], found: Measured, benchmark: str, picture: str) -> str:
-    """Markdown; ``picture``: name of the file that shows the same, empty where there is none."""
-    rows = [{"changed": "nothing", **row} for row in rows_of(found.groups(benchmark), benchmark)]
-    shown = f"![By how much each figure changes]({picture})\n\n" if picture else ""
-    return (
-        "## Ablations\n\nEach beside the nearest curriculum that it extends and that was measured, which *against* "
-        f"names. {FIGURES} {VERDICTS} Violation and barrier error are not judged where the barrier or its gain is "
-        "another one.\n\n"
-        f"{shown}{markdown_table([*rows, *(one.row for one in compared)])}"
-    )
+def ablations_section(ablations: Sequence[Ablation], policies: pd.DataFrame, benchmark: str, picture: str) -> str:
+    """Markdown; ``picture``: name of the file with the figure, empty where there is none."""
+    rows = [{"change": "none", **row} for row in group_rows(policies, benchmark)]
+    shown = f"![Effect of each change on each figure]({picture})\n\n" if picture else ""
+    return f"## Ablations\n\n{READING}\n\n{shown}{markdown_table([*rows, *(one.row for one in ablations)])}"
 
 
-def ablations(found: Measured, benchmark: str) -> list[Compared]:
-    """All that are shipped, measured or not, and all others that were measured; the grid of gradient decay apart."""
-    shipped = [name for name in available() if _is_shown(name)]
-    others = dict.fromkeys(policy.curriculum for policy in found.policies if _is_shown(policy.curriculum))
-    compared = []
-    for name in dict.fromkeys([*shipped, *others]):
-        text = load_curriculum(name).description if name in shipped else _stored_description(found, name)
-        compared += compared_with(found, name, text, nearest_measured(found, name, benchmark))
-    return compared
+def measured_ablations(policies: pd.DataFrame, benchmark: str) -> list[Ablation]:
+    """All shipped ones, measured or not, and all others that were measured; without those of gradient decay."""
+    shipped, found = available(), []
+    for name in dict.fromkeys([*shipped, *policies["curriculum"]]):
+        if name.startswith(ABLATIONS) and not name.startswith(DECAY):
+            description = load_curriculum(name).description if name in shipped else ""
+            found += compared(policies, name, nearest_measured(policies, name, benchmark), description)
+    return found
 
 
-def nearest_measured(found: Measured, name: str, benchmark: str) -> str:
-    """Of what the curriculum ``name`` extends, the nearest that was measured; ``benchmark`` stands for the default."""
-    base = nearest_base(name, {policy.curriculum for policy in found.policies})
+def nearest_measured(policies: pd.DataFrame, name: str, benchmark: str) -> str:
+    """Of what the curriculum ``name`` extends, the nearest that was measured; ``benchmark`` in place of the default."""
+    base = nearest_base(name, set(policies["curriculum"]))
     return benchmark if base in (None, DEFAULT) else base
 
 
-def effects(compared: Sequence[Compared]) -> tuple[str, list[Effect]]:
-    """To be drawn: what most ablations of several seeds stand beside, and those that do."""
-    told = [one for one in compared if any(one.apart.values())]
-    beside = Counter(one.beside for one in told).most_common(1)[0][0] if told else ""
-    return beside, [Effect(one.group.removeprefix(ABLATIONS), one.apart) for one in told if one.beside == beside]
+def compared(policies: pd.DataFrame, name: str, baseline: str, description: str = "") -> list[Ablation]:
+    """Each group of the curriculum ``name`` against that of ``baseline`` of the same blend, else that of most seeds.
 
-
-def _is_shown(name: str) -> bool:
-    return name.startswith(ABLATIONS) and not name.startswith(DECAY)
-
-
-def compared_with(found: Measured, name: str, text: str, beside: str) -> list[Compared]:
-    """Each group of the curriculum ``name`` against that of ``beside`` of the same blend, or else of most seeds."""
-    groups, bases = found.groups(name), found.groups(beside)
-    rows = [{"changed": text, **row} for row in rows_of(groups, name)]
+    Without a ``description`` the change is described as when the policies were trained.
+    """
+    groups, bases = groups_of(policies, name), groups_of(policies, baseline)
     if not groups:
-        return [Compared(name, row, beside, {}) for row in rows]
-    compared = []
-    for row, ((group, blend), policies) in zip(rows, groups.items(), strict=True):
-        base = max(bases, key=lambda place: (place[1] == blend, len(bases[place])), default=None)
-        apart = _apart(policies, bases[base] if base else [])
-        row |= {"against": f"`{beside}`", "the change": verdict(apart)}
-        compared.append(Compared(group, row, beside, apart))
-    return compared
+        return [Ablation(name, {"change": description, **row}, baseline, {}) for row in group_rows(policies, name)]
+    found = []
+    for row, ((group, blend), members) in zip(group_rows(policies, name), groups.items(), strict=True):
+        base = max(bases, key=lambda key: (key[1] == blend, len(bases[key])), default=None)
+        effects = effects_of(members, bases[base] if base else policies[:0])
+        row = {"change": description or members["description"].iloc[0], **row, "compared with": f"`{baseline}`"}
+        found.append(Ablation(group, row | {"effect": effect_text(effects)}, baseline, effects))
+    return found
 
 
-def _apart(policies: Sequence[Policy], base: Sequence[Policy]) -> dict[str, Interval | None]:
-    """By how much each judged figure of ``policies`` is larger than that of ``base``."""
-    ours, theirs = figures_by_seed(policies), figures_by_seed(base)
-    same = not policies or not base or policies[0].barrier == base[0].barrier
-    titles = [title for title in LARGER_IS_BETTER if same or title not in OF_ONE_BARRIER]
-    return differences({title: ours[title] for title in titles}, theirs)
+def effects_of(members: pd.DataFrame, base: pd.DataFrame) -> dict[str, Interval | None]:
+    """By how much each tested figure of ``members`` is larger than that of ``base``."""
+    barriers = pd.concat([members, base])[["barrier", "class_k_gain"]].drop_duplicates()
+    titles = [title for title in LARGER_IS_BETTER if len(barriers) == 1 or title not in OF_ONE_BARRIER]
+    ours, theirs = (some[some["cells"] > 0].set_index("seed") for some in (members, base))
+    return {title: paired_difference(ours[title], theirs[title]) for title in titles}
 
 
-def _stored_description(found: Measured, name: str) -> str:
-    return next(policy.description for policy in found.policies if policy.curriculum == name)
+def effect_text(effects: Mapping[str, Interval | None]) -> str:
+    """``better: ...; worse: ...`` with the differences that exclude zero; NaN is neither."""
+    significant: dict[str, list[str]] = {"better": [], "worse": []}
+    for title, change in effects.items():
+        if change is not None and change.excludes_zero:
+            better = (change.mean > 0.0) is LARGER_IS_BETTER.get(title, False)  # other figures are errors
+            text = f"{title} {change.mean:+.2g} ± {change.half_width:.2g}"
+            significant["better" if better else "worse"].append(text)
+    if not any(effects.values()):
+        return TOO_FEW
+    return "; ".join(f"{word}: {', '.join(texts)}" for word, texts in significant.items() if texts) or NO_DIFFERENCE
+
+
+def drawn_effects(ablations: Sequence[Ablation]) -> tuple[str, Effects]:
+    """The baseline that most ablations of several seeds have, and the effects of those that have it."""
+    known = [one for one in ablations if any(one.effects.values())]
+    baseline = Counter(one.baseline for one in known).most_common(1)[0][0] if known else ""
+    return baseline, {one.group.removeprefix(ABLATIONS): one.effects for one in known if one.baseline == baseline}
+
+
+def displaced_section(policies: pd.DataFrame, benchmark: str) -> str:
+    """Every curriculum that was evaluated in displaced scenes, by displacement; empty for none."""
+    head = (
+        "## Displaced scenes\n\nThe same cells with each obstacle displaced by up to 0.5 m times *augment* along each "
+        "axis and start velocities of 1 m/s times *augment* (standard deviation), as a curriculum's `augment` does in "
+        "training: `mlflow run . -e evaluate -P augment=...`. *Effect* as in *Ablations*."
+    )
+    tables = [_displaced_table(members, benchmark, level) for level, members in policies.groupby("augment")]
+    return "\n\n".join([head, *tables]) if tables else ""
+
+
+def _displaced_table(policies: pd.DataFrame, benchmark: str, level: float) -> str:
+    unchanged, changed = [], []
+    for name in policies["curriculum"].unique():
+        baseline = nearest_measured(policies, name, benchmark)
+        if name == benchmark or not groups_of(policies, baseline):
+            unchanged += [{"change": "none", **row} for row in group_rows(policies, name)]
+        else:
+            changed += [one.row for one in compared(policies, name, baseline)]
+    return markdown_table([{"augment": f"{level:g}", **row} for row in [*unchanged, *changed]])

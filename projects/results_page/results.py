@@ -1,55 +1,51 @@
-"""Entry point ``results``: the results page of the repository, written from recorded runs."""
+"""Entry point ``results``: the results page, written from recorded runs."""
 
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from drone_cbf.reporting.figures.effects import effects_figure
 from drone_cbf.reporting.pages.document import picture_of
+from drone_cbf.reporting.tables import terminal_table
+from drone_cbf.reporting.trials import headline_rows
 from drone_cbf.tracking.queries.selection import select_runs
 from projects.cli.store_parameters import ResultsParameters
-from projects.results_page.ablations import ablations, effects
-from projects.results_page.files import places, write
-from projects.results_page.kept import kept_text, read_kept
-from projects.results_page.page import measured, results_page
-from projects.results_page.runs import recorded_policies
-from projects.results_page.verdicts import LARGER_IS_BETTER
+from projects.results_page.ablations import LARGER_IS_BETTER, drawn_effects
+from projects.results_page.data import archive, combined, read_archive
+from projects.results_page.output import PAGE, output_file, picture_of_page, save
+from projects.results_page.page import page_of
+from projects.results_page.stored_runs import stored_results
 from projects.running.stage_runner import ROOT, Outcome, Stage
-
-PAGE = "results.md"
-"""Artifact with the text of the page."""
-DATA = "results.json"
-"""Artifact with the policies that the page is about."""
 
 
 def work(stage: Stage) -> Outcome:
-    asked = stage.parameters
-    files = places(asked.output)
-    kept = read_kept(ROOT / asked.kept) if asked.kept else []
-    records = select_runs(asked.runs, asked.experiment, asked.filter)
+    parameters = stage.parameters
+    output = output_file(parameters.output)
+    kept = read_archive(ROOT / parameters.kept) if parameters.kept else None
+    named = parameters.runs or parameters.experiment
+    records = select_runs(parameters.runs, parameters.experiment, parameters.filter) if named else []
     print(f"results: reading {len(records)} runs", flush=True)
-    found = measured([*kept, *recorded_policies(records)])
-    compared = ablations(found, asked.benchmark)
-    beside, drawn = effects(compared)
-    page = results_page(found, compared, asked.benchmark, command(asked), files.picture.name if drawn else "")
-    data = kept_text(found.every)
-    contents = {files.page: page.encode(), files.data: data.encode()}
-    stage.run.log_text(page, PAGE)
-    stage.run.log_text(data, DATA)
-    if drawn:
-        figure = effects_figure(drawn, LARGER_IS_BETTER, beside)
-        contents[files.picture] = picture_of(figure, "ablations").png
-    write(contents)
-    if drawn:
-        stage.run.log_file(files.picture)  # by the name that the page gives it
-    print(f"results: {len(found.every)} evaluated policies, written to {files.page}", flush=True)
-    return Outcome(page)
+    found = stored_results(records)
+    page = page_of(combined(kept, found) if kept else found, parameters.benchmark)
+    baseline, effects = drawn_effects(page.ablations)
+    name = output or Path(PAGE)
+    picture = picture_of_page(name).name if effects else ""
+    text = page.markdown(command(parameters), picture)
+    contents = {name.name: text.encode(), name.with_suffix(".zip").name: archive(page.results)}
+    if effects:
+        contents[picture] = picture_of(effects_figure(effects, LARGER_IS_BETTER, baseline), "ablations").png
+    save(stage.run, contents, output.parent if output else None)
+    print(f"\n{terminal_table(headline_rows(page.headlines()))}\n")
+    where = output or f"artifact {PAGE} of run {stage.run.run_id}"
+    print(f"results: {len(page.policies)} evaluated policies; page: {where}", flush=True)
+    return Outcome(text)
 
 
-def command(asked: ResultsParameters) -> str:
+def command(parameters: ResultsParameters) -> str:
     """The command that writes the page."""
-    given = {"runs": ",".join(asked.runs), "experiment": asked.experiment, "filter": asked.filter}
-    given |= {"kept": asked.kept, "output": asked.output}
-    given |= {"benchmark": "" if asked.benchmark == "default" else asked.benchmark}
+    given = {"runs": ",".join(parameters.runs), "experiment": parameters.experiment, "filter": parameters.filter}
+    given |= {"kept": parameters.kept, "output": parameters.output}
+    given |= {"benchmark": "" if parameters.benchmark == "default" else parameters.benchmark}
     words = [f"-P {name}={shlex.quote(value)}" for name, value in given.items() if value]
     return " ".join(["mlflow run . -e results", *words])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from drone_cbf.config import SystemConfig
@@ -69,16 +70,16 @@ def facts(runs: ReportRuns, comparison: Comparison | None) -> list[Fact]:
     """The figures to see first: of one policy, or of the worst of several."""
     if comparison is None:
         return []
-    figures = [trial.figures for trial in comparison.trials]
-    policies = f"worst cell of {len(figures)} policies" if len(figures) > 1 else "worst cell, filter on"
-    collisions, flights = (int(sum(one.get(name, 0.0) for one in figures)) for name in ("collisions", "rollouts"))
-    bounds = [one["collision_rate_total_ub99"] for one in figures if "collision_rate_total_ub99" in one]
-    bound = f"of {flights:,} flights; rate below {max(bounds):.2g} (99 %)" if bounds else f"of {flights:,} flights"
+    trials = comparison.trials.reindex(columns=comparison.trials.columns.union(["collisions", "rollouts"]))
+    policies = f"worst cell of {len(trials)} policies" if len(trials) > 1 else "worst cell, filter on"
+    collisions, flights = (int(trials[name].sum()) for name in ("collisions", "rollouts"))
+    bounds = trials.get("collision_rate_total_ub99", pd.Series(dtype=float)).dropna()
+    bound = f"of {flights:,} flights" + (f"; rate below {bounds.max():.2g} (99 %)" if len(bounds) else "")
     return [
-        Fact("Success rate", percent(min(one["success_rate"] for one in figures)), policies),
+        Fact("Success rate", percent(trials["success_rate"].min(skipna=False)), policies),
         Fact("Collisions", f"{collisions:,}", bound),
-        Fact("Largest violation", f"{max(one['max_violation'] for one in figures):.2f} m/s", policies),
-        Fact("Relaxed steps", f"{max(one['relax_rate'] for one in figures):.1e}", policies),
+        Fact("Largest violation", f"{trials['max_violation'].max(skipna=False):.2f} m/s", policies),
+        Fact("Relaxed steps", f"{trials['relax_rate'].max(skipna=False):.1e}", policies),
     ]
 
 
@@ -100,14 +101,14 @@ def runs_section(runs: ReportRuns) -> Section:
     blocks: list[Block] = [Table(rows)]
     failed = [record for record in runs.records if record.failure]
     if failed:
-        told = [{"run": record.run_id, "stage": record.stage, "why": record.failure} for record in failed]
-        blocks += [Heading("Runs that did not end well"), Table(told)]
+        failures = [{"run": record.run_id, "stage": record.stage, "why": record.failure} for record in failed]
+        blocks += [Heading("Runs that did not end well"), Table(failures)]
     return Section("Runs", blocks)
 
 
 def training_section(runs: ReportRuns, comparison: Comparison | None) -> Section:
     """Curves of every training stage, re-drawn from what the store recorded."""
-    groups = {trial.run_id: trial.group for trial in comparison.trials} if comparison else {}
+    groups = dict(comparison.trials[["run_id", "group"]].to_numpy()) if comparison else {}
     blocks: list[Block] = []
     for stage, curves in CURVES.items():
         records = runs.finished(stage)
@@ -169,10 +170,10 @@ def _stage_parameters(runs: ReportRuns, configs: Mapping[str, Mapping[str, Any]]
 
 def environment_section(runs: ReportRuns) -> Section:
     """Versions, device and commit, one column for each environment that the runs were made in."""
-    told = {record.run_id: _environment(record) for record in runs.records}
-    kinds = list(dict.fromkeys(tuple(sorted(one.items())) for one in told.values()))
+    environments = {record.run_id: _environment(record) for record in runs.records}
+    kinds = list(dict.fromkeys(tuple(sorted(one.items())) for one in environments.values()))
     keys = list(dict.fromkeys(key for kind in kinds for key, _ in kind))
-    heads = ["all runs"] if len(kinds) == 1 else [_stages_of(runs, told, dict(kind)) for kind in kinds]
+    heads = ["all runs"] if len(kinds) == 1 else [_stages_of(runs, environments, dict(kind)) for kind in kinds]
     rows = [
         {"what": key, **{head: dict(kind).get(key) for head, kind in zip(heads, kinds, strict=True)}} for key in keys
     ]
@@ -189,8 +190,8 @@ def _environment(record: Record) -> dict[str, str]:
     }
 
 
-def _stages_of(runs: ReportRuns, told: Mapping[str, Mapping[str, str]], kind: Mapping[str, str]) -> str:
-    members = [record for record in runs.records if told[record.run_id] == kind]
+def _stages_of(runs: ReportRuns, environments: Mapping[str, Mapping[str, str]], kind: Mapping[str, str]) -> str:
+    members = [record for record in runs.records if environments[record.run_id] == kind]
     return f"{', '.join(dict.fromkeys(record.stage for record in members))} ({members[0].run_id[:8]} ...)"
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+import pandas as pd
+
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.pages.document import Block, Heading, Picture, Section, Table, Text, picture_of
-from drone_cbf.reporting.trials import CONFIDENCE, Measure, Trial, grouped, interval, present_measures, summary_rows
+from drone_cbf.reporting.trials import CONFIDENCE, grouped, interval, measured, summary_rows
 from drone_cbf.tracking.queries.records import artifact, artifact_names, stored_curriculum, table
 from projects.comparison.comparison import Comparison
 from projects.inputs.curriculum_files import ABLATIONS, nearest_base
@@ -46,62 +48,62 @@ def comparison_section(comparison: Comparison) -> Section:
     trials = comparison.trials
     reading = (
         f"Worst cell of each evaluation, filter on. Mean ± half width of the {CONFIDENCE:.0%} Student-t interval over "
-        "n seeds; with n = 1 there is no interval. Groups differ in the settings that their names say; runs of a group "
-        "differ in the seed alone."
+        "n seeds; with n = 1 there is no interval. Groups differ in the settings that their names give; runs of a "
+        "group differ only in the seed."
     ).replace("%", " %")
     blocks: list[Block] = [Table(summary_rows(trials), reading)]
     blocks += [Text(note) for note in comparison.notes]
     blocks += _drawn(lambda: comparison_figure(trials), "Every seed a dot, every group its mean with the interval.")
-    if any(trial.loss for trial in trials):
+    if len(comparison.losses):
         caption = "The barrier's loss over the training and against the share of the neural barrier in the filter."
-        blocks += _drawn(lambda: loss_over_blend(trials), caption)
+        blocks += _drawn(lambda: loss_over_blend(comparison.losses), caption)
     return Section("Comparison", blocks)
 
 
 def ablations_section(comparison: Comparison) -> Section | None:
     """What every ablation changes of the nearest curriculum below it that was evaluated; None where none was."""
     curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
-    groups: dict[str, list[Sequence[Trial]]] = {}
+    groups: dict[str, list[pd.DataFrame]] = {}
     for members in grouped(comparison.trials).values():
-        groups.setdefault(curricula[members[0].run_id], []).append(members)
-    measures = present_measures(comparison.trials)
+        groups.setdefault(curricula[members["run_id"].iloc[0]], []).append(members)
     rows: dict[str, list[dict[str, object]]] = {}
     for name, found in groups.items():
-        beside = nearest_base(name, groups) if name.startswith(ABLATIONS) else None
-        if beside is not None:
-            whole = max(groups[beside], key=len)
-            first = {"changed": "nothing", "n": len(whole), **_means(whole, measures)}
-            below = rows.setdefault(beside, [{"curriculum": beside, **first}])
-            below += [{"curriculum": name, **_change(members, whole, measures)} for members in found]
+        base = nearest_base(name, groups) if name.startswith(ABLATIONS) else None
+        if base is not None:
+            unchanged = max(groups[base], key=len)
+            first = {"curriculum": base, "changed": "nothing", "n": len(unchanged), **_means(unchanged)}
+            rows.setdefault(base, [first]).extend(
+                {"curriculum": name, **_change(members, unchanged)} for members in found
+            )
     reading = (
-        "A curriculum with nothing changed: mean ± interval over n seeds. Below it: by how much the mean over n seeds "
-        "differs where one thing of it is changed; the comparison above holds the intervals."
+        "Each unchanged curriculum: mean ± interval over n seeds. Below it, per change: the difference of the means "
+        "over n seeds; the comparison above holds the intervals."
     )
     return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
 
 
-def _means(trials: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, str]:
-    return {one.label: interval(trial.figures[one.key] for trial in trials).text() for one in measures}
+def _means(trials: pd.DataFrame) -> dict[str, str]:
+    return {measure.label: interval(trials[measure.key]).text() for measure in measured(trials)}
 
 
-def _change(trials: Sequence[Trial], whole: Sequence[Trial], measures: Sequence[Measure]) -> dict[str, object]:
-    told = stored_curriculum(trials[0].run_id).get("description")
-    row: dict[str, object] = {"changed": told or trials[0].group, "n": len(trials)}
-    for one in measures:
-        mean, kept = (interval(trial.figures[one.key] for trial in some).mean for some in (trials, whole))
-        row[one.label] = f"{mean - kept:+.3g}"
+def _change(trials: pd.DataFrame, unchanged: pd.DataFrame) -> dict[str, object]:
+    description = stored_curriculum(trials["run_id"].iloc[0]).get("description")
+    row: dict[str, object] = {"changed": description or trials["group"].iloc[0], "n": len(trials)}
+    for measure in measured(trials):
+        mean, before = (interval(some[measure.key]).mean for some in (trials, unchanged))
+        row[measure.label] = f"{mean - before:+.3g}"
     return row
 
 
 def evaluation_section(comparison: Comparison) -> Section:
-    """Of every policy the matrix of cells, and its worst figures with the filter on beside off."""
+    """Of every policy the matrix of cells, and its worst figures with the filter on and off."""
     blocks: list[Block] = []
-    for trial, pair in zip(comparison.trials, comparison.pairs, strict=True):
+    for trial, pair in zip(comparison.trials.itertuples(), comparison.pairs, strict=True):
         blocks.append(Heading(_name(trial)))
-        cells = table(trial.evaluation_id, "tables/cells.json")
+        cells = table(trial.evaluation_run_id, "tables/cells.json")
         shown = [cell for cell in cells if cell.get("filtered")] or cells
         if shown:
-            caption = f"Run {trial.evaluation_id}: success and collisions in every cell, filter on."
+            caption = f"Run {trial.evaluation_run_id}: success and collisions in every cell, filter on."
             blocks += _drawn(lambda shown=shown: success_matrix(shown), caption)
         blocks.append(Table(_worst(pair.evaluation.metrics)))
     return Section("Evaluation", blocks)
@@ -121,10 +123,10 @@ def flights_section(comparison: Comparison) -> Section:
     """Recorded flights as the evaluations drew them."""
     trials = comparison.trials
     few = len(trials) <= FEW
-    chosen = trials if few else [members[0] for members in grouped(trials).values()]
+    chosen = trials if few else pd.concat([members[:1] for members in grouped(trials).values()])
     blocks: list[Block] = []
-    for trial in chosen:
-        pictures = _pictures(trial.evaluation_id, FIGURES if few else list(FIGURES)[:1])
+    for trial in chosen.itertuples():
+        pictures = _pictures(trial.evaluation_run_id, FIGURES if few else list(FIGURES)[:1])
         if pictures:
             blocks += [Heading(_name(trial)), *pictures]
     return Section("Trajectories", blocks or [Text("The evaluations left no pictures of flights.")])
@@ -145,13 +147,13 @@ def _pictures(run_id: str, endings: Sequence[str]) -> list[Picture]:
     return found
 
 
-def _name(trial: Trial) -> str:
+def _name(trial: Any) -> str:
     seed = f", seed {trial.seed}" if trial.seed >= 0 else ""
     return f"{trial.group}{seed}"
 
 
 def _drawn(draw: Callable[[], Any], caption: str) -> list[Block]:
-    """The picture, or why it could not be drawn: the rest of the report must not be lost over it."""
+    """The picture, or why it could not be drawn: a figure that fails must not cost the rest of the report."""
     try:
         return [picture_of(draw(), caption)]
     except ValueError as error:

@@ -21,12 +21,12 @@ NAME = "report"
 
 
 def work(stage: Stage) -> Outcome:
-    asked = stage.parameters
-    runs = collect(select_runs(asked.runs, asked.experiment, asked.filter))
+    parameters = stage.parameters
+    runs = collect(select_runs(parameters.runs, parameters.experiment, parameters.filter))
     print(f"report: reading {len(runs.records)} runs", flush=True)
     comparison = gather(runs.pairs, strict=False) if runs.pairs else None
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    document = report_document(asked.title, runs, comparison, written)
+    document = report_document(parameters.title, runs, comparison, written)
     print("report: writing HTML and PDF", flush=True)
     page, pdf = html_report(document), pdf_report(document)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
@@ -34,7 +34,7 @@ def work(stage: Stage) -> Outcome:
         file.write_bytes(pdf)
         stage.run.log_file(file, NAME)
     stage.run.log_text(page, f"{NAME}/{NAME}.html")
-    return Outcome(summary(asked.title, runs))
+    return Outcome(summary(parameters.title, runs))
 
 
 def summary(title: str, runs: ReportRuns) -> str:

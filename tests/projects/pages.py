@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from projects.running.launch import launch
 
 PLACES = tuple(itertools.product(("fixed_ring", "random_cloud"), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
+FOREST = tuple(itertools.product(("forest",), (0.0, 0.02, 0.05), ("trained", "shifted", "random")))
 GOOD = {
     "success_rate": 1.0, "collisions": 0.0, "rollouts": 1024.0, "collision_rate": 0.0, "max_violation": 0.01,
     "violation_p999": 0.0, "relax_rate": 1e-5, "final_distance_mean": 0.01, "final_distance_p95": 0.015,
@@ -35,6 +36,7 @@ def cells(
 def written(experiment: str, tmp_path: Path, *arguments: str) -> str:
     """The page on an experiment, which is the artifact as well."""
     file = tmp_path / "pages" / "results.md"
+    file.parent.mkdir(exist_ok=True)
     name = MlflowClient().get_experiment(experiment).name
     given = arguments or (f"--experiment={name}",)
     assert launch("results", [*given, f"--output={file}"]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from urllib.parse import parse_qs, urlparse
 
 import mlflow
@@ -28,7 +29,9 @@ def rows_of(run: Run, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_policies_are_grouped_by_curriculum_with_mean_and_student_interval(experiment: str) -> None:
+def test_policies_are_grouped_by_curriculum_with_mean_and_student_interval(
+    experiment: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs = []
     for name, values in {"default": (0.99, 0.97, 0.98), "hybrid": (0.90,)}.items():
         for seed, success in enumerate(values):
@@ -49,6 +52,9 @@ def test_policies_are_grouped_by_curriculum_with_mean_and_student_interval(exper
     assert float(blends[0]["mean"]) == pytest.approx(2.1) and float(blends[1]["mean"]) == pytest.approx(1.1)
     note = run.data.tags["mlflow.note.content"]
     assert "0.98 ± 0.025" in note and "| hybrid" in note
+    shown = capsys.readouterr().out
+    assert re.search(r"^default +0\.98 ± 0\.025 +0 in 768 +1\.02 ± 0\.025 +0, 1, 2$", shown, re.MULTILINE)
+    assert re.search(r"^hybrid +0\.9 +0 in 256 +1\.1 +0$", shown, re.MULTILINE)
     figures = {file.path for file in MlflowClient().list_artifacts(run.info.run_id, "figures")}
     assert figures == {"figures/comparison.png", "figures/loss_over_blend.png"}
 
@@ -159,4 +165,4 @@ def test_the_same_experiment_named_twice_is_refused(experiment: str, capsys: pyt
     for run_id in runs:
         evaluation(experiment, run_id, 0.9)
     told = refusal(experiment, capsys, f"--runs={','.join(runs)}")
-    assert "are both of default, seed 0; an interval over seeds would count one experiment twice" in told
+    assert "are both of default, seed 0; an interval over seeds would count one policy twice" in told

@@ -32,7 +32,7 @@ def test_policies_in_displaced_scenes_are_judged_at_the_same_seed(experiment: st
     ]
     paired = ttest_rel(VIOLATIONS[OFF], VIOLATIONS["default"]).confidence_interval(0.95)
     middle, half = 0.5 * (paired.high + paired.low), 0.5 * (paired.high - paired.low)
-    assert f"largest violation [m/s] {middle:+.2g} ± {half:.2g}" in row_of(rows, curriculum=f"`{OFF}`")["the change"]
+    assert f"largest violation [m/s] {middle:+.2g} ± {half:.2g}" in row_of(rows, curriculum=f"`{OFF}`")["effect"]
 
 
 def test_a_change_stands_beside_the_nearest_curriculum_below_it_that_was_flown_so(
@@ -43,8 +43,8 @@ def test_a_change_stands_beside_the_nearest_curriculum_below_it_that_was_flown_s
         for seed in range(2):
             evaluation(experiment, policy(experiment, name, seed), 1.0, cells=cells(), augment=0.3)
     whole, changed = section(written(experiment, tmp_path), TITLE)
-    assert (whole["changed"], whole["curriculum"], whole["n"]) == ("nothing", "`ablations/gates_open`", "2")
-    assert (changed["curriculum"], changed["against"]) == (f"`{OFF}`", "`ablations/gates_open`")
+    assert (whole["change"], whole["curriculum"], whole["n"]) == ("none", "`ablations/gates_open`", "2")
+    assert (changed["curriculum"], changed["compared with"]) == (f"`{OFF}`", "`ablations/gates_open`")
 
 
 def test_the_other_sections_speak_of_the_scenes_as_drawn_whichever_was_evaluated_last(
@@ -53,9 +53,9 @@ def test_the_other_sections_speak_of_the_scenes_as_drawn_whichever_was_evaluated
     flown(experiment)
     page = written(experiment, tmp_path)
     assert row_of(section(page, "Curricula"), curriculum="`default`")["largest violation [m/s]"] == "0.02 ± 0"
-    assert row_of(section(page, "Ablations"), curriculum=f"`{OFF}`")["the change"] == "no difference found"
-    assert "of two evaluations" not in page.lower(), "both count"
-    assert len({line for line in page.splitlines() if line.endswith("   # evaluate")}) == 12
+    assert row_of(section(page, "Ablations"), curriculum=f"`{OFF}`")["effect"] == "no difference found"
+    assert "of the evaluations" not in page.lower(), "both count"
+    assert len({row["evaluated by"] for row in section(page, "Runs")}) == 12
 
 
 def test_each_displacement_has_a_table_and_without_any_there_is_no_section(experiment: str, tmp_path: Path) -> None:
@@ -66,6 +66,6 @@ def test_each_displacement_has_a_table_and_without_any_there_is_no_section(exper
         evaluation(experiment, trained, 1.0, cells=cells(), augment=augment)
     first = written(experiment, tmp_path)
     assert [row["augment"] for row in section(first, TITLE)] == ["0.3", "1"]
-    kept = (tmp_path / "pages" / "results.json").rename(tmp_path / "earlier.json")
+    kept = (tmp_path / "pages" / "results.zip").rename(tmp_path / "earlier.zip")
     again = written(experiment, tmp_path, f"--runs={plain}", f"--kept={kept}")
     assert section(again, TITLE) == section(first, TITLE)

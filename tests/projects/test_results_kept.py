@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
 
+from projects.results_page.data import COLUMNS, read_archive
 from projects.running.launch import launch
+from projects.running.stage_runner import ROOT
 from tests.projects.pages import cells, row_of, section, written
 from tests.projects.recorded import evaluation, policy
-from tests.projects.test_results_learning import TITLE, falling, trained
+from tests.projects.test_results_joint_training import TITLE, falling, trained
 
 
 def gone(experiment: str) -> None:
@@ -28,8 +31,8 @@ def body(page: str) -> str:
 def kept_by(experiment: str, tmp_path: Path) -> tuple[str, Path]:
     """The page on the experiment and a copy of the file that lies beside it."""
     page = written(experiment, tmp_path)
-    copy = tmp_path / "earlier.json"
-    copy.write_text((tmp_path / "pages" / "results.json").read_text())
+    copy = tmp_path / "earlier.zip"
+    copy.write_bytes((tmp_path / "pages" / "results.zip").read_bytes())
     return page, copy
 
 
@@ -46,7 +49,7 @@ def test_kept_policies_say_on_a_new_page_what_their_runs_said(experiment: str, t
     assert [row["time to goal [s]"] for row in default] == ["–"], "nobody arrived"
     assert f"-P kept={earlier}" in again
     assert row_of(section(again, TITLE), curriculum="`mine, batch=none`")["success below threshold"] == "1 of 2"
-    assert "counts, or else the newer one" not in again, "an evaluation that is kept and in the store is one"
+    assert "counts, or else the newest" not in again, "an evaluation that is kept and in the store is one"
 
 
 def test_seeds_from_two_stores_form_one_group(experiment: str, tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_a_setting_that_came_later_and_is_not_used_does_not_split_a_group(experi
         MlflowClient().log_text(here, json.dumps(content), "curriculum.json")
         evaluation(experiment, here, 0.9, cells=cells())
     _, kept = kept_by(experiment, tmp_path)
-    older, newer, other = (one["settings"] for one in sorted(json.loads(kept.read_text()), key=lambda one: one["seed"]))
+    older, newer, other = read_archive(kept).policies.sort_values("seed")["settings"]
     assert older == newer != other
 
 
@@ -125,30 +128,34 @@ def test_an_evaluation_of_before_obstacles_could_be_displaced_does_not_differ_fr
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "cannot be read"),
-        ("no JSON", "holds no measured policies"),
-        ('{"a": 1}', "holds no measured policies"),
-        (json.dumps([{"cells": {"columns": [], "data": []}, "seed": "x"}]), "0.group: Field required"),
+        (None, "cannot be read (No such file or directory)"),
+        ({}, "holds no results (There is no item named 'policies.csv' in the archive)"),
+        ({"policies": "a,b\n1,2\n"}, "holds no results (policies: no column policy)"),
+        ({"runs": ""}, "holds no results (No columns to parse from file)"),
+        ("no zip", "holds no results (File is not a zip file)"),
     ],
 )
-def test_a_file_that_holds_no_policies_is_one_line_and_nothing_is_written(
-    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, told: str
+def test_a_file_that_holds_no_results_is_one_line_and_nothing_is_written(
+    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: dict[str, str] | str | None, told: str
 ) -> None:
-    here = policy(experiment, "default", 0)
-    evaluation(experiment, here, 0.9, cells=cells())
-    place = tmp_path / "kept.json"
-    if content is not None:
+    place, output = tmp_path / "kept.zip", tmp_path / "page.md"
+    if isinstance(content, dict):
+        files = {name: ",".join(columns) for name, columns in COLUMNS.items()} | content if content else {}
+        with zipfile.ZipFile(place, "w") as file:
+            for name, text in files.items():
+                file.writestr(f"{name}.csv", text)
+    elif content is not None:
         place.write_text(content)
-    output = tmp_path / "page.md"
-    assert launch("results", [f"--runs={here}", f"--kept={place}", f"--output={output}"]) == 1
+    assert launch("results", [f"--kept={place}", f"--output={output}"]) == 1
     shown = capsys.readouterr().err
     assert told in shown and "kept = " in shown and shown.count("\n") == 1 and not output.exists()
 
 
-def test_a_page_is_not_written_where_its_policies_go(
-    experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_recorded_page_is_written_from_its_data_alone_and_its_data_again_to_the_byte(
+    experiment: str, tmp_path: Path
 ) -> None:
-    here = policy(experiment, "default", 0)
-    evaluation(experiment, here, 0.9, cells=cells())
-    assert launch("results", [f"--runs={here}", f"--output={tmp_path}/page.json"]) == 1
-    assert "page.md" in capsys.readouterr().err and not (tmp_path / "page.json").exists()
+    output = tmp_path / "results.md"
+    assert launch("results", ["--kept=docs/results.zip", f"--output={output}"]) == 0
+    assert body(output.read_text()) == body((ROOT / "docs" / "results.md").read_text())
+    assert (tmp_path / "results.zip").read_bytes() == (ROOT / "docs" / "results.zip").read_bytes()
+    assert (tmp_path / "results_ablations.png").exists() and (ROOT / "docs" / "results.zip").stat().st_size < 100_000

@@ -42,16 +42,16 @@ def test_other_states_to_learn_from_are_judged_against_the_plain_ones_at_the_sam
         pretrained(experiment, seed, {"": plain[seed], "gap": 0.03})
         pretrained(experiment, seed, {"": gaps[seed], "gap": 0.01}, strata=GAPS)
     rows = section(written(experiment, tmp_path), TITLE)
-    assert [row["changed"] for row in rows] == ["nothing", "`strata=open:0.5,gap:0.5`"]
+    assert [row["change"] for row in rows] == ["none", "`strata=open:0.5,gap:0.5`"]
     first, other = rows
     assert {row["flights in a cell"] for row in rows} == {"1024"}
-    assert first["n"] == "3" and first["error on flights [cm]"].startswith("1.2 ± ") and first["the change"] == "–"
+    assert first["n"] == "3" and first["error on flights [cm]"].startswith("1.2 ± ") and first["effect"] == "–"
     assert (other["error on gap [cm]"], other["margin [cm]"], other["success"]) == ("1 ± 0", "5 ± 0", "1 ± 0")
     paired = ttest_rel(gaps, plain).confidence_interval(0.95)
     middle, half = 50.0 * (paired.high + paired.low), 50.0 * (paired.high - paired.low)
     assert paired.low > 0.0
-    assert other["the change"] == (
-        f"pays: error on gap [cm] -2 ± 0; costs: error on flights [cm] {middle:+.2g} ± {half:.2g}"
+    assert other["effect"] == (
+        f"better: error on gap [cm] -2 ± 0; worse: error on flights [cm] {middle:+.2g} ± {half:.2g}"
     )
 
 
@@ -62,7 +62,7 @@ def test_a_barrier_that_goes_on_from_an_earlier_one_is_one_way_whichever_that_wa
         earlier = pretrained(experiment, seed, {"": 0.01})
         pretrained(experiment, seed, {"": 0.008}, init_run=earlier)
     rows = section(written(experiment, tmp_path), TITLE)
-    assert [(row["changed"], row["n"]) for row in rows] == [("nothing", "2"), ("`init_run=an earlier run`", "2")]
+    assert [(row["change"], row["n"]) for row in rows] == [("none", "2"), ("`init_run=an earlier run`", "2")]
 
 
 def test_other_settings_of_the_system_are_another_way(experiment: str, tmp_path: Path) -> None:
@@ -70,19 +70,19 @@ def test_other_settings_of_the_system_are_another_way(experiment: str, tmp_path:
     barrier = SystemConfig().barrier.model_copy(update={"temperature": 0.03})
     pretrained(experiment, 0, {"": 0.02}, system=SystemConfig().model_copy(update={"barrier": barrier}))
     rows = section(written(experiment, tmp_path), TITLE)
-    other = row_of(rows, changed="`barrier.temperature=0.03`")
-    assert (other["error on flights [cm]"], other["the change"]) == ("2", "too few seeds")
+    other = row_of(rows, change="`barrier.temperature=0.03`")
+    assert (other["error on flights [cm]"], other["effect"]) == ("2", "too few seeds")
 
 
 def test_what_is_said_of_pretraining_is_kept_for_a_page_of_another_store(experiment: str, tmp_path: Path) -> None:
     for seed in (0, 1):
         pretrained(experiment, seed, {"": 0.01, "gap": 0.03}, strata=GAPS)
     first = written(experiment, tmp_path)
-    kept = (tmp_path / "pages" / "results.json").rename(tmp_path / "earlier.json")
+    kept = (tmp_path / "pages" / "results.zip").rename(tmp_path / "earlier.zip")
     here = pretrained(experiment, 0, {"": 0.01, "gap": 0.03})
     again = section(written(experiment, tmp_path, f"--runs={here}", f"--kept={kept}"), TITLE)
     (before,) = section(first, TITLE)
-    assert before["changed"] == "`strata=open:0.5,gap:0.5`" and again[1] == before | {"the change": "too few seeds"}
+    assert before["change"] == "`strata=open:0.5,gap:0.5`" and again[1] == before | {"effect": "too few seeds"}
 
 
 def test_a_page_without_evaluated_barriers_does_not_speak_of_pretraining(experiment: str, tmp_path: Path) -> None:

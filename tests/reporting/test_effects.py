@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from drone_cbf.reporting.figures.effects import BETTER, NEITHER, WORSE, Effect, effects_figure
+from drone_cbf.reporting.figures.effects import BETTER, NEITHER, WORSE, effects_figure
 from drone_cbf.reporting.trials import Interval
 
 LARGER_IS_BETTER = {"success": True, "violation": False}
@@ -22,11 +22,11 @@ def drawn(axes: Axes) -> dict[int, tuple[float, str]]:
 
 
 def test_a_change_is_coloured_by_whether_it_makes_the_figure_better_and_stays_grey_where_zero_is_within() -> None:
-    effects = [
-        Effect("up", {"success": Interval(0.1, 0.05, 3), "violation": Interval(2.0, 0.5, 3)}),
-        Effect("down", {"success": Interval(-0.1, 0.05, 3), "violation": Interval(-2.0, 0.5, 3)}),
-        Effect("unclear", {"success": Interval(0.1, 0.2, 3), "violation": Interval(1.0, 40.0, 3)}),
-    ]
+    effects = {
+        "up": {"success": Interval(0.1, 0.05, 3), "violation": Interval(2.0, 0.5, 3)},
+        "down": {"success": Interval(-0.1, 0.05, 3), "violation": Interval(-2.0, 0.5, 3)},
+        "unclear": {"success": Interval(0.1, 0.2, 3), "violation": Interval(1.0, 40.0, 3)},
+    }
     success, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
     assert drawn(success) == {0: (0.1, BETTER), 1: (-0.1, WORSE), 2: (0.1, NEITHER)}
     assert drawn(violation) == {0: (2.0, WORSE), 1: (-2.0, BETTER), 2: (1.0, NEITHER)}
@@ -37,7 +37,7 @@ def test_a_change_is_coloured_by_whether_it_makes_the_figure_better_and_stays_gr
 
 def test_an_effect_far_beyond_the_others_stands_as_a_number_at_the_edge_and_does_not_push_them_together() -> None:
     sizes = {"small": 0.01, "larger": 0.02, "huge": 5.0, "enormous": -100.0}
-    effects = [Effect(name, {"violation": Interval(size, 0.001, 3)}) for name, size in sizes.items()]
+    effects = {name: {"violation": Interval(size, 0.001, 3)} for name, size in sizes.items()}
     _, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
     assert drawn(violation) == {0: (0.01, WORSE), 1: (0.02, WORSE)} and violation.get_xlim()[1] < 0.03
     told = {text.get_position()[1]: (text.get_text(), to_hex(text.get_color()).upper()) for text in violation.texts}
@@ -45,7 +45,7 @@ def test_an_effect_far_beyond_the_others_stands_as_a_number_at_the_edge_and_does
 
 
 def test_what_is_not_known_leaves_its_row_empty() -> None:
-    effects = [Effect("few", {"success": None}), Effect("no number", {"success": Interval(math.nan, math.nan, 3)})]
+    effects = {"few": {"success": None}, "no number": {"success": Interval(math.nan, math.nan, 3)}}
     success, violation = effects_figure(effects, LARGER_IS_BETTER, "default").axes
     assert not drawn(success) and not drawn(violation) and np.all(np.isfinite(success.get_xlim()))
     assert len(success.get_yticks()) == 2
@@ -53,4 +53,4 @@ def test_what_is_not_known_leaves_its_row_empty() -> None:
 
 def test_nothing_to_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one effect"):
-        effects_figure([], LARGER_IS_BETTER, "default")
+        effects_figure({}, LARGER_IS_BETTER, "default")

@@ -1,9 +1,8 @@
-"""Figure of what single changes do: one row for each, by how much each figure becomes larger, with its interval."""
+"""Figure of the effects of single changes: a row per change, a panel per figure, each with its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,55 +10,37 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.figures.trial_figures import row_panels
 from drone_cbf.reporting.trials import CONFIDENCE, Interval
 
-COLUMNS = 3
-"""Panels beside one another."""
 OUTLYING = 3.0
-"""So many times larger than the next one, an effect leaves its panel: its number stands at the edge."""
+"""An effect this many times larger than the next is written as a number at the edge of its panel."""
 BETTER, WORSE, NEITHER = style.GREEN, style.VERMILION, style.MUTED
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What one change does: by how much it makes each figure larger."""
-
-    name: str
-    """Of the change."""
-    apart: Mapping[str, Interval | None]
-    """By title; None or missing: not known."""
+Effects = Mapping[str, Mapping[str, Interval | None]]
+"""Name of a change -> title of a figure -> by how much the change makes it larger; None or missing: unknown."""
 
 
 @style.styled
-def effects_figure(effects: Sequence[Effect], larger_is_better: Mapping[str, bool], against: str) -> Figure:
-    """One panel for each title of ``larger_is_better``: zero is ``against``, coloured is what excludes it.
+def effects_figure(effects: Effects, larger_is_better: Mapping[str, bool], baseline: str) -> Figure:
+    """One panel for each title of ``larger_is_better``; zero is ``baseline``, intervals that exclude it are coloured.
 
-    Raises ValueError where there is nothing to draw.
+    Raises ValueError for no effects.
     """
     if not effects:
         raise ValueError("effects_figure: needs at least one effect")
-    columns = min(COLUMNS, len(larger_is_better))
-    rows = -(-len(larger_is_better) // columns)
-    height = rows * (0.2 * len(effects) + 0.8) + 0.7
-    figure = style.new_figure(3.0 * columns + 2.2, height, f"What each change does, against {against}")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, (title, larger) in zip(panels, larger_is_better.items(), strict=False):
-        _draw(axes, title, [effect.apart.get(title) for effect in effects], larger)
-    for axes in panels[len(larger_is_better) :]:
-        axes.remove()
-    panels[0].set_yticks(range(len(effects)), [effect.name for effect in effects])
-    panels[0].set_ylim(len(effects) - 0.4, -0.6)
+    title = f"Effect of each change, relative to {baseline}"
+    figure, panels = row_panels(title, list(larger_is_better), list(effects), 0.2)
+    for axes, (name, larger) in zip(panels, larger_is_better.items(), strict=True):
+        _draw(axes, [effect.get(name) for effect in effects.values()], larger)
     figure.legend(handles=_legend(), loc="outside lower left", ncols=3)
     return figure
 
 
-def _draw(axes: Axes, title: str, apart: Sequence[Interval | None], larger_is_better: bool) -> None:
-    axes.set_title(title)
-    axes.grid(True, axis="both")
-    axes.xaxis.set_major_locator(style.few_ticks())
-    axes.tick_params(axis="y", length=0)
+def _draw(axes: Axes, effects: Sequence[Interval | None], larger_is_better: bool) -> None:
     axes.axvline(0.0, color=style.INK, lw=style.THIN)
-    known = [(place, one) for place, one in enumerate(apart) if one is not None and np.isfinite(one.mean)]
+    known = [(place, one) for place, one in enumerate(effects) if one is not None and np.isfinite(one.mean)]
     largest = _largest_shown([one for _, one in known])
     _frame(axes, [one for _, one in known if abs(one.mean) <= largest])
     for place, one in known:
@@ -89,16 +70,16 @@ def _at_the_edge(axes: Axes, place: int, mean: float, colour: str) -> None:
 
 
 def _frame(axes: Axes, shown: Sequence[Interval]) -> None:
-    """Around the means and the intervals that say something; a wide one that does not may leave the panel."""
-    told = [one.mean + side * one.half_width for one in shown if one.excludes_zero for side in (-1.0, 1.0)]
-    ends = np.array([0.0, *(one.mean for one in shown), *told])
+    """Around the means and the intervals that exclude zero; a wide one that includes zero may leave the panel."""
+    limits = [one.mean + side * one.half_width for one in shown if one.excludes_zero for side in (-1.0, 1.0)]
+    ends = np.array([0.0, *(one.mean for one in shown), *limits])
     room = 0.15 * float(np.ptp(ends)) or 1e-3
     axes.set_xlim(float(ends.min()) - room, float(ends.max()) + room)
 
 
 def _legend() -> list[Line2D]:
     interval = f"{CONFIDENCE:.0%} interval of the difference at the same seed".replace("%", " %")
-    texts = {BETTER: f"better: the {interval} excludes zero", WORSE: "worse, likewise", NEITHER: "no difference found"}
+    texts = {BETTER: f"better: the {interval} excludes zero", WORSE: "worse: likewise", NEITHER: "no difference found"}
     return [
         Line2D([], [], marker="o", ms=4.5, color=colour, lw=style.LINE, label=text) for colour, text in texts.items()
     ]

@@ -5,64 +5,64 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.figures.curves import smooth
-from drone_cbf.reporting.trials import (
-    CONFIDENCE,
-    Interval,
-    Measure,
-    Trial,
-    blend_levels,
-    grouped,
-    interval,
-    present_measures,
-)
+from drone_cbf.reporting.trials import CONFIDENCE, Interval, Measure, grouped, interval, loss_by_blend, measured
 
+COLUMNS = 3
+"""Panels side by side."""
 LONGEST_NAME = 34
 """Characters of a group's name beside an axis; longer ones are cut."""
 MOST_GROUPS = 30
-"""Groups that one figure can tell apart by their place."""
+"""Groups that fit into one figure."""
+
+
+def row_panels(title: str, titles: Sequence[str], names: Sequence[str], row: float) -> tuple[Figure, list[Axes]]:
+    """A panel for each of ``titles``; all have the rows ``names``, each ``row`` inches high, the first on top."""
+    columns = min(COLUMNS, len(titles))
+    rows = -(-len(titles) // columns)
+    size = 3.4 * columns + 1.8, rows * (row * len(names) + 1.0) + 0.8
+    figure = style.new_figure(*size, title)
+    panels = style.panel_grid(figure, len(titles), columns, sharey=True)
+    for axes, name in zip(panels, titles, strict=True):
+        axes.set_title(name)
+        axes.grid(True)
+        axes.xaxis.set_major_locator(style.few_ticks())
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure, panels
 
 
 @style.styled
-def comparison_figure(trials: Sequence[Trial]) -> Figure:
+def comparison_figure(trials: pd.DataFrame) -> Figure:
     """One panel per measure: every seed a dot, every group its mean with the Student-t interval over seeds.
 
-    Raises ValueError for no trials, no common measure, or more than ``MOST_GROUPS`` groups.
+    Raises ValueError for no trials, no measure, or more than ``MOST_GROUPS`` groups.
     """
+    measures = measured(trials)
+    if trials.empty or not measures:
+        raise ValueError("comparison_figure: needs at least one trial, and a measure that a trial has")
     groups = grouped(trials)
-    measures = present_measures(trials)
-    if not groups or not measures:
-        raise ValueError("comparison_figure: needs at least one trial, and a measure that all trials have")
     if len(groups) > MOST_GROUPS:
         raise ValueError(f"comparison_figure: {len(groups)} groups; one figure shows at most {MOST_GROUPS}")
-    columns = min(3, len(measures))
-    rows = -(-len(measures) // columns)
-    height = 1.1 + 0.42 * len(groups)
-    figure = style.new_figure(3.6 * columns + 1.6, rows * height + 0.9, "Worst cell of the evaluation, filter on")
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    for axes, measure in zip(panels, measures, strict=False):
+    labels = [measure.label for measure in measures]
+    figure, panels = row_panels("Worst cell of the evaluation, filter on", labels, list(map(_short, groups)), 0.42)
+    for axes, measure in zip(panels, measures, strict=True):
         _draw_measure(axes, measure, groups)
-    for axes in panels[len(measures) :]:
-        axes.remove()
-    panels[0].set_yticks(range(len(groups)), [_short(name) for name in groups])
-    panels[0].set_ylim(len(groups) - 0.5, -0.5)
     figure.legend(handles=_legend(groups), loc="outside lower left", ncols=3)
     return figure
 
 
-def _draw_measure(axes: Axes, measure: Measure, groups: dict[str, list[Trial]]) -> None:
-    axes.set_title(measure.label)
-    axes.grid(True, axis="x")
-    axes.xaxis.set_major_locator(style.few_ticks())
-    axes.tick_params(axis="y", length=0)
+def _draw_measure(axes: Axes, measure: Measure, groups: dict[str, pd.DataFrame]) -> None:
     shown = []
     for place, members in enumerate(groups.values()):
-        values = np.array([trial.figures[measure.key] for trial in members], float)
+        values = members[measure.key].to_numpy(float)
         found = interval(values)
         colour = style.CYCLE[place % len(style.CYCLE)]
         offset = place + 0.24 + np.linspace(-0.07, 0.07, len(values)) * (len(values) > 1)
@@ -93,7 +93,7 @@ def _frame(axes: Axes, shown: np.ndarray) -> None:
     axes.set_xlim(max(low - room, -0.06 * (high + room)), high + room)
 
 
-def _legend(groups: dict[str, list[Trial]]) -> list[Line2D]:
+def _legend(groups: dict[str, pd.DataFrame]) -> list[Line2D]:
     counts = sorted({len(members) for members in groups.values()})
     seeds = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
     mean = f"mean, {CONFIDENCE:.0%} t interval over seeds ({seeds})".replace("%", " %")
@@ -107,28 +107,25 @@ def _legend(groups: dict[str, list[Trial]]) -> list[Line2D]:
 
 
 @style.styled
-def loss_over_blend(trials: Sequence[Trial]) -> Figure:
+def loss_over_blend(losses: pd.DataFrame) -> Figure:
     """Left: the loss over the updates, mean over seeds; right: its mean at each blend, with intervals over seeds.
 
-    Raises ValueError where no trial has a loss.
+    Raises ValueError for no losses.
     """
-    with_loss = [trial for trial in trials if trial.loss is not None]
-    groups = grouped(with_loss)
-    if not groups:
+    if losses.empty:
         raise ValueError("loss_over_blend: no trial recorded the loss together with the blend")
-    name = next(trial.loss.name for trial in with_loss if trial.loss)
-    figure = style.new_figure(9.6, 3.9, f"{name} while the neural barrier takes over")
+    name, groups = losses["name"].iloc[0], grouped(losses)
+    figure = style.new_figure(9.6, 3.9, f"{name} while the blend moves to the neural barrier")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1.0), sharey=True)
     for place, (group, members) in enumerate(groups.items()):
         colour = style.CYCLE[place % len(style.CYCLE)]
         _draw_over_steps(left, members, colour)
-        # Shifted a little, so that intervals at the same blend stay apart.
+        # Shifted a little, so that intervals at the same blend do not overlap.
         shift = 0.012 * (place - 0.5 * (len(groups) - 1))
-        _draw_over_blend(right, members, colour, f"{_short(group)} (n = {len(members)})", shift)
-    values = np.concatenate([trial.loss.value for trial in with_loss if trial.loss])
-    positive = values[np.isfinite(values) & (values > 0.0)]
+        _draw_over_blend(right, members, colour, f"{_short(group)} (n = {members['run_id'].nunique()})", shift)
+    positive = losses["value"][np.isfinite(losses["value"]) & (losses["value"] > 0.0)]
     if len(positive) and np.log10(positive.max() / positive.min()) > 1.0:
-        left.set_yscale("log")  # zeros (a loss that has nothing left to ask for) are gaps then
+        left.set_yscale("log")  # a loss of zero is a gap then
     left.set(xlabel="update", ylabel=name, title="over the training")
     right.set(xlabel="blend (0: analytic, 1: neural)", xlim=(-0.08, 1.08), title="against the blend")
     for axes in (left, right):
@@ -137,23 +134,17 @@ def loss_over_blend(trials: Sequence[Trial]) -> Figure:
     return figure
 
 
-def _draw_over_steps(axes: Axes, members: Sequence[Trial], colour: str) -> None:
-    for trial in members:
-        assert trial.loss is not None
-        axes.plot(trial.loss.step, trial.loss.value, color=colour, lw=0.7, alpha=0.25)
-    steps = members[0].loss.step if members[0].loss else np.zeros(0)
-    same = [trial.loss.value for trial in members if trial.loss and np.array_equal(trial.loss.step, steps)]
-    mean = np.mean(same, axis=0)
-    axes.plot(steps, smooth(mean, max(1, len(mean) // 20)), color=colour, lw=style.LINE)
+def _draw_over_steps(axes: Axes, members: pd.DataFrame, colour: str) -> None:
+    by_run = members.pivot(index="step", columns="run_id", values="value")
+    axes.plot(by_run.index, by_run, color=colour, lw=0.7, alpha=0.25)
+    mean = by_run.dropna().mean(axis=1)  # over the updates that all seeds have
+    axes.plot(mean.index, smooth(mean.to_numpy(), max(1, len(mean) // 20)), color=colour, lw=style.LINE)
 
 
-def _draw_over_blend(axes: Axes, members: Sequence[Trial], colour: str, label: str, shift: float) -> None:
-    levels = [blend_levels(trial.loss) for trial in members if trial.loss is not None]
-    blends = sorted({blend for level in levels for blend in level})
-    found = [interval(level[blend] for level in levels if blend in level) for blend in blends]
-    half = [0.0 if np.isnan(one.half_width) else one.half_width for one in found]
+def _draw_over_blend(axes: Axes, members: pd.DataFrame, colour: str, label: str, shift: float) -> None:
+    levels = loss_by_blend(members)
     look = {"color": colour, "marker": "o", "ms": 5, "capsize": 3, "lw": style.LINE, "label": label}
-    axes.errorbar(np.array(blends) + shift, [one.mean for one in found], yerr=half, **look)
+    axes.errorbar(levels["blend"] + shift, levels["mean"], yerr=levels["half_width"].fillna(0.0), **look)
 
 
 def _short(name: str) -> str:

@@ -65,7 +65,7 @@ def test_the_means_of_the_first_and_last_ten_updates_at_blend_1_are_compared(exp
     row = row_of(section(page, TITLE), curriculum="`mine`", seed="3")
     assert row["`cbf_value`, by updates"] == "0.085 → 0.0085 (× 0.1; median × 0.1)"
     assert row["`cbf_gradient`, by updates"] == "0.5 → 0.25 (× 0.5; median × 0.5)"
-    assert row["fall, by updates"] == "yes" and "in 1 of 1 runs every loss of the barrier falls" in page
+    assert row["fall, by updates"] == "yes" and "In 1 of 1 runs every loss of the barrier falls" in page
 
 
 def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experiment: str, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experimen
     row = row_of(section(page, TITLE), curriculum="`mine`")
     assert row["fall, by updates"] == "**no**: `cbf_value`, `cbf_gradient`"
     assert row["`cbf_gradient`, by updates"] == "0.5 → 10 (× 20; median × 0.5)", "(9 x 0.25 + 100.25) / 10 = 10.25"
-    assert "in 0 of 1 runs" in page
+    assert "In 0 of 1 runs" in page
 
 
 def test_held_out_losses_are_those_of_the_last_stage_at_blend_1(experiment: str, tmp_path: Path) -> None:
@@ -94,7 +94,10 @@ def test_held_out_losses_are_those_of_the_last_stage_at_blend_1(experiment: str,
     assert one["`cbf_value`, held out"] == "0.4 → 0.1 (× 0.25)" and one["fall, held out"] == "**no**: `cbf_gradient`"
     assert other["fall, held out"] == "yes" and other["fall, by updates"] == "**no**: `cbf_value`"
     assert unknown["fall, held out"] == "not measured"
-    assert "in 0 of 3 runs every loss of the barrier falls at blend 1; on held-out states, in 1 of the 2" in page
+    assert (
+        "In 0 of 3 runs every loss of the barrier falls at blend 1 by the updates; on held-out states in 1 of the 2"
+        in page
+    )
 
 
 def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path:
     for seed, last in enumerate((0.5, 0.9, 1.1)):
         trained(experiment, seed, {"cbf_value": falling(1.0, last)}, {}, curriculum="ablations/ema")
     page = written(experiment, tmp_path)
-    assert [row["curriculum"] for row in section(page, TITLE)] == ["`mine`"] and "in 1 of 1 runs" in page
+    assert [row["curriculum"] for row in section(page, TITLE)] == ["`mine`"] and "In 1 of 1 runs" in page
     assert "Of 3 runs of ablations, which are not listed, in 2 all fall by the updates." in page
 
 
@@ -133,7 +136,7 @@ def test_success_below_its_stages_threshold_for_longer_than_the_patience_is_show
     assert [kept[name] for name in names] == ["5 of 8", "2", "2", "yes"], "a new stage counts anew"
     assert [lost[name] for name in names] == ["6 of 8", "4", "2", "**no**"]
     assert unknown["success below threshold"] == "not measured"
-    assert "In 1 of the 2 in which it was measured, success was never below" in page
+    assert "In 1 of 2 monitored runs success was never below" in page
 
 
 @pytest.mark.parametrize("measured", [float("nan"), 0.0])
