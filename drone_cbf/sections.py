@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+
+from drone_cbf.errors import ConfigError
 
 _COMPARABLE = "comparable"
 """Context of a dump that leaves out neutral values."""
@@ -35,6 +44,22 @@ class Section(BaseModel):
             recorded_only: leave out what was not given when the settings were built, as in an old ``config.yaml``.
         """
         return self.model_dump(mode="json", context=_COMPARABLE, exclude_unset=recorded_only)
+
+    @classmethod
+    def parse(cls, content: object, source: str, example: str) -> Self:
+        """Checks ``content``, the parsed file ``source``, against this schema.
+
+        Raises:
+            ConfigError: names the file, the field and its value, and refers to the file ``example``.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{source}: {field}{value}: {message}; see {example} for an example") from error
 
     @model_serializer(mode="wrap")
     def _leave_out_neutral(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:

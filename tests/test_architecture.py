@@ -16,7 +16,7 @@ BASE = {"errors", "sections", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "sections": set(),
+    "sections": {"errors"},
     "config": {"errors", "sections"},
     "arrays": {"errors", "config"},
     "recorder": set(),

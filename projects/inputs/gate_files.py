@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.registry.gates import GateSettings
 from projects.inputs.yaml_files import read_yaml
@@ -23,13 +21,4 @@ def load_gates(name: str) -> GateSettings:
     content = read_yaml(path, "gates file", "correct the path or leave gates out")
     if not isinstance(content, dict):
         raise ConfigError(f"gates file {path}: expected a mapping with 'gates'; see projects/gates.yaml for an example")
-    try:
-        return GateSettings.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
-        text = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(
-            f"gates file {path}: {field}{value}: {text}; see projects/gates.yaml for an example"
-        ) from error
+    return GateSettings.parse(content, f"gates file {path}", "projects/gates.yaml")

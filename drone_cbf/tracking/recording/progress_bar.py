@@ -6,13 +6,12 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
-Tree = TypeVar("Tree")
+from drone_cbf.recorder import SilentRecorder
 
 SHOWN = {
     "loss/total": "loss",
@@ -49,7 +48,7 @@ class _Mean:
         return _Mean(total + (1.0 - SMOOTHING) * value, weight + (1.0 - SMOOTHING))
 
 
-class ProgressRecorder:
+class ProgressRecorder(SilentRecorder):
     """A progress bar with live figures; where stderr is no terminal, one line at every tenth of the work.
 
     Steps are counted by their numbers, so a stage may report every n-th one. Until the first is done the bar says that
@@ -117,18 +116,6 @@ class ProgressRecorder:
         elif tenths > self._tenths:
             self._tenths = tenths
             self._print(f"{self._description}: {self.done}/{self.total}  {self._text()}")
-
-    def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        """Nothing to show."""
-
-    def progress(self, step: int, tree: Any) -> None:
-        """Nothing to show."""
-
-    def restore(self, tree: Tree) -> Tree:
-        return tree
-
-    def flights(self, step: int, measured: Any, noise: float) -> None:
-        """Nothing to show."""
 
     def event(self, step: int, text: str) -> None:
         self._print(f"step {step}: {text}")

@@ -117,13 +117,4 @@ def parse_curriculum(content: object, source: str) -> Curriculum:
     """
     if not isinstance(content, Mapping):
         raise ConfigError(f"curriculum {source}: expected a mapping with 'name' and 'stages', found {content!r:.60}")
-    try:
-        return Curriculum.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        value = "" if first["type"] in ("missing", "value_error") else f" = {first['input']!r:.60}"
-        raise ConfigError(
-            f"curriculum {source}: {field}{value}: {message}; see projects/curricula/default.yaml for an example"
-        ) from error
+    return Curriculum.parse(content, f"curriculum {source}", "projects/curricula/default.yaml")
