@@ -81,12 +81,11 @@ def serve(server: socket) -> None:
     for stage in PRELOADED:
         import_module(f"projects.stages.{stage}")
     while True:
-        with Connection(server.accept()[0].detach()) as connection, busy:
+        # A child that has been killed meanwhile wants no answer.
+        with Connection(server.accept()[0].detach()) as connection, busy, suppress(EOFError, OSError):
             entry, arguments, settings = connection.recv()
             os.environ.update(settings)
-            code = launch(entry, arguments)
-            with suppress(OSError):  # the child has been killed meanwhile
-                connection.send(code)
+            connection.send(launch(entry, arguments))
 
 
 def _end_with_parent(busy: threading.Lock) -> None:
