@@ -17,7 +17,8 @@ class Status(enum.IntEnum):
     """Origin of the safe command. The last three carry no safety certificate and are counted."""
 
     NOMINAL = 0
-    """The nominal command, clipped to the limits, meets the row and is used."""
+    """The nominal command, clipped to the limits, meets the row and is used. h may be negative: the row asks that it
+    recovers, dh/dt >= -alpha h, and the nominal command brakes hard enough."""
     INTERVENED = 1
     """The nearest admissible command that meets the row is used."""
     RELAXED = 2

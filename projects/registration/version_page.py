@@ -12,7 +12,8 @@ from drone_cbf.tracking.runs.presentation import unpadded
 from projects.running.summaries import verdict, worst_cell_rows
 
 ANSWERS = """\
-Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`,
+Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
+(the policy's command meets the row; `h` may be negative: it then recovers fast enough),
 `intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
 
 

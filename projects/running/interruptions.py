@@ -43,13 +43,13 @@ def interruptible() -> Iterator[None]:
 
 def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
     """Where the stage was interrupted, and the command that resumes or restarts it."""
-    place = f" at step {shown.done} of {shown.total}" if shown.total else " before its first step"
+    place = f" at step {shown.done} of {shown.total}" if shown.total else ""
+    resumable = run_id and "resume_run" in entry.parameters.model_fields
     try:
-        stored = latest_progress(run_id) if run_id and "resume_run" in entry.parameters.model_fields else None
-        if stored:
+        if resumable and (stored := latest_progress(run_id)):
             state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
             return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
         again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
     except DroneCbfError as error:
         return f"interrupted{place} ({error})"
-    return f"interrupted{place}; no state is stored; start it again with: {again}"
+    return f"interrupted{place};{' no state is stored;' if resumable else ''} start it again with: {again}"

@@ -92,6 +92,11 @@ def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: 
 
     ``preview`` answers a dry run, which starts no run.
     """
+    with interruptible():  # until all is said: a workflow that is interrupted ends its child with a second signal
+        return _attempt(entry, work, arguments, preview)
+
+
+def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: Preview | None) -> int:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # small files: only noise
     shown = ProgressRecorder()
     run: StageRun | None = None
@@ -102,7 +107,7 @@ def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: 
             print(planned, flush=True)
             mark_dry_run(entry.name, planned)
             return 0
-        with interruptible(), stage_run(entry.name, ROOT, resume) as run:
+        with stage_run(entry.name, ROOT, resume) as run:
             outcome = _perform(entry, work, run, arguments, shown)
     except KeyboardInterrupt as error:
         hint = resume_hint(entry, run.run_id if run else None, shown, arguments)

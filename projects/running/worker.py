@@ -43,7 +43,7 @@ def stage_worker() -> Iterator[None]:
             yield
         finally:
             del os.environ[WORKER]
-            worker.terminate()
+            worker.stdin.close()  # type: ignore[union-attr]
             worker.wait()
 
 
@@ -74,22 +74,27 @@ def serve(server: socket) -> None:
     """Runs one entry point after another, as children ask for them."""
     from projects.running.launch import launch
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # a stage that is under way handles them
+    busy = threading.Lock()
+    threading.Thread(target=_end_with_parent, args=(busy,), daemon=True).start()
     for stage in PRELOADED:
         import_module(f"projects.stages.{stage}")
     while True:
-        with Connection(server.accept()[0].detach()) as connection:
+        # A child that has been killed meanwhile wants no answer.
+        with Connection(server.accept()[0].detach()) as connection, busy, suppress(EOFError, OSError):
             entry, arguments, settings = connection.recv()
             os.environ.update(settings)
             connection.send(launch(entry, arguments))
 
 
-def _end_with_parent() -> None:
-    """A stage that is under way then ends as by SIGTERM: its state is stored."""
+def _end_with_parent(busy: threading.Lock) -> None:
+    """Ends this process once its parent has ended; a stage that is under way stores its state first, as by SIGTERM."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
+    with busy:
+        os._exit(0)
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        serve(socket(fileno=int(sys.argv[1])))
+    serve(socket(fileno=int(sys.argv[1])))
