@@ -188,5 +188,5 @@ def test_the_training_example_trains_and_evaluates(monkeypatch: pytest.MonkeyPat
     example = load("train")
     controller = example.train(TINY, steps=2, batch=3, horizon=12, flights=4)
     cells = example.evaluate(TINY, controller, horizon=12, flights=4)
-    assert len(cells) == 6 and set(cells["filtered"]) == {True, False}
+    assert len(cells) == 4 and set(cells["filtered"]) == {True, False}
     assert np.isfinite(cells[["success_rate", "collision_rate"]].to_numpy()).all()

@@ -44,9 +44,9 @@ def interruptible() -> Iterator[None]:
 def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
     """Where the stage was interrupted, and the command that resumes or restarts it."""
     place = f" at step {shown.done} of {shown.total}" if shown.total else ""
-    resumable = run_id and "resume_run" in entry.parameters.model_fields
+    resumable = run_id if "resume_run" in entry.parameters.model_fields else None
     try:
-        if resumable and (stored := latest_progress(run_id)):
+        if resumable and (stored := latest_progress(resumable)):
             state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
             return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
         again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
