@@ -14,9 +14,10 @@ from drone_cbf.evaluation.replay import fly_again
 from drone_cbf.evaluation.showcase import record_flights, record_slice
 from drone_cbf.evaluation.worst import ReplayStates, chosen
 from drone_cbf.flights import Flyer, chunk_size
-from drone_cbf.reporting.figures.barrier_maps import barrier_heatmap
-from drone_cbf.reporting.figures.flights import flight_over_time, flights_from_above, flights_in_space, paired_flights
+from drone_cbf.reporting.figures.barriers import barrier_heatmap
+from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
 from drone_cbf.reporting.figures.matrices import success_matrix
+from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
 from drone_cbf.rollout import ControllerParams

@@ -13,7 +13,7 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
 from drone_cbf.flights import Flown, make_flyer
-from drone_cbf.reporting.figures.replays import MOST_REPLAYS, Replay, replays_over_time
+from drone_cbf.reporting.figures.over_time import MOST_REPLAYS, Replay, replays_over_time
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.safety.records import Status

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drone_cbf.reporting.figures.calibration import calibration_figure
+from drone_cbf.reporting.figures.barriers import calibration_figure, strata_figure
 from drone_cbf.reporting.figures.curves import training_curves
-from drone_cbf.reporting.figures.strata import strata_figure
 from drone_cbf.training.stages.pretraining import PretrainingResult, pretrain_barrier
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import report_table, strata_table

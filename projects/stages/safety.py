@@ -8,9 +8,8 @@ import numpy as np
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.recorder import CompositeRecorder
-from drone_cbf.reporting.figures.calibration import calibration_figure
-from drone_cbf.reporting.figures.curves import training_curves
-from drone_cbf.reporting.figures.monitor_curves import WatchedStage, monitor_curves
+from drone_cbf.reporting.figures.barriers import calibration_figure
+from drone_cbf.reporting.figures.curves import WatchedStage, monitor_curves, training_curves
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.contour import ContourSet
 
-from drone_cbf.reporting.figures.barrier_maps import NEAR_BOUNDARY, barrier_heatmap, boundary_error
+from drone_cbf.reporting.figures.barriers import NEAR_BOUNDARY, barrier_heatmap, boundary_error
 from drone_cbf.reporting.figures.geometry import section_radius
 
 

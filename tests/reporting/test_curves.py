@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.calibration import calibration_figure
+from drone_cbf.reporting.figures.barriers import calibration_figure
 from drone_cbf.reporting.figures.curves import curves_together, smooth, training_curves
 from drone_cbf.reporting.figures.matrices import success_matrix
 
@@ -66,7 +66,7 @@ def test_a_metric_of_some_records_keeps_their_steps_and_bad_values_are_counted()
 def test_no_history_is_a_clear_error():
     with pytest.raises(ValueError, match="at least one record"):
         training_curves([], {"g": ["a"]})
-    with pytest.raises(ValueError, match="pass step_key"):
+    with pytest.raises(ValueError, match="no record holds 'step'"):
         training_curves([{"epoch": 1, "a": 2.0}], {"g": ["a"]})
 
 

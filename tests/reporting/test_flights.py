@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
 from drone_cbf.reporting.figures import style
-from drone_cbf.reporting.figures.flights import flight_over_time, flights_from_above, flights_in_space, paired_flights
+from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
+from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.records import Obstacles
 
 from .conftest import forest, spheres

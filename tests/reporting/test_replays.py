@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.replays import MOST_REPLAYS, Replay, replays_over_time
+from drone_cbf.reporting.figures.over_time import MOST_REPLAYS, Replay, replays_over_time
 
 
 @pytest.fixture

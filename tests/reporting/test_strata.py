@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.strata import strata_figure
+from drone_cbf.reporting.figures.barriers import strata_figure
 
 REPORT = {
     "boundary_error_mean": 0.01,

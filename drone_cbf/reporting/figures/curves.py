@@ -1,11 +1,13 @@
-"""Training curves: of one run with every recorded value, or of several runs in the same panels."""
+"""Curves over the updates: of one run with every recorded value, of several runs, of the monitor's measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, cycle, islice
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,31 +19,44 @@ History = Sequence[Mapping[str, float]]
 """One mapping per record: ``step`` and some metrics."""
 LOG_DECADES = 2.0
 """A panel without negative values whose positive ones span more decades gets a logarithmic axis."""
-WINDOW_FRACTION = 0.03
-"""Width of the smoothing window, as a fraction of the recorded points."""
+WINDOW_FRACTION = 0.03  # width of the smoothing window, of the recorded points
 SMOOTHED_FROM = 40
 """Curves of fewer records (evaluations, say) are drawn as they are, with a dot for each."""
 SETTINGS = ("curriculum/", "adaptive/")
 """Prefixes of settings, which hold until they are changed: drawn as steps and never smoothed."""
 ADAPTIVE = "adaptive/"
 """Prefix of settings that most curricula leave alone: drawn only where they change."""
+MEASURED = (("eval", style.BLUE, "nominal drone"), ("robust", style.PURPLE, "varied drones, stronger wind"))
+"""Prefix of the measured metrics, colour, label."""
+ASKS_NOTHING = 1e3
+"""Thresholds from here on are not drawn: they would squash the measurements."""
+
+
+@dataclass(frozen=True)
+class WatchedStage:
+    """A stage's name and what it asks for."""
+
+    name: str
+    success_threshold: float
+    violation_threshold: float
+    """99.9 % quantile [m/s]."""
 
 
 @style.styled
-def training_curves(history: History, groups: Mapping[str, Sequence[str]], step_key: str = "step") -> Figure:
+def training_curves(history: History, groups: Mapping[str, Sequence[str]]) -> Figure:
     """One panel per group of metrics: recorded values pale, their running mean on top; settings as steps.
 
     ``history``: one mapping per record; a metric may be absent from some. ``groups``: panel title to metric names.
     Values that are not finite are left out and counted in the legend. Raises ValueError where the history or the
-    groups are empty, or no record holds ``step_key``.
+    groups are empty, or no record holds ``step``.
     """
     if not history or not groups:
         raise ValueError("training_curves: needs at least one record and one group of metrics")
-    if not any(step_key in record for record in history):
-        raise ValueError(f"training_curves: no record holds {step_key!r}; pass step_key")
-    figure, panels = _new_panels(len(groups), step_key, 0.5)
+    if not any("step" in record for record in history):
+        raise ValueError("training_curves: no record holds 'step'; add it to every record")
+    figure, panels = _new_panels(len(groups), 0.5)
     for axes, (title, names) in zip(panels, groups.items(), strict=True):
-        _draw_group(axes, title, {name: series(history, name, step_key) for name in names})
+        _draw_group(axes, title, {name: series(history, name) for name in names})
     return figure
 
 
@@ -56,7 +71,7 @@ def curves_together(groups: Mapping[str, Sequence[History]], names: Sequence[str
     shown = {name: found for name, found in recorded.items() if _worth_showing(name, list(chain(*found)))}
     if not shown:
         raise ValueError(f"curves_together: no run recorded any of {', '.join(names)}")
-    figure, panels = _new_panels(len(shown), "step", 0.8)
+    figure, panels = _new_panels(len(shown), 0.8)
     colours = list(islice(cycle(style.CYCLE), len(groups)))
     for axes, (name, found) in zip(panels, shown.items(), strict=True):
         scale = _prepare(axes, name, list(chain(*found)))
@@ -71,16 +86,43 @@ def curves_together(groups: Mapping[str, Sequence[History]], names: Sequence[str
     return figure
 
 
+@style.styled
+def monitor_curves(history: History, stages: Sequence[WatchedStage]) -> Figure:
+    """Two panels over the updates, success rate and 99.9 % violation, with a grey line where a stage begins.
+
+    Roll-backs are dashed, the stages' thresholds dotted steps. Raises ValueError where nothing was measured.
+    """
+    if not len(finite(series(history, "eval/success_rate"))):
+        raise ValueError("monitor_curves: no record holds eval/success_rate")
+    figure = style.new_figure(9.6, 5.6, "Measurements on fresh scenes during joint training")
+    above, below = figure.subplots(2, 1, sharex=True)
+    spans = stage_spans(history)
+    for axes, metric, asked in ((above, "success_rate", "success"), (below, "violation_p999", "violation")):
+        _draw_stages(axes, spans, [getattr(stage, f"{asked}_threshold") for stage in stages])
+        for step, label in zip(rollback_steps(history), ["roll-back"] + [None] * len(history), strict=False):
+            axes.axvline(step, color=style.VERMILION, lw=1.2, ls="--", gid="rollback", label=label)
+        for prefix, colour, label in MEASURED:
+            table = finite(series(history, f"{prefix}/{metric}"))
+            if len(table):
+                axes.plot(*table.T, color=colour, lw=style.LINE, marker="o", ms=4, label=label, gid=prefix)
+        axes.grid(True)
+    for first, _, index in spans:
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        above.annotate(stages[index].name, (first, 1.0), (3, 2), size=style.SMALL, **place)
+    above.set(ylim=(-0.03, 1.03), ylabel="success rate")
+    below.set(xlabel="step", ylabel="CBF violation,\n99.9 % quantile [m/s]")
+    above.legend(loc="lower right", ncols=2)
+    return figure
+
+
 def smooth(values: Array, window: int) -> Array:
     """Running mean over ``window`` points centred on each, (N,); over those that exist, towards both ends."""
-    total, index, half = np.concatenate([[0.0], np.cumsum(values)]), np.arange(len(values)), window // 2
-    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
-    return (total[last] - total[first]) / (last - first)
+    return pd.Series(values).rolling(window // 2 * 2 + 1, min_periods=1, center=True).mean().to_numpy()
 
 
-def series(history: History, name: str, step_key: str = "step") -> Array:
+def series(history: History, name: str) -> Array:
     """(step, value) of the records that hold both, ordered by step, (N, 2)."""
-    rows = [(record[step_key], record[name]) for record in history if name in record and step_key in record]
+    rows = [(record["step"], record[name]) for record in history if name in record and "step" in record]
     table = np.array(rows, float).reshape(-1, 2)
     return table[np.argsort(table[:, 0], kind="stable")]
 
@@ -90,13 +132,25 @@ def finite(table: Array) -> Array:
     return table[np.isfinite(table[:, 1])]
 
 
-def _new_panels(count: int, xlabel: str, extra: float) -> tuple[Figure, list[Axes]]:
+def stage_spans(history: History) -> list[tuple[float, float, int]]:
+    """(first step, last step, index) of every stage, in order."""
+    table = series(history, "curriculum/stage")
+    by_stage = pd.DataFrame(table, columns=["step", "stage"]).groupby("stage")["step"].agg(["min", "max"])
+    return [(first, last, int(index)) for index, first, last in by_stage.itertuples()]
+
+
+def rollback_steps(history: History) -> list[float]:
+    """Steps after which training was rolled back."""
+    return series(history, "monitor/rollbacks")[:, 0].tolist()
+
+
+def _new_panels(count: int, extra: float) -> tuple[Figure, list[Axes]]:
     """``extra``: height of title or legend [inch]."""
     columns = min(count, 3)
     figure = style.new_figure(4.0 * columns + 0.6, 2.5 * -(-count // columns) + extra)
     panels = style.panel_grid(figure, count, columns, sharex=True)
     for axes in panels[-columns:]:
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel("step")
         axes.tick_params(labelbottom=True)
     return figure, panels
 
@@ -135,9 +189,7 @@ def _draw_group(axes: Axes, title: str, recorded: Mapping[str, Array]) -> None:
 
 
 def _worth_showing(name: str, tables: Sequence[Array]) -> bool:
-    if name.startswith(ADAPTIVE):
-        return any(len(table) and np.ptp(table[:, 1]) > 0.0 for table in tables)
-    return True
+    return not name.startswith(ADAPTIVE) or any(len(table) and np.ptp(table[:, 1]) > 0.0 for table in tables)
 
 
 def _shape(name: str) -> dict[str, str]:
@@ -152,3 +204,14 @@ def _middle(name: str, table: Array, scale: str) -> tuple[Array, Array]:
     window = max(3, round(WINDOW_FRACTION * len(value)))
     # On a logarithmic axis the geometric mean runs through the middle of what is seen; the plain one along its top.
     return step, np.exp(smooth(np.log(value), window)) if scale == "log" else smooth(value, window)
+
+
+def _draw_stages(axes: Axes, spans: Sequence[tuple[float, float, int]], thresholds: Sequence[float]) -> None:
+    for first, _, _ in spans[1:]:
+        axes.axvline(first - 0.5, color=style.MUTED, lw=0.8, gid="stage")
+    asked = np.array([thresholds[index] for _, _, index in spans])
+    asked = np.where(asked < ASKS_NOTHING, asked, np.nan)
+    if np.isfinite(asked).any():
+        edges = [*(first - 0.5 * (first > spans[0][0]) for first, _, _ in spans), spans[-1][1]]
+        look = {"color": style.INK, "lw": 1.0, "ls": ":", "drawstyle": "steps-post"}
+        axes.plot(edges, [*asked, asked[-1]], gid="threshold", label="required", **look)

@@ -1,4 +1,4 @@
-"""Figures of recorded flights: from above, in space, over time, and with and without the filter."""
+"""Figures of recorded flights: from above, in space, and with and without the filter."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure, FigureBase
 
-from drone_cbf.reporting.figures import geometry, scene_axes, space_axes, style, time_axes
+from drone_cbf.reporting.figures import geometry, over_time, scene_axes, style
 from drone_cbf.reporting.records import Flight, require_flights
 
-LARGEST_GRID = 12
-"""Most scenes in one figure."""
+LARGEST_GRID = 12  # scenes in one figure
 
 
 @style.styled
@@ -44,20 +43,15 @@ def flights_in_space(flights: Sequence[Flight], title: str) -> Figure:
 
     def draw(axes: Any, scene: Sequence[Flight], colours: ScalarMappable) -> None:
         heights = geometry.visible_heights(scene)
-        space_axes.frame_space(axes, scene, space_axes.draw_surfaces(axes, scene, heights), heights)
+        scene_axes.frame_space(axes, scene, scene_axes.draw_surfaces(axes, scene, heights), heights)
         for flight in scene:
-            space_axes.draw_path(axes, flight, colours, axes.get_zlim()[0])
+            scene_axes.draw_path_in_space(axes, flight, colours, axes.get_zlim()[0])
 
     return _draw_scenes(flights, title, draw, in_space=True)
 
 
-def _draw_scenes(
-    flights: Sequence[Flight],
-    title: str,
-    draw: Callable[[Any, Sequence[Flight], ScalarMappable], None],
-    in_space: bool = False,
-) -> Figure:
-    """One panel per scene, with titles, colour bar and legend."""
+def _draw_scenes(flights: Sequence[Flight], title: str, draw: Callable[..., None], in_space: bool = False) -> Figure:
+    """One panel per scene, drawn by ``draw(axes, flights, colours)``, with titles, colour bar and legend."""
     require_flights(flights)
     scenes = geometry.by_scene(flights)
     count = len(scenes)
@@ -72,25 +66,7 @@ def _draw_scenes(
     for axes, scene in zip(panels, scenes, strict=True):
         draw(axes, scene, colours)
         scene_axes.title_scene(axes, scene)
-    _finish(figure, flights, colours, panels, sections=not in_space, gap=0.06 if in_space else 0.015)
-    return figure
-
-
-@style.styled
-def flight_over_time(flight: Flight) -> Figure:
-    """Clearance, barrier flown and true, speed, and the filter's correction over time; shaded where the filter acts."""
-    require_flights([flight])
-    figure = style.new_figure(7.6, 7.2, f"{flight.name}: {flight.outcome}, observation noise {flight.noise:g} m")
-    panels = figure.subplots(4, 1, sharex=True, height_ratios=(1.2, 1.2, 1.0, 1.0))
-    time_axes.draw_clearance(panels[0], [flight])
-    time_axes.draw_barrier(panels[1], flight)
-    time_axes.draw_speed(panels[2], flight)
-    time_axes.draw_correction(panels[3], flight)
-    for axes in panels:
-        time_axes.shade_acting(axes, flight)
-        axes.label_outer()
-    panels[-1].set(xlabel="time [s]", xlim=(0.0, flight.times[-1]))
-    figure.align_ylabels(panels)
+    _finish(figure, flights, colours, panels, in_space)
     return figure
 
 
@@ -119,8 +95,8 @@ def paired_flights(filter_on: Flight, filter_off: Flight, title: str) -> Figure:
         axes.label_outer()
     _finish(above, pair, colours, panels)
     axes = below.subplots()
-    time_axes.draw_clearance(axes, pair, ("with filter", "without filter"))
-    time_axes.shade_acting(axes, filter_on)
+    over_time.draw_clearance(axes, pair, ("with filter", "without filter"))
+    over_time.shade_acting(axes, filter_on)
     axes.set(xlabel="time [s]", xlim=(0.0, max(flight.times[-1] for flight in pair)))
     return figure
 
@@ -138,12 +114,10 @@ def _size(columns: int, rows: int, flatness: float, side: float = style.PANEL) -
     return columns * side + 1.0, rows * (side * flatness + 0.35) + 1.0
 
 
-def _finish(
-    figure: Figure | SubFigure, flights: Sequence[Flight], colours: ScalarMappable, panels: Sequence[Axes],
-    sections: bool = True, gap: float = 0.015,
-) -> None:  # fmt: skip
+def _finish(figure: FigureBase, flights: Sequence[Flight], colours: Any, panels: Any, in_space: bool = False) -> None:
     """The shared colour bar of speed, and a legend below."""
+    gap = 0.06 if in_space else 0.015
     style.colour_bar(figure, colours, panels, "speed [m/s]", shrink=0.8, pad=gap, aspect=28)
-    handles = scene_axes.scene_legend(flights, sections)
-    per_row = len(handles) if figure.bbox.width / style.DPI > 9.5 or not sections else 4
+    handles = scene_axes.scene_legend(flights, sections=not in_space)
+    per_row = len(handles) if figure.bbox.width / style.DPI > 9.5 or in_space else 4
     figure.legend(handles=handles, loc="outside lower left", ncols=per_row, columnspacing=1.4, handletextpad=0.5)

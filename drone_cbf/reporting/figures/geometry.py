@@ -90,12 +90,7 @@ def revolve(obstacle: Array, profile: Array, sides: int = 20) -> Array:
 
 def by_scene(flights: Sequence[Flight]) -> list[list[Flight]]:
     """Flights grouped by equal obstacles, in order of first appearance."""
-    groups: list[list[Flight]] = []
+    groups: dict[bytes, list[Flight]] = {}
     for flight in flights:
-        for group in groups:
-            if group[0].obstacles.same_as(flight.obstacles):
-                group.append(flight)
-                break
-        else:
-            groups.append([flight])
-    return groups
+        groups.setdefault(flight.obstacles.table().tobytes(), []).append(flight)
+    return list(groups.values())

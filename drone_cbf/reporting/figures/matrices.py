@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
@@ -14,9 +15,8 @@ from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.records import Array
 from drone_cbf.reporting.tables import percent
 
-REQUIRED_SUCCESS = 0.995
-"""Required in every cell (DESIGN 5)."""
-_KEYS = ("scene", "goals", "noise", "success_rate", "collision_rate")
+REQUIRED_SUCCESS = 0.995  # in every cell (DESIGN 5)
+_CELL, _RATES = ["scene", "goals", "noise"], ["success_rate", "collision_rate"]
 
 
 @style.styled
@@ -27,10 +27,11 @@ def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float
     hold ``rollouts``. A cell fails below ``required_success``, or with any collision. Combinations without a row stay
     blank. Raises ValueError for no rows, missing keys, rates outside [0, 1], or a combination that occurs twice.
     """
-    _check(rows)
-    names = list(dict.fromkeys((str(row["scene"]), str(row["goals"])) for row in rows))
-    noises = sorted({float(row["noise"]) for row in rows})
-    success, collision = (_grid(rows, names, noises, key) for key in ("success_rate", "collision_rate"))
+    cells = _checked(rows)
+    names = list(dict.fromkeys(zip(cells["scene"], cells["goals"], strict=True)))
+    noises = sorted(set(cells["noise"]))
+    pivots = (cells.pivot(index=_CELL[:2], columns="noise", values=key) for key in _RATES)
+    success, collision = (pivot.loc[names].to_numpy(float) for pivot in pivots)
     width, height = 3.8 + 1.5 * len(noises), 1.6 + 0.42 * len(names)
     figure = style.new_figure(max(width, 6.4), height, _title(rows))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -47,21 +48,19 @@ def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float
     return figure
 
 
-def _check(rows: Sequence[Mapping[str, object]]) -> None:
+def _checked(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     if not rows:
         raise ValueError("success_matrix: no rows; pass one mapping per scene, goals and noise")
-    seen = set()
     for row in rows:
-        missing = [key for key in _KEYS if key not in row]
-        if missing:
+        if missing := [key for key in (*_CELL, *_RATES) if key not in row]:
             raise ValueError(f"success_matrix: a row lacks {', '.join(missing)}; it holds {', '.join(row)}")
-        for key in ("success_rate", "collision_rate"):
-            if not (np.isnan(row[key]) or 0.0 <= row[key] <= 1.0):
-                raise ValueError(f"success_matrix: {key} = {row[key]} must be a fraction in [0, 1]")
-        cell = (str(row["scene"]), str(row["goals"]), float(row["noise"]))
-        if cell in seen:
-            raise ValueError(f"success_matrix: {cell} occurs twice; average repeated runs first")
-        seen.add(cell)
+    cells = pd.DataFrame(rows).astype({"scene": str, "goals": str, **dict.fromkeys(("noise", *_RATES), float)})
+    for key in _RATES:
+        for wrong in cells[key][(cells[key] < 0.0) | (cells[key] > 1.0)]:
+            raise ValueError(f"success_matrix: {key} = {wrong} must be a fraction in [0, 1]")
+    for twice in cells.loc[cells.duplicated(_CELL), _CELL].itertuples(index=False, name=None):
+        raise ValueError(f"success_matrix: {twice} occurs twice; average repeated runs first")
+    return cells
 
 
 def _title(rows: Sequence[Mapping[str, object]]) -> str:
@@ -70,14 +69,6 @@ def _title(rows: Sequence[Mapping[str, object]]) -> str:
     total = sum(int(row["rollouts"]) for row in rows)
     collisions = sum(round(row["collision_rate"] * row["rollouts"]) for row in rows if row["collision_rate"] >= 0.0)
     return f"Scenario matrix: collisions in {collisions:,} of {total:,} rollouts"
-
-
-def _grid(rows: Sequence[Mapping[str, object]], names: list, noises: list[float], key: str) -> Array:
-    """(names, noises), NaN where there is no row."""
-    grid = np.full((len(names), len(noises)), np.nan)
-    for row in rows:
-        grid[names.index((str(row["scene"]), str(row["goals"]))), noises.index(float(row["noise"]))] = row[key]
-    return grid
 
 
 def _draw_table(axes: Axes, shown: Array, shortfall: Array, failed: np.ndarray) -> None:
@@ -91,14 +82,10 @@ def _draw_table(axes: Axes, shown: Array, shortfall: Array, failed: np.ndarray) 
         text = "\N{EN DASH}" if np.isnan(value) else percent(value)
         axes.text(column, row, text, ha="center", va="center", color=ink, fontweight=weight, fontsize=style.BODY)
         if failed[row, column]:
-            axes.add_patch(_frame(column, row))
+            look = {"fill": False, "ec": style.COLLISION, "lw": 1.8, "zorder": 3, "gid": "failed"}
+            axes.add_patch(Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, **look))
     axes.set_xticks(np.arange(shown.shape[1] + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(shown.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=style.PAPER, lw=2.0)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
-
-
-def _frame(column: int, row: int) -> Rectangle:
-    look = {"fill": False, "ec": style.COLLISION, "lw": 1.8, "zorder": 3, "gid": "failed"}
-    return Rectangle((column - 0.46, row - 0.44), 0.92, 0.88, **look)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_hex
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.style import context
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette (2008): distinguishable with common colour blindness, and by lightness in grey print.
@@ -21,73 +21,32 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW = (
 INK, MUTED, FAINT, PAPER = "#1F2933", "#66727F", "#E3E7EB", "#FFFFFF"
 CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 
-COLLISION = "#C1121F"
-"""Reserved for collisions and failed requirements."""
+COLLISION = "#C1121F"  # reserved for collisions and failed requirements
 OBSTACLE, OBSTACLE_EDGE, HALO = "#9AA5B1", "#52606D", "#DDE2E7"
-ACTED = ORANGE
-"""Where the filter changed the nominal command."""
+ACTED = ORANGE  # where the filter changed the nominal command
 BARRIER, TRUE_BARRIER = BLUE, INK
+# Diverging colour maps of h (red: cannot stop, blue: can) and of its error (orange: over-estimate).
 SAFE_SCALE, ERROR_SCALE = "RdBu", "PuOr_r"
-"""Diverging colour maps of h (red: cannot stop, blue: can) and of its error (orange: over-estimate)."""
 
 DPI = 150
-SMALL, BODY, HEADING = 8.0, 9.0, 12.0
-"""Font sizes [pt]."""
-THIN, LINE, BOLD = 0.8, 1.6, 2.6
-"""Line widths [pt]."""
-PANEL = 3.6
-"""Side of one small multiple [inch]."""
+SMALL, BODY, HEADING = 8.0, 9.0, 12.0  # font sizes [pt]
+THIN, LINE, BOLD = 0.8, 1.6, 2.6  # line widths [pt]
+PANEL = 3.6  # side of one small multiple [inch]
 
-_RC = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": BODY,
-    "axes.titlesize": BODY + 0.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.labelsize": BODY,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": THIN,
-    "axes.facecolor": PAPER,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.formatter.useoffset": False,
-    "grid.color": FAINT,
-    "grid.linewidth": THIN,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "legend.fontsize": SMALL,
-    "legend.frameon": True,
-    "legend.framealpha": 0.85,
-    "legend.edgecolor": "none",
-    "lines.linewidth": LINE,
-    "figure.dpi": DPI,
-    "figure.facecolor": PAPER,
-    "figure.titlesize": HEADING,
-    "figure.titleweight": "bold",
-    "text.color": INK,
-}
-
-_Parameters = ParamSpec("_Parameters")
-
-
-def styled(draw: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Run ``draw`` under this project's matplotlib settings; the caller's settings are untouched."""
-
-    @functools.wraps(draw)
-    def drawn(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
-        # Starts from the defaults, so that a user's matplotlibrc does not change the figures.
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(_RC)
-            return draw(*args, **kwargs)
-
-    return drawn
+styled = context(
+    {
+        "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": BODY, "text.color": INK,
+        "axes.titlesize": BODY + 0.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.titlecolor": INK,
+        "axes.labelsize": BODY, "axes.labelcolor": INK, "axes.edgecolor": MUTED, "axes.linewidth": THIN,
+        "axes.facecolor": PAPER, "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.formatter.useoffset": False, "grid.color": FAINT, "grid.linewidth": THIN, "lines.linewidth": LINE,
+        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL,
+        "legend.fontsize": SMALL, "legend.frameon": True, "legend.framealpha": 0.85, "legend.edgecolor": "none",
+        "figure.dpi": DPI, "figure.facecolor": PAPER, "figure.titlesize": HEADING, "figure.titleweight": "bold",
+    },
+    after_reset=True,
+)  # fmt: skip
+"""Decorator: draws under these settings alone; the caller's settings are untouched, a user's matplotlibrc ignored."""
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
@@ -104,24 +63,13 @@ def speed_scale() -> Colormap:
     return LinearSegmentedColormap.from_list("speed", matplotlib.colormaps["viridis"](np.linspace(0.0, 0.9, 64)))
 
 
-def speed_scale_hex(stops: int = 11) -> list[tuple[float, str]]:
-    """The same scale for the browser: (fraction, "#rrggbb") pairs."""
-    scale = speed_scale()
-    return [(float(fraction), to_hex(scale(fraction))) for fraction in np.linspace(0.0, 1.0, stops)]
-
-
-def outcome_colour(collided: bool) -> str:
-    """Of titles and names: red for a collision."""
-    return COLLISION if collided else INK
-
-
 def say_empty(axes: Axes, text: str) -> None:
     """Write in the middle of a panel why it holds no data, and drop its scale."""
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=SMALL)
 
 
-def panel_grid(figure: Figure | SubFigure, count: int, columns: int, **look: Any) -> list[Axes]:
+def panel_grid(figure: FigureBase, count: int, columns: int, **look: Any) -> list[Axes]:
     """``count`` panels in rows of ``columns``; the rest of the last row stays blank."""
     panels = figure.subplots(-(-count // columns), columns, squeeze=False, **look).ravel()
     for axes in panels[count:]:
@@ -129,9 +77,7 @@ def panel_grid(figure: Figure | SubFigure, count: int, columns: int, **look: Any
     return list(panels[:count])
 
 
-def colour_bar(
-    figure: Figure | SubFigure, shown: ScalarMappable, panels: Sequence[Axes], label: str, **look: Any
-) -> None:
+def colour_bar(figure: FigureBase, shown: ScalarMappable, panels: Sequence[Axes], label: str, **look: Any) -> None:
     """One colour bar beside ``panels``, without a frame."""
     bar = figure.colorbar(shown, ax=list(panels), **look)
     bar.set_label(label)

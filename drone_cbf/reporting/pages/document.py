@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.tables import cell_text, is_numeric
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
 
+class Link(str):
+    """The text of a table cell, and the ``address`` that it links to."""
 
-@dataclass(frozen=True)
-class Link:
-    """A hyperlink in a table cell."""
-
-    text: str
     address: str
+
+    def __new__(cls, text: str, address: str) -> Link:
+        link = super().__new__(cls, text)
+        link.address = address
+        return link
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,8 @@ class Text:
     text: str
 
 
-@dataclass(frozen=True)
-class Heading:
+class Heading(Text):
     """A heading within a section."""
-
-    text: str
 
 
 @dataclass(frozen=True)
@@ -57,20 +55,14 @@ class Table:
         """Column names in order."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def cells(self) -> list[list[str | Link]]:
-        """One list per row."""
-        return [[self._cell(row.get(name)) for name in self.columns] for row in self.rows]
+    def cells(self) -> list[list[str]]:
+        """One list per row; some cells may be links."""
+        rows = [[row.get(name) for name in self.columns] for row in self.rows]
+        return [[value if isinstance(value, Link) else cell_text(value) for value in row] for row in rows]
 
     def right(self) -> list[bool]:
         """Which columns hold numbers."""
-        shown = [{name: self._plain(value) for name, value in row.items()} for row in self.rows]
-        return [is_numeric(shown, name) for name in self.columns]
-
-    def _plain(self, value: object) -> object:
-        return value.text if isinstance(value, Link) else value
-
-    def _cell(self, value: object) -> str | Link:
-        return value if isinstance(value, Link) else cell_text(value)
+        return [is_numeric(self.rows, name) for name in self.columns]
 
 
 @dataclass(frozen=True)
@@ -83,11 +75,11 @@ class Picture:
     """Largest fraction of the page width; 0.5 places two pictures side by side in HTML."""
 
     def __post_init__(self) -> None:
-        if not self.png.startswith(PNG_START):
+        if not self.png.startswith(b"\x89PNG\r\n\x1a\n"):
             raise ValueError(f"picture {self.caption!r} is not a PNG")
 
 
-Block = Text | Heading | Code | Table | Picture
+Block = Text | Code | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -114,7 +106,7 @@ class Document:
     title: str
     subtitle: str
     facts: Sequence[Fact] = ()
-    sections: Sequence[Section] = field(default_factory=tuple)
+    sections: Sequence[Section] = ()
 
     def __post_init__(self) -> None:
         if not self.sections:

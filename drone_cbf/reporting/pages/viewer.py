@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from drone_cbf.reporting.figures import geometry, style
 from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.records import Array, Flight, require_flights
 
-LARGEST_PAGE = 8_000_000
-"""Bytes; plotly.js itself takes about 4.7 million of them."""
+LARGEST_PAGE = 8_000_000  # bytes; plotly.js itself takes about 4.7 million of them
 MOST_FRAMES = 600
 """Frames of one flight; longer flights show every second, third ... state, and always the last."""
-NEARBY = 1.0
-"""Obstacles that come this close to a path [m] are always inside the view."""
-SMALLEST_VIEW = 2.0
-"""Least side of the view [m]."""
+NEARBY = 1.0  # obstacles that come this close to a path [m] are always inside the view
+SMALLEST_VIEW = 2.0  # least side of the view [m]
 COLOURS = {
     "obstacle": style.OBSTACLE, "acted": style.ACTED, "collision": style.COLLISION, "on": style.BLUE,
     "off": style.VERMILION, "ink": style.INK, "muted": style.MUTED, "faint": style.FAINT, "goal": style.YELLOW,
@@ -58,12 +56,8 @@ def interactive_viewer(shown: Sequence[ShownFlight], title: str, statuses: Seque
     flights, or where the page would exceed ``LARGEST_PAGE``.
     """
     require_flights([entry.flight for entry in shown])
-    data = {
-        "entries": [_entry(entry) for entry in shown],
-        "statuses": list(statuses),
-        "speedScale": style.speed_scale_hex(),
-        "colours": COLOURS,
-    }
+    scale = [(fraction, to_hex(style.speed_scale()(fraction))) for fraction in np.linspace(0.0, 1.0, 11).tolist()]
+    data = {"entries": list(map(_entry, shown)), "statuses": list(statuses), "speedScale": scale, "colours": COLOURS}
     page = render("viewer.html", title=title, plotly=get_plotlyjs(), data=data)
     size = len(page.encode())
     if size > LARGEST_PAGE:
@@ -94,12 +88,11 @@ def _view(flights: Sequence[Flight]) -> tuple[Array, Array, list[tuple[Array, Ar
 
     The view holds the paths, the goal, and the obstacles near a path as a whole.
     """
-    heights = geometry.visible_heights(flights)
-    path = np.concatenate([np.vstack([flight.position, flight.goal]) for flight in flights])
+    path = geometry.flown_points(flights)
     low, high = path.min(0), path.max(0)
     solids = []
     for obstacle in flights[0].obstacles.table():
-        profile = geometry.capsule_profile(obstacle, *heights)
+        profile = geometry.capsule_profile(obstacle, *geometry.visible_heights(flights))
         if profile is not None:
             reach = np.append(obstacle[[3, 3]], 0.0)
             corners = np.array([[*obstacle[:2], edge] for edge in (profile[:, 0].min(), profile[:, 0].max())])
