@@ -6,8 +6,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from drone_cbf.reporting.pages.html_report import html_report
 from drone_cbf.reporting.pages.pdf_report import pdf_report
+from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.queries.selection import select_runs
@@ -28,7 +28,7 @@ def work(stage: Stage) -> Outcome:
     written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     document = report_document(parameters.title, runs, comparison, written)
     print("report: writing HTML and PDF", flush=True)
-    page, pdf = html_report(document), pdf_report(document)
+    page, pdf = render("report.html", document=document), pdf_report(document)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         file = Path(folder) / f"{NAME}.pdf"
         file.write_bytes(pdf)

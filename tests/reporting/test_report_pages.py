@@ -20,8 +20,8 @@ from drone_cbf.reporting.pages.document import (
     Text,
     picture_of,
 )
-from drone_cbf.reporting.pages.html_report import html_report
 from drone_cbf.reporting.pages.pdf_report import pdf_report
+from drone_cbf.reporting.pages.rendering import render
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 
@@ -49,7 +49,7 @@ def document(picture):
 
 
 def test_the_page_holds_everything_escaped_with_its_pictures_inside(document, picture):
-    page = html_report(document)
+    page = render("report.html", document=document)
     assert "<h1>Report &lt;1&gt;</h1>" in page and "a &lt; b &amp; c" in page and "5 % ± 1, ≤ α" in page
     (inside,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert base64.b64decode(inside) == picture.png

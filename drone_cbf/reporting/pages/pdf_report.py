@@ -36,6 +36,7 @@ _NOTE = ParagraphStyle("note", _BODY, fontSize=7.5, leading=10, textColor=HexCol
 _TITLE = ParagraphStyle("title", _BODY, fontName="Report-Bold", fontSize=18, leading=23, spaceAfter=2)
 _SECTION = ParagraphStyle("section", _TITLE, fontSize=13, leading=17, spaceBefore=14, spaceAfter=5, keepWithNext=1)
 _HEADING = ParagraphStyle("heading", _SECTION, fontSize=10, leading=13, spaceBefore=8, spaceAfter=3)
+_FOLDED = ParagraphStyle("folded", _HEADING, keepWithNext=0)
 _CODE = ParagraphStyle("code", _BODY, fontName="Report-Mono", fontSize=6.5, leading=8.8, backColor=SHADE, spaceAfter=9)
 _CELL = ParagraphStyle("cell", _BODY, fontSize=7, leading=9, spaceAfter=0)
 _NUMBER = ParagraphStyle("number", _CELL, alignment=2)
@@ -89,7 +90,9 @@ def _block(block: Block) -> list[pdf.Flowable]:
         return [_say(block.text, _HEADING if isinstance(block, Heading) else _BODY)]
     if isinstance(block, Code):
         broken = re.sub(f"(.{{{LONGEST_LINE}}})(?=.)", r"\1\n", block.text)
-        return [*([_say(block.title, _HEADING)] if block.title else []), pdf.XPreformatted(escape(broken), _CODE)]
+        # Long code may begin on this page: only its first lines are kept with the title.
+        head = [pdf.CondPageBreak(60), _say(block.title, _FOLDED)] if block.title else []
+        return [*head, pdf.XPreformatted(escape(broken), _CODE)]
     if isinstance(block, Picture):
         return [_image(block), _say(block.caption, _NOTE)]
     return [_table(block), _say(block.note, _NOTE) if block.note else pdf.Spacer(0, 7)]
@@ -117,15 +120,15 @@ def _facts(facts: Sequence[Fact]) -> Iterator[pdf.Flowable]:
 
 def _table(table: Table) -> pdf.Table:
     sides = [_NUMBER if right else _CELL for right in table.right()]
-    head = [pdf.Paragraph(f"<b>{escape(name)}</b>", side) for name, side in zip(table.columns, sides, strict=True)]
-    body = [[pdf.Paragraph(_markup(cell), side) for cell, side in zip(row, sides, strict=True)] for row in table.cells()]
+    texts = [[f"<b>{escape(name)}</b>" for name in table.columns], *(map(_markup, row) for row in table.cells())]
+    cells = [[pdf.Paragraph(text, side) for text, side in zip(row, sides, strict=True)] for row in texts]
     look = [
         ("LINEBELOW", (0, 0), (-1, -1), 0.4, HexColor(style.FAINT)), ("BACKGROUND", (0, 0), (-1, 0), SHADE),
         ("VALIGN", (0, 0), (-1, 0), "BOTTOM"), ("VALIGN", (0, 1), (-1, -1), "TOP"),
         ("LEFTPADDING", (0, 0), (-1, -1), 3), ("RIGHTPADDING", (0, 0), (-1, -1), 4),
         ("TOPPADDING", (0, 0), (-1, -1), 2.2), ("BOTTOMPADDING", (0, 0), (-1, -1), 2.6),
     ]  # fmt: skip
-    return pdf.Table([head, *body], _widths(table), style=look, repeatRows=1, hAlign="LEFT")
+    return pdf.Table(cells, _widths(table), style=look, repeatRows=1, hAlign="LEFT")
 
 
 def _markup(cell: str) -> str:
@@ -138,7 +141,7 @@ def _widths(table: Table) -> list[float]:
     """Column widths [pt]: as wide as the text, or shrunk in proportion down to the longest word, or beyond."""
     columns = list(zip(table.columns, *table.cells(), strict=True))
     least = np.array([max(_measure(word) for text in column for word in text.split() or [""]) for column in columns])
-    wanted = np.array([max(_measure(column[0]) / 2, *map(_measure, column)) for column in columns])
+    wanted = np.array([max(map(_measure, column)) for column in columns])
     if wanted.sum() <= WIDTH:
         return wanted.tolist()
     spare = max(WIDTH - least.sum(), 0.0) / max((wanted - least).sum(), 1.0)
