@@ -10,7 +10,7 @@ import pandas as pd
 
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
-from drone_cbf.reporting.pages.document import Block, Heading, Picture, Section, Table, Text, picture_of
+from drone_cbf.reporting.pages.document import Heading, Picture, Section, Table, Text, picture_of
 from drone_cbf.reporting.trials import CONFIDENCE, grouped, interval, measured, summary_rows
 from drone_cbf.tracking.queries.records import artifact, artifact_names, stored_curriculum, table
 from projects.comparison.comparison import Comparison
@@ -51,17 +51,17 @@ def comparison_section(comparison: Comparison) -> Section:
         "n seeds; with n = 1 there is no interval. Groups differ in the settings that their names give; runs of a "
         "group differ only in the seed."
     ).replace("%", " %")
-    blocks: list[Block] = [Table(summary_rows(trials), reading)]
-    blocks += [Text(note) for note in comparison.notes]
-    blocks += _drawn(lambda: comparison_figure(trials), "Every seed a dot, every group its mean with the interval.")
+    blocks: list[Any] = [Table(summary_rows(trials), reading), *map(Text, comparison.notes)]
+    dots = "Every seed a dot, every group its mean with the interval."
+    blocks.append(_drawn(lambda: comparison_figure(trials), dots))
     if len(comparison.losses):
         caption = "The barrier's loss over the training and against the share of the neural barrier in the filter."
-        blocks += _drawn(lambda: loss_over_blend(comparison.losses), caption)
+        blocks.append(_drawn(lambda: loss_over_blend(comparison.losses), caption))
     return Section("Comparison", blocks)
 
 
-def ablations_section(comparison: Comparison) -> Section | None:
-    """What every ablation changes of the nearest curriculum below it that was evaluated; None where none was."""
+def ablations_section(comparison: Comparison) -> list[Section]:
+    """What every ablation changes of the nearest curriculum below it that was evaluated; nothing where none was."""
     curricula = {pair.trained.run_id: pair.trained.curriculum for pair in comparison.pairs}
     groups: dict[str, list[pd.DataFrame]] = {}
     for members in grouped(comparison.trials).values():
@@ -71,19 +71,15 @@ def ablations_section(comparison: Comparison) -> Section | None:
         base = nearest_base(name, groups) if name.startswith(ABLATIONS) else None
         if base is not None:
             unchanged = max(groups[base], key=len)
-            first = {"curriculum": base, "changed": "nothing", "n": len(unchanged), **_means(unchanged)}
-            rows.setdefault(base, [first]).extend(
-                {"curriculum": name, **_change(members, unchanged)} for members in found
-            )
+            means = {measure.label: interval(unchanged[measure.key]).text() for measure in measured(unchanged)}
+            first = {"curriculum": base, "changed": "nothing", "n": len(unchanged), **means}
+            changes = [{"curriculum": name, **_change(members, unchanged)} for members in found]
+            rows.setdefault(base, [first]).extend(changes)
     reading = (
         "Each unchanged curriculum: mean ± interval over n seeds. Below it, per change: the difference of the means "
         "over n seeds; the comparison above holds the intervals."
     )
-    return Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)]) if rows else None
-
-
-def _means(trials: pd.DataFrame) -> dict[str, str]:
-    return {measure.label: interval(trials[measure.key]).text() for measure in measured(trials)}
+    return [Section("Ablations", [Table(list(chain.from_iterable(rows.values())), reading)])] if rows else []
 
 
 def _change(trials: pd.DataFrame, unchanged: pd.DataFrame) -> dict[str, object]:
@@ -97,14 +93,13 @@ def _change(trials: pd.DataFrame, unchanged: pd.DataFrame) -> dict[str, object]:
 
 def evaluation_section(comparison: Comparison) -> Section:
     """Of every policy the matrix of cells, and its worst figures with the filter on and off."""
-    blocks: list[Block] = []
+    blocks: list[Any] = []
     for trial, pair in zip(comparison.trials.itertuples(), comparison.pairs, strict=True):
         blocks.append(Heading(_name(trial)))
         cells = table(trial.evaluation_run_id, "tables/cells.json")
-        shown = [cell for cell in cells if cell.get("filtered")] or cells
-        if shown:
+        if shown := [cell for cell in cells if cell.get("filtered")] or cells:
             caption = f"Run {trial.evaluation_run_id}: success and collisions in every cell, filter on."
-            blocks += _drawn(lambda shown=shown: success_matrix(shown), caption)
+            blocks.append(_drawn(lambda shown=shown: success_matrix(shown), caption))
         blocks.append(Table(_worst(pair.evaluation.metrics)))
     return Section("Evaluation", blocks)
 
@@ -124,37 +119,32 @@ def flights_section(comparison: Comparison) -> Section:
     trials = comparison.trials
     few = len(trials) <= FEW
     chosen = trials if few else pd.concat([members[:1] for members in grouped(trials).values()])
-    blocks: list[Block] = []
+    blocks: list[Any] = []
     for trial in chosen.itertuples():
-        pictures = _pictures(trial.evaluation_run_id, FIGURES if few else list(FIGURES)[:1])
-        if pictures:
+        if pictures := _pictures(trial.evaluation_run_id, FIGURES if few else list(FIGURES)[:1]):
             blocks += [Heading(_name(trial)), *pictures]
     return Section("Trajectories", blocks or [Text("The evaluations left no pictures of flights.")])
 
 
 def _pictures(run_id: str, endings: Sequence[str]) -> list[Picture]:
-    found = []
-    names = artifact_names(run_id, "figures")
+    names, found = artifact_names(run_id, "figures"), []
     for ending in endings:
-        for path in names:
-            content = artifact(run_id, path) if path.endswith(ending) else None
-            if content is not None:
+        for path in (name for name in names if name.endswith(ending)):
+            if content := artifact(run_id, path):
                 scene = path.removeprefix("figures/").removesuffix(ending).replace("_", " ")
                 found.append(Picture(content, FIGURES[ending].format(scene).capitalize(), share=0.5))
-    slices = artifact(run_id, "figures/barrier.png") if "figures/barrier.png" in names else None
-    if slices is not None:
+    if slices := artifact(run_id, "figures/barrier.png"):
         found.append(Picture(slices, "Analytic beside neural barrier at one velocity, and their difference."))
     return found
 
 
 def _name(trial: Any) -> str:
-    seed = f", seed {trial.seed}" if trial.seed >= 0 else ""
-    return f"{trial.group}{seed}"
+    return f"{trial.group}, seed {trial.seed}" if trial.seed >= 0 else trial.group
 
 
-def _drawn(draw: Callable[[], Any], caption: str) -> list[Block]:
+def _drawn(draw: Callable[[], Any], caption: str) -> Picture | Text:
     """The picture, or why it could not be drawn: a figure that fails must not cost the rest of the report."""
     try:
-        return [picture_of(draw(), caption)]
+        return picture_of(draw(), caption)
     except ValueError as error:
-        return [Text(f"A figure was left out: {error}")]
+        return Text(f"A figure was left out: {error}")
