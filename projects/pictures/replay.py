@@ -24,20 +24,17 @@ from projects.running.terminal import terminal_table
 
 FILE = "replay/worst.npz"
 """Artifact of an evaluation: its worst flights."""
-COLUMNS = ("cell", "reason", "step", "violation", "violation_recorded", "clearance", "clearance_recorded", "status")
-COLUMNS += ("status_recorded", "same_bits")
+COLUMNS = "cell reason step violation violation_recorded clearance clearance_recorded status status_recorded same_bits"
 """Columns of the table in the description; the artifact holds all."""
 
 
 def store_worst(stage: Stage, worst: WorstFlights) -> None:
     """Uploads the worst filtered flights, if there are any."""
-    states = worst.states()
-    if states is None:
-        return
-    with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        file = Path(folder) / Path(FILE).name
-        file.write_bytes(packed(states))
-        stage.run.log_file(file, str(Path(FILE).parent))
+    if (states := worst.states()) is not None:
+        with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
+            file = Path(folder) / Path(FILE).name
+            file.write_bytes(packed(states))
+            stage.run.log_file(file, str(Path(FILE).parent))
 
 
 def load_worst(stage: Stage) -> ReplayStates:
@@ -63,9 +60,8 @@ def load_worst(stage: Stage) -> ReplayStates:
 
 def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     """Flies the recorded flights again; compares each with its recording."""
-    stage.run.tag(
-        stage="replay", replayed=stage.parameters.replay
-    )  # a replay does not count as an evaluation of the policy
+    # Another stage: a replay does not count as an evaluation of the policy.
+    stage.run.tag(stage="replay", replayed=stage.parameters.replay)
     if controller.barrier is None:
         raise ConfigError("replay needs the filter: name a pretrain_cbf or safety run as parent_run")
     states = load_worst(stage)
@@ -85,7 +81,7 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     stage.draw("replay.png", lambda: replays_over_time(_replays(stage, states, flown, shown), title))
     table = markdown_table([{"figure": name, "value": value} for name, value in figures.items()])
     summary = f"### Flights of {stage.parameters.replay}, replayed\n\n{table}"
-    rows = [{name: columns[name][index] for name in COLUMNS} for index in range(len(states))]
+    rows = [{name: columns[name][index] for name in COLUMNS.split()} for index in range(len(states))]
     page = f"{summary}\n\n### Each flight\n\n{markdown_table(rows)}"
     return Outcome(page, shown=f"The worst flights, replayed beside as recorded\n\n{terminal_table(rows)}")
 
