@@ -12,8 +12,7 @@ Array = npt.NDArray[np.floating]
 
 ACTING_THRESHOLD = 1e-3
 """The filter counts as acting where it changes the command by more than this [m/s^2]; well above float32 rounding."""
-RELAXED_THRESHOLD = 1e-4
-"""A step whose slack exceeds this was relaxed (DESIGN 5, ``eval/relax_rate``)."""
+RELAXED_THRESHOLD = 1e-4  # a step whose slack exceeds this was relaxed (DESIGN 5, ``eval/relax_rate``)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +132,7 @@ class Flight:
     @property
     def least_clearance(self) -> float:
         """Smallest clearance of the flight [m]; NaN if none was recorded."""
-        recorded = self.clearance[~np.isnan(self.clearance)]
-        return float(recorded.min()) if len(recorded) else float("nan")
+        return float(np.fmin.reduce(self.clearance))
 
     @property
     def outcome(self) -> str:

@@ -22,8 +22,7 @@ from drone_cbf.tracking.runs.lineage import get_run
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.terminal import terminal_table
 
-FILE = "replay/worst.npz"
-"""Artifact of an evaluation: its worst flights."""
+FILE = "replay/worst.npz"  # artifact of an evaluation: its worst flights
 COLUMNS = "cell reason step violation violation_recorded clearance clearance_recorded status status_recorded same_bits"
 """Columns of the table in the description; the artifact holds all."""
 

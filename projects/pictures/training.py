@@ -9,9 +9,6 @@ from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.data.flights import MeasuredFlights
 
-SERIES = "flights"
-"""Name of the series in the MLflow UI."""
-
 
 class FlightPictures(SilentRecorder):
     """Stores each measurement's flights from above, at its step."""
@@ -25,4 +22,4 @@ class FlightPictures(SilentRecorder):
             return
         flights = flights_of(measured.scenes, measured.flown, self._system, "flight", noise)
         figure = flights_from_above(flights, f"after update {step + 1}")
-        self._run.log_image(figure, SERIES, step)
+        self._run.log_image(figure, "flights", step)

@@ -127,21 +127,13 @@ def settings_section(runs: ReportRuns) -> Section:
     ]
     system = configs[last.run_id].get("system", {})
     used, defaults = flatten({"system": system}), flatten({"system": SystemConfig().model_dump(mode="json")})
-    changed = [
-        {"setting": key, "used": text, "default": defaults.get(key)}
-        for key, text in used.items()
-        if text != defaults.get(key)
-    ]
-    return Section(
-        "Settings",
-        [
-            Heading("Parameters of the stages"),
-            Table(parameters),
-            Heading("Physics, scenes, sensor, barrier, filter, networks, objective"),
-            Table(changed) if changed else Text("All as the defaults of this version."),
-            Code(yaml.safe_dump(system, sort_keys=False), f"All settings of the system (run {last.run_id})"),
-        ],
-    )
+    pairs = [(key, text, defaults.get(key)) for key, text in used.items()]
+    changed = [{"setting": key, "used": text, "default": default} for key, text, default in pairs if text != default]
+    blocks: list[Any] = [Heading("Parameters of the stages"), Table(parameters)]
+    blocks.append(Heading("Physics, scenes, sensor, barrier, filter, networks, objective"))
+    blocks.append(Table(changed) if changed else Text("All as the defaults of this version."))
+    blocks.append(Code(yaml.safe_dump(system, sort_keys=False), f"All settings of the system (run {last.run_id})"))
+    return Section("Settings", blocks)
 
 
 def environment_section(runs: ReportRuns) -> Section:

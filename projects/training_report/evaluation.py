@@ -23,8 +23,7 @@ FIGURES = {
     "_over_time.png": "{}: one of them over time.",
 }
 """Ending of a figure that an evaluation leaves -> its caption."""
-FEW = 2
-"""Up to so many policies are shown with all their flights; of more, one of each group with the filter's effect."""
+FEW = 2  # up to so many policies are shown with all their flights; of more, one of each group with the filter's effect
 WORST = {
     "success_rate": "success rate",
     "collisions": "collisions, all cells",
@@ -40,7 +39,6 @@ WORST = {
     "mean_speed": "mean speed [m/s]",
 }
 """Figures of the worst cell and how they are called, in the order of a reader's interest."""
-COUNTS = ("collisions", "rollouts")
 
 
 def comparison_section(comparison: Comparison) -> Section:
@@ -105,13 +103,15 @@ def evaluation_section(comparison: Comparison) -> Section:
 
 
 def _worst(metrics: Mapping[str, float]) -> list[dict[str, object]]:
-    rows = []
-    for name, label in WORST.items():
-        on, off = (metrics.get(f"{prefix}/{name}") for prefix in ("eval", "eval_unfiltered"))
-        shown = [f"{value:,.0f}" if value is not None and name in COUNTS else value for value in (on, off)]
-        if on is not None:
-            rows.append({"worst cell": label, "filter on": shown[0], "filter off": shown[1]})
-    return rows
+    def shown(name: str) -> float | str | None:
+        value = metrics.get(name)
+        return f"{value:,.0f}" if value is not None and name.endswith(("/collisions", "/rollouts")) else value
+
+    return [
+        {"worst cell": label, "filter on": shown(f"eval/{name}"), "filter off": shown(f"eval_unfiltered/{name}")}
+        for name, label in WORST.items()
+        if f"eval/{name}" in metrics
+    ]
 
 
 def flights_section(comparison: Comparison) -> Section:

@@ -16,8 +16,7 @@ from projects.running.stage_runner import Outcome, Stage
 from projects.training_report.content import report_document
 from projects.training_report.runs import ReportRuns, collect
 
-NAME = "report"
-"""Of the folder of artifacts, and of the files in it."""
+NAME = "report"  # of the folder of artifacts, and of the files in it
 
 
 def work(stage: Stage) -> Outcome:

@@ -24,8 +24,7 @@ class ReportRuns:
 
     def last_finished(self) -> Record | None:
         """Of the stages that ended well the latest in the lineage."""
-        done = [record for record in self.records if record.status == "FINISHED"]
-        return done[-1] if done else None
+        return next((record for record in reversed(self.records) if record.status == "FINISHED"), None)
 
     def finished(self, stage: str) -> list[Record]:
         """The runs of one stage that ended well."""
@@ -36,12 +35,11 @@ def collect(named: Sequence[Record]) -> ReportRuns:
     """Opens suites and pipelines, and adds what their members were built on and how they were measured."""
     found: dict[str, Record] = {}
     for record in named:
-        for member in members(record):
-            for run in ancestry(member.run_id):
-                if run.info.run_id not in found:
-                    found[run.info.run_id] = read(run.info.run_id)
-    trained = [record for record in found.values() if record.stage in TRAINING_STAGES and record.status == "FINISHED"]
-    given = [record for record in found.values() if record.stage == "evaluate" and record.status == "FINISHED"]
+        for run_id in (run.info.run_id for member in members(record) for run in ancestry(member.run_id)):
+            found[run_id] = found.get(run_id) or read(run_id)
+    done = [record for record in found.values() if record.status == "FINISHED"]
+    trained = [record for record in done if record.stage in TRAINING_STAGES]
+    given = [record for record in done if record.stage == "evaluate"]
     measured = {record.parent_run for record in given}
     try:
         # The newest evaluation of a policy, unless evaluations of it were named themselves.

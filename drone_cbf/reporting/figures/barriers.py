@@ -15,8 +15,7 @@ from drone_cbf.reporting.figures import scene_axes, style
 from drone_cbf.reporting.records import Array, BarrierSlice
 from drone_cbf.reporting.tables import percent
 
-NEAR_BOUNDARY = 0.2
-"""|analytic h| below this counts as near the boundary, where an error costs safety [m]."""
+NEAR_BOUNDARY = 0.2  # |analytic h| below this counts as near the boundary, where an error costs safety [m]
 SHOWN_QUANTILE = 0.98
 """Colours saturate beyond this quantile: values deep inside an obstacle would otherwise hide those at its edge."""
 STRATA_PANELS = (

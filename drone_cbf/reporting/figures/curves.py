@@ -17,19 +17,15 @@ from drone_cbf.reporting.records import Array
 
 History = Sequence[Mapping[str, float]]
 """One mapping per record: ``step`` and some metrics."""
-LOG_DECADES = 2.0
-"""A panel without negative values whose positive ones span more decades gets a logarithmic axis."""
+LOG_DECADES = 2.0  # a panel without negative values whose positive ones span more decades gets a logarithmic axis
 WINDOW_FRACTION = 0.03  # width of the smoothing window, of the recorded points
-SMOOTHED_FROM = 40
-"""Curves of fewer records (evaluations, say) are drawn as they are, with a dot for each."""
+SMOOTHED_FROM = 40  # curves of fewer records (evaluations, say) are drawn as they are, with a dot for each
 SETTINGS = ("curriculum/", "adaptive/")
 """Prefixes of settings, which hold until they are changed: drawn as steps and never smoothed."""
-ADAPTIVE = "adaptive/"
-"""Prefix of settings that most curricula leave alone: drawn only where they change."""
+ADAPTIVE = "adaptive/"  # prefix of settings that most curricula leave alone: drawn only where they change
 MEASURED = (("eval", style.BLUE, "nominal drone"), ("robust", style.PURPLE, "varied drones, stronger wind"))
 """Prefix of the measured metrics, colour, label."""
-ASKS_NOTHING = 1e3
-"""Thresholds from here on are not drawn: they would squash the measurements."""
+ASKS_NOTHING = 1e3  # thresholds from here on are not drawn: they would squash the measurements
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import numpy as np
 
 from drone_cbf.reporting.records import Array, Flight
 
-HEADROOM = 0.8
-"""Trunks are shown from this far below the lowest point of a flight to this far above its highest [m]."""
+HEADROOM = 0.8  # trunks are shown from this far below the lowest point of a flight to this far above its highest [m]
 
 
 def section_radius(obstacles: Array, height: Array | float, grow: float = 0.0) -> Array:

@@ -52,7 +52,6 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Column names in order."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def cells(self) -> list[list[str]]:
@@ -84,8 +83,6 @@ Block = Text | Code | Table | Picture
 
 @dataclass(frozen=True)
 class Section:
-    """A section with a title."""
-
     title: str
     blocks: Sequence[Block]
 
@@ -101,8 +98,6 @@ class Fact:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report."""
-
     title: str
     subtitle: str
     facts: Sequence[Fact] = ()

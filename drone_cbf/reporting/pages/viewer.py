@@ -14,8 +14,7 @@ from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.records import Array, Flight, require_flights
 
 LARGEST_PAGE = 8_000_000  # bytes; plotly.js itself takes about 4.7 million of them
-MOST_FRAMES = 600
-"""Frames of one flight; longer flights show every second, third ... state, and always the last."""
+MOST_FRAMES = 600  # frames of one flight; longer flights show every second, third ... state, and always the last
 NEARBY = 1.0  # obstacles that come this close to a path [m] are always inside the view
 SMALLEST_VIEW = 2.0  # least side of the view [m]
 COLOURS = {
@@ -68,8 +67,7 @@ def interactive_viewer(shown: Sequence[ShownFlight], title: str, statuses: Seque
 def frame_steps(steps: int) -> np.ndarray:
     """Indices of the states shown of T + 1: evenly spaced, the last always included, at most ``MOST_FRAMES`` + 1."""
     stride = -(-(steps + 1) // MOST_FRAMES)
-    shown = np.arange(0, steps + 1, stride)
-    return shown if shown[-1] == steps else np.append(shown, steps)
+    return np.unique(np.append(np.arange(0, steps + 1, stride), steps))
 
 
 def _entry(entry: ShownFlight) -> dict[str, object]:
