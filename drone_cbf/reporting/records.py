@@ -174,12 +174,10 @@ class BarrierSlice:
 
 def require_flights(flights: object) -> None:
     """Raise ValueError for an empty sequence, or one that does not consist of flights."""
-    if isinstance(flights, Flight):
-        raise ValueError("expected a sequence of flights, got one Flight; pass [flight]")
     if not flights:
         raise ValueError("no flights to draw; pass at least one Flight")
-    if not all(isinstance(flight, Flight) for flight in flights):  # type: ignore[attr-defined]
-        raise ValueError("every element of `flights` must be a Flight")
+    if isinstance(flights, Flight) or not all(isinstance(flight, Flight) for flight in flights):
+        raise ValueError("expected a sequence of flights, nothing else; for one flight pass [flight]")
 
 
 def _settle(record: object, owner: str, shapes: Mapping[str, tuple[int, ...]], kind: type = float) -> None:

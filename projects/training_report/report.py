@@ -6,8 +6,8 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from drone_cbf.reporting.pages import render
 from drone_cbf.reporting.pages.pdf_report import pdf_report
-from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.queries.selection import select_runs
@@ -39,13 +39,9 @@ def work(stage: Stage) -> Outcome:
 def summary(title: str, runs: ReportRuns) -> str:
     """Markdown for the run's description: what was reported on."""
     rows = [
-        {
-            "stage": record.stage,
-            "run": f"[{record.run_id}]({run_page(record.run_id, record.experiment_id)})",
-            "curriculum": record.curriculum or None,
-            "status": record.status,
-        }
-        for record in runs.records
+        {"stage": one.stage, "run": f"[{one.run_id}]({run_page(one.run_id, one.experiment_id)})"}
+        | {"curriculum": one.curriculum or None, "status": one.status}
+        for one in runs.records
     ]
     place = f"Artifacts `{NAME}/{NAME}.html` and `{NAME}/{NAME}.pdf`."
     return f"### {title}\n\n{place}\n\n{markdown_table(rows)}"

@@ -8,6 +8,7 @@ import pytest
 
 from drone_cbf.reporting import pages
 from drone_cbf.reporting.figures.style import new_figure
+from drone_cbf.reporting.pages import render
 from drone_cbf.reporting.pages.document import (
     Code,
     Document,
@@ -21,7 +22,6 @@ from drone_cbf.reporting.pages.document import (
     picture_of,
 )
 from drone_cbf.reporting.pages.pdf_report import pdf_report
-from drone_cbf.reporting.pages.rendering import render
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 

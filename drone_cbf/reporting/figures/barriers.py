@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -27,33 +26,36 @@ STRATA_PANELS = (
 
 
 @style.styled
-def barrier_heatmap(barrier_slice: BarrierSlice) -> Figure:
+def barrier_heatmap(data: BarrierSlice) -> Figure:
     """Analytic and neural h on one scale centred at zero [m], and neural - analytic on its own scale [cm].
 
     Bold lines: h = 0 (the difference panel repeats both). The arrow is the velocity at which the drone would be at
     each point; outlines are the obstacles at the height of the slice, dotted ones lie above or below it.
     """
-    data = barrier_slice
     height = float(np.clip(3.45 * np.ptp(data.y) / np.ptp(data.x), 1.5, 6.0)) + 1.5
     figure = style.new_figure(12.6, height, _title(data))
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    scale = _centred(np.stack([data.analytic, data.neural]), least=1e-3)
     error = 100.0 * (data.neural - data.analytic)
-    _draw_values(panels[0], data, data.analytic, scale, style.SAFE_SCALE)
-    shared = _draw_values(panels[1], data, data.neural, scale, style.SAFE_SCALE)
-    own = _draw_values(panels[2], data, error, _centred(error, least=1e-2), style.ERROR_SCALE)
+    scale = _centred(np.stack([data.analytic, data.neural]), least=1e-3), style.SAFE_SCALE
+    own = _centred(error, least=1e-2), style.ERROR_SCALE
+    shown = (("analytic", data.analytic, *scale), ("neural", data.neural, *scale),
+             ("neural \N{MINUS SIGN} analytic", error, *own))  # fmt: skip
+    meshes = []
+    for axes, (name, values, norm, colours) in zip(panels, shown, strict=True):
+        axes.set_facecolor(style.HALO)  # visible where values are NaN (not evaluated)
+        look = {"norm": norm, "cmap": colours, "shading": "nearest"}
+        meshes.append(axes.pcolormesh(data.x, data.y, np.ma.masked_invalid(values), **look))
+        axes.set(title=name, xlabel="x [m]", aspect="equal")
+        _draw_outlines(axes, data)
     _zero_contour(panels[0], data, data.analytic)
     _zero_contour(panels[1], data, data.neural)
     _zero_contour(panels[2], data, data.analytic, width=style.LINE)
     _zero_contour(panels[2], data, data.neural, style.LINE, style.GREEN, "--")
-    for axes, name in zip(panels, ("analytic", "neural", "neural \N{MINUS SIGN} analytic"), strict=True):
-        axes.set(title=name, xlabel="x [m]", aspect="equal")
-        _draw_outlines(axes, data)
     panels[0].set_ylabel("y [m]")
     _draw_velocity(panels[0], data)
     bar = {"extend": "both", "shrink": 0.92, "aspect": 26, "pad": 0.02}
-    style.colour_bar(figure, shared, panels[:2], "h [m]   red: cannot stop in time", **bar)
-    style.colour_bar(figure, own, panels[2:], "difference [cm]   orange: over-estimate", **bar)
+    style.colour_bar(figure, meshes[1], panels[:2], "h [m]   red: cannot stop in time", **bar)
+    style.colour_bar(figure, meshes[2], panels[2:], "difference [cm]   orange: over-estimate", **bar)
     figure.legend(handles=_legend(data), loc="outside lower left", ncols=4)
     return figure
 
@@ -100,7 +102,10 @@ def strata_figure(strata: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.grid(True, axis="x")
     panels[0].set_yticks(range(len(strata)), labels=[name.replace("_", " ") for name in strata])
     panels[0].invert_yaxis()
-    _zoom_cosine(panels[-1], strata)
+    # The axis of the cosine starts just below its worst value: good ones differ in the third digit only.
+    worst = np.fmin.reduce([report.get("gradient_cosine", np.nan) for report in strata.values()])
+    if np.isfinite(worst):
+        panels[-1].set_xlim(worst - 0.3 * (1.0 - worst) - 1e-4, 1.0 + 0.25 * (1.0 - worst) + 1e-4)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
     return figure
 
@@ -124,11 +129,6 @@ def _title(data: BarrierSlice) -> str:
 def _centred(values: Array, least: float) -> CenteredNorm:
     finite = np.abs(values[np.isfinite(values)])
     return CenteredNorm(0.0, max(float(np.quantile(finite, SHOWN_QUANTILE)), least))
-
-
-def _draw_values(axes: Axes, data: BarrierSlice, values: Array, scale: CenteredNorm, colours: str) -> ScalarMappable:
-    axes.set_facecolor(style.HALO)  # visible where values are NaN (not evaluated)
-    return axes.pcolormesh(data.x, data.y, np.ma.masked_invalid(values), norm=scale, cmap=colours, shading="nearest")
 
 
 def _zero_contour(
@@ -163,11 +163,11 @@ def _draw_velocity(axes: Axes, data: BarrierSlice) -> None:
 
 
 def _legend(data: BarrierSlice) -> list[Line2D]:
-    handles = [Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")]
-    handles.append(Line2D([], [], color=style.GREEN, lw=style.LINE, ls="--", label="neural h = 0 (difference panel)"))
+    neural = Line2D([], [], color=style.GREEN, lw=style.LINE, ls="--", label="neural h = 0 (difference panel)")
     marker = {"marker": "o", "ls": "none", "ms": 8, "mfc": "none", "mec": style.MUTED}
-    handles.append(Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker))
-    return [*handles, scene_axes.missed_handle()]
+    obstacle = Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker)
+    zero = Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")
+    return [zero, neural, obstacle, scene_axes.missed_handle()]
 
 
 def _draw_agreement(axes: Axes, true: Array, predicted: Array, margin: float, near: float) -> None:
@@ -217,10 +217,3 @@ def _draw_bars(axes: Axes, strata: Mapping[str, Mapping[str, float]], names: Map
             text = f" {value:.{digits}f}" if np.isfinite(value) else " no state near the boundary"
             axes.text(max(float(np.nan_to_num(value)), 0.0), place, text, va="center", fontsize=style.SMALL)
     axes.margins(x=0.18)
-
-
-def _zoom_cosine(axes: Axes, strata: Mapping[str, Mapping[str, float]]) -> None:
-    """Starts the axis just below the worst value: good cosines differ in the third digit only."""
-    worst = np.fmin.reduce([report.get("gradient_cosine", np.nan) for report in strata.values()])
-    if np.isfinite(worst):
-        axes.set_xlim(worst - 0.3 * (1.0 - worst) - 1e-4, 1.0 + 0.25 * (1.0 - worst) + 1e-4)

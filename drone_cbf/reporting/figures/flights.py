@@ -53,8 +53,10 @@ def flights_in_space(flights: Sequence[Flight], title: str) -> Figure:
 def _draw_scenes(flights: Sequence[Flight], title: str, draw: Callable[..., None], in_space: bool = False) -> Figure:
     """One panel per scene, drawn by ``draw(axes, flights, colours)``, with titles, colour bar and legend."""
     require_flights(flights)
-    scenes = geometry.by_scene(flights)
-    count = len(scenes)
+    by_scene: dict[bytes, list[Flight]] = {}
+    for flight in flights:
+        by_scene.setdefault(flight.obstacles.table().tobytes(), []).append(flight)
+    count = len(by_scene)
     if count > LARGEST_GRID:
         raise ValueError(f"{count} different scenes; one figure shows at most {LARGEST_GRID}, pass fewer flights")
     columns = min(count, 4 if count > 6 else 3 if count != 4 else 2)  # wider than tall
@@ -63,7 +65,7 @@ def _draw_scenes(flights: Sequence[Flight], title: str, draw: Callable[..., None
     figure = style.new_figure(*_size(columns, -(-count // columns), flatness, side), title)
     panels = style.panel_grid(figure, count, columns, **look)
     colours = scene_axes.speed_colours(flights)
-    for axes, scene in zip(panels, scenes, strict=True):
+    for axes, scene in zip(panels, by_scene.values(), strict=True):
         draw(axes, scene, colours)
         scene_axes.title_scene(axes, scene)
     _finish(figure, flights, colours, panels, in_space)

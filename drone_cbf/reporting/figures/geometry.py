@@ -85,11 +85,3 @@ def revolve(obstacle: Array, profile: Array, sides: int = 20) -> Array:
     plane = obstacle[:2] + profile[:, 1, None, None] * circle
     height = np.broadcast_to(profile[:, 0, None, None], (*plane.shape[:2], 1))
     return np.concatenate([plane, height], axis=-1)
-
-
-def by_scene(flights: Sequence[Flight]) -> list[list[Flight]]:
-    """Flights grouped by equal obstacles, in order of first appearance."""
-    groups: dict[bytes, list[Flight]] = {}
-    for flight in flights:
-        groups.setdefault(flight.obstacles.table().tobytes(), []).append(flight)
-    return list(groups.values())

@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from drone_cbf.reporting.figures import geometry, style
-from drone_cbf.reporting.pages.rendering import render
+from drone_cbf.reporting.pages import render
 from drone_cbf.reporting.records import Array, Flight, require_flights
 
 LARGEST_PAGE = 8_000_000  # bytes; plotly.js itself takes about 4.7 million of them
