@@ -9,7 +9,7 @@ import numpy as np
 from drone_cbf.errors import ConfigError
 from drone_cbf.recorder import CompositeRecorder
 from drone_cbf.reporting.figures.barriers import calibration_figure
-from drone_cbf.reporting.figures.curves import WatchedStage, monitor_curves, training_curves
+from drone_cbf.reporting.figures.curves import monitor_curves, training_curves
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
@@ -73,8 +73,7 @@ def work(stage: Stage) -> Outcome:
     figures = {**result.report, "margin": result.margin}
     stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
-    asked = [WatchedStage(part.name, part.success_threshold, part.violation_threshold) for part in curriculum.stages]
-    stage.draw("monitor.png", lambda: monitor_curves(stage.history.rows, asked))
+    stage.draw("monitor.png", lambda: monitor_curves(stage.history.rows, curriculum.stages))
     true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
     stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
     title = f"Policy behind the neural barrier, curriculum {curriculum.name}"

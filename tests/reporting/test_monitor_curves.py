@@ -1,9 +1,17 @@
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.curves import WatchedStage, monitor_curves, rollback_steps, stage_spans
+from drone_cbf.reporting.figures.curves import monitor_curves, rollback_steps, stage_spans
+
+
+class WatchedStage(NamedTuple):
+    name: str
+    success_threshold: float
+    violation_threshold: float
+
 
 STAGES = [WatchedStage("quiet", 0.9, 2.0), WatchedStage("free", 0.0, 1e6)]
 UPDATES = [{"step": step, "curriculum/stage": float(step >= 4), "loss/total": 1.0} for step in range(8)]

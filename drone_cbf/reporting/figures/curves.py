@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, cycle, islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,16 +26,6 @@ ADAPTIVE = "adaptive/"  # prefix of settings that most curricula leave alone: dr
 MEASURED = (("eval", style.BLUE, "nominal drone"), ("robust", style.PURPLE, "varied drones, stronger wind"))
 """Prefix of the measured metrics, colour, label."""
 ASKS_NOTHING = 1e3  # thresholds from here on are not drawn: they would squash the measurements
-
-
-@dataclass(frozen=True)
-class WatchedStage:
-    """A stage's name and what it asks for."""
-
-    name: str
-    success_threshold: float
-    violation_threshold: float
-    """99.9 % quantile [m/s]."""
 
 
 @style.styled
@@ -83,10 +73,11 @@ def curves_together(groups: Mapping[str, Sequence[History]], names: Sequence[str
 
 
 @style.styled
-def monitor_curves(history: History, stages: Sequence[WatchedStage]) -> Figure:
+def monitor_curves(history: History, stages: Sequence[Any]) -> Figure:
     """Two panels over the updates, success rate and 99.9 % violation, with a grey line where a stage begins.
 
-    Roll-backs are dashed, the stages' thresholds dotted steps. Raises ValueError where nothing was measured.
+    ``stages``: each with ``name``, ``success_threshold`` and ``violation_threshold`` [m/s], drawn as dotted steps.
+    Roll-backs are dashed. Raises ValueError where nothing was measured.
     """
     if not len(finite(series(history, "eval/success_rate"))):
         raise ValueError("monitor_curves: no record holds eval/success_rate")
