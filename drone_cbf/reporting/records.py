@@ -66,8 +66,7 @@ class Flight:
     barrier: Array
     """h as the filter evaluated it [m], (T,); NaN where it was not evaluated."""
     analytic_barrier: Array
-    """h of the analytic barrier where the command acts, predicted from the true state [m], (T,); NaN where not
-    evaluated."""
+    """The analytic h where the command acts, predicted from the true state [m], (T,); NaN where not evaluated."""
     clearance: Array
     """Smallest distance between the surfaces of drone and obstacles during the step [m], (T,); inf: nothing near."""
     slack: Array

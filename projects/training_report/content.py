@@ -140,9 +140,11 @@ def environment_section(runs: ReportRuns) -> Section:
     """Versions, device and commit, one column for each environment that the runs were made in."""
     found = [(record, _environment(record)) for record in runs.records]
     kinds = [kind for index, (_, kind) in enumerate(found) if kind not in [earlier for _, earlier in found[:index]]]
-    columns = {"all runs": kinds[0]}
-    if len(kinds) > 1:
-        columns = {_stages([record for record, own in found if own == kind]): kind for kind in kinds}
+    columns = {}
+    for kind in kinds:
+        members = [record for record, own in found if own == kind]
+        head = f"{', '.join(dict.fromkeys(one.stage for one in members))} ({members[0].run_id[:8]} ...)"
+        columns[head if len(kinds) > 1 else "all runs"] = kind
     keys = sorted(set().union(*kinds))
     rows = [{"what": key, **{head: kind.get(key) for head, kind in columns.items()}} for key in keys]
     return Section("Environment", [Table(rows)])
@@ -156,7 +158,3 @@ def _environment(record: Record) -> dict[str, str]:
         "kind of environment": record.tags.get("drone_cbf.environment", "unknown"),
         **versions_of(record.tags),
     }
-
-
-def _stages(records: Sequence[Record]) -> str:
-    return f"{', '.join(dict.fromkeys(record.stage for record in records))} ({records[0].run_id[:8]} ...)"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.curves import monitor_curves, rollback_steps, stage_spans
+from drone_cbf.reporting.figures.curves import monitor_curves, stage_spans
 
 
 class WatchedStage(NamedTuple):
@@ -27,9 +27,8 @@ def drawn(axes, gid):
     return [artist for artist in (*axes.lines, *axes.collections) if artist.get_gid() == gid]
 
 
-def test_stages_and_rollbacks_are_read_from_the_history():
+def test_stages_are_read_from_the_history():
     assert stage_spans(HISTORY) == [(0.0, 3.0, 0), (4.0, 7.0, 1)]
-    assert rollback_steps(HISTORY) == [5.0, 6.0]
 
 
 def test_measurements_are_drawn_where_they_were_taken_with_stages_thresholds_and_rollbacks():

@@ -86,8 +86,9 @@ def monitor_curves(history: History, stages: Sequence[Any]) -> Figure:
     spans = stage_spans(history)
     for axes, metric, asked in ((above, "success_rate", "success"), (below, "violation_p999", "violation")):
         _draw_stages(axes, spans, [getattr(stage, f"{asked}_threshold") for stage in stages])
-        for step, label in zip(rollback_steps(history), ["roll-back"] + [None] * len(history), strict=False):
-            axes.axvline(step, color=style.VERMILION, lw=1.2, ls="--", gid="rollback", label=label)
+        for index, (step, _) in enumerate(series(history, "monitor/rollbacks")):
+            look = {"color": style.VERMILION, "lw": 1.2, "ls": "--", "label": None if index else "roll-back"}
+            axes.axvline(step, gid="rollback", **look)
         for prefix, colour, label in MEASURED:
             table = finite(series(history, f"{prefix}/{metric}"))
             if len(table):
@@ -124,11 +125,6 @@ def stage_spans(history: History) -> list[tuple[float, float, int]]:
     table = series(history, "curriculum/stage")
     by_stage = pd.DataFrame(table, columns=["step", "stage"]).groupby("stage")["step"].agg(["min", "max"])
     return [(first, last, int(index)) for index, first, last in by_stage.itertuples()]
-
-
-def rollback_steps(history: History) -> list[float]:
-    """Steps after which training was rolled back."""
-    return series(history, "monitor/rollbacks")[:, 0].tolist()
 
 
 def _new_panels(count: int, extra: float) -> tuple[Figure, list[Axes]]:

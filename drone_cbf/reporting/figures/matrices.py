@@ -33,7 +33,7 @@ def success_matrix(rows: Sequence[Mapping[str, object]], required_success: float
     pivots = (cells.pivot(index=_CELL[:2], columns="noise", values=key) for key in _RATES)
     success, collision = (pivot.loc[names].to_numpy(float) for pivot in pivots)
     width, height = 3.8 + 1.5 * len(noises), 1.6 + 0.42 * len(names)
-    figure = style.new_figure(max(width, 6.4), height, _title(rows))
+    figure = style.new_figure(max(width, 6.4), height, _title(cells))
     left, right = figure.subplots(1, 2, sharey=True)
     _draw_table(left, success, 1.0 - success, success < required_success)
     _draw_table(right, collision, collision, collision > 0.0)
@@ -63,12 +63,11 @@ def _checked(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
     return cells
 
 
-def _title(rows: Sequence[Mapping[str, object]]) -> str:
-    if not all("rollouts" in row for row in rows):
+def _title(cells: pd.DataFrame) -> str:
+    if "rollouts" not in cells or cells["rollouts"].isna().any():
         return "Scenario matrix"
-    total = sum(int(row["rollouts"]) for row in rows)
-    collisions = sum(round(row["collision_rate"] * row["rollouts"]) for row in rows if row["collision_rate"] >= 0.0)
-    return f"Scenario matrix: collisions in {collisions:,} of {total:,} rollouts"
+    collisions = (cells["collision_rate"] * cells["rollouts"]).round().sum()
+    return f"Scenario matrix: collisions in {collisions:,.0f} of {cells['rollouts'].sum():,.0f} rollouts"
 
 
 def _draw_table(axes: Axes, shown: Array, shortfall: Array, failed: np.ndarray) -> None:
