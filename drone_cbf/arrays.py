@@ -1,7 +1,5 @@
 """Array helpers with finite gradients at singular points, and pytree utilities."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import TypeVar
 
@@ -16,8 +14,7 @@ Tree = TypeVar("Tree")
 
 LARGEST_SQUARED = 1e15
 """Values up to this magnitude are squared without scaling: sums of many squares stay below float32's 3e38."""
-DOWNSCALE = 2.0**-80
-"""Factor applied to larger values before their norm is taken; a power of two, so it is exact."""
+DOWNSCALE = 2.0**-80  # Factor applied to larger values before their norm is taken; a power of two, so it is exact
 
 
 def safe_norm(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch"]:

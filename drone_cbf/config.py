@@ -19,8 +19,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
-FOREST_EDGE = 1.0
-"""Strip without trees after the start line and before the goal line of ``forest`` [m]."""
+FOREST_EDGE = 1.0  # Strip without trees after the start line and before the goal line of ``forest`` [m]
 
 
 def refuse_repeats(name: str, values: Sequence[object]) -> None:

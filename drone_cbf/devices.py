@@ -4,8 +4,6 @@ The number of devices is fixed where JAX is configured. Sums over a batch are ro
 number of devices, so results are bit-identical only on the same number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar
 

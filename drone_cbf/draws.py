@@ -4,16 +4,13 @@ Every separate draw becomes a loop of the compiled program; compiling those loop
 of a scene sampler.
 """
 
-from __future__ import annotations
-
 import math
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LARGEST = 1.0 - 2.0**-24
-"""Largest float32 below one; keeps the normal quantile finite at both ends."""
+LARGEST = 1.0 - 2.0**-24  # Largest float32 below one; keeps the normal quantile finite at both ends
 
 
 def uniform_draws(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, Array]:

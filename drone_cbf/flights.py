@@ -3,8 +3,6 @@
 All chunks have the same size, so that one compiled program serves every stage.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,8 +20,7 @@ from drone_cbf.physics.randomisation import with_nominal_drone
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
 
-CHUNK = 128
-"""Flights per device and call; more would not run faster and would need more memory."""
+CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
 Kept = TypeVar("Kept")
 
 
@@ -33,8 +30,7 @@ class Flown:
 
     trajectories: Trajectory
     metrics: FlightMetrics
-    clearance: Float[Array, "f t"]
-    """Smallest distance between hull and any surface during each step [m]."""
+    clearance: Float[Array, "f t"]  # Smallest distance between hull and any surface during each step [m]
 
 
 Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]

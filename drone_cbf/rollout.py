@@ -4,8 +4,6 @@ Written for one drone in one scene; use ``vmap`` for batches. The scan carries t
 and scene are constants; random numbers come from ``fold_in`` of the step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -28,13 +26,7 @@ from drone_cbf.perception.estimation import (
 )
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
-from drone_cbf.perception.surface_map import (
-    SurfaceMap,
-    empty_map,
-    fitted_surfaces,
-    make_surface_update,
-    raw_surfaces,
-)
+from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
 from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
@@ -48,16 +40,11 @@ from drone_cbf.safety.records import Limits, Row, Status
 class Decision:
     """Output of the controller in one step."""
 
-    command: Vector
-    """Command flown [m/s^2]."""
-    nominal: Vector
-    """Command of the policy [m/s^2]."""
-    barrier: Scalar
-    """Barrier value h [m]; NaN without a filter."""
-    slack: Scalar
-    """Relaxation of the CBF row [m/s]."""
-    status: Scalar
-    """:class:`drone_cbf.safety.records.Status` as int32."""
+    command: Vector  # Command flown [m/s^2]
+    nominal: Vector  # Command of the policy [m/s^2]
+    barrier: Scalar  # Barrier value h [m]; NaN without a filter
+    slack: Scalar  # Relaxation of the CBF row [m/s]
+    status: Scalar  # `Status` as int32
 
 
 @struct.dataclass
@@ -66,14 +53,11 @@ class ControllerParams:
 
     policy: PolicyParams
     barrier: BarrierParams
-    margin: Scalar
-    """Calibration margin of the neural barrier [m]."""
-    blend: Scalar
-    """0: analytic barrier, 1: neural barrier."""
+    margin: Scalar  # Calibration margin of the neural barrier [m]
+    blend: Scalar  # 0: analytic barrier, 1: neural barrier
 
 
-Controller = Callable[[ControllerParams, Graph], Decision]
-"""(parameters, graph) -> decision. Pure; one drone."""
+Controller = Callable[[ControllerParams, Graph], Decision]  # (parameters, graph) -> decision. Pure; one drone.
 
 
 @struct.dataclass
@@ -81,12 +65,10 @@ class Trajectory:
     """One flight of ``t`` steps. ``states`` and ``graphs`` precede each step; ``last`` is the final state."""
 
     states: DroneState
-    graphs: Graph
-    """As seen by the controller: estimated from noisy readings."""
+    graphs: Graph  # As seen by the controller: estimated from noisy readings
     decisions: Decision
     last: DroneState
-    wind: Float[Array, "t 3"]
-    """True wind during each step [m/s]."""
+    wind: Float[Array, "t 3"]  # True wind during each step [m/s]
 
 
 Rollout = Callable[[ControllerParams, Scene, Scalar, jax.Array], Trajectory]
@@ -144,8 +126,7 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
 class Belief:
     """What the controller carries from one step to the next."""
 
-    motion: Estimate
-    """Own motion, predicted to the next observation."""
+    motion: Estimate  # Own motion, predicted to the next observation
     surfaces: SurfaceMap
 
 

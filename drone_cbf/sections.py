@@ -1,7 +1,5 @@
 """Base class of all settings: frozen, strict, and comparable with runs recorded before a field existed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,16 +14,14 @@ from pydantic import (
 
 from drone_cbf.errors import ConfigError
 
-_COMPARABLE = "comparable"
-"""Context of a dump that leaves out neutral values."""
+_COMPARABLE = "comparable"  # Context of a dump that leaves out neutral values
 
 
 @dataclass(frozen=True)
 class Neutral:
     """Marks a field that was added after runs had been recorded: ``dropout: Annotated[float, Neutral(0.0)] = 0.0``."""
 
-    value: Any
-    """With this value everything is as it was before the field existed."""
+    value: Any  # With this value everything is as it was before the field existed
 
 
 class Section(BaseModel):

@@ -1,7 +1,5 @@
 """Simulated flights as the plain numpy records that figures are drawn from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

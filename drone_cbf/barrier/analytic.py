@@ -1,7 +1,5 @@
 """Analytic barriers: braking distance (relative degree one) and soft-min distance (degree two, the baseline)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,8 +11,7 @@ from drone_cbf.arrays import Scalar, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
-Barrier = Callable[[Graph], Scalar]
-"""Graph -> h [m]; positive means that the drone can stop before every surface."""
+Barrier = Callable[[Graph], Scalar]  # Graph -> h [m]; positive means that the drone can stop before every surface
 
 
 def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: Scalar | float) -> Scalar:
@@ -97,10 +94,8 @@ class BarrierKind:
 
     make: Callable[[SystemConfig, Scalar | None], Barrier]
     """From the system and a temperature [m] (None: the configured one)."""
-    node_motion: NodeMotion
-    """How the row takes the nodes to move."""
-    tightened: bool
-    """Whether the row is tightened for the barrier's own error and for noise."""
+    node_motion: NodeMotion  # How the row takes the nodes to move
+    tightened: bool  # Whether the row is tightened for the barrier's own error and for noise
 
 
 KINDS: Mapping[str, BarrierKind] = {

@@ -1,7 +1,5 @@
 """Blend of the analytic and the calibrated neural barrier; the curriculum sets the proportion."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Calibration of the neural barrier against the analytic one, and of the analytic one against true distance."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 
@@ -17,22 +15,17 @@ from drone_cbf.barrier.rows import slopes
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import Graph
 
-BOUNDARY = 0.3
-"""States with |h| below this count as near the boundary [m]."""
-CONFIDENCE = 0.999
-"""Quantile of the over-estimate covered by the margin."""
+BOUNDARY = 0.3  # States with |h| below this count as near the boundary [m]
+CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin
 
 
 @struct.dataclass
 class Comparison:
     """Values and gradients of both barriers at one state, compared."""
 
-    analytic: Scalar
-    """h [m]."""
-    neural: Scalar
-    """h without margin [m]."""
-    cosine: Scalar
-    """Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss."""
+    analytic: Scalar  # h [m]
+    neural: Scalar  # h without margin [m]
+    cosine: Scalar  # Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss
 
 
 def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:

@@ -1,7 +1,5 @@
 """Samplers of states between surfaces: equidistant from two surfaces (ridges of the soft minimum), and in corridors."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -16,34 +14,25 @@ from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surfa
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-RIDGE = 0.05
-"""Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge."""
+RIDGE = 0.05  # Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge
 HEADING_SPREAD = 0.05
 """Standard deviation of the heading out of the plane in which both surfaces are approached equally [rad]."""
-CHOICE_DISTANCE = 0.4
-"""The second surface is chosen with odds that fall by a factor e over this distance [m]."""
+CHOICE_DISTANCE = 0.4  # The second surface is chosen with odds that fall by a factor e over this distance [m]
 SAME_SIDE_PENALTY = 20.0
 """Log-odds against a second surface on the same side as the nearest: chosen only if there is no other."""
-CANDIDATES = 6
-"""Directions tried for a corridor; the one along most surfaces is used."""
-VIEW = 3.0
-"""Length over which a corridor is examined [m]."""
-WIDTH = 1.2
-"""Surfaces within this distance of the line of flight count as beside it [m]."""
+CANDIDATES = 6  # Directions tried for a corridor; the one along most surfaces is used
+VIEW = 3.0  # Length over which a corridor is examined [m]
+WIDTH = 1.2  # Surfaces within this distance of the line of flight count as beside it [m]
 
 
 @struct.dataclass
 class Tie:
     """A point equidistant from its two nearest surfaces."""
 
-    position: Vector
-    """[m]."""
-    distance: Scalar
-    """To both surfaces [m]."""
-    first: Vector
-    """Unit normal from one surface to the point."""
-    second: Vector
-    """The same from the other."""
+    position: Vector  # [m]
+    distance: Scalar  # To both surfaces [m]
+    first: Vector  # Unit normal from one surface to the point
+    second: Vector  # The same from the other
 
     @property
     def across(self) -> Vector:

@@ -5,8 +5,6 @@ boundary of the graph, and a constant "free space" node takes the remaining atte
 appear and defined without any. The head is linear, not tanh: h is a distance in metres.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -19,8 +17,7 @@ from drone_cbf.barrier.analytic import Barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
-BarrierParams = Any
-"""Variables of :class:`NeuralBarrier`, a flax pytree."""
+BarrierParams = Any  # Variables of `NeuralBarrier`, a flax pytree
 
 
 class NeuralBarrier(nn.Module):

@@ -1,7 +1,5 @@
 """Bisection with a fixed number of steps, for use inside ``jit``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -9,8 +7,7 @@ import jax.numpy as jnp
 
 from drone_cbf.arrays import Scalar
 
-HALVINGS = 14
-"""Number of halvings; reduces a few metres to less than a millimetre."""
+HALVINGS = 14  # Number of halvings; reduces a few metres to less than a millimetre
 
 
 def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:

@@ -1,7 +1,5 @@
 """The CBF condition of a barrier as one linear inequality (row) in the command."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -14,24 +12,19 @@ from drone_cbf.barrier.analytic import KINDS, Barrier, NodeMotion, sliding
 from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
 
-NEAREST = 0.1
-"""Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided."""
+NEAREST = 0.1  # Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided
 
 
 @struct.dataclass
 class Slopes:
     """Value of a barrier and its derivatives with respect to the drone's own state."""
 
-    value: Scalar
-    """h [m]."""
-    by_position: Vector
-    """dh/dp, all nodes fixed."""
-    by_velocity: Vector
-    """dh/dv [s]."""
+    value: Scalar  # h [m]
+    by_position: Vector  # dh/dp, all nodes fixed
+    by_velocity: Vector  # dh/dv [s]
     drift: Scalar
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
-    by_node: Float[Array, "k"]
-    """|dh/dr_i|, the influence of each node; 1 for a single node at rest."""
+    by_node: Float[Array, "k"]  # |dh/dr_i|, the influence of each node; 1 for a single node at rest
 
 
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
@@ -56,12 +49,9 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
 class BarrierReading:
     """Row for the filter: normal . u >= offset ensures dh/dt >= -alpha h."""
 
-    value: Scalar
-    """h [m]."""
-    normal: Vector
-    """dh/dv [s]."""
-    offset: Scalar
-    """-alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag, tightened [m/s]."""
+    value: Scalar  # h [m]
+    normal: Vector  # dh/dv [s]
+    offset: Scalar  # -alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag, tightened [m/s].
 
 
 def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
@@ -78,8 +68,7 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
 
 
-Tightening = Callable[[Slopes, Graph], Scalar]
-"""By how much the row asks for more than the CBF condition [m/s]."""
+Tightening = Callable[[Slopes, Graph], Scalar]  # By how much the row asks for more than the CBF condition [m/s]
 
 
 def make_tightening(config: BarrierConfig) -> Tightening:
@@ -99,8 +88,7 @@ def make_tightening(config: BarrierConfig) -> Tightening:
     return tightening if acts else lambda at, graph: jnp.float32(0.0)
 
 
-RowReader = Callable[[Barrier, Graph], BarrierReading]
-"""(barrier, graph) -> its row."""
+RowReader = Callable[[Barrier, Graph], BarrierReading]  # (barrier, graph) -> its row
 
 
 def make_row_reader(config: BarrierConfig) -> RowReader:

@@ -1,7 +1,5 @@
 """Random states on which the barrier is trained: the general sampler, and parts shared by the other strata."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -11,25 +9,17 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
-from drone_cbf.draws import (
-    between,
-    index_by_weight,
-    standard_exponential,
-    standard_normal,
-    uniform_draws,
-)
+from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-GraphSampler = Callable[[Scene, jax.Array], Graph]
-"""(scene, key) -> the graph of one random state in it."""
+GraphSampler = Callable[[Scene, jax.Array], Graph]  # (scene, key) -> the graph of one random state in it
 MotionSampler = Callable[[Scene, jax.Array], Motion]
 """(scene, key) -> position [m] and velocity [m/s] of one random state in it, without thrust."""
-TOP_SPEED = 1.3
-"""Largest sampled speed, as a multiple of ``objective.max_speed``."""
+TOP_SPEED = 1.3  # Largest sampled speed, as a multiple of ``objective.max_speed``
 
 
 def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
@@ -65,12 +55,9 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
 class Spot:
     """A random point on the surface of an obstacle."""
 
-    axis: Vector
-    """Point on the obstacle's axis [m]."""
-    outward: Vector
-    """Unit normal of the surface."""
-    radius: Scalar
-    """[m]."""
+    axis: Vector  # Point on the obstacle's axis [m]
+    outward: Vector  # Unit normal of the surface
+    radius: Scalar  # [m]
 
     def at(self, distance: Scalar) -> Vector:
         """The point ``distance`` [m] outside the surface."""

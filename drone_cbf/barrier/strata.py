@@ -4,8 +4,6 @@
 ``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards or past surfaces.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -32,10 +30,8 @@ from drone_cbf.physics.obstacles import nearest_surface_points, surface_distance
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-BAND = 0.15
-"""Largest |h| of the states of ``boundary`` [m]."""
-SLOWEST = 0.6
-"""Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``."""
+BAND = 0.15  # Largest |h| of the states of ``boundary`` [m]
+SLOWEST = 0.6  # Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``
 
 
 def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:

@@ -1,7 +1,5 @@
 """Privileged: how a barrier changes along the true motion, past the true surfaces."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 

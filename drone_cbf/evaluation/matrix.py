@@ -1,7 +1,5 @@
 """The scenario matrix: the same scenes with the filter on and off."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import zlib
@@ -54,8 +52,7 @@ def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
     return f"{scenario}/noise_{noise:g}/{goals}"
 
 
-Progress = Callable[[int, Cell], None]
-"""Called after each cell with its index."""
+Progress = Callable[[int, Cell], None]  # Called after each cell with its index
 
 
 @dataclass(frozen=True)
@@ -65,16 +62,12 @@ class WatchedFlights:
     scenes: Scene
     keys: jax.Array
     metrics: FlightMetrics
-    status: np.ndarray
-    """Status of the filter at each step, (flights, steps)."""
-    end: np.ndarray
-    """Final position [m], (flights, 3)."""
-    batch: int
-    """Flights per call of the compiled function."""
+    status: np.ndarray  # Status of the filter at each step, (flights, steps)
+    end: np.ndarray  # Final position [m], (flights, 3)
+    batch: int  # Flights per call of the compiled function
 
 
-Watch = Callable[[Cell, WatchedFlights], None]
-"""Called with each filtered cell, to keep flights for later examination."""
+Watch = Callable[[Cell, WatchedFlights], None]  # Called with each filtered cell, to keep flights for later examination
 
 
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
@@ -159,12 +152,7 @@ def _displacer(clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scen
 
 
 def fly_first(
-    fly: Flyer,
-    params: ControllerParams,
-    scenes: Scene,
-    noise: float,
-    keys: jax.Array,
-    keep: Callable[[Flown], Kept],
+    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, keys: jax.Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
     """``keep`` applied to the first ``len(keys)`` flights of a cell with these ``scenes``."""
     count = keys.shape[0]

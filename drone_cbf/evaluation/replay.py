@@ -1,7 +1,5 @@
 """Stores kept flights as an ``.npz`` of plain arrays, read without pickle, and flies them again."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Iterator

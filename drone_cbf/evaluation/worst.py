@@ -1,7 +1,5 @@
 """Keeps the worst flights of an evaluation, so that exactly these can be flown again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -13,8 +11,7 @@ from drone_cbf.evaluation.matrix import Cell, WatchedFlights
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.safety.records import Status
 
-WORST = 16
-"""Flights kept per reason: largest violation, and most solver failures."""
+WORST = 16  # Flights kept per reason: largest violation, and most solver failures
 VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 
 
@@ -26,34 +23,21 @@ class ReplayStates:
     of its batch, so both are kept.
     """
 
-    scenes: Scene
-    """Obstacles, start [m], start velocity [m/s], goal [m], wind."""
-    keys: np.ndarray
-    """Key data of the flights, (n, 2) uint32."""
-    noise: np.ndarray
-    """Observation noise [m, m/s], (n,) float32."""
-    rows: np.ndarray
-    """(n,) int: row in the batch in which the flight was computed."""
-    cells: np.ndarray
-    """(n,) text: cell of the matrix."""
-    reasons: np.ndarray
-    """(n,) text: :data:`VIOLATION` or :data:`SOLVER_FAILURE`."""
-    steps: np.ndarray
-    """(n,) int: step of the largest violation, or of the first solver failure."""
-    violation: np.ndarray
-    """Largest CBF violation of the flight [m/s], (n,)."""
-    clearance: np.ndarray
-    """Smallest clearance of the flight [m], (n,)."""
-    status: np.ndarray
-    """(n,) int: :class:`Status` of the filter at ``steps``."""
-    failures: np.ndarray
-    """(n,) int: steps on which the solver failed."""
-    end: np.ndarray
-    """Final position [m], (n, 3); sensitive to every command of the flight."""
+    scenes: Scene  # Obstacles, start [m], start velocity [m/s], goal [m], wind
+    keys: np.ndarray  # Key data of the flights, (n, 2) uint32
+    noise: np.ndarray  # Observation noise [m, m/s], (n,) float32
+    rows: np.ndarray  # (n,) int: row in the batch in which the flight was computed
+    cells: np.ndarray  # (n,) text: cell of the matrix
+    reasons: np.ndarray  # (n,) text: `VIOLATION` or `SOLVER_FAILURE`
+    steps: np.ndarray  # (n,) int: step of the largest violation, or of the first solver failure
+    violation: np.ndarray  # Largest CBF violation of the flight [m/s], (n,)
+    clearance: np.ndarray  # Smallest clearance of the flight [m], (n,)
+    status: np.ndarray  # (n,) int: `Status` of the filter at ``steps``
+    failures: np.ndarray  # (n,) int: steps on which the solver failed
+    end: np.ndarray  # Final position [m], (n, 3); sensitive to every command of the flight
     blend: float = 1.0
     horizon: int = 1
-    batch: int = 1
-    """Flights per call of the compiled function."""
+    batch: int = 1  # Flights per call of the compiled function
 
     def __len__(self) -> int:
         return len(self.noise)

@@ -1,7 +1,5 @@
 """Distances between a trajectory and the scene, also between samples."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -18,10 +16,8 @@ from drone_cbf.rollout import Trajectory
 class Approach:
     """Clearance and closing speed of each obstacle."""
 
-    clearance: Float[Array, "t m"]
-    """Hull to surface [m]."""
-    speed: Float[Array, "t m"]
-    """Of approach [m/s], zero when receding."""
+    clearance: Float[Array, "t m"]  # Hull to surface [m]
+    speed: Float[Array, "t m"]  # Of approach [m/s], zero when receding
 
 
 def path(trajectory: Trajectory) -> Float[Array, "points 3"]:

@@ -1,7 +1,5 @@
 """Loss of one flight: goal, speed, effort, smoothness, clearance, and the work of the filter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -18,13 +16,10 @@ from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
-FINAL_TIME = 1.0
-"""Time at the end of a flight over which reaching the goal and staying there is judged [s]."""
-COLLISION_SHARPNESS = 32.0
-"""Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)."""
+FINAL_TIME = 1.0  # Time at the end of a flight over which reaching the goal and staying there is judged [s]
+COLLISION_SHARPNESS = 32.0  # Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)
 
-LossTerms = dict[str, Scalar]
-"""Weighted terms of the loss by name; their sum is the loss."""
+LossTerms = dict[str, Scalar]  # Weighted terms of the loss by name; their sum is the loss
 
 
 def final_steps(system: SystemConfig, horizon: int) -> int:

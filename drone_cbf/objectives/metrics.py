@@ -1,7 +1,5 @@
 """Metrics of one flight: success, collision, violation, and the work of the filter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -20,49 +18,32 @@ from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Decision, Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 
-GOAL_RADIUS = 0.2
-"""Largest distance to the goal at which a drone is at the goal [m]."""
-GOAL_SPEED = 0.2
-"""Largest speed at which a drone is at the goal [m/s]."""
-VIOLATION_TOLERANCE = 0.01
-"""Largest violation of the CBF condition that is not counted as one [m/s]."""
+GOAL_RADIUS = 0.2  # Largest distance to the goal at which a drone is at the goal [m]
+GOAL_SPEED = 0.2  # Largest speed at which a drone is at the goal [m/s]
+VIOLATION_TOLERANCE = 0.01  # Largest violation of the CBF condition that is not counted as one [m/s]
 
 
 @struct.dataclass
 class FlightMetrics:
     """Metrics of one flight."""
 
-    success: Bool[Array, ""]
-    """At the goal during the whole final second, without a collision."""
-    collision: Bool[Array, ""]
-    """The hull touched a surface, at a sample or in between."""
-    final_distance: Scalar
-    """Largest distance to the goal during the final second [m]."""
-    final_speed: Scalar
-    """At the end [m/s]."""
-    time_to_goal: Scalar
-    """Time until the drone is at the goal and stays there [s]; NaN if it does not."""
-    mean_speed: Scalar
-    """Path length over the time until the goal (or the end) [m/s]."""
-    smallest_clearance: Scalar
-    """Hull to surface [m]."""
-    effort: Scalar
-    """Time integral of the squared command [m^2/s^3]."""
+    success: Bool[Array, ""]  # At the goal during the whole final second, without a collision
+    collision: Bool[Array, ""]  # The hull touched a surface, at a sample or in between
+    final_distance: Scalar  # Largest distance to the goal during the final second [m]
+    final_speed: Scalar  # At the end [m/s]
+    time_to_goal: Scalar  # Time until the drone is at the goal and stays there [s]; NaN if it does not
+    mean_speed: Scalar  # Path length over the time until the goal (or the end) [m/s]
+    smallest_clearance: Scalar  # Hull to surface [m]
+    effort: Scalar  # Time integral of the squared command [m^2/s^3]
     violation: Float[Array, "t"]
     """(-(dh/dt + alpha h))+ of the analytic barrier where the command flown begins to act [m/s]: at the acting point,
     predicted from the true state through delay and lag (:func:`true_barrier_rate`)."""
-    true_barrier: Float[Array, "t"]
-    """Analytic h there [m]."""
-    relaxed: Float[Array, ""]
-    """Fraction of steps with slack above 1e-4."""
-    relax_mean: Scalar
-    """Mean slack [m/s]."""
-    intervened: Float[Array, ""]
-    """Fraction of steps on which the filter changed the command."""
-    fallback: Float[Array, ""]
-    """Fraction of steps flown by the braking fallback."""
-    no_authority: Float[Array, ""]
-    """Fraction of steps on which the row could not be enforced."""
+    true_barrier: Float[Array, "t"]  # Analytic h there [m]
+    relaxed: Float[Array, ""]  # Fraction of steps with slack above 1e-4
+    relax_mean: Scalar  # Mean slack [m/s]
+    intervened: Float[Array, ""]  # Fraction of steps on which the filter changed the command
+    fallback: Float[Array, ""]  # Fraction of steps flown by the braking fallback
+    no_authority: Float[Array, ""]  # Fraction of steps on which the row could not be enforced
 
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
@@ -109,14 +90,10 @@ def filter_activity(decisions: Decision) -> dict[str, Scalar]:
 class Arrival:
     """How one flight reaches its goal, at the samples before each step and at the end."""
 
-    distance: Float[Array, "points"]
-    """To the goal [m]."""
-    speed: Float[Array, "points"]
-    """[m/s]."""
-    at_goal: Bool[Array, "points"]
-    """Near it and slow."""
-    success: Bool[Array, ""]
-    """At the goal during the whole final second, without a collision."""
+    distance: Float[Array, "points"]  # To the goal [m]
+    speed: Float[Array, "points"]  # [m/s]
+    at_goal: Bool[Array, "points"]  # Near it and slow
+    success: Bool[Array, ""]  # At the goal during the whole final second, without a collision
 
 
 def arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Bool[Array, ""]) -> Arrival:

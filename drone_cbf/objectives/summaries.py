@@ -1,7 +1,5 @@
 """Metrics of a batch of flights."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,5 @@
 """Estimation of the drone's own motion: model prediction corrected by observations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -14,8 +12,7 @@ from drone_cbf.perception.sensors import OwnMotion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.point_mass import step
 
-SMALLEST_NOISE = 1e-3
-"""Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor."""
+SMALLEST_NOISE = 1e-3  # Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor
 INITIAL_VARIANCE_RATIO = 100.0
 """Variance at take-off over sensor variance: large, so that the first correction dominates."""
 
@@ -25,8 +22,7 @@ class Estimate:
     """Estimate of the drone's own motion. Commands sent are known exactly."""
 
     drone: DroneState
-    bias: Vector
-    """Acceleration not explained by the model, mostly wind [m/s^2]."""
+    bias: Vector  # Acceleration not explained by the model, mostly wind [m/s^2]
     covariance: Float[Array, "3 3"]
     """Covariance of position, velocity and bias errors along one axis, the same for all axes [m, m/s, m/s^2]."""
 

@@ -15,8 +15,6 @@ surface and vmapped, with 4 x 4 matrices last, the same arithmetic took more tha
 flight without a safety filter.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections.abc import Callable
@@ -32,24 +30,18 @@ from drone_cbf.perception.sensors import Surfaces
 
 SMALLEST_NOISE = 1e-3
 """Smallest sensor noise assumed [m]; below it the linearised filter in float32 would be overconfident."""
-SMALLEST_RADIUS = 0.02
-"""Lower bound on fitted radii [m]."""
-UPRIGHT = (0.0, 1.0)
-"""The two shapes: ball, upright cylinder."""
+SMALLEST_RADIUS = 0.02  # Lower bound on fitted radii [m]
+UPRIGHT = (0.0, 1.0)  # The two shapes: ball, upright cylinder
 
 
 @struct.dataclass
 class SurfaceMap:
     """Estimates of ``m`` surfaces for each shape in ``UPRIGHT``, world frame. Column i is obstacle i."""
 
-    fit: Float[Array, "4 2 m"]
-    """Centre and radius (c_x, c_y, c_z, R) [m]."""
-    covariance: Float[Array, "4 4 2 m"]
-    """Of ``fit`` [m^2]."""
-    misfit: Float[Array, "2 m"]
-    """-2 log likelihood of all readings, up to a constant."""
-    known: Bool[Array, "m"]
-    """True once the surface has been seen."""
+    fit: Float[Array, "4 2 m"]  # Centre and radius (c_x, c_y, c_z, R) [m]
+    covariance: Float[Array, "4 4 2 m"]  # Of ``fit`` [m^2]
+    misfit: Float[Array, "2 m"]  # -2 log likelihood of all readings, up to a constant
+    known: Bool[Array, "m"]  # True once the surface has been seen
 
 
 SurfaceUpdate = Callable[[SurfaceMap, Surfaces, Vector, Scalar], SurfaceMap]

@@ -1,7 +1,5 @@
 """Privileged ground truth: what a perfect sensor would see. For teaching, losses and measurement; never for flight."""
 
-from __future__ import annotations
-
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, acting_motion, build_graph

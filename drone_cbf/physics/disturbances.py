@@ -1,7 +1,5 @@
 """Wind gusts: an Ornstein-Uhlenbeck process around the scene's mean wind."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float

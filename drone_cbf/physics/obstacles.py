@@ -8,24 +8,18 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 
-FAR = 1e3
-"""Distance reported for a masked obstacle [m]."""
+FAR = 1e3  # Distance reported for a masked obstacle [m]
 
 
 @struct.dataclass
 class Obstacles:
     """``m`` vertical capsules: all points within ``radius`` of the segment ``centre`` +- ``half_height``."""
 
-    centre: Float[Array, "m 3"]
-    """At time zero [m]."""
-    radius: Float[Array, "m"]
-    """[m]."""
-    half_height: Float[Array, "m"]
-    """[m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk."""
-    velocity: Float[Array, "m 3"]
-    """Constant [m/s]."""
-    active: Bool[Array, "m"]
-    """False for unused slots."""
+    centre: Float[Array, "m 3"]  # At time zero [m]
+    radius: Float[Array, "m"]  # [m]
+    half_height: Float[Array, "m"]  # [m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk
+    velocity: Float[Array, "m 3"]  # Constant [m/s]
+    active: Bool[Array, "m"]  # False for unused slots
 
     def at(self, time: Scalar | float) -> Obstacles:
         """The obstacles at ``time`` [s]."""

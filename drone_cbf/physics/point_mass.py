@@ -8,8 +8,6 @@ with T the lag time and d the drag acceleration, held constant over a piece. Thi
 is of first order in the period.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -19,20 +17,16 @@ from flax import struct
 from drone_cbf.arrays import Scalar, Vector, safe_norm, scale_gradient
 from drone_cbf.physics.drone import DroneParams, DroneState
 
-SMALLEST_LAG = 1e-4
-"""Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period."""
+SMALLEST_LAG = 1e-4  # Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period
 
 
 @struct.dataclass
 class Motion:
     """Position, velocity and thrust: the part of the state that is integrated under a constant command."""
 
-    position: Vector
-    """[m]."""
-    velocity: Vector
-    """[m/s]."""
-    thrust: Vector
-    """[m/s^2]."""
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+    thrust: Vector  # [m/s^2]
 
 
 def drag_acceleration(velocity: Vector, wind: Vector, params: DroneParams) -> Vector:
@@ -96,10 +90,7 @@ def step(
     else:
         motion = move(motion)
     return state.replace(
-        position=motion.position,
-        velocity=motion.velocity,
-        thrust=motion.thrust,
-        queue=commands[: state.queue.shape[0]],
+        position=motion.position, velocity=motion.velocity, thrust=motion.thrust, queue=commands[: state.queue.shape[0]]
     )
 
 

@@ -4,8 +4,6 @@ Domain randomisation (Tobin et al. 2017), used to measure robustness. The ranges
 airframe and worn rotors.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -13,14 +11,10 @@ from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.scenes import Scene
 
-MASS = 0.15
-"""Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed."""
-DRAG = 0.5
-"""Largest relative error of both drag coefficients, drawn once."""
-LAG = 0.3
-"""Largest relative error of the thrust lag."""
-WIND = 1.5
-"""Factor on mean wind and gusts."""
+MASS = 0.15  # Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed
+DRAG = 0.5  # Largest relative error of both drag coefficients, drawn once
+LAG = 0.3  # Largest relative error of the thrust lag
+WIND = 1.5  # Factor on mean wind and gusts
 
 
 def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:

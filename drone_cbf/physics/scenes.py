@@ -1,7 +1,5 @@
 """Random scenes: obstacles, start, goal, wind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -16,14 +14,10 @@ from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 
-CANDIDATES = 24
-"""Starts and goals drawn per scene; the first that is clear of the obstacles is used."""
-SMALLEST_FLIGHT = 1.5
-"""Smallest distance between random start and goal [m]."""
-TRUNK_HALF_HEIGHT = 30.0
-"""Half height of trunks [m]: far beyond any flight, so that none passes above them."""
-SHIFT = (0.6, -0.5, 0.4)
-"""Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]."""
+CANDIDATES = 24  # Starts and goals drawn per scene; the first that is clear of the obstacles is used
+SMALLEST_FLIGHT = 1.5  # Smallest distance between random start and goal [m]
+TRUNK_HALF_HEIGHT = 30.0  # Half height of trunks [m]: far beyond any flight, so that none passes above them
+SHIFT = (0.6, -0.5, 0.4)  # Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]
 
 
 @struct.dataclass
@@ -31,16 +25,11 @@ class Scene:
     """World of one flight; constant during it."""
 
     obstacles: Obstacles
-    start: Vector
-    """[m]."""
-    start_velocity: Vector
-    """[m/s]."""
-    goal: Vector
-    """[m]."""
-    wind: Vector
-    """Mean wind [m/s]."""
-    gust: Vector
-    """Standard deviation of gusts [m/s]."""
+    start: Vector  # [m]
+    start_velocity: Vector  # [m/s]
+    goal: Vector  # [m]
+    wind: Vector  # Mean wind [m/s]
+    gust: Vector  # Standard deviation of gusts [m/s]
     drone: DroneParams | None = None
     """The drone that flies; None for the configured one. The controller always assumes the configured one."""
 

@@ -1,7 +1,5 @@
 """A memoryless goal-conditioned policy over the graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +12,11 @@ from drone_cbf.arrays import Vector, largest_entry, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
-PolicyParams = Any
-"""Variables of :class:`GoalPolicy`, a flax pytree."""
-Policy = Callable[[PolicyParams, Graph], Vector]
-"""(parameters, graph) -> nominal command [m/s^2]."""
+PolicyParams = Any  # Variables of `GoalPolicy`, a flax pytree
+Policy = Callable[[PolicyParams, Graph], Vector]  # (parameters, graph) -> nominal command [m/s^2]
 
 
-AT_GOAL = 0.5
-"""Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres."""
+AT_GOAL = 0.5  # Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres
 
 
 class GoalPolicy(nn.Module):

@@ -1,7 +1,5 @@
 """The safety filter of one drone: from nominal command and row to an admissible command."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable

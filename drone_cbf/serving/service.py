@@ -1,7 +1,5 @@
 """A trained controller as a function of batches of raw observations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,26 +23,21 @@ NO_POINTS = "no_points"
 STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
 """Names of the statuses: those of :class:`Status`, and ``no_points``."""
 FEWEST_POINTS = 8
-LARGEST_BATCH = 4096
-"""Observations per call of the compiled function; larger batches are split, which bounds memory."""
+LARGEST_BATCH = 4096  # Observations per call of the compiled function; larger batches are split, which bounds memory
 
 
 @struct.dataclass
 class Answer:
     """Answer to one observation."""
 
-    command: Vector
-    """Safe command [m/s^2, world frame], always finite and within the drone's limits."""
-    nominal_command: Vector
-    """Command of the policy [m/s^2]; zero if not finite."""
+    command: Vector  # Safe command [m/s^2, world frame], always finite and within the drone's limits
+    nominal_command: Vector  # Command of the policy [m/s^2]; zero if not finite
     h: Scalar
     """Barrier value [m]; positive means able to stop. 0 if it could not be evaluated (no points, or not finite)."""
-    status: Scalar
-    """Index into :data:`STATUS_NAMES`."""
+    status: Scalar  # Index into `STATUS_NAMES`
 
 
-Decide = Callable[[ControllerParams, Observation], Answer]
-"""(parameters, observation) -> answer. Pure; one drone."""
+Decide = Callable[[ControllerParams, Observation], Answer]  # (parameters, observation) -> answer. Pure; one drone.
 
 
 def make_decide(system: SystemConfig) -> Decide:
