@@ -1,7 +1,4 @@
-"""Fly and measure many flights at once: for metrics, training states and figures.
-
-All chunks have the same size, so that one compiled program serves every stage.
-"""
+"""Fly and measure many flights at once, in chunks of one size, so that one compiled program serves every stage."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -38,10 +35,7 @@ Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
 
 
 def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
-    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices.
-
-    Scenes without a drone of their own get the configured one, so that one program serves both kinds.
-    """
+    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices."""
     rollout = make_rollout(system, controller, horizon)
     metrics = make_flight_metrics(system)
 
@@ -54,6 +48,7 @@ def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Fl
         return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *shard_batch((scenes, noise, keys))))
 
     compiled = jax.jit(fly)
+    # Scenes without a drone of their own get the configured one, so that one program serves both kinds.
     named = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))
 
     def flyer(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:

@@ -15,9 +15,9 @@ Barrier = Callable[[Graph], Scalar]  # Graph -> h [m]; positive means that the d
 
 
 def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: Scalar | float) -> Scalar:
-    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): a smooth lower bound of the minimum and of ``ceiling``.
+    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): lower than the minimum by at most ``T log(k + 1)``, smooth.
 
-    It is lower by at most ``T log(k + 1)``. The ceiling keeps the value of an empty graph finite, with zero gradient.
+    The ceiling keeps the value of an empty graph finite, with zero gradient.
     """
     every = jnp.append(values, ceiling)
     return -temperature * jax.nn.logsumexp(-every / temperature)
@@ -46,10 +46,8 @@ def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None
 def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """The original's barrier d(p) = soft-min distance - r_safe, made relative degree one as psi = d' + alpha d.
 
-    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0. Nodes are the
-    fixed points that the original flew past, so d'' holds the whole Hessian of d
-    (:func:`fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline
-    to compare against.
+    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0, with nodes as
+    :func:`fixed` points. Under bounded thrust it is often infeasible: kept as the baseline to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     smoothing = system.barrier.temperature if temperature is None else temperature
@@ -72,19 +70,15 @@ NodeMotion = Callable[[Graph], Float[Array, "k 3"]]
 def sliding(graph: Graph) -> Float[Array, "k 3"]:
     """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
 
-    A fixed point would promise that the closing speed falls by w_t^2 / s while passing, where a surface of radius R
-    gives w_t^2 / (s + R): a flat surface promises nothing, and for every convex obstacle the true rate of h is at least
-    this one.
+    For a fixed point the closing speed would fall by w_t^2 / s while passing, where a surface of radius R gives
+    w_t^2 / (s + R), a flat one nothing: for every convex obstacle the true rate of h is at least this one.
     """
     normal = unit(graph.relative_position)
     return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
 
 
 def fixed(graph: Graph) -> Float[Array, "k 3"]:
-    """r_i' = w_i: a node is a fixed point, as in the original's cloud, and the drone leaves it behind.
-
-    The row of the distance barrier then has the whole Hessian of its soft minimum, w_t^2 / s of each point included.
-    """
+    """r_i' = w_i: a node is a fixed point, as in the original's cloud, and the row has the whole Hessian of d."""
     return graph.relative_velocity
 
 

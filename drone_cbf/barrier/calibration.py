@@ -29,10 +29,7 @@ class Comparison:
 
 
 def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:
-    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale``) as one vector.
-
-    ``velocity_scale`` [s] scales both halves to order one: dh/dv is a time, about tau + c / a_brake.
-    """
+    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale`` [s]), both halves of order one."""
     at = slopes(barrier, graph)
     return at.value, jnp.concatenate([at.by_position, at.by_velocity / velocity_scale])
 
@@ -50,10 +47,7 @@ def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph]
 
 
 def calibration_margin(comparison: Comparison) -> float:
-    """99.9 % quantile of (h_neural - h_analytic) near the boundary [m], at least zero.
-
-    ``comparison`` has a leading axis of held-out states. The margin is infinite if none of them is near the boundary.
-    """
+    """99.9 % quantile of h_neural - h_analytic over held-out states near the boundary [m], >= 0; infinite without any."""
     analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
     near = np.abs(analytic) < BOUNDARY
     if not near.any():
@@ -106,10 +100,9 @@ def stratum_report(comparison: Comparison) -> dict[str, float]:
 
 
 def braking_audit(barrier: ArrayLike, clearance: ArrayLike) -> dict[str, float]:
-    """Comparison of an analytic barrier with true clearance, both [m] over the same states.
+    """``barrier - clearance`` (both [m], same states): mean, standard deviation and maximum; and the correlation.
 
-    Returns mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two
-    should differ only by the safety margin and the bias of the soft minimum, at speed also by the braking distance.
+    At rest the two should differ only by safety margin and bias of the soft minimum, at speed also by braking distance.
     """
     difference = np.asarray(barrier) - np.asarray(clearance)
     return {

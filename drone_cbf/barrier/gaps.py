@@ -6,8 +6,7 @@ from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, critical_speed, top_speed
+from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, bisect, critical_speed, top_speed
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
@@ -43,9 +42,8 @@ class Tie:
 def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     """The tie on the line from ``place`` to a random other surface, near ones preferred, opposite to the nearest.
 
-    ``draw``, uniform in [0, 1), selects the surface. Along the line the distance to the nearest surface grows from
-    smallest to larger than that of another one; bisection finds where they are equal. With a single obstacle there is
-    no tie, and the result is a point on the line to its surface.
+    ``draw``, uniform in [0, 1), selects the surface. Along the line the distance to the nearest surface grows beyond
+    that of another one; bisection finds where they are equal. With a single obstacle it is a point on the line to it.
     """
     distances, points = surface_distances(obstacles, place), nearest_surface_points(obstacles, place)
     nearest = jnp.argmin(distances)
@@ -77,10 +75,7 @@ def normals(obstacles: Obstacles, position: Vector) -> Array:
 
 
 def make_gap_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``gap``: the two nearest surfaces are equidistant up to :data:`RIDGE` and approached equally.
-
-    Both braking margins are then equal, on the ridge of the soft minimum.
-    """
+    """Stratum ``gap``: the two nearest surfaces equidistant up to :data:`RIDGE` and approached equally (on the ridge)."""
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
@@ -103,10 +98,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
 
 
 def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``corridor``: the line of flight passes between two surfaces ahead, and along as many others as possible.
-
-    The two surfaces of a tie lie on different sides of any line through it perpendicular to ``across``.
-    """
+    """Stratum ``corridor``: the line of flight passes between two surfaces ahead (a tie), along many others."""
     ahead = jnp.linspace(0.0, VIEW, 10)
 
     def crowding(obstacles: Obstacles, position: Vector, heading: Vector) -> Array:

@@ -74,9 +74,8 @@ Tightening = Callable[[Slopes, Graph], Scalar]  # By how much the row asks for m
 def make_tightening(config: BarrierConfig) -> Tightening:
     """For the barrier's own error and for noise; zero for a kind of barrier that is not tightened.
 
-    The row of a learned barrier is wrong in proportion to speed: dh/dv is wrong, and it multiplies accelerations that
-    only a fast drone needs. ``config.speed_tightening`` covers that; at rest, and so at the goal, it asks nothing.
-    ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover what is not known of the surfaces.
+    The row of a learned barrier is wrong in proportion to speed, which ``config.speed_tightening`` covers; at rest it
+    asks nothing. ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover uncertain surfaces.
     A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken.
     """
 
@@ -94,8 +93,7 @@ RowReader = Callable[[Barrier, Graph], BarrierReading]  # (barrier, graph) -> it
 def make_row_reader(config: BarrierConfig) -> RowReader:
     """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
-    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
-    r_i' by :data:`KINDS`. The right-hand side is raised by :func:`make_tightening`.
+    Edges are relative, so the terms in p and the nodes' motion are together ``sum_i dh/dr_i . r_i'`` (:data:`KINDS`).
     """
     node_motion, tightening = KINDS[config.kind].node_motion, make_tightening(config)
 

@@ -62,8 +62,7 @@ def surfaces_around(obstacles: Obstacles, around: Vector, config: SensorConfig) 
 def observe_surfaces(obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig) -> Surfaces:
     """What the sensor reads of :func:`surfaces_around`.
 
-    ``around`` need not be where the drone is: a range scan can be searched around the place where the next command
-    will act. Seen from anywhere else, the nearest point of a curved surface is another one, and looks farther away.
+    ``around`` may be the place where the next command will act: from elsewhere the nearest point is another one.
     """
     exact = surfaces_around(obstacles, around, config)
     return exact.replace(points=exact.points + noise.points)

@@ -92,10 +92,7 @@ def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Arr
 
 
 def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
-    """Scene between two points of the cloud's box that are clear of obstacles if possible.
-
-    ``draw`` holds uniform candidates ``starts`` and ``goals``, (c, 3).
-    """
+    """Scene between two points of the cloud's box, clear if possible, from uniform ``starts`` and ``goals``, (c, 3)."""
     half = jnp.asarray(config.cloud_half_extent)
     distances = jax.vmap(lambda point: jnp.min(surface_distances(obstacles, point)))
     if goals == "random":

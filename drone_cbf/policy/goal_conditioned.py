@@ -38,14 +38,8 @@ class GoalPolicy(nn.Module):
         distance = safe_norm(graph.goal)
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
-        own = jnp.stack(
-            [
-                distance / (distance + self.goal_scale),
-                jnp.exp(-distance),
-                speed / self.cruise_speed,
-                jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed,
-            ]
-        )
+        own = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
+        own = jnp.stack([*own, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed])
         messages, push = self._obstacles(graph, own)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
@@ -64,10 +58,8 @@ class GoalPolicy(nn.Module):
         receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / self.cruise_speed
         lateral = graph.relative_velocity - self.cruise_speed * receding * away
         context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
-        invariant = jnp.concatenate(
-            [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context], -1
-        )
-        message = nn.silu(nn.Dense(self.node_features, name="message_in")(invariant))
+        invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context]
+        message = nn.silu(nn.Dense(self.node_features, name="message_in")(jnp.concatenate(invariant, -1)))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
         weights = node_weights(graph)[:, None]
         pooled = jnp.concatenate([jnp.sum(weights * message, 0), largest_entry(weights * message, axis=0)])

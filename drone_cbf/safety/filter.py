@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 """``(row, nominal (3,), limits, fallback (3,)) -> SafeCommand``, commands in m/s^2, world frame."""
 
 
-@runtime_checkable
 class Solver(Protocol):
     """Solves a QP whose row has authority and is violated at the clipped nominal command; inputs are finite."""
 
@@ -48,13 +47,10 @@ def make_filter(config: FilterConfig) -> Filter:
     If an input or the result is not finite, the fallback is used: a finite braking command within the limits, without
     gradient. Otherwise gradients follow ``config.gradient``:
 
-    ``full``
-        gradients of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
-        ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``.
-    ``identity``
-        the identity from nominal to command; none with respect to the row.
-    ``stopped``
-        no gradient.
+    - ``full``: of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
+      ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``;
+    - ``identity``: the identity from nominal to command; none with respect to the row;
+    - ``stopped``: none.
     """
     solver = functools.partial(_SOLVERS[config.solver], quadratic=config.slack_penalty == "quadratic")
     shape_gradient = _GRADIENTS[config.gradient]
@@ -126,21 +122,13 @@ def _with_fallback(inputs_finite: Bool[Array, ""], result: SafeCommand, fallback
     return _select(finite, result, replacement)
 
 
-def _full(result: SafeCommand, nominal: Vector) -> SafeCommand:
-    return result
-
-
-def _stopped(result: SafeCommand, nominal: Vector) -> SafeCommand:
-    return jax.lax.stop_gradient(result)
-
-
 def _identity(result: SafeCommand, nominal: Vector) -> SafeCommand:
     stopped = jax.lax.stop_gradient(result)
     return stopped.replace(command=stopped.command + (nominal - jax.lax.stop_gradient(nominal)))
 
 
 _GRADIENTS: dict[str, Callable[[SafeCommand, Vector], SafeCommand]] = {
-    "full": _full,
+    "full": lambda result, nominal: result,
     "identity": _identity,
-    "stopped": _stopped,
+    "stopped": lambda result, nominal: jax.lax.stop_gradient(result),
 }
