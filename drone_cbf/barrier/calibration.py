@@ -47,7 +47,7 @@ def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph]
 
 
 def calibration_margin(comparison: Comparison) -> float:
-    """99.9 % quantile of h_neural - h_analytic over held-out states near the boundary [m], >= 0; infinite without any."""
+    """99.9 % quantile, at least 0, of h_neural - h_analytic near the boundary [m]; infinite without states there."""
     analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
     near = np.abs(analytic) < BOUNDARY
     if not near.any():

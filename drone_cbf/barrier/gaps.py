@@ -75,7 +75,7 @@ def normals(obstacles: Obstacles, position: Vector) -> Array:
 
 
 def make_gap_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``gap``: the two nearest surfaces equidistant up to :data:`RIDGE` and approached equally (on the ridge)."""
+    """Stratum ``gap``: the two nearest surfaces equidistant up to :data:`RIDGE` and approached equally."""
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:

@@ -64,11 +64,7 @@ def make_neural_barrier(system: SystemConfig) -> Callable[[BarrierParams], Barri
     return lambda params: lambda graph: apply(params, graph)
 
 
-BlendedBarrier = Callable[[BarrierParams, Scalar, Scalar], Barrier]
-"""(neural parameters, calibration margin [m], blend) -> barrier."""
-
-
-def make_blended_barrier(system: SystemConfig) -> BlendedBarrier:
+def make_blended_barrier(system: SystemConfig) -> Callable[[BarrierParams, Scalar, Scalar], Barrier]:
     """h = (1 - blend) h_analytic + blend (h_neural - ``barrier.margin_factor`` margin) for ``blend`` in [0, 1]."""
     analytic = make_analytic_barrier(system)
     neural, factor = make_neural_barrier(system), system.barrier.margin_factor

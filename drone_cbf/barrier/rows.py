@@ -68,11 +68,8 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
 
 
-Tightening = Callable[[Slopes, Graph], Scalar]  # By how much the row asks for more than the CBF condition [m/s]
-
-
-def make_tightening(config: BarrierConfig) -> Tightening:
-    """For the barrier's own error and for noise; zero for a kind of barrier that is not tightened.
+def make_tightening(config: BarrierConfig) -> Callable[[Slopes, Graph], Scalar]:
+    """By how much the row exceeds the CBF condition [m/s], for barrier error and noise; zero for kinds not tightened.
 
     The row of a learned barrier is wrong in proportion to speed, which ``config.speed_tightening`` covers; at rest it
     asks nothing. ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover uncertain surfaces.
@@ -87,10 +84,7 @@ def make_tightening(config: BarrierConfig) -> Tightening:
     return tightening if acts else lambda at, graph: jnp.float32(0.0)
 
 
-RowReader = Callable[[Barrier, Graph], BarrierReading]  # (barrier, graph) -> its row
-
-
-def make_row_reader(config: BarrierConfig) -> RowReader:
+def make_row_reader(config: BarrierConfig) -> Callable[[Barrier, Graph], BarrierReading]:
     """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
     Edges are relative, so the terms in p and the nodes' motion are together ``sum_i dh/dr_i . r_i'`` (:data:`KINDS`).

@@ -77,10 +77,8 @@ def cell_count(settings: EvaluationSettings, flyers: int) -> int:
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
     """A flyer without filter and, if ``filtered``, one with it; shared by matrix and showcase."""
-    flyers = {False: make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
-    if filtered:
-        flyers[True] = make_flyer(system, make_filtered_controller(system), settings.horizon)
-    return flyers
+    makers = {False: make_unfiltered_controller} | ({True: make_filtered_controller} if filtered else {})
+    return {kind: make_flyer(system, make(system), settings.horizon) for kind, make in makers.items()}
 
 
 def evaluate_matrix(
@@ -161,10 +159,7 @@ def fly_first(
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:
-    """Metrics of one cell by name, with a 99 % upper bound on the collision rate.
-
-    ``solver_failures`` counts steps flown by the braking fallback.
-    """
+    """Metrics of one cell by name; ``solver_failures`` counts steps flown by the braking fallback."""
     collisions, count = int(np.sum(flights.collision)), int(flights.collision.shape[0])
     return flight_report(flights) | {
         "collisions": float(collisions),
@@ -177,15 +172,10 @@ def cell_figures(flights: FlightMetrics) -> dict[str, float]:
 def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
     """Worst value of every metric over ``cells``; NaN (no flight reached the goal, for instance) is worst.
 
-    ``collisions``, ``rollouts`` and ``solver_failures`` are totals; ``collision_rate_total_ub99`` is the bound over all
-    flights.
+    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, ``collision_rate_total_ub99`` is of all flights.
     """
-    columns: Mapping[str, np.ndarray] = {
-        name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures
-    }
-    worst = {
-        name: float(values.min() if name in SMALLER_IS_WORSE else values.max()) for name, values in columns.items()
-    }
+    columns = {name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures}
+    worst = {name: float(x.min() if name in SMALLER_IS_WORSE else x.max()) for name, x in columns.items()}
     collisions, rollouts = int(columns["collisions"].sum()), int(columns["rollouts"].sum())
     return worst | {
         "collisions": float(collisions),

@@ -19,8 +19,7 @@ VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 class ReplayStates:
     """Everything that determines a set of flights, and their outcomes; leading axis of flights.
 
-    The same policy on the same machine reproduces them bit for bit. Rounding depends on a flight's row and on the size
-    of its batch, so both are kept.
+    The same policy on the same machine reproduces them bit for bit; rounding depends on a flight's row and batch size.
     """
 
     scenes: Scene  # Obstacles, start [m], start velocity [m/s], goal [m], wind
@@ -72,9 +71,8 @@ class WorstFlights:
     def watch(self, cell: Cell, flights: WatchedFlights) -> None:
         """Keep the worst flights of one cell."""
         states = watched_states(cell, flights, self.blend)
-        violating = np.argsort(-_nan_is_worst(states.violation), kind="stable")[:WORST]
-        failing = np.flatnonzero(states.failures)
-        failing = failing[np.argsort(-states.failures[failing], kind="stable")][:WORST]
+        violating = _worst(np.arange(len(states)), _nan_is_worst(states.violation))
+        failing = _worst(np.flatnonzero(states.failures), states.failures)
         self.parts.append(_because(chosen(states, violating), VIOLATION))
         at = np.argmax(flights.status[failing] == Status.FALLBACK, axis=1)
         failed = replace(chosen(states, failing), steps=at, status=np.full(len(failing), int(Status.FALLBACK)))
@@ -85,10 +83,8 @@ class WorstFlights:
         if not self.parts:
             return None
         every = joined(self.parts)
-        violating = np.flatnonzero(every.reasons == VIOLATION)
-        violating = violating[np.argsort(-_nan_is_worst(every.violation[violating]), kind="stable")][:WORST]
-        failing = np.flatnonzero(every.reasons == SOLVER_FAILURE)
-        failing = failing[np.argsort(-every.failures[failing], kind="stable")][:WORST]
+        violating = _worst(np.flatnonzero(every.reasons == VIOLATION), _nan_is_worst(every.violation))
+        failing = _worst(np.flatnonzero(every.reasons == SOLVER_FAILURE), every.failures)
         return chosen(every, [*violating, *failing])
 
 
@@ -119,6 +115,11 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayS
 
 def _because(states: ReplayStates, reason: str) -> ReplayStates:
     return replace(states, reasons=np.full(len(states), reason))
+
+
+def _worst(among: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The indices ``among`` with the :data:`WORST` largest values, largest first."""
+    return among[np.argsort(-values[among], kind="stable")][:WORST]
 
 
 def _nan_is_worst(values: np.ndarray) -> np.ndarray:

@@ -27,10 +27,6 @@ class Estimate:
     """Covariance of position, velocity and bias errors along one axis, the same for all axes [m, m/s, m/s^2]."""
 
 
-Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
-"""(predicted estimate, observation, its standard deviation [m, m/s]) -> estimate."""
-
-
 def first_estimate(observation: OwnMotion, drone: DroneState, noise: Scalar, config: SensorConfig) -> Estimate:
     """Estimate at take-off: the first observation, with the thrust and command queue of ``drone``, in still air.
 
@@ -61,8 +57,8 @@ def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step:
     return estimate.replace(drone=following, covariance=grown)
 
 
-def make_correction(config: SensorConfig, time_step: float) -> Correction:
-    """Function that corrects a predicted estimate by an observation.
+def make_correction(config: SensorConfig, time_step: float) -> Callable[[Estimate, OwnMotion, Scalar], Estimate]:
+    """Function (predicted estimate, observation, its standard deviation [m, m/s]) -> corrected estimate.
 
     ``kalman`` weighs prediction and observation by their variances (Kalman 1960). ``predictor_corrector`` moves
     position and velocity by ``config.gain`` towards the observation (alpha filter) and the bias by ``config.bias_gain``

@@ -34,15 +34,12 @@ class Scene:
     """The drone that flies; None for the configured one. The controller always assumes the configured one."""
 
 
-SceneSampler = Callable[[jax.Array], Scene]
-
-
 def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
     """The drone that flies ``scene``, in still air."""
     return nominal_params(config) if scene.drone is None else scene.drone
 
 
-def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:
+def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> Callable[[jax.Array], Scene]:
     """Function from a key to a random scene of family ``name``.
 
     ``goals``: ``trained`` is the family's fixed goal, ``shifted`` that goal displaced, ``random`` a random clear place.

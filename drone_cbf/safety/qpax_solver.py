@@ -13,7 +13,6 @@ from qpax import solve_qp_primal
 from drone_cbf.arrays import Scalar, Vector, largest_entry
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
 
-BACKEND = "i"
 MAX_ITERATIONS = 30  # Iterations of qpax for the solution, and again for its gradient; 15 are typical
 TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
 """Largest KKT residual of the scaled problem, and complementarity at which the gradient is taken. In float32 a tenth of
@@ -107,7 +106,7 @@ def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
         jnp.zeros(0, dtype),
         quadratic.matrix,
         quadratic.bound,
-        backend=BACKEND,
+        backend="i",
         solver_tol=tolerance,
         target_kappa=tolerance,
         max_iter=MAX_ITERATIONS,
