@@ -7,10 +7,7 @@ Tree = TypeVar("Tree")
 
 
 class Recorder(Protocol):
-    """Receives the progress of a training stage; a subclass overrides what it wants to know, and ignores the rest.
-
-    Implementations must not block on slow storage for long.
-    """
+    """Receives the progress of a training stage. Implementations must not block on slow storage for long."""
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         """A phase of ``total_steps`` updates begins, ``done`` of them made earlier; or its total changes."""
@@ -29,13 +26,26 @@ class Recorder(Protocol):
 
     def restore(self, tree: Tree) -> Tree:
         """The latest state kept by ``progress`` before an interruption, shaped as ``tree``; for a new run ``tree``."""
-        return tree
 
     def flights(self, step: int, measured: Any, noise: float) -> None:
         """Some filtered flights (``Measured``) of a measurement with observation noise ``noise`` [m], for pictures."""
 
     def event(self, step: int, text: str) -> None:
         """Something that a reader of the run should know: a stage boundary, a threshold that was missed."""
+
+
+class SilentRecorder:
+    """Ignores every call: a base class."""
+
+    def begin(self, description: str, total_steps: int, done: int = 0) -> None: ...
+    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def checkpoint(self, step: int, tree: Any, name: str) -> None: ...
+    def progress(self, step: int, tree: Any) -> None: ...
+    def flights(self, step: int, measured: Any, noise: float) -> None: ...
+    def event(self, step: int, text: str) -> None: ...
+
+    def restore(self, tree: Tree) -> Tree:
+        return tree
 
 
 def _to_each(name: str) -> Callable[..., None]:

@@ -16,8 +16,7 @@ from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
-from drone_cbf.objectives.metrics import FlightMetrics
-from drone_cbf.objectives.summaries import flight_report
+from drone_cbf.objectives.metrics import FlightMetrics, flight_report
 from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 

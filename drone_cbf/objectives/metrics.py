@@ -1,9 +1,10 @@
-"""Metrics of one flight: success, collision, violation, and the work of the filter."""
+"""Metrics of flights: success, collision, violation, and the work of the filter; of one flight and of a batch."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
@@ -21,6 +22,14 @@ from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 GOAL_RADIUS = 0.2  # Largest distance to the goal at which a drone is at the goal [m]
 GOAL_SPEED = 0.2  # Largest speed at which a drone is at the goal [m/s]
 VIOLATION_TOLERANCE = 0.01  # Largest violation of the CBF condition that is not counted as one [m/s]
+FILTER_FIGURES = {
+    "relax_rate": "relaxed",
+    "relax_mean": "relax_mean",
+    "intervention_rate": "intervened",
+    "fallback_rate": "fallback",
+    "no_authority_rate": "no_authority",
+}
+"""Metric name -> field of :class:`FlightMetrics` and of :func:`filter_activity`."""
 
 
 @struct.dataclass
@@ -121,3 +130,50 @@ def _way_to_goal(trajectory: Trajectory, scene: Scene, system: SystemConfig, col
         "time_to_goal": jnp.where(stays[-1], arrived * dt, jnp.nan),
         "mean_speed": flown / jnp.maximum(under_way * dt, dt),
     }
+
+
+def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig) -> dict[str, Scalar]:
+    """Success rate, collision rate and final distance of a training batch, cheap enough for every update."""
+
+    def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
+        collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
+        way = arrival(trajectory, scene, system, collided)
+        return {
+            "train/success_rate": way.success,
+            "train/collision_rate": collided,
+            "train/final_distance": way.distance[-1],
+        }
+
+    single = jax.vmap(one)(*jax.lax.stop_gradient((trajectories, scenes)))
+    return jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), single)
+
+
+def flight_report(flights: FlightMetrics) -> dict[str, float]:
+    """Metrics of a batch of flights (leading axis), by name; ``time_to_goal`` [s] of those that reached it, else NaN.
+
+    Distances in metres, speeds in m/s.
+    """
+    flights = jax.tree.map(np.asarray, flights)
+    reached = flights.time_to_goal[np.isfinite(flights.time_to_goal)]
+    return {
+        "success_rate": float(flights.success.mean()),
+        "collision_rate": float(flights.collision.mean()),
+        "final_distance_mean": float(flights.final_distance.mean()),
+        "final_distance_p95": float(np.quantile(flights.final_distance, 0.95)),
+        "final_distance_max": float(flights.final_distance.max()),
+        "final_speed_mean": float(flights.final_speed.mean()),
+        "time_to_goal": float(reached.mean()) if reached.size else float("nan"),
+        "mean_speed": float(flights.mean_speed.mean()),
+        "effort": float(flights.effort.mean()),
+        "smallest_clearance": float(flights.smallest_clearance.min()),
+        "max_violation": float(flights.violation.max()),
+        "violation_p999": float(np.quantile(flights.violation, 0.999)),
+        "violation_rate": float((flights.violation > VIOLATION_TOLERANCE).mean()),
+        **{name: float(getattr(flights, field).mean()) for name, field in FILTER_FIGURES.items()},
+    }
+
+
+def filter_figures(trajectories: Trajectory) -> dict[str, Scalar]:
+    """The work of the filter in a training batch (DESIGN 6)."""
+    activity = filter_activity(jax.lax.stop_gradient(trajectories.decisions))
+    return {f"filter/{name}": activity[field] for name, field in FILTER_FIGURES.items()}

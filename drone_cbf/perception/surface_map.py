@@ -174,7 +174,7 @@ def _correct(
 def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
     """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
-    Their spread combines the fit and the drone's own position, ``own_spread`` [m]. Gradients pass by ``place`` only.
+    Spread: of the fit and, ``own_spread``, of the drone's position [m]. Gradients pass through ``place`` only.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]

@@ -38,8 +38,8 @@ class GoalPolicy(nn.Module):
         distance = safe_norm(graph.goal)
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
-        own = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
-        own = jnp.stack([*own, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed])
+        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
+        own = jnp.stack([*scalars, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed])
         messages, push = self._obstacles(graph, own)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 """``(row, nominal (3,), limits, fallback (3,)) -> SafeCommand``, commands in m/s^2, world frame."""
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Solves a QP whose row has authority and is violated at the clipped nominal command; inputs are finite."""
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from drone_cbf.recorder import Recorder
+from drone_cbf.recorder import SilentRecorder
 
 Tree = TypeVar("Tree")
 
 
 @dataclass
-class ListRecorder(Recorder):
+class ListRecorder(SilentRecorder):
     """Keeps everything in memory: for tests and notebooks."""
 
     phases: list[tuple[str, int]] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from drone_cbf.api.flight_records import flights_of
 from drone_cbf.config import SystemConfig
-from drone_cbf.recorder import Recorder
+from drone_cbf.recorder import SilentRecorder
 from drone_cbf.reporting.figures.flights import flights_from_above
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.training.data.flights import MeasuredFlights
@@ -13,7 +13,7 @@ SERIES = "flights"
 """Name of the series in the MLflow UI."""
 
 
-class FlightPictures(Recorder):
+class FlightPictures(SilentRecorder):
     """Stores each measurement's flights from above, at its step."""
 
     def __init__(self, run: StageRun, system: SystemConfig) -> None:

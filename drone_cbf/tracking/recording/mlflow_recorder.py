@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from drone_cbf.recorder import Recorder
+from drone_cbf.recorder import SilentRecorder
 from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint, to_leaves, unflatten
 from drone_cbf.tracking.recording.background_writer import BackgroundWriter
 from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
@@ -19,7 +19,7 @@ BETWEEN_STATES = 60.0
 """Shortest time between stored states [s]: storing one keeps a core busy for a tenth of a second."""
 
 
-class MlflowRecorder(Recorder):
+class MlflowRecorder(SilentRecorder):
     """Writes metrics, checkpoints and events to a run from a background thread, unless the run holds them already.
 
     Of the states to resume from it stores the first, and later ones at least ``between_states`` seconds apart, one at
