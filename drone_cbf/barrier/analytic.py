@@ -71,7 +71,7 @@ def sliding(graph: Graph) -> Float[Array, "k 3"]:
     """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
 
     For a fixed point the closing speed would fall by w_t^2 / s while passing, where a surface of radius R gives
-    w_t^2 / (s + R), a flat one nothing: for every convex obstacle the true rate of h is at least this one.
+    w_t^2 / (s + R), and a flat one not at all: for every convex obstacle the true rate of h is at least this one.
     """
     normal = unit(graph.relative_position)
     return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)

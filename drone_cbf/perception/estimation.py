@@ -50,7 +50,7 @@ def params_with_bias(estimate: Estimate, params: DroneParams) -> DroneParams:
 
 
 def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step: float, drift: float) -> Estimate:
-    """Estimate one period after ``command`` [m/s^2] was sent; covariance by kinematics and bias ``drift``, no drag."""
+    """Estimate one period after ``command`` [m/s^2] was sent; covariance grows by ``drift`` and neglects drag."""
     move = jnp.array([[1.0, time_step, 0.5 * time_step**2], [0.0, 1.0, time_step], [0.0, 0.0, 1.0]], jnp.float32)
     grown = (move @ estimate.covariance @ move.T).at[2, 2].add(drift**2 * time_step)
     following = step(estimate.drone, command, params_with_bias(estimate, params), time_step)

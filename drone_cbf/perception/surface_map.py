@@ -174,7 +174,7 @@ def _correct(
 def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
     """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
-    Spread: of the fit and, ``own_spread``, of the drone's position [m]. Gradients pass through ``place`` only.
+    Their spread includes the drone's ``own_spread`` [m]. Gradients pass through ``place`` only: points slide along.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]
