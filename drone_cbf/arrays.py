@@ -1,7 +1,5 @@
 """Array helpers with finite gradients at singular points, and pytree utilities."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import TypeVar
 
@@ -16,15 +14,13 @@ Tree = TypeVar("Tree")
 
 LARGEST_SQUARED = 1e15
 """Values up to this magnitude are squared without scaling: sums of many squares stay below float32's 3e38."""
-DOWNSCALE = 2.0**-80
-"""Factor applied to larger values before their norm is taken; a power of two, so it is exact."""
+DOWNSCALE = 2.0**-80  # Factor applied to larger values before their norm is taken; a power of two, so it is exact
 
 
 def safe_norm(vector: Float[Array, "*batch n"], epsilon: float = 1e-6) -> Float[Array, "*batch"]:
-    """Euclidean norm over the last axis, ``sqrt(|x|^2 + epsilon^2)``.
+    """Euclidean norm over the last axis, ``sqrt(|x|^2 + epsilon^2)``; exceeds it by at most ``epsilon`` (same unit).
 
-    Smooth everywhere: at zero the value is ``epsilon`` and the gradient is zero, where the plain norm's is NaN.
-    The error is at most ``epsilon`` (same unit as ``vector``).
+    Smooth everywhere: at zero the gradient is zero, where the plain norm's is NaN.
     """
     return jnp.sqrt(jnp.sum(vector * vector, axis=-1) + epsilon * epsilon)
 
@@ -60,10 +56,7 @@ def softplus(x: ArrayLike, sharpness: float) -> Array:
 
 
 def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) -> Array:
-    """Weight that is 1 up to ``full * radius`` and falls to 0 at ``radius`` with a continuous derivative.
-
-    ``distance`` and ``radius`` in metres, broadcast together.
-    """
+    """Weight that is 1 up to ``full * radius`` [m] and falls to 0 at ``radius`` with a continuous derivative."""
     x = jnp.clip((jnp.asarray(distance) / radius - full) / (1.0 - full), 0.0, 1.0)
     return 1.0 - x * x * (3.0 - 2.0 * x)
 
@@ -80,10 +73,7 @@ def split_tree(tree: Tree, count: int) -> list[Tree]:
 
 
 def scale_gradient(tree: Tree, weight: ArrayLike) -> Tree:
-    """Identity whose gradient is multiplied by ``weight`` (0 stops it, 1 leaves it unchanged).
-
-    A Python ``weight`` of 0 also avoids computing the gradient.
-    """
+    """Identity whose gradient is multiplied by ``weight``; with a Python 0 it is not computed at all."""
     if isinstance(weight, (int, float)) and weight == 0:
         return jax.lax.stop_gradient(tree)
 
@@ -127,9 +117,9 @@ def tree_norm(tree: Tree) -> Scalar:
 
 
 def bound_magnitude(tree: Tree) -> Tree:
-    """Scale ``tree`` down to magnitude :data:`LARGEST_SQUARED` if it is larger; otherwise return it unchanged.
+    """Scale a larger ``tree`` down to magnitude :data:`LARGEST_SQUARED`, keeping its direction.
 
-    Clipping such a gradient by its plain norm, which overflows, would turn it into zero; this keeps its direction.
+    Clipping such a gradient by its plain norm, which overflows, would turn it into zero.
     """
     size = _magnitude(ravel_leaves(tree))
     factor = jnp.where(size > LARGEST_SQUARED, LARGEST_SQUARED / size, 1.0)
@@ -137,10 +127,7 @@ def bound_magnitude(tree: Tree) -> Tree:
 
 
 def ravel_leaves(tree: Tree) -> Float[Array, "entries"]:
-    """All entries of all leaves as one vector.
-
-    Reducing a single vector compiles faster than reducing each leaf.
-    """
+    """All entries of all leaves as one vector, which compiles faster to reduce than each leaf."""
     leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)]
     return jnp.concatenate(leaves) if leaves else jnp.zeros(0)
 

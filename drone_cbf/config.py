@@ -1,14 +1,11 @@
 """Frozen, typed, range-checked settings of the system. Validated once, on construction; unknown keys are refused.
 
-Field docstrings state unit and meaning and become the text of ``--help``. Defaults are the best values of recorded
-runs.
+Field docstrings state unit and meaning and become the text of ``--help``. Defaults are the best of recorded runs.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,8 +16,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
-FOREST_EDGE = 1.0
-"""Strip without trees after the start line and before the goal line of ``forest`` [m]."""
+FOREST_EDGE = 1.0  # Strip without trees after the start line and before the goal line of ``forest`` [m]
 
 
 def refuse_repeats(name: str, values: Sequence[object]) -> None:
@@ -89,7 +85,7 @@ class SceneConfig(Section):
     """Correlation time of gusts (Ornstein-Uhlenbeck) [s]."""
 
     @model_validator(mode="after")
-    def _fits(self) -> SceneConfig:
+    def _fits(self) -> Self:
         for name in ("cloud_obstacles", "ring_obstacles"):
             if getattr(self, name) > self.obstacles:
                 raise ValueError(
@@ -107,7 +103,7 @@ class SceneConfig(Section):
         return math.floor((self.forest_length - 2.0 * FOREST_EDGE) / self.forest_spacing)
 
     @model_validator(mode="after")
-    def _forest_fits(self) -> SceneConfig:
+    def _forest_fits(self) -> Self:
         length, spacing = f"forest_length = {self.forest_length}", f"forest_spacing = {self.forest_spacing}"
         room = self.forest_length - 2.0 * FOREST_EDGE
         if self.forest_columns < 1:
@@ -202,7 +198,7 @@ class FilterConfig(Section):
     """Rows with max|a| below this are not enforced: the nominal command passes, and the step is counted."""
 
     @model_validator(mode="after")
-    def _is_solvable(self) -> FilterConfig:
+    def _is_solvable(self) -> Self:
         if self.solver == "qpax" and self.slack_penalty == "quadratic":
             raise ValueError(
                 "filter.slack_penalty = quadratic is not solved by filter.solver = qpax; "
@@ -267,7 +263,7 @@ class SystemConfig(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
 
     @model_validator(mode="after")
-    def _braking_is_possible(self) -> SystemConfig:
+    def _braking_is_possible(self) -> Self:
         limit = min(self.physics.max_acceleration)
         if self.barrier.braking > limit:
             raise ValueError(

@@ -1,10 +1,7 @@
 """Sharding of flights over devices (CPU cores or accelerators), and ``jit`` with a chosen compilation effort.
 
-The number of devices is fixed where JAX is configured. Sums over a batch are rounded in a different order on another
-number of devices, so results are bit-identical only on the same number.
+Sums over a batch are rounded in another order on another number of devices: results are bit-identical only on the same.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,9 +21,7 @@ def jit_update(function: Callable[..., Any], **options: Any) -> Callable[..., An
     (pretraining a quarter faster). At level 0 they would run eleven times slower. Flights of an evaluation would run a
     fifth slower at level 1 and use plain ``jax.jit``.
     """
-    ours = jax.default_backend() == "cpu" and not jax.config.read(
-        "jax_disable_most_optimizations"
-    )  # an explicit setting wins
+    ours = jax.default_backend() == "cpu" and not jax.config.read("jax_disable_most_optimizations")  # explicit wins
     return jax.jit(function, compiler_options={"xla_backend_optimization_level": 1} if ours else None, **options)
 
 
@@ -36,9 +31,9 @@ def jit_rarely_run(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shard_batch(tree: Tree) -> Tree:
-    """Shard the leading axis of every leaf over the devices. Call inside a compiled function.
+    """Shard the leading axis of every leaf over the devices; call inside a compiled function.
 
-    A leading axis that the number of devices does not divide is left unsharded; every device then computes all of it.
+    A length that the number of devices does not divide stays unsharded: every device then computes all of it.
     """
     devices = jax.device_count()
     return jax.tree.map(lambda leaf: _constrained(leaf, "flights") if leaf.shape[0] % devices == 0 else leaf, tree)
@@ -54,12 +49,9 @@ def map_sharded(function: Callable[..., Tree], params: Any, *flights: Any) -> Tr
     mapped = jax.vmap(function, in_axes=(None, *(0 for _ in flights)))
     if devices == 1 or count % devices:
         return mapped(params, *flights)
-    whole, share = PartitionSpec(), PartitionSpec("flights")
+    specs = (PartitionSpec(), *(PartitionSpec("flights") for _ in flights))
     # With check_vma, gradients of the replicated params would be reduced across devices at every use: in every step.
-    each = jax.shard_map(
-        mapped, mesh=_mesh(), in_specs=(whole, *(share for _ in flights)), out_specs=share, check_vma=False
-    )
-    return each(params, *flights)
+    return jax.shard_map(mapped, mesh=_mesh(), in_specs=specs, out_specs=specs[1], check_vma=False)(params, *flights)
 
 
 def replicate(tree: Tree) -> Tree:

@@ -1,10 +1,4 @@
-"""Random draws taken from a single call of the generator.
-
-Every separate draw becomes a loop of the compiled program; compiling those loops took three times as long as the rest
-of a scene sampler.
-"""
-
-from __future__ import annotations
+"""Random draws from a single call of the generator: each call is a compiled loop, and those dominated compile time."""
 
 import math
 
@@ -12,14 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-LARGEST = 1.0 - 2.0**-24
-"""Largest float32 below one; keeps the normal quantile finite at both ends."""
+LARGEST = 1.0 - 2.0**-24  # Largest float32 below one; keeps the normal quantile finite at both ends
 
 
 def uniform_draws(key: jax.Array, **shapes: tuple[int, ...]) -> dict[str, Array]:
     """Independent float32 arrays by name with the given shapes, uniform in [0, 1).
 
-    Values depend on the names and shapes that precede them, so adding a draw to a sampler changes its scenes.
+    Values depend on the shapes that precede them, so adding a draw to a sampler changes its scenes.
     """
     sizes = [math.prod(shape) for shape in shapes.values()]
     numbers = jax.random.uniform(key, (sum(sizes),), jnp.float32)
@@ -46,9 +39,6 @@ def standard_exponential(draw: Float[Array, "*shape"]) -> Float[Array, "*shape"]
 
 
 def index_by_weight(draw: Float[Array, ""], weights: Float[Array, "n"]) -> Array:
-    """Map uniform [0, 1) to an index with probability proportional to its weight.
-
-    An index of weight zero is never returned if any weight is positive.
-    """
+    """Map uniform [0, 1) to an index with probability proportional to its weight; never to one of weight zero."""
     cumulative = jnp.cumsum(weights)
     return jnp.argmax(cumulative > draw * cumulative[-1])

@@ -1,9 +1,4 @@
-"""Fly and measure many flights at once: for metrics, training states and figures.
-
-All chunks have the same size, so that one compiled program serves every stage.
-"""
-
-from __future__ import annotations
+"""Fly and measure many flights at once, in chunks of one size, so that one compiled program serves every stage."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,8 +17,7 @@ from drone_cbf.physics.randomisation import with_nominal_drone
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
 
-CHUNK = 128
-"""Flights per device and call; more would not run faster and would need more memory."""
+CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
 Kept = TypeVar("Kept")
 
 
@@ -33,8 +27,7 @@ class Flown:
 
     trajectories: Trajectory
     metrics: FlightMetrics
-    clearance: Float[Array, "f t"]
-    """Smallest distance between hull and any surface during each step [m]."""
+    clearance: Float[Array, "f t"]  # Smallest distance between hull and any surface during each step [m]
 
 
 Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
@@ -42,10 +35,7 @@ Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
 
 
 def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
-    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices.
-
-    Scenes without a drone of their own get the configured one, so that one program serves both kinds.
-    """
+    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices."""
     rollout = make_rollout(system, controller, horizon)
     metrics = make_flight_metrics(system)
 
@@ -58,6 +48,7 @@ def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Fl
         return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *shard_batch((scenes, noise, keys))))
 
     compiled = jax.jit(fly)
+    # Scenes without a drone of their own get the configured one, so that one program serves both kinds.
     named = jax.jit(jax.vmap(lambda scene: with_nominal_drone(scene, system.physics)))
 
     def flyer(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:

@@ -1,7 +1,5 @@
 """How training reports its progress: a protocol that MLflow, a progress bar or a list implement."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -51,7 +49,7 @@ class SilentRecorder:
 
 
 def _to_each(name: str) -> Callable[..., None]:
-    def forward(self: CompositeRecorder, *arguments: Any, **named: Any) -> None:
+    def forward(self: Any, *arguments: Any, **named: Any) -> None:
         for recorder in self.recorders:
             getattr(recorder, name)(*arguments, **named)
 

@@ -1,10 +1,7 @@
-"""Closed-loop flight as one ``lax.scan``: perception, policy, barrier, filter, physics.
+"""Closed-loop flight of one drone in one scene as one ``lax.scan``: perception, policy, barrier, filter, physics.
 
-Written for one drone in one scene; use ``vmap`` for batches. The scan carries the drone and its estimate; parameters
-and scene are constants; random numbers come from ``fold_in`` of the step.
+The scan carries the drone and its estimate; random numbers come from ``fold_in`` of the step.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -14,8 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
-from drone_cbf.barrier.blend import make_blended_barrier
-from drone_cbf.barrier.neural import BarrierParams
+from drone_cbf.barrier.neural import BarrierParams, make_blended_barrier
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import (
@@ -28,16 +24,10 @@ from drone_cbf.perception.estimation import (
 )
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
-from drone_cbf.perception.surface_map import (
-    SurfaceMap,
-    empty_map,
-    fitted_surfaces,
-    make_surface_update,
-    raw_surfaces,
-)
-from drone_cbf.physics.disturbances import gust_history
+from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
@@ -48,16 +38,11 @@ from drone_cbf.safety.records import Limits, Row, Status
 class Decision:
     """Output of the controller in one step."""
 
-    command: Vector
-    """Command flown [m/s^2]."""
-    nominal: Vector
-    """Command of the policy [m/s^2]."""
-    barrier: Scalar
-    """Barrier value h [m]; NaN without a filter."""
-    slack: Scalar
-    """Relaxation of the CBF row [m/s]."""
-    status: Scalar
-    """:class:`drone_cbf.safety.records.Status` as int32."""
+    command: Vector  # Command flown [m/s^2]
+    nominal: Vector  # Command of the policy [m/s^2]
+    barrier: Scalar  # Barrier value h [m]; NaN without a filter
+    slack: Scalar  # Relaxation of the CBF row [m/s]
+    status: Scalar  # `Status` as int32
 
 
 @struct.dataclass
@@ -66,14 +51,11 @@ class ControllerParams:
 
     policy: PolicyParams
     barrier: BarrierParams
-    margin: Scalar
-    """Calibration margin of the neural barrier [m]."""
-    blend: Scalar
-    """0: analytic barrier, 1: neural barrier."""
+    margin: Scalar  # Calibration margin of the neural barrier [m]
+    blend: Scalar  # 0: analytic barrier, 1: neural barrier
 
 
-Controller = Callable[[ControllerParams, Graph], Decision]
-"""(parameters, graph) -> decision. Pure; one drone."""
+Controller = Callable[[ControllerParams, Graph], Decision]  # (parameters, graph) -> decision. Pure; one drone.
 
 
 @struct.dataclass
@@ -81,12 +63,10 @@ class Trajectory:
     """One flight of ``t`` steps. ``states`` and ``graphs`` precede each step; ``last`` is the final state."""
 
     states: DroneState
-    graphs: Graph
-    """As seen by the controller: estimated from noisy readings."""
+    graphs: Graph  # As seen by the controller: estimated from noisy readings
     decisions: Decision
     last: DroneState
-    wind: Float[Array, "t 3"]
-    """True wind during each step [m/s]."""
+    wind: Float[Array, "t 3"]  # True wind during each step [m/s]
 
 
 Rollout = Callable[[ControllerParams, Scene, Scalar, jax.Array], Trajectory]
@@ -111,10 +91,7 @@ def make_unfiltered_controller(system: SystemConfig) -> Controller:
 
 
 def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
-    """Command that stops the drone as fast as its limits allow, without reversing [m/s^2]: the filter's fallback.
-
-    Axes with a non-finite velocity get zero.
-    """
+    """The filter's fallback: fastest stop within limits, without reversing [m/s^2]; 0 where velocity is not finite."""
     velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
     return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
 
@@ -144,8 +121,7 @@ def make_filtered_controller(system: SystemConfig) -> Controller:
 class Belief:
     """What the controller carries from one step to the next."""
 
-    motion: Estimate
-    """Own motion, predicted to the next observation."""
+    motion: Estimate  # Own motion, predicted to the next observation
     surfaces: SurfaceMap
 
 
@@ -180,7 +156,7 @@ def make_perception(system: SystemConfig) -> Perception:
 def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, rematerialise: bool = False) -> Rollout:
     """Function that flies one scene for ``horizon`` steps.
 
-    With ``rematerialise`` the backward pass recomputes each step, which saves memory and, on CPU, training time.
+    ``rematerialise``: the backward pass recomputes each step, which saves memory and, on CPU, training time.
     """
     physics, sensor = system.physics, system.sensor
     dt, model = physics.time_step, nominal_params(physics)

@@ -1,7 +1,5 @@
 """Base class of all settings: frozen, strict, and comparable with runs recorded before a field existed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,16 +14,14 @@ from pydantic import (
 
 from drone_cbf.errors import ConfigError
 
-_COMPARABLE = "comparable"
-"""Context of a dump that leaves out neutral values."""
+_COMPARABLE = "comparable"  # Context of a dump that leaves out neutral values
 
 
 @dataclass(frozen=True)
 class Neutral:
     """Marks a field that was added after runs had been recorded: ``dropout: Annotated[float, Neutral(0.0)] = 0.0``."""
 
-    value: Any
-    """With this value everything is as it was before the field existed."""
+    value: Any  # With this value everything is as it was before the field existed
 
 
 class Section(BaseModel):
@@ -34,14 +30,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     def comparable(self, recorded_only: bool = False) -> dict[str, Any]:
-        """The settings as JSON values, without fields at their neutral value: what digests and comparisons are made of.
+        """The settings as JSON values for digests and comparisons, without :class:`Neutral` fields at that value.
 
-        A run that was recorded before a field existed and a run that does not use it are thereby equal. Defaults are
-        not left out: a default may change later, and a run with the new one is another run. So a field counts unless
-        it is marked :class:`Neutral` and has that value, whatever its default.
-
-        Args:
-            recorded_only: leave out what was not given when the settings were built, as in an old ``config.yaml``.
+        A run recorded before a field existed thereby equals one that does not use it. Other defaults count: one may
+        change later, and a run with the new one is another run. ``recorded_only`` leaves out what was not given when
+        the settings were built, as in an old ``config.yaml``.
         """
         return self.model_dump(mode="json", context=_COMPARABLE, exclude_unset=recorded_only)
 

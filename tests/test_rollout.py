@@ -10,9 +10,9 @@ from drone_cbf.perception.estimation import first_estimate, make_correction, par
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
 from drone_cbf.perception.surface_map import empty_map, fitted_surfaces, make_surface_update
-from drone_cbf.physics.disturbances import gust_history
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.physics.scenes import make_scene_sampler
 from drone_cbf.rollout import (
     ControllerParams,

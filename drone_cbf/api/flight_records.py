@@ -1,7 +1,5 @@
 """Simulated flights as the plain numpy records that figures are drawn from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax
@@ -36,8 +34,7 @@ def flights_of(
 ) -> list[Flight]:
     """Flights with a leading axis, one by one.
 
-    ``names``: one per flight, or one name to which a number is added. ``noise``: standard deviation of the observation
-    noise [m], one or one per flight.
+    ``names`` and observation ``noise`` [m]: one or one per flight; a number is added to a single name.
     """
     host = jax.tree.map(np.asarray, (scenes, flown.trajectories, flown.metrics, flown.clearance))
     noises = np.broadcast_to(noise, len(host[-1])).tolist()

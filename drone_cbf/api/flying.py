@@ -1,7 +1,5 @@
 """Convenience functions of the public API: describe a scene, fly it, evaluate a controller. See docs/api.md."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any

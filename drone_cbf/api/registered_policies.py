@@ -1,7 +1,5 @@
 """Registered policies as controllers, to fly them in simulation."""
 
-from __future__ import annotations
-
 from drone_cbf.config import SystemConfig
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.serving.service import controller_shapes

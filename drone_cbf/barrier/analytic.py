@@ -1,7 +1,5 @@
 """Analytic barriers: braking distance (relative degree one) and soft-min distance (degree two, the baseline)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,14 +11,13 @@ from drone_cbf.arrays import Scalar, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
-Barrier = Callable[[Graph], Scalar]
-"""Graph -> h [m]; positive means that the drone can stop before every surface."""
+Barrier = Callable[[Graph], Scalar]  # Graph -> h [m]; positive means that the drone can stop before every surface
 
 
 def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature: Scalar | float) -> Scalar:
-    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): a smooth lower bound of the minimum and of ``ceiling``.
+    """-T log(exp(-ceiling/T) + sum_i exp(-values_i/T)): lower than the minimum by at most ``T log(k + 1)``, smooth.
 
-    It is lower by at most ``T log(k + 1)``. The ceiling keeps the value of an empty graph finite, with zero gradient.
+    The ceiling keeps the value of an empty graph finite, with zero gradient.
     """
     every = jnp.append(values, ceiling)
     return -temperature * jax.nn.logsumexp(-every / temperature)
@@ -49,10 +46,8 @@ def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None
 def make_distance_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
     """The original's barrier d(p) = soft-min distance - r_safe, made relative degree one as psi = d' + alpha d.
 
-    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0. Nodes are the
-    fixed points that the original flew past, so d'' holds the whole Hessian of d
-    (:func:`fixed`). Under bounded thrust the condition is often infeasible: kept as the baseline
-    to compare against.
+    Requiring psi' >= -alpha psi is the second-order (HOCBF) condition d'' + 2 alpha d' + alpha^2 d >= 0, with nodes as
+    :func:`fixed` points. Under bounded thrust it is often infeasible: kept as the baseline to compare against.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     smoothing = system.barrier.temperature if temperature is None else temperature
@@ -75,19 +70,15 @@ NodeMotion = Callable[[Graph], Float[Array, "k 3"]]
 def sliding(graph: Graph) -> Float[Array, "k 3"]:
     """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
 
-    A fixed point would promise that the closing speed falls by w_t^2 / s while passing, where a surface of radius R
-    gives w_t^2 / (s + R): a flat surface promises nothing, and for every convex obstacle the true rate of h is at least
-    this one.
+    For a fixed point the closing speed would fall by w_t^2 / s while passing, where a surface of radius R gives
+    w_t^2 / (s + R), and a flat one not at all: for every convex obstacle the true rate of h is at least this one.
     """
     normal = unit(graph.relative_position)
     return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
 
 
 def fixed(graph: Graph) -> Float[Array, "k 3"]:
-    """r_i' = w_i: a node is a fixed point, as in the original's cloud, and the drone leaves it behind.
-
-    The row of the distance barrier then has the whole Hessian of its soft minimum, w_t^2 / s of each point included.
-    """
+    """r_i' = w_i: a node is a fixed point, as in the original's cloud, and the row has the whole Hessian of d."""
     return graph.relative_velocity
 
 
@@ -97,10 +88,8 @@ class BarrierKind:
 
     make: Callable[[SystemConfig, Scalar | None], Barrier]
     """From the system and a temperature [m] (None: the configured one)."""
-    node_motion: NodeMotion
-    """How the row takes the nodes to move."""
-    tightened: bool
-    """Whether the row is tightened for the barrier's own error and for noise."""
+    node_motion: NodeMotion  # How the row takes the nodes to move
+    tightened: bool  # Whether the row is tightened for the barrier's own error and for noise
 
 
 KINDS: Mapping[str, BarrierKind] = {

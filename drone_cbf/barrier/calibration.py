@@ -1,7 +1,5 @@
 """Calibration of the neural barrier against the analytic one, and of the analytic one against true distance."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 
@@ -17,29 +15,21 @@ from drone_cbf.barrier.rows import slopes
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import Graph
 
-BOUNDARY = 0.3
-"""States with |h| below this count as near the boundary [m]."""
-CONFIDENCE = 0.999
-"""Quantile of the over-estimate covered by the margin."""
+BOUNDARY = 0.3  # States with |h| below this count as near the boundary [m]
+CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin
 
 
 @struct.dataclass
 class Comparison:
     """Values and gradients of both barriers at one state, compared."""
 
-    analytic: Scalar
-    """h [m]."""
-    neural: Scalar
-    """h without margin [m]."""
-    cosine: Scalar
-    """Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss."""
+    analytic: Scalar  # h [m]
+    neural: Scalar  # h without margin [m]
+    cosine: Scalar  # Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss
 
 
 def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:
-    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale``) as one vector.
-
-    ``velocity_scale`` [s] scales both halves to order one: dh/dv is a time, about tau + c / a_brake.
-    """
+    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale`` [s]), both halves of order one."""
     at = slopes(barrier, graph)
     return at.value, jnp.concatenate([at.by_position, at.by_velocity / velocity_scale])
 
@@ -57,10 +47,7 @@ def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph]
 
 
 def calibration_margin(comparison: Comparison) -> float:
-    """99.9 % quantile of (h_neural - h_analytic) near the boundary [m], at least zero.
-
-    ``comparison`` has a leading axis of held-out states. The margin is infinite if none of them is near the boundary.
-    """
+    """99.9 % quantile, at least 0, of h_neural - h_analytic near the boundary [m]; infinite without states there."""
     analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
     near = np.abs(analytic) < BOUNDARY
     if not near.any():
@@ -113,10 +100,9 @@ def stratum_report(comparison: Comparison) -> dict[str, float]:
 
 
 def braking_audit(barrier: ArrayLike, clearance: ArrayLike) -> dict[str, float]:
-    """Comparison of an analytic barrier with true clearance, both [m] over the same states.
+    """``barrier - clearance`` (both [m], same states): mean, standard deviation and maximum; and the correlation.
 
-    Returns mean, standard deviation and maximum of ``barrier - clearance``, and their correlation. At rest the two
-    should differ only by the safety margin and the bias of the soft minimum, at speed also by the braking distance.
+    At rest the two should differ only by safety margin and bias of the soft minimum, at speed also by braking distance.
     """
     difference = np.asarray(barrier) - np.asarray(clearance)
     return {

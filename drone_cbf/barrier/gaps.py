@@ -1,49 +1,37 @@
 """Samplers of states between surfaces: equidistant from two surfaces (ridges of the soft minimum), and in corridors."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, critical_speed, top_speed
+from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, bisect, critical_speed, top_speed
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-RIDGE = 0.05
-"""Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge."""
+RIDGE = 0.05  # Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge
 HEADING_SPREAD = 0.05
 """Standard deviation of the heading out of the plane in which both surfaces are approached equally [rad]."""
-CHOICE_DISTANCE = 0.4
-"""The second surface is chosen with odds that fall by a factor e over this distance [m]."""
+CHOICE_DISTANCE = 0.4  # The second surface is chosen with odds that fall by a factor e over this distance [m]
 SAME_SIDE_PENALTY = 20.0
 """Log-odds against a second surface on the same side as the nearest: chosen only if there is no other."""
-CANDIDATES = 6
-"""Directions tried for a corridor; the one along most surfaces is used."""
-VIEW = 3.0
-"""Length over which a corridor is examined [m]."""
-WIDTH = 1.2
-"""Surfaces within this distance of the line of flight count as beside it [m]."""
+CANDIDATES = 6  # Directions tried for a corridor; the one along most surfaces is used
+VIEW = 3.0  # Length over which a corridor is examined [m]
+WIDTH = 1.2  # Surfaces within this distance of the line of flight count as beside it [m]
 
 
 @struct.dataclass
 class Tie:
     """A point equidistant from its two nearest surfaces."""
 
-    position: Vector
-    """[m]."""
-    distance: Scalar
-    """To both surfaces [m]."""
-    first: Vector
-    """Unit normal from one surface to the point."""
-    second: Vector
-    """The same from the other."""
+    position: Vector  # [m]
+    distance: Scalar  # To both surfaces [m]
+    first: Vector  # Unit normal from one surface to the point
+    second: Vector  # The same from the other
 
     @property
     def across(self) -> Vector:
@@ -54,9 +42,8 @@ class Tie:
 def find_tie(obstacles: Obstacles, place: Vector, draw: Scalar) -> Tie:
     """The tie on the line from ``place`` to a random other surface, near ones preferred, opposite to the nearest.
 
-    ``draw``, uniform in [0, 1), selects the surface. Along the line the distance to the nearest surface grows from
-    smallest to larger than that of another one; bisection finds where they are equal. With a single obstacle there is
-    no tie, and the result is a point on the line to its surface.
+    ``draw``, uniform in [0, 1), selects the surface. Along the line the distance to the nearest surface grows beyond
+    that of another one; bisection finds where they are equal. With a single obstacle it is a point on the line to it.
     """
     distances, points = surface_distances(obstacles, place), nearest_surface_points(obstacles, place)
     nearest = jnp.argmin(distances)
@@ -88,10 +75,7 @@ def normals(obstacles: Obstacles, position: Vector) -> Array:
 
 
 def make_gap_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``gap``: the two nearest surfaces are equidistant up to :data:`RIDGE` and approached equally.
-
-    Both braking margins are then equal, on the ridge of the soft minimum.
-    """
+    """Stratum ``gap``: the two nearest surfaces equidistant up to :data:`RIDGE` and approached equally."""
     cruise = top_speed(system)
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
@@ -114,10 +98,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
 
 
 def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``corridor``: the line of flight passes between two surfaces ahead, and along as many others as possible.
-
-    The two surfaces of a tie lie on different sides of any line through it perpendicular to ``across``.
-    """
+    """Stratum ``corridor``: the line of flight passes between two surfaces ahead (a tie), along many others."""
     ahead = jnp.linspace(0.0, VIEW, 10)
 
     def crowding(obstacles: Obstacles, position: Vector, heading: Vector) -> Array:

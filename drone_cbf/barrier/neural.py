@@ -1,11 +1,9 @@
-"""Neural graph control barrier function: attention over edges, continuous as nodes enter and leave.
+"""Neural graph control barrier function, and its blend with the analytic one.
 
 Differences from GCBF+ (Zhang et al., T-RO 2025): attention weights are multiplied by a cutoff that vanishes at the
 boundary of the graph, and a constant "free space" node takes the remaining attention, so h is continuous when nodes
 appear and defined without any. The head is linear, not tanh: h is a distance in metres.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from drone_cbf.arrays import Scalar
-from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
-BarrierParams = Any
-"""Variables of :class:`NeuralBarrier`, a flax pytree."""
+BarrierParams = Any  # Variables of `NeuralBarrier`, a flax pytree
 
 
 class NeuralBarrier(nn.Module):
@@ -65,3 +62,15 @@ def make_neural_barrier(system: SystemConfig) -> Callable[[BarrierParams], Barri
     """Function from parameters to a :data:`Barrier`."""
     apply: Callable[..., Any] = neural_barrier_module(system).apply
     return lambda params: lambda graph: apply(params, graph)
+
+
+def make_blended_barrier(system: SystemConfig) -> Callable[[BarrierParams, Scalar, Scalar], Barrier]:
+    """h = (1 - blend) h_analytic + blend (h_neural - ``barrier.margin_factor`` margin) for ``blend`` in [0, 1]."""
+    analytic = make_analytic_barrier(system)
+    neural, factor = make_neural_barrier(system), system.barrier.margin_factor
+
+    def blended(params: BarrierParams, margin: Scalar, blend: Scalar) -> Barrier:
+        blend = jnp.asarray(blend, jnp.float32)
+        return lambda graph: (1.0 - blend) * analytic(graph) + blend * (neural(params)(graph) - factor * margin)
+
+    return blended

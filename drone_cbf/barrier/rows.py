@@ -1,7 +1,5 @@
 """The CBF condition of a barrier as one linear inequality (row) in the command."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -14,24 +12,19 @@ from drone_cbf.barrier.analytic import KINDS, Barrier, NodeMotion, sliding
 from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
 
-NEAREST = 0.1
-"""Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided."""
+NEAREST = 0.1  # Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided
 
 
 @struct.dataclass
 class Slopes:
     """Value of a barrier and its derivatives with respect to the drone's own state."""
 
-    value: Scalar
-    """h [m]."""
-    by_position: Vector
-    """dh/dp, all nodes fixed."""
-    by_velocity: Vector
-    """dh/dv [s]."""
+    value: Scalar  # h [m]
+    by_position: Vector  # dh/dp, all nodes fixed
+    by_velocity: Vector  # dh/dv [s]
     drift: Scalar
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
-    by_node: Float[Array, "k"]
-    """|dh/dr_i|, the influence of each node; 1 for a single node at rest."""
+    by_node: Float[Array, "k"]  # |dh/dr_i|, the influence of each node; 1 for a single node at rest
 
 
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
@@ -56,12 +49,9 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
 class BarrierReading:
     """Row for the filter: normal . u >= offset ensures dh/dt >= -alpha h."""
 
-    value: Scalar
-    """h [m]."""
-    normal: Vector
-    """dh/dv [s]."""
-    offset: Scalar
-    """-alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag, tightened [m/s]."""
+    value: Scalar  # h [m]
+    normal: Vector  # dh/dv [s]
+    offset: Scalar  # -alpha h - sum_i dh/dr_i . r_i' - dh/dv . drag, tightened [m/s].
 
 
 def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
@@ -78,16 +68,11 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
 
 
-Tightening = Callable[[Slopes, Graph], Scalar]
-"""By how much the row asks for more than the CBF condition [m/s]."""
+def make_tightening(config: BarrierConfig) -> Callable[[Slopes, Graph], Scalar]:
+    """By how much the row exceeds the CBF condition [m/s], for barrier error and noise; zero for kinds not tightened.
 
-
-def make_tightening(config: BarrierConfig) -> Tightening:
-    """For the barrier's own error and for noise; zero for a kind of barrier that is not tightened.
-
-    The row of a learned barrier is wrong in proportion to speed: dh/dv is wrong, and it multiplies accelerations that
-    only a fast drone needs. ``config.speed_tightening`` covers that; at rest, and so at the goal, it asks nothing.
-    ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover what is not known of the surfaces.
+    The row of a learned barrier is wrong in proportion to speed, which ``config.speed_tightening`` covers; at rest it
+    asks nothing. ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover uncertain surfaces.
     A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken.
     """
 
@@ -99,15 +84,10 @@ def make_tightening(config: BarrierConfig) -> Tightening:
     return tightening if acts else lambda at, graph: jnp.float32(0.0)
 
 
-RowReader = Callable[[Barrier, Graph], BarrierReading]
-"""(barrier, graph) -> its row."""
-
-
-def make_row_reader(config: BarrierConfig) -> RowReader:
+def make_row_reader(config: BarrierConfig) -> Callable[[Barrier, Graph], BarrierReading]:
     """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
-    Every edge is relative, so the terms in p and in the nodes' own motion are together ``sum_i dh/dr_i . r_i'``, with
-    r_i' by :data:`KINDS`. The right-hand side is raised by :func:`make_tightening`.
+    Edges are relative, so the terms in p and the nodes' motion are together ``sum_i dh/dr_i . r_i'`` (:data:`KINDS`).
     """
     node_motion, tightening = KINDS[config.kind].node_motion, make_tightening(config)
 

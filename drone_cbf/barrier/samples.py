@@ -1,7 +1,5 @@
 """Random states on which the barrier is trained: the general sampler, and parts shared by the other strata."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -11,25 +9,18 @@ from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
-from drone_cbf.draws import (
-    between,
-    index_by_weight,
-    standard_exponential,
-    standard_normal,
-    uniform_draws,
-)
+from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-GraphSampler = Callable[[Scene, jax.Array], Graph]
-"""(scene, key) -> the graph of one random state in it."""
+GraphSampler = Callable[[Scene, jax.Array], Graph]  # (scene, key) -> the graph of one random state in it
 MotionSampler = Callable[[Scene, jax.Array], Motion]
 """(scene, key) -> position [m] and velocity [m/s] of one random state in it, without thrust."""
-TOP_SPEED = 1.3
-"""Largest sampled speed, as a multiple of ``objective.max_speed``."""
+HALVINGS = 14  # Number of halvings; reduces a few metres to less than a millimetre
+TOP_SPEED = 1.3  # Largest sampled speed, as a multiple of ``objective.max_speed``
 
 
 def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
@@ -38,10 +29,9 @@ def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
 
 
 def make_open_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``open``: states near surfaces at any speed.
+    """Stratum ``open``: states at exponentially distributed distances from a random surface.
 
-    The distance to a random surface is exponentially distributed (so states between two surfaces occur). Headings are
-    often towards the surface, and half of the speeds are near the one at which h is zero.
+    Headings are often towards the surface, and half of the speeds are near the one at which h is zero.
     """
     cruise = top_speed(system)
 
@@ -65,12 +55,9 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
 class Spot:
     """A random point on the surface of an obstacle."""
 
-    axis: Vector
-    """Point on the obstacle's axis [m]."""
-    outward: Vector
-    """Unit normal of the surface."""
-    radius: Scalar
-    """[m]."""
+    axis: Vector  # Point on the obstacle's axis [m]
+    outward: Vector  # Unit normal of the surface
+    radius: Scalar  # [m]
 
     def at(self, distance: Scalar) -> Vector:
         """The point ``distance`` [m] outside the surface."""
@@ -95,6 +82,19 @@ def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: Sys
     """A point at an exponentially distributed distance from the surface of a random active obstacle [m]."""
     distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
     return random_spot(obstacles, draw).at(distance)
+
+
+def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:
+    """Where ``above`` changes from false to true on [0, ``end``], to ``end`` / 2^14; an end point if it does not."""
+
+    def halve(_: jax.Array, bounds: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        beyond = above(middle)
+        return jnp.where(beyond, low, middle), jnp.where(beyond, middle, high)
+
+    low, high = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.float32(0.0), jnp.float32(end)))
+    return 0.5 * (low + high)
 
 
 def top_speed(system: SystemConfig) -> float:

@@ -4,8 +4,6 @@
 ``corridor``: between surfaces (:mod:`drone_cbf.barrier.gaps`); ``high_speed``: fast, towards or past surfaces.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -14,12 +12,12 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
-from drone_cbf.barrier.roots import bisect
 from drone_cbf.barrier.samples import (
     SPOT,
     GraphSampler,
     MotionSampler,
     beside_an_obstacle,
+    bisect,
     graph_sampler,
     make_open_sampler,
     random_spot,
@@ -32,10 +30,8 @@ from drone_cbf.physics.obstacles import nearest_surface_points, surface_distance
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.scenes import Scene
 
-BAND = 0.15
-"""Largest |h| of the states of ``boundary`` [m]."""
-SLOWEST = 0.6
-"""Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``."""
+BAND = 0.15  # Largest |h| of the states of ``boundary`` [m]
+SLOWEST = 0.6  # Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``
 
 
 def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
@@ -56,11 +52,10 @@ def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSample
 
 
 def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
-    """Stratum ``boundary``: states whose analytic h is uniform in +-:data:`BAND`.
+    """Stratum ``boundary``: states whose analytic h is uniform in +-:data:`BAND`, found by bisection on a path.
 
-    The state is found by bisection on a path along which h is continuous: from a surface at top speed (h < 0) back to a
-    random place, there down to rest, and at rest to the scene's start, which is clear (h > 0). In half of the cases the
-    solution is a speed, in the others a place at top speed or at rest.
+    Along it h is continuous: from a surface at top speed (h < 0) back to a random place, there down to rest, and at
+    rest to the scene's start, which is clear (h > 0).
     """
     level, cruise = make_level(system), top_speed(system)
 
@@ -86,7 +81,7 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
     """Stratum ``high_speed``: 0.6 to 1.3 times ``objective.max_speed``, half towards a surface, half past it.
 
-    The surface is at about the braking distance, so that h is near zero unless another surface is nearer.
+    The surface is at about the braking distance: h is near zero unless another surface is nearer.
     """
     barrier, cruise = system.barrier, system.objective.max_speed
     safe_radius = system.physics.drone_radius + barrier.safety_margin
@@ -112,8 +107,7 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
 def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
     """Function (scene, motion) -> h of the analytic barrier over all surfaces in sight [m]; -1 inside an obstacle.
 
-    Of the graph's fewer nodes h is the same but for the soft minimum's far terms, and continuous only here; and nothing
-    has to be ranked, which is what a graph costs. Inside, a graph sees its surface from the wrong side.
+    Over the graph's fewer nodes h is not continuous and costs a ranking; inside, a graph sees a surface from behind.
     """
     barrier = make_analytic_barrier(system)
 

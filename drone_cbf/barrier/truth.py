@@ -1,7 +1,5 @@
 """Privileged: how a barrier changes along the true motion, past the true surfaces."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 
@@ -20,11 +18,9 @@ def true_barrier_rate(
 ) -> tuple[Scalar, Scalar]:
     """h [m] and dh/dt [m/s] of ``barrier`` where ``command`` begins to act, with the true geometry of the surfaces.
 
-    That is the acting point (:func:`acting_motion`): the true ``state`` after the commands already sent have played
-    out, a delay after ``time`` [s], and its lag-free equivalent q = p + T v, z = v + T a. Differentiates along the
-    motion q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points themselves, so curvature
-    counts; independent of the flat-surface row that the filter uses. The true ``wind`` [m/s], which the controller does
-    not know, is that at ``time``.
+    That is the acting point (:func:`acting_motion`), a delay after ``time`` [s]. Differentiates along the motion
+    q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points themselves, so curvature counts;
+    independent of the flat-surface row that the filter uses. ``wind`` [m/s] is the true one at ``time``.
     """
     model = flown_drone(scene, system.physics).replace(wind=wind)
     motion = acting_motion(state, model, system.physics.time_step)

@@ -1,7 +1,5 @@
 """The scenario matrix: the same scenes with the filter on and off."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import zlib
@@ -18,8 +16,7 @@ from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
-from drone_cbf.objectives.metrics import FlightMetrics
-from drone_cbf.objectives.summaries import flight_report
+from drone_cbf.objectives.metrics import FlightMetrics, flight_report
 from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 
@@ -54,8 +51,7 @@ def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
     return f"{scenario}/noise_{noise:g}/{goals}"
 
 
-Progress = Callable[[int, Cell], None]
-"""Called after each cell with its index."""
+Progress = Callable[[int, Cell], None]  # Called after each cell with its index
 
 
 @dataclass(frozen=True)
@@ -65,16 +61,12 @@ class WatchedFlights:
     scenes: Scene
     keys: jax.Array
     metrics: FlightMetrics
-    status: np.ndarray
-    """Status of the filter at each step, (flights, steps)."""
-    end: np.ndarray
-    """Final position [m], (flights, 3)."""
-    batch: int
-    """Flights per call of the compiled function."""
+    status: np.ndarray  # Status of the filter at each step, (flights, steps)
+    end: np.ndarray  # Final position [m], (flights, 3)
+    batch: int  # Flights per call of the compiled function
 
 
-Watch = Callable[[Cell, WatchedFlights], None]
-"""Called with each filtered cell, to keep flights for later examination."""
+Watch = Callable[[Cell, WatchedFlights], None]  # Called with each filtered cell, to keep flights for later examination
 
 
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
@@ -84,10 +76,8 @@ def cell_count(settings: EvaluationSettings, flyers: int) -> int:
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
     """A flyer without filter and, if ``filtered``, one with it; shared by matrix and showcase."""
-    flyers = {False: make_flyer(system, make_unfiltered_controller(system), settings.horizon)}
-    if filtered:
-        flyers[True] = make_flyer(system, make_filtered_controller(system), settings.horizon)
-    return flyers
+    makers = {False: make_unfiltered_controller} | ({True: make_filtered_controller} if filtered else {})
+    return {kind: make_flyer(system, make(system), settings.horizon) for kind, make in makers.items()}
 
 
 def evaluate_matrix(
@@ -159,12 +149,7 @@ def _displacer(clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scen
 
 
 def fly_first(
-    fly: Flyer,
-    params: ControllerParams,
-    scenes: Scene,
-    noise: float,
-    keys: jax.Array,
-    keep: Callable[[Flown], Kept],
+    fly: Flyer, params: ControllerParams, scenes: Scene, noise: float, keys: jax.Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
     """``keep`` applied to the first ``len(keys)`` flights of a cell with these ``scenes``."""
     count = keys.shape[0]
@@ -173,10 +158,7 @@ def fly_first(
 
 
 def cell_figures(flights: FlightMetrics) -> dict[str, float]:
-    """Metrics of one cell by name, with a 99 % upper bound on the collision rate.
-
-    ``solver_failures`` counts steps flown by the braking fallback.
-    """
+    """Metrics of one cell by name; ``solver_failures`` counts steps flown by the braking fallback."""
     collisions, count = int(np.sum(flights.collision)), int(flights.collision.shape[0])
     return flight_report(flights) | {
         "collisions": float(collisions),
@@ -189,15 +171,10 @@ def cell_figures(flights: FlightMetrics) -> dict[str, float]:
 def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
     """Worst value of every metric over ``cells``; NaN (no flight reached the goal, for instance) is worst.
 
-    ``collisions``, ``rollouts`` and ``solver_failures`` are totals; ``collision_rate_total_ub99`` is the bound over all
-    flights.
+    ``collisions``, ``rollouts`` and ``solver_failures`` are totals, ``collision_rate_total_ub99`` is of all flights.
     """
-    columns: Mapping[str, np.ndarray] = {
-        name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures
-    }
-    worst = {
-        name: float(values.min() if name in SMALLER_IS_WORSE else values.max()) for name, values in columns.items()
-    }
+    columns = {name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures}
+    worst = {name: float(x.min() if name in SMALLER_IS_WORSE else x.max()) for name, x in columns.items()}
     collisions, rollouts = int(columns["collisions"].sum()), int(columns["rollouts"].sum())
     return worst | {
         "collisions": float(collisions),

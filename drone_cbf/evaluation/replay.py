@@ -1,7 +1,5 @@
 """Stores kept flights as an ``.npz`` of plain arrays, read without pickle, and flies them again."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Iterator
@@ -85,8 +83,7 @@ def _named(tree: Any) -> dict[str, Any]:
 def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
     """The complete flights in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
 
-    Each flight is computed in its original row of a batch of the original size, because rounding depends on both; the
-    other rows are padding.
+    Each is computed in its original row of a batch of the original size (rounding depends on both), the rest padding.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
     order: list[int] = []

@@ -1,9 +1,7 @@
 """Settings of an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -36,7 +34,7 @@ class EvaluationSettings(Section):
     """1: neural barrier alone; 0: analytic barrier alone."""
 
     @model_validator(mode="after")
-    def _each_once(self) -> EvaluationSettings:
+    def _each_once(self) -> Self:
         refuse_repeated_cells(self.scenarios, self.noise, self.goals)
         return self
 

@@ -1,7 +1,5 @@
 """Complete records of a few flights and of a slice of the barrier, for figures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """Statistics of many flights."""
 
-from __future__ import annotations
-
 from scipy.stats import binomtest
 
 

@@ -1,7 +1,5 @@
 """Keeps the worst flights of an evaluation, so that exactly these can be flown again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -13,8 +11,7 @@ from drone_cbf.evaluation.matrix import Cell, WatchedFlights
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.safety.records import Status
 
-WORST = 16
-"""Flights kept per reason: largest violation, and most solver failures."""
+WORST = 16  # Flights kept per reason: largest violation, and most solver failures
 VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 
 
@@ -22,38 +19,24 @@ VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
 class ReplayStates:
     """Everything that determines a set of flights, and their outcomes; leading axis of flights.
 
-    The same policy on the same machine reproduces them bit for bit. Rounding depends on a flight's row and on the size
-    of its batch, so both are kept.
+    The same policy on the same machine reproduces them bit for bit; rounding depends on a flight's row and batch size.
     """
 
-    scenes: Scene
-    """Obstacles, start [m], start velocity [m/s], goal [m], wind."""
-    keys: np.ndarray
-    """Key data of the flights, (n, 2) uint32."""
-    noise: np.ndarray
-    """Observation noise [m, m/s], (n,) float32."""
-    rows: np.ndarray
-    """(n,) int: row in the batch in which the flight was computed."""
-    cells: np.ndarray
-    """(n,) text: cell of the matrix."""
-    reasons: np.ndarray
-    """(n,) text: :data:`VIOLATION` or :data:`SOLVER_FAILURE`."""
-    steps: np.ndarray
-    """(n,) int: step of the largest violation, or of the first solver failure."""
-    violation: np.ndarray
-    """Largest CBF violation of the flight [m/s], (n,)."""
-    clearance: np.ndarray
-    """Smallest clearance of the flight [m], (n,)."""
-    status: np.ndarray
-    """(n,) int: :class:`Status` of the filter at ``steps``."""
-    failures: np.ndarray
-    """(n,) int: steps on which the solver failed."""
-    end: np.ndarray
-    """Final position [m], (n, 3); sensitive to every command of the flight."""
+    scenes: Scene  # Obstacles, start [m], start velocity [m/s], goal [m], wind
+    keys: np.ndarray  # Key data of the flights, (n, 2) uint32
+    noise: np.ndarray  # Observation noise [m, m/s], (n,) float32
+    rows: np.ndarray  # (n,) int: row in the batch in which the flight was computed
+    cells: np.ndarray  # (n,) text: cell of the matrix
+    reasons: np.ndarray  # (n,) text: `VIOLATION` or `SOLVER_FAILURE`
+    steps: np.ndarray  # (n,) int: step of the largest violation, or of the first solver failure
+    violation: np.ndarray  # Largest CBF violation of the flight [m/s], (n,)
+    clearance: np.ndarray  # Smallest clearance of the flight [m], (n,)
+    status: np.ndarray  # (n,) int: `Status` of the filter at ``steps``
+    failures: np.ndarray  # (n,) int: steps on which the solver failed
+    end: np.ndarray  # Final position [m], (n, 3); sensitive to every command of the flight
     blend: float = 1.0
     horizon: int = 1
-    batch: int = 1
-    """Flights per call of the compiled function."""
+    batch: int = 1  # Flights per call of the compiled function
 
     def __len__(self) -> int:
         return len(self.noise)
@@ -88,9 +71,8 @@ class WorstFlights:
     def watch(self, cell: Cell, flights: WatchedFlights) -> None:
         """Keep the worst flights of one cell."""
         states = watched_states(cell, flights, self.blend)
-        violating = np.argsort(-_nan_is_worst(states.violation), kind="stable")[:WORST]
-        failing = np.flatnonzero(states.failures)
-        failing = failing[np.argsort(-states.failures[failing], kind="stable")][:WORST]
+        violating = _worst(np.arange(len(states)), _nan_is_worst(states.violation))
+        failing = _worst(np.flatnonzero(states.failures), states.failures)
         self.parts.append(_because(chosen(states, violating), VIOLATION))
         at = np.argmax(flights.status[failing] == Status.FALLBACK, axis=1)
         failed = replace(chosen(states, failing), steps=at, status=np.full(len(failing), int(Status.FALLBACK)))
@@ -101,10 +83,8 @@ class WorstFlights:
         if not self.parts:
             return None
         every = joined(self.parts)
-        violating = np.flatnonzero(every.reasons == VIOLATION)
-        violating = violating[np.argsort(-_nan_is_worst(every.violation[violating]), kind="stable")][:WORST]
-        failing = np.flatnonzero(every.reasons == SOLVER_FAILURE)
-        failing = failing[np.argsort(-every.failures[failing], kind="stable")][:WORST]
+        violating = _worst(np.flatnonzero(every.reasons == VIOLATION), _nan_is_worst(every.violation))
+        failing = _worst(np.flatnonzero(every.reasons == SOLVER_FAILURE), every.failures)
         return chosen(every, [*violating, *failing])
 
 
@@ -135,6 +115,11 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayS
 
 def _because(states: ReplayStates, reason: str) -> ReplayStates:
     return replace(states, reasons=np.full(len(states), reason))
+
+
+def _worst(among: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The indices ``among`` with the :data:`WORST` largest values, largest first."""
+    return among[np.argsort(-values[among], kind="stable")][:WORST]
 
 
 def _nan_is_worst(values: np.ndarray) -> np.ndarray:

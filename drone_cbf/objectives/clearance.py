@@ -1,7 +1,5 @@
 """Distances between a trajectory and the scene, also between samples."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -18,10 +16,8 @@ from drone_cbf.rollout import Trajectory
 class Approach:
     """Clearance and closing speed of each obstacle."""
 
-    clearance: Float[Array, "t m"]
-    """Hull to surface [m]."""
-    speed: Float[Array, "t m"]
-    """Of approach [m/s], zero when receding."""
+    clearance: Float[Array, "t m"]  # Hull to surface [m]
+    speed: Float[Array, "t m"]  # Of approach [m/s], zero when receding
 
 
 def path(trajectory: Trajectory) -> Float[Array, "points 3"]:
@@ -37,10 +33,9 @@ def velocities(trajectory: Trajectory) -> Float[Array, "points 3"]:
 def swept_clearances(trajectory: Trajectory, scene: Scene, physics: PhysicsConfig) -> Float[Array, "t m"]:
     """Smallest distance of the drone's hull to each obstacle during each step [m]; negative is penetration.
 
-    Between two samples the drone is taken to move along their chord at constant speed. The deviation e from the chord
-    vanishes at both samples and |e''| <= A, the largest acceleration in between, so |e| <= A dt^2 / 8: the reported
-    clearance exceeds the true one by at most that. A is at most the norm of ``physics.max_acceleration`` plus drag: by
-    default 18.8 m/s^2 and, at 5.5 m/s through still air, 2.0 m/s^2 more, which gives 6.5 mm (5.9 mm by thrust).
+    Between two samples the drone is taken to move along their chord at constant speed. The deviation e from it vanishes
+    at both and |e''| <= A, the largest acceleration in between, so the clearance is too large by at most A dt^2 / 8: by
+    default 6.5 mm (A: norm of ``physics.max_acceleration``, 18.8 m/s^2, plus 2.0 m/s^2 of drag at 5.5 m/s).
     """
     points = path(trajectory)
     times = jnp.arange(points.shape[0] - 1) * physics.time_step

@@ -1,7 +1,5 @@
 """Loss of one flight: goal, speed, effort, smoothness, clearance, and the work of the filter."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax
@@ -18,13 +16,10 @@ from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
-FINAL_TIME = 1.0
-"""Time at the end of a flight over which reaching the goal and staying there is judged [s]."""
-COLLISION_SHARPNESS = 32.0
-"""Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)."""
+FINAL_TIME = 1.0  # Time at the end of a flight over which reaching the goal and staying there is judged [s]
+COLLISION_SHARPNESS = 32.0  # Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)
 
-LossTerms = dict[str, Scalar]
-"""Weighted terms of the loss by name; their sum is the loss."""
+LossTerms = dict[str, Scalar]  # Weighted terms of the loss by name; their sum is the loss
 
 
 def final_steps(system: SystemConfig, horizon: int) -> int:
@@ -38,10 +33,8 @@ def final_second(samples: Shaped[Array, "n ..."], system: SystemConfig) -> Shape
 
 
 def make_flight_loss(system: SystemConfig, *, filtered: bool) -> Callable[[Trajectory, Scene], LossTerms]:
-    """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter.
-
-    ``violation`` is left out at zero weight, because it needs the true graph of every step.
-    """
+    """Function from one flight to its weighted loss terms; ``filtered`` adds the terms about the filter."""
+    # Left out at zero weight, because it needs the true graph of every step.
     violation = _make_violation_term(system) if system.objective.violation else lambda trajectory, scene: {}
 
     def loss(trajectory: Trajectory, scene: Scene) -> LossTerms:
@@ -97,8 +90,8 @@ def _filter_terms(trajectory: Trajectory, system: SystemConfig) -> LossTerms:
 def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], LossTerms]:
     """Squared violation (-(dh/dt + alpha h))+ of the analytic barrier over each step, with the true surfaces.
 
-    Like the measured violation it is taken where commands act, but dh/dt is the difference quotient between consecutive
-    points: without a derivative of h there is no second derivative in the gradient.
+    Taken where commands act, like the measured violation; dh/dt is a difference quotient between consecutive points:
+    so there is no second derivative of h in the gradient.
     """
     barrier = make_analytic_barrier(system)
     dt, gain = system.physics.time_step, system.barrier.class_k_gain

@@ -1,11 +1,10 @@
-"""Metrics of one flight: success, collision, violation, and the work of the filter."""
-
-from __future__ import annotations
+"""Metrics of flights: success, collision, violation, and the work of the filter; of one flight and of a batch."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
@@ -20,49 +19,40 @@ from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Decision, Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 
-GOAL_RADIUS = 0.2
-"""Largest distance to the goal at which a drone is at the goal [m]."""
-GOAL_SPEED = 0.2
-"""Largest speed at which a drone is at the goal [m/s]."""
-VIOLATION_TOLERANCE = 0.01
-"""Largest violation of the CBF condition that is not counted as one [m/s]."""
+GOAL_RADIUS = 0.2  # Largest distance to the goal at which a drone is at the goal [m]
+GOAL_SPEED = 0.2  # Largest speed at which a drone is at the goal [m/s]
+VIOLATION_TOLERANCE = 0.01  # Largest violation of the CBF condition that is not counted as one [m/s]
+FILTER_FIGURES = {
+    "relax_rate": "relaxed",
+    "relax_mean": "relax_mean",
+    "intervention_rate": "intervened",
+    "fallback_rate": "fallback",
+    "no_authority_rate": "no_authority",
+}
+"""Metric name -> field of :class:`FlightMetrics` and of :func:`filter_activity`."""
 
 
 @struct.dataclass
 class FlightMetrics:
     """Metrics of one flight."""
 
-    success: Bool[Array, ""]
-    """At the goal during the whole final second, without a collision."""
-    collision: Bool[Array, ""]
-    """The hull touched a surface, at a sample or in between."""
-    final_distance: Scalar
-    """Largest distance to the goal during the final second [m]."""
-    final_speed: Scalar
-    """At the end [m/s]."""
-    time_to_goal: Scalar
-    """Time until the drone is at the goal and stays there [s]; NaN if it does not."""
-    mean_speed: Scalar
-    """Path length over the time until the goal (or the end) [m/s]."""
-    smallest_clearance: Scalar
-    """Hull to surface [m]."""
-    effort: Scalar
-    """Time integral of the squared command [m^2/s^3]."""
+    success: Bool[Array, ""]  # At the goal during the whole final second, without a collision
+    collision: Bool[Array, ""]  # The hull touched a surface, at a sample or in between
+    final_distance: Scalar  # Largest distance to the goal during the final second [m]
+    final_speed: Scalar  # At the end [m/s]
+    time_to_goal: Scalar  # Time until the drone is at the goal and stays there [s]; NaN if it does not
+    mean_speed: Scalar  # Path length over the time until the goal (or the end) [m/s]
+    smallest_clearance: Scalar  # Hull to surface [m]
+    effort: Scalar  # Time integral of the squared command [m^2/s^3]
     violation: Float[Array, "t"]
     """(-(dh/dt + alpha h))+ of the analytic barrier where the command flown begins to act [m/s]: at the acting point,
     predicted from the true state through delay and lag (:func:`true_barrier_rate`)."""
-    true_barrier: Float[Array, "t"]
-    """Analytic h there [m]."""
-    relaxed: Float[Array, ""]
-    """Fraction of steps with slack above 1e-4."""
-    relax_mean: Scalar
-    """Mean slack [m/s]."""
-    intervened: Float[Array, ""]
-    """Fraction of steps on which the filter changed the command."""
-    fallback: Float[Array, ""]
-    """Fraction of steps flown by the braking fallback."""
-    no_authority: Float[Array, ""]
-    """Fraction of steps on which the row could not be enforced."""
+    true_barrier: Float[Array, "t"]  # Analytic h there [m]
+    relaxed: Float[Array, ""]  # Fraction of steps with slack above 1e-4
+    relax_mean: Scalar  # Mean slack [m/s]
+    intervened: Float[Array, ""]  # Fraction of steps on which the filter changed the command
+    fallback: Float[Array, ""]  # Fraction of steps flown by the braking fallback
+    no_authority: Float[Array, ""]  # Fraction of steps on which the row could not be enforced
 
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
@@ -109,14 +99,10 @@ def filter_activity(decisions: Decision) -> dict[str, Scalar]:
 class Arrival:
     """How one flight reaches its goal, at the samples before each step and at the end."""
 
-    distance: Float[Array, "points"]
-    """To the goal [m]."""
-    speed: Float[Array, "points"]
-    """[m/s]."""
-    at_goal: Bool[Array, "points"]
-    """Near it and slow."""
-    success: Bool[Array, ""]
-    """At the goal during the whole final second, without a collision."""
+    distance: Float[Array, "points"]  # To the goal [m]
+    speed: Float[Array, "points"]  # [m/s]
+    at_goal: Bool[Array, "points"]  # Near it and slow
+    success: Bool[Array, ""]  # At the goal during the whole final second, without a collision
 
 
 def arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided: Bool[Array, ""]) -> Arrival:
@@ -144,3 +130,50 @@ def _way_to_goal(trajectory: Trajectory, scene: Scene, system: SystemConfig, col
         "time_to_goal": jnp.where(stays[-1], arrived * dt, jnp.nan),
         "mean_speed": flown / jnp.maximum(under_way * dt, dt),
     }
+
+
+def quick_figures(trajectories: Trajectory, scenes: Scene, system: SystemConfig) -> dict[str, Scalar]:
+    """Success rate, collision rate and final distance of a training batch, cheap enough for every update."""
+
+    def one(trajectory: Trajectory, scene: Scene) -> dict[str, Array]:
+        collided = jnp.min(swept_clearances(trajectory, scene, system.physics)) < 0.0
+        way = arrival(trajectory, scene, system, collided)
+        return {
+            "train/success_rate": way.success,
+            "train/collision_rate": collided,
+            "train/final_distance": way.distance[-1],
+        }
+
+    single = jax.vmap(one)(*jax.lax.stop_gradient((trajectories, scenes)))
+    return jax.tree.map(lambda x: jnp.mean(x.astype(jnp.float32)), single)
+
+
+def flight_report(flights: FlightMetrics) -> dict[str, float]:
+    """Metrics of a batch of flights (leading axis), by name; ``time_to_goal`` [s] of those that reached it, else NaN.
+
+    Distances in metres, speeds in m/s.
+    """
+    flights = jax.tree.map(np.asarray, flights)
+    reached = flights.time_to_goal[np.isfinite(flights.time_to_goal)]
+    return {
+        "success_rate": float(flights.success.mean()),
+        "collision_rate": float(flights.collision.mean()),
+        "final_distance_mean": float(flights.final_distance.mean()),
+        "final_distance_p95": float(np.quantile(flights.final_distance, 0.95)),
+        "final_distance_max": float(flights.final_distance.max()),
+        "final_speed_mean": float(flights.final_speed.mean()),
+        "time_to_goal": float(reached.mean()) if reached.size else float("nan"),
+        "mean_speed": float(flights.mean_speed.mean()),
+        "effort": float(flights.effort.mean()),
+        "smallest_clearance": float(flights.smallest_clearance.min()),
+        "max_violation": float(flights.violation.max()),
+        "violation_p999": float(np.quantile(flights.violation, 0.999)),
+        "violation_rate": float((flights.violation > VIOLATION_TOLERANCE).mean()),
+        **{name: float(getattr(flights, field).mean()) for name, field in FILTER_FIGURES.items()},
+    }
+
+
+def filter_figures(trajectories: Trajectory) -> dict[str, Scalar]:
+    """The work of the filter in a training batch (DESIGN 6)."""
+    activity = filter_activity(jax.lax.stop_gradient(trajectories.decisions))
+    return {f"filter/{name}": activity[field] for name, field in FILTER_FIGURES.items()}

@@ -1,7 +1,5 @@
 """Estimation of the drone's own motion: model prediction corrected by observations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -14,8 +12,7 @@ from drone_cbf.perception.sensors import OwnMotion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.point_mass import step
 
-SMALLEST_NOISE = 1e-3
-"""Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor."""
+SMALLEST_NOISE = 1e-3  # Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor
 INITIAL_VARIANCE_RATIO = 100.0
 """Variance at take-off over sensor variance: large, so that the first correction dominates."""
 
@@ -25,21 +22,15 @@ class Estimate:
     """Estimate of the drone's own motion. Commands sent are known exactly."""
 
     drone: DroneState
-    bias: Vector
-    """Acceleration not explained by the model, mostly wind [m/s^2]."""
+    bias: Vector  # Acceleration not explained by the model, mostly wind [m/s^2]
     covariance: Float[Array, "3 3"]
     """Covariance of position, velocity and bias errors along one axis, the same for all axes [m, m/s, m/s^2]."""
-
-
-Correction = Callable[[Estimate, OwnMotion, Scalar], Estimate]
-"""(predicted estimate, observation, its standard deviation [m, m/s]) -> estimate."""
 
 
 def first_estimate(observation: OwnMotion, drone: DroneState, noise: Scalar, config: SensorConfig) -> Estimate:
     """Estimate at take-off: the first observation, with the thrust and command queue of ``drone``, in still air.
 
-    The first correction uses the same observation again, so the covariance starts nearly uninformative; otherwise one
-    reading would count twice.
+    The first correction uses it again; so that it does not count twice, the covariance starts nearly uninformative.
     """
     believed = drone.replace(position=observation.position, velocity=observation.velocity)
     variance = INITIAL_VARIANCE_RATIO * jnp.maximum(noise, SMALLEST_NOISE) ** 2
@@ -59,24 +50,19 @@ def params_with_bias(estimate: Estimate, params: DroneParams) -> DroneParams:
 
 
 def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step: float, drift: float) -> Estimate:
-    """Estimate one period later, after ``command`` [m/s^2] was sent.
-
-    ``drift`` is ``SensorConfig.bias_drift``. The covariance is propagated by the kinematics, without drag.
-    """
+    """Estimate one period after ``command`` [m/s^2] was sent; covariance grows by ``drift`` and neglects drag."""
     move = jnp.array([[1.0, time_step, 0.5 * time_step**2], [0.0, 1.0, time_step], [0.0, 0.0, 1.0]], jnp.float32)
     grown = (move @ estimate.covariance @ move.T).at[2, 2].add(drift**2 * time_step)
     following = step(estimate.drone, command, params_with_bias(estimate, params), time_step)
     return estimate.replace(drone=following, covariance=grown)
 
 
-def make_correction(config: SensorConfig, time_step: float) -> Correction:
-    """Function that corrects a predicted estimate by an observation.
+def make_correction(config: SensorConfig, time_step: float) -> Callable[[Estimate, OwnMotion, Scalar], Estimate]:
+    """Function (predicted estimate, observation, its standard deviation [m, m/s]) -> corrected estimate.
 
-    ``kalman`` weighs prediction and observation by their variances; its gain falls from the first observation on to the
-    level set by ``bias_drift`` (Kalman 1960). ``predictor_corrector`` moves position and velocity by ``config.gain``
-    towards the observation (an alpha filter: the noise variance shrinks by about gain / (2 - gain)) and the bias by
-    ``config.bias_gain`` of the acceleration that would explain the innovation in velocity. ``raw`` uses the observation
-    and estimates no bias.
+    ``kalman`` weighs prediction and observation by their variances (Kalman 1960). ``predictor_corrector`` moves
+    position and velocity by ``config.gain`` towards the observation (alpha filter) and the bias by ``config.bias_gain``
+    of the acceleration that would explain the innovation in velocity. ``raw`` takes the observation, without bias.
     """
     if config.estimator == "kalman":
         return kalman_correction
@@ -100,10 +86,7 @@ def kalman_correction(predicted: Estimate, observation: OwnMotion, noise: Scalar
 
 
 def _corrected(predicted: Estimate, observation: OwnMotion, gains: Float[Array, "3 2"], noise: Scalar) -> Estimate:
-    """The estimate moved by ``gains`` times the innovation in position and velocity.
-
-    The covariance update (Joseph form) is valid for any gain and stays positive in float32.
-    """
+    """The estimate moved by ``gains`` times the innovation; Joseph form keeps the covariance positive in float32."""
     drone = predicted.drone
     surprise = jnp.stack([observation.position - drone.position, observation.velocity - drone.velocity])
     change = gains @ surprise

@@ -1,7 +1,5 @@
 """The fixed-size masked graph read by policy and barrier: drone, goal, nearest surface points."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -16,36 +14,25 @@ from drone_cbf.physics.point_mass import Motion, committed_motion, drag_accelera
 
 CLOSING_SHARPNESS = 10.0
 """Sharpness of the softplus of the closing speed [s/m]: overestimates by 0.07 m/s at rest, by 1e-4 above 1 m/s."""
-EDGE_SCALE = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.7, 0.4)
-"""Factors that scale :func:`edge_features` to order one."""
-SWAP_WIDTH = 0.3
-"""Difference in look-ahead distance over which a node fades before another replaces it [m]."""
+EDGE_SCALE = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.7, 0.4)  # Factors that scale `edge_features` to order one
+SWAP_WIDTH = 0.3  # Difference in look-ahead distance over which a node fades before another replaces it [m]
 
 
 @struct.dataclass
 class Graph:
     """One drone node and ``k`` surface nodes, relative to the drone, in world axes."""
 
-    relative_position: Float[Array, "k 3"]
-    """From node to drone [m]."""
-    relative_velocity: Float[Array, "k 3"]
-    """Of the drone relative to the node [m/s]."""
-    mask: Bool[Array, "k"]
-    """False for unused nodes."""
+    relative_position: Float[Array, "k 3"]  # From node to drone [m]
+    relative_velocity: Float[Array, "k 3"]  # Of the drone relative to the node [m/s]
+    mask: Bool[Array, "k"]  # False for unused nodes
     spread: Float[Array, "k"]
     """Standard deviation of each relative position along any axis [m]; used to tighten the row, not by the networks."""
-    range: Scalar
-    """Sensing radius, at which a node's influence vanishes [m]."""
-    left_out: Scalar
-    """Look-ahead distance (:func:`distances_ahead`) of the nearest point not in the graph [m]."""
-    lookahead: Scalar
-    """Time by which nodes are ranked ahead [s]."""
-    goal: Vector
-    """From drone to goal [m]."""
-    velocity: Vector
-    """Of the drone [m/s]."""
-    drag: Vector
-    """Drag and estimated wind acceleration in the controller's model [m/s^2]."""
+    range: Scalar  # Sensing radius, at which a node's influence vanishes [m]
+    left_out: Scalar  # Look-ahead distance (`distances_ahead`) of the nearest point not in the graph [m]
+    lookahead: Scalar  # Time by which nodes are ranked ahead [s]
+    goal: Vector  # From drone to goal [m]
+    velocity: Vector  # Of the drone [m/s]
+    drag: Vector  # Drag and estimated wind acceleration in the controller's model [m/s^2]
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
@@ -78,10 +65,7 @@ def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneP
 
 
 def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
-    """Indices of the ``count`` smallest values, ascending; equal to a stable ``argsort(values)[:count]``.
-
-    Compares all pairs. For so few values, sorting takes sixteen times as long on CPU (1/16 of the time of a flight).
-    """
+    """Stable ``argsort(values)[:count]`` by comparing all pairs: for so few, sorting takes 16 times as long on CPU."""
     index = jnp.arange(values.shape[0])
     before = (values < values[:, None]) | ((values == values[:, None]) & (index < index[:, None]))
     rank = jnp.sum(before, axis=-1)
@@ -121,15 +105,9 @@ def node_weights(graph: Graph) -> Float[Array, "k"]:
 
 def edge_features(graph: Graph) -> Float[Array, "k 8"]:
     """Relative position [m] and velocity [m/s], surface distance [m] and closing speed [m/s], zero where masked."""
-    features = jnp.concatenate(
-        [
-            graph.relative_position,
-            graph.relative_velocity,
-            safe_norm(graph.relative_position)[:, None],
-            closing_speeds(graph.relative_position, graph.relative_velocity)[:, None],
-        ],
-        -1,
-    )
+    position, velocity = graph.relative_position, graph.relative_velocity
+    along = safe_norm(position)[:, None], closing_speeds(position, velocity)[:, None]
+    features = jnp.concatenate([position, velocity, *along], -1)
     return jnp.where(graph.mask[:, None], features, 0.0)
 
 

@@ -1,7 +1,5 @@
 """Sensors: own motion and nearest surface points, with noise."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -17,22 +15,17 @@ from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surfa
 class OwnMotion:
     """Measured own motion, world frame."""
 
-    position: Vector
-    """[m]."""
-    velocity: Vector
-    """[m/s]."""
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
 
 
 @struct.dataclass
 class Surfaces:
     """Nearest surface points around a place, world frame. Row i is obstacle i."""
 
-    points: Float[Array, "m 3"]
-    """Nearest point of each surface to that place [m]."""
-    velocity: Float[Array, "m 3"]
-    """Velocity of those points [m/s]."""
-    visible: Bool[Array, "m"]
-    """True for surfaces within the sensing radius; other rows must not be used."""
+    points: Float[Array, "m 3"]  # Nearest point of each surface to that place [m]
+    velocity: Float[Array, "m 3"]  # Velocity of those points [m/s]
+    visible: Bool[Array, "m"]  # True for surfaces within the sensing radius; other rows must not be used
     spread: Float[Array, "m"] | None = None
     """Standard deviation of each point relative to the drone, along any axis [m]; None for exact points."""
 
@@ -41,12 +34,9 @@ class Surfaces:
 class SensorNoise:
     """Errors of one reading. Drawn for a whole flight before the scan: inside it they dominate the cost of a step."""
 
-    position: Vector
-    """[m]."""
-    velocity: Vector
-    """[m/s]."""
-    points: Float[Array, "m 3"]
-    """[m]."""
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+    points: Float[Array, "m 3"]  # [m]
 
 
 def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
@@ -72,8 +62,7 @@ def surfaces_around(obstacles: Obstacles, around: Vector, config: SensorConfig) 
 def observe_surfaces(obstacles: Obstacles, around: Vector, noise: SensorNoise, config: SensorConfig) -> Surfaces:
     """What the sensor reads of :func:`surfaces_around`.
 
-    ``around`` need not be where the drone is: a range scan can be searched around the place where the next command
-    will act. Seen from anywhere else, the nearest point of a curved surface is another one, and looks farther away.
+    ``around`` may be the place where the next command will act: from elsewhere the nearest point is another one.
     """
     exact = surfaces_around(obstacles, around, config)
     return exact.replace(points=exact.points + noise.points)

@@ -10,12 +10,9 @@ An extended Kalman filter per surface and shape estimates (c, R), and the shape 
 (Bar-Shalom, Li and Kirubarajan, Estimation with Applications to Tracking and Navigation, 2001: 10.3 EKF, 11.6 multiple
 models).
 
-Arrays have components first and surfaces last, so that each operation runs over all surfaces at once. Written for one
-surface and vmapped, with 4 x 4 matrices last, the same arithmetic took more than twice as long: half of the time of a
-flight without a safety filter.
+Arrays have components first and surfaces last, so that each operation runs over all surfaces at once: vmapped, with
+4 x 4 matrices last, the same arithmetic took more than twice as long.
 """
-
-from __future__ import annotations
 
 import functools
 import operator
@@ -32,24 +29,18 @@ from drone_cbf.perception.sensors import Surfaces
 
 SMALLEST_NOISE = 1e-3
 """Smallest sensor noise assumed [m]; below it the linearised filter in float32 would be overconfident."""
-SMALLEST_RADIUS = 0.02
-"""Lower bound on fitted radii [m]."""
-UPRIGHT = (0.0, 1.0)
-"""The two shapes: ball, upright cylinder."""
+SMALLEST_RADIUS = 0.02  # Lower bound on fitted radii [m]
+UPRIGHT = (0.0, 1.0)  # The two shapes: ball, upright cylinder
 
 
 @struct.dataclass
 class SurfaceMap:
     """Estimates of ``m`` surfaces for each shape in ``UPRIGHT``, world frame. Column i is obstacle i."""
 
-    fit: Float[Array, "4 2 m"]
-    """Centre and radius (c_x, c_y, c_z, R) [m]."""
-    covariance: Float[Array, "4 4 2 m"]
-    """Of ``fit`` [m^2]."""
-    misfit: Float[Array, "2 m"]
-    """-2 log likelihood of all readings, up to a constant."""
-    known: Bool[Array, "m"]
-    """True once the surface has been seen."""
+    fit: Float[Array, "4 2 m"]  # Centre and radius (c_x, c_y, c_z, R) [m]
+    covariance: Float[Array, "4 4 2 m"]  # Of ``fit`` [m^2]
+    misfit: Float[Array, "2 m"]  # -2 log likelihood of all readings, up to a constant
+    known: Bool[Array, "m"]  # True once the surface has been seen
 
 
 SurfaceUpdate = Callable[[SurfaceMap, Surfaces, Vector, Scalar], SurfaceMap]
@@ -69,9 +60,8 @@ def empty_map(surfaces: int) -> SurfaceMap:
 def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate:
     """Function that updates the map by a reading.
 
-    No gradient passes, so the gradient of a flight neglects how a different flight would have fitted the surfaces. Over
-    ten steps this changes it by 0.3 % for an unknown radius, and by 1.4 % for a ball at exactly the drone's height,
-    which cannot yet be told from an upright cylinder.
+    No gradient passes: the gradient of a flight neglects how a different flight would have fitted the surfaces. Over
+    ten steps this changes it by 0.3 %, and by 1.4 % for a ball at the drone's height (not yet told from a cylinder).
     """
     flat = _flatness(jnp.asarray(UPRIGHT))[..., None]
     drift = (config.surface_drift**2 * time_step) * jnp.eye(4)[:, :, None, None]
@@ -184,8 +174,7 @@ def _correct(
 def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
     """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
-    Their spread combines the fit and the drone's own position, ``own_spread`` [m]. Gradients pass through ``place``
-    only: the nearest point slides along the surface.
+    Their spread includes the drone's ``own_spread`` [m]. Gradients pass through ``place`` only: points slide along.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]

@@ -1,7 +1,5 @@
 """Privileged ground truth: what a perfect sensor would see. For teaching, losses and measurement; never for flight."""
 
-from __future__ import annotations
-
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
@@ -14,10 +12,7 @@ from drone_cbf.physics.scenes import Scene
 def true_graph(
     motion: Motion, scene: Scene, time: Scalar | float, system: SystemConfig, neighbours: int | None = None
 ) -> Graph:
-    """The graph that a perfect sensor would give a drone in ``motion`` at ``time`` [s].
-
-    ``neighbours`` limits its nodes; by default every obstacle finds a place.
-    """
+    """The graph of a perfect sensor for ``motion`` at ``time`` [s], of all obstacles or the first ``neighbours``."""
     config = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
     surfaces = surfaces_around(scene.obstacles.at(time), motion.position, config)
     return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), config)
@@ -31,9 +26,6 @@ def acting_graph(
     system: SystemConfig,
     neighbours: int | None = None,
 ) -> Graph:
-    """The true graph of where a command that ``drone`` is sent in ``state`` at ``time`` [s] begins to act.
-
-    See :func:`acting_motion` for that point, and :func:`true_graph` for ``neighbours``.
-    """
+    """The :func:`true_graph` where a command sent to ``drone`` in ``state`` at ``time`` [s] begins to act."""
     motion = acting_motion(state, drone, system.physics.time_step)
     return true_graph(motion, scene, time + drone.delay, system, neighbours)

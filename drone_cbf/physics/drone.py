@@ -1,7 +1,5 @@
 """State and parameters of a drone. SI units, world frame, z up."""
 
-from __future__ import annotations
-
 import math
 
 import jax.numpy as jnp
@@ -16,34 +14,23 @@ from drone_cbf.config import PhysicsConfig
 class DroneState:
     """State of one drone."""
 
-    position: Vector
-    """Centre [m]."""
-    velocity: Vector
-    """[m/s]."""
-    thrust: Vector
-    """Present rotor acceleration, gravity compensated [m/s^2]; follows the delayed command with a lag."""
-    queue: Float[Array, "q 3"]
-    """Commands sent but not yet fully applied, newest first [m/s^2]."""
+    position: Vector  # Centre [m]
+    velocity: Vector  # [m/s]
+    thrust: Vector  # Present rotor acceleration, gravity compensated [m/s^2]; follows the delayed command with a lag
+    queue: Float[Array, "q 3"]  # Commands sent but not yet fully applied, newest first [m/s^2]
 
 
 @struct.dataclass
 class DroneParams:
     """Physical parameters of one drone and the air around it, as arrays, so that a sweep is a ``vmap``."""
 
-    lag_time: Scalar
-    """Time constant of the thrust lag [s]; 0 for none."""
-    delay: Scalar
-    """Transport delay of a command [s]."""
-    linear_drag: Scalar
-    """[1/s]."""
-    quadratic_drag: Scalar
-    """[1/m]."""
-    max_acceleration: Vector
-    """Largest command along each axis [m/s^2]."""
-    gain: Scalar
-    """Acceleration per commanded acceleration: nominal mass over true mass, 1 for the configured drone."""
-    wind: Vector
-    """Wind now [m/s]."""
+    lag_time: Scalar  # Time constant of the thrust lag [s]; 0 for none
+    delay: Scalar  # Transport delay of a command [s]
+    linear_drag: Scalar  # [1/s]
+    quadratic_drag: Scalar  # [1/m]
+    max_acceleration: Vector  # Largest command along each axis [m/s^2]
+    gain: Scalar  # Acceleration per commanded acceleration: nominal mass over true mass, 1 for the configured drone
+    wind: Vector  # Wind now [m/s]
     bias: Vector
     """Additional constant acceleration [m/s^2]: zero in the simulator, the estimated disturbance in a controller."""
 
@@ -57,10 +44,7 @@ def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> 
     """State at ``position`` [m] with ``velocity`` [m/s], hover thrust and zero commands in the queue."""
     zero = jnp.zeros(3, jnp.float32)
     return DroneState(
-        position=position,
-        velocity=velocity,
-        thrust=zero,
-        queue=jnp.zeros((queue_length(config), 3), jnp.float32),
+        position=position, velocity=velocity, thrust=zero, queue=jnp.zeros((queue_length(config), 3), jnp.float32)
     )
 
 

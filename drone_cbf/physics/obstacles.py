@@ -8,24 +8,18 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 
-FAR = 1e3
-"""Distance reported for a masked obstacle [m]."""
+FAR = 1e3  # Distance reported for a masked obstacle [m]
 
 
 @struct.dataclass
 class Obstacles:
     """``m`` vertical capsules: all points within ``radius`` of the segment ``centre`` +- ``half_height``."""
 
-    centre: Float[Array, "m 3"]
-    """At time zero [m]."""
-    radius: Float[Array, "m"]
-    """[m]."""
-    half_height: Float[Array, "m"]
-    """[m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk."""
-    velocity: Float[Array, "m 3"]
-    """Constant [m/s]."""
-    active: Bool[Array, "m"]
-    """False for unused slots."""
+    centre: Float[Array, "m 3"]  # At time zero [m]
+    radius: Float[Array, "m"]  # [m]
+    half_height: Float[Array, "m"]  # [m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk
+    velocity: Float[Array, "m 3"]  # Constant [m/s]
+    active: Bool[Array, "m"]  # False for unused slots
 
     def at(self, time: Scalar | float) -> Obstacles:
         """The obstacles at ``time`` [s]."""
@@ -57,10 +51,9 @@ def surface_distances(obstacles: Obstacles, position: Vector) -> Float[Array, "m
 def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: float) -> Float[Array, "m"]:
     """Smallest signed distance to each surface [m] while moving straight from ``start`` to ``end`` in ``duration`` [s].
 
-    ``obstacles`` are those at the start of the motion. The squared distance to a vertical segment is convex and
-    continuously differentiable along a line, so its minimum lies at an end or at the stationary point of one of its
-    three pieces (beside the segment, above it, below it): five candidates are exact. The deviation of a curved path
-    from the straight line, at most ``acceleration * duration^2 / 8``, is not included.
+    ``obstacles`` are those at its start. The squared distance to a vertical segment is convex and continuously
+    differentiable along a line, so its minimum lies at an end or at the stationary point of one of its three pieces
+    (beside, above, below the segment): five candidates are exact. Curvature of the path is not included.
     """
     relative = start - obstacles.centre
     motion = (end - start) - obstacles.velocity * duration
@@ -72,15 +65,8 @@ def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: 
         return jnp.clip(-jnp.sum(axes * offset * motion, -1) / jnp.maximum(moved, 1e-12), 0.0, 1.0)
 
     zero = jnp.zeros_like(obstacles.radius)
-    fractions = jnp.stack(
-        [
-            zero,
-            zero + 1.0,
-            stationary(relative, level),
-            stationary(relative - tip, jnp.ones(3)),
-            stationary(relative + tip, jnp.ones(3)),
-        ]
-    )
+    candidates = [zero, zero + 1.0, stationary(relative, level), stationary(relative - tip, jnp.ones(3))]
+    fractions = jnp.stack([*candidates, stationary(relative + tip, jnp.ones(3))])
     offset = relative + fractions[..., None] * motion
     beyond = jnp.maximum(jnp.abs(offset[..., 2]) - obstacles.half_height, 0.0)
     distance = jnp.min(safe_norm(offset.at[..., 2].set(beyond)), axis=0) - obstacles.radius

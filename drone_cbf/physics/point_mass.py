@@ -4,11 +4,8 @@ Within one period the delayed command is piecewise constant, so the lag is integ
 
     a(t) = u + (a0 - u) exp(-t/T),   v(t) = v0 + (u + d) t + (a0 - u) T (1 - exp(-t/T)),
 
-with T the lag time and d the drag acceleration, held constant over a piece. This is the only discretisation error; it
-is of first order in the period.
+with T the lag time and d the drag acceleration, constant over a piece: the only discretisation error, of first order.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -19,20 +16,16 @@ from flax import struct
 from drone_cbf.arrays import Scalar, Vector, safe_norm, scale_gradient
 from drone_cbf.physics.drone import DroneParams, DroneState
 
-SMALLEST_LAG = 1e-4
-"""Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period."""
+SMALLEST_LAG = 1e-4  # Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period
 
 
 @struct.dataclass
 class Motion:
     """Position, velocity and thrust: the part of the state that is integrated under a constant command."""
 
-    position: Vector
-    """[m]."""
-    velocity: Vector
-    """[m/s]."""
-    thrust: Vector
-    """[m/s^2]."""
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+    thrust: Vector  # [m/s^2]
 
 
 def drag_acceleration(velocity: Vector, wind: Vector, params: DroneParams) -> Vector:
@@ -58,10 +51,9 @@ def advance(motion: Motion, command: Vector, duration: Scalar, wind: Vector, par
 
 
 def decay_temporal_gradient(move: Callable[[Motion], Motion], motion: Motion, factor: float) -> Motion:
-    """``move(motion)`` with the back-propagated dp'/dp and dv'/dv multiplied by ``factor``.
+    """``move(motion)`` with the back-propagated dp'/dp and dv'/dv multiplied by ``factor`` (DiffPhysDrone).
 
-    Temporal gradient decay of DiffPhysDrone: forward values are unchanged and gradients through many steps shrink. The
-    cross terms dp'/dv and all derivatives with respect to the command stay exact.
+    The cross terms dp'/dv and all derivatives with respect to the command stay exact.
     """
     damped_position = motion.replace(position=scale_gradient(motion.position, factor))
     damped_velocity = motion.replace(velocity=scale_gradient(motion.velocity, factor))
@@ -91,15 +83,10 @@ def step(
         return advance(motion, commands[newest], time_step - older_for, params.wind, params)
 
     motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
-    if gradient_decay:
-        motion = decay_temporal_gradient(move, motion, math.exp(-gradient_decay * time_step))
-    else:
-        motion = move(motion)
+    decay = math.exp(-gradient_decay * time_step)
+    motion = decay_temporal_gradient(move, motion, decay) if gradient_decay else move(motion)
     return state.replace(
-        position=motion.position,
-        velocity=motion.velocity,
-        thrust=motion.thrust,
-        queue=commands[: state.queue.shape[0]],
+        position=motion.position, velocity=motion.velocity, thrust=motion.thrust, queue=commands[: state.queue.shape[0]]
     )
 
 
@@ -115,9 +102,8 @@ def committed_motion(state: DroneState, params: DroneParams, time_step: float) -
 def lag_free_equivalent(motion: Motion, params: DroneParams) -> Motion:
     """The point q = p + T v with velocity z = v + T a, on which commands act without lag.
 
-    From v' = a and T a' = u - a follow q' = z and z' = u exactly (drag aside): seen from a point T v ahead, a
-    first-order lag is a double integrator, and a relative-degree-one condition holds there without approximation. p is
-    a convex average of past q, so in front of a flat obstacle p is safe whenever q is.
+    From v' = a and T a' = u - a follow q' = z and z' = u exactly (drag aside), so a relative-degree-one condition holds
+    there without approximation. p is a convex average of past q: in front of a flat obstacle p is safe whenever q is.
     """
     return Motion(
         position=motion.position + params.lag_time * motion.velocity,

@@ -1,26 +1,21 @@
-"""Random drones that differ from the controller's model in mass, drag and lag, in stronger wind.
+"""What the controller does not know: gusts, and random drones that differ from its model, in stronger wind.
 
-Domain randomisation (Tobin et al. 2017), used to measure robustness. The ranges correspond to a payload, a changed
-airframe and worn rotors.
+Domain randomisation (Tobin et al. 2017), used to measure robustness: a payload, a changed airframe, worn rotors.
 """
-
-from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from drone_cbf.arrays import Vector
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.scenes import Scene
 
-MASS = 0.15
-"""Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed."""
-DRAG = 0.5
-"""Largest relative error of both drag coefficients, drawn once."""
-LAG = 0.3
-"""Largest relative error of the thrust lag."""
-WIND = 1.5
-"""Factor on mean wind and gusts."""
+MASS = 0.15  # Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed
+DRAG = 0.5  # Largest relative error of both drag coefficients, drawn once
+LAG = 0.3  # Largest relative error of the thrust lag
+WIND = 1.5  # Factor on mean wind and gusts
 
 
 def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:
@@ -43,3 +38,19 @@ def with_random_drone(scene: Scene, config: PhysicsConfig, key: jax.Array) -> Sc
 def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
     """The scene with the configured drone filled in, so that its shapes equal those with a random one."""
     return scene.replace(drone=nominal_params(config))
+
+
+def gust_history(
+    spread: Vector, correlation_time: float, time_step: float, steps: int, key: jax.Array
+) -> Float[Array, "t 3"]:
+    """Deviation of the wind from its mean in each of ``steps`` periods [m/s], from zero: an Ornstein-Uhlenbeck process.
+
+    Its stationary standard deviation is ``spread`` [m/s], its autocorrelation time ``correlation_time`` [s].
+    """
+    keep = jnp.exp(jnp.float32(-time_step / correlation_time))
+    kicks = spread * jnp.sqrt(1.0 - keep * keep) * jax.random.normal(key, (steps, 3), jnp.float32)
+
+    def one_period(gust: Vector, kick: Vector) -> tuple[Vector, Vector]:
+        return keep * gust + kick, gust
+
+    return jax.lax.scan(one_period, jnp.zeros(3, jnp.float32), kicks)[1]

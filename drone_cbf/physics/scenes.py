@@ -1,7 +1,5 @@
 """Random scenes: obstacles, start, goal, wind."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 
@@ -16,14 +14,10 @@ from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 
-CANDIDATES = 24
-"""Starts and goals drawn per scene; the first that is clear of the obstacles is used."""
-SMALLEST_FLIGHT = 1.5
-"""Smallest distance between random start and goal [m]."""
-TRUNK_HALF_HEIGHT = 30.0
-"""Half height of trunks [m]: far beyond any flight, so that none passes above them."""
-SHIFT = (0.6, -0.5, 0.4)
-"""Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]."""
+CANDIDATES = 24  # Starts and goals drawn per scene; the first that is clear of the obstacles is used
+SMALLEST_FLIGHT = 1.5  # Smallest distance between random start and goal [m]
+TRUNK_HALF_HEIGHT = 30.0  # Half height of trunks [m]: far beyond any flight, so that none passes above them
+SHIFT = (0.6, -0.5, 0.4)  # Displacement of the ``shifted`` goal from the ``trained`` one in the box scenes [m]
 
 
 @struct.dataclass
@@ -31,21 +25,13 @@ class Scene:
     """World of one flight; constant during it."""
 
     obstacles: Obstacles
-    start: Vector
-    """[m]."""
-    start_velocity: Vector
-    """[m/s]."""
-    goal: Vector
-    """[m]."""
-    wind: Vector
-    """Mean wind [m/s]."""
-    gust: Vector
-    """Standard deviation of gusts [m/s]."""
+    start: Vector  # [m]
+    start_velocity: Vector  # [m/s]
+    goal: Vector  # [m]
+    wind: Vector  # Mean wind [m/s]
+    gust: Vector  # Standard deviation of gusts [m/s]
     drone: DroneParams | None = None
     """The drone that flies; None for the configured one. The controller always assumes the configured one."""
-
-
-SceneSampler = Callable[[jax.Array], Scene]
 
 
 def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
@@ -53,7 +39,7 @@ def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
     return nominal_params(config) if scene.drone is None else scene.drone
 
 
-def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> SceneSampler:
+def make_scene_sampler(name: SceneName, goals: GoalMode, config: SceneConfig) -> Callable[[jax.Array], Scene]:
     """Function from a key to a random scene of family ``name``.
 
     ``goals``: ``trained`` is the family's fixed goal, ``shifted`` that goal displaced, ``random`` a random clear place.
@@ -103,10 +89,7 @@ def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Arr
 
 
 def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
-    """Scene between two points of the cloud's box that are clear of obstacles if possible.
-
-    ``draw`` holds uniform candidates ``starts`` and ``goals``, (c, 3).
-    """
+    """Scene between two points of the cloud's box, clear if possible, from uniform ``starts`` and ``goals``, (c, 3)."""
     half = jnp.asarray(config.cloud_half_extent)
     distances = jax.vmap(lambda point: jnp.min(surface_distances(obstacles, point)))
     if goals == "random":

@@ -1,7 +1,5 @@
 """A memoryless goal-conditioned policy over the graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +12,11 @@ from drone_cbf.arrays import Vector, largest_entry, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
-PolicyParams = Any
-"""Variables of :class:`GoalPolicy`, a flax pytree."""
-Policy = Callable[[PolicyParams, Graph], Vector]
-"""(parameters, graph) -> nominal command [m/s^2]."""
+PolicyParams = Any  # Variables of `GoalPolicy`, a flax pytree
+Policy = Callable[[PolicyParams, Graph], Vector]  # (parameters, graph) -> nominal command [m/s^2]
 
 
-AT_GOAL = 0.5
-"""Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres."""
+AT_GOAL = 0.5  # Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres
 
 
 class GoalPolicy(nn.Module):
@@ -43,14 +38,8 @@ class GoalPolicy(nn.Module):
         distance = safe_norm(graph.goal)
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
-        own = jnp.stack(
-            [
-                distance / (distance + self.goal_scale),
-                jnp.exp(-distance),
-                speed / self.cruise_speed,
-                jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed,
-            ]
-        )
+        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
+        own = jnp.stack([*scalars, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed])
         messages, push = self._obstacles(graph, own)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
@@ -69,10 +58,8 @@ class GoalPolicy(nn.Module):
         receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / self.cruise_speed
         lateral = graph.relative_velocity - self.cruise_speed * receding * away
         context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
-        invariant = jnp.concatenate(
-            [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context], -1
-        )
-        message = nn.silu(nn.Dense(self.node_features, name="message_in")(invariant))
+        invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context]
+        message = nn.silu(nn.Dense(self.node_features, name="message_in")(jnp.concatenate(invariant, -1)))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
         weights = node_weights(graph)[:, None]
         pooled = jnp.concatenate([jnp.sum(weights * message, 0), largest_entry(weights * message, axis=0)])

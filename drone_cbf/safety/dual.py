@@ -9,8 +9,6 @@ lambda = b`` always exists, and the left side is again piecewise linear.
 Notation: a = normal, b = offset, u = command, F = axes on which u is on no limit, kappa = slack_per_multiplier.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -32,18 +30,15 @@ class ScaledProblem:
 
     normal: Vector
     offset: Scalar
-    nominal: Vector
-    """(3,) [m/s^2]."""
+    nominal: Vector  # (3,) [m/s^2]
     limits: Limits
     cap: Scalar
     """Largest multiplier, penalty * scale / max|a|; its gradient accounts for ``max|a|`` in the weight of the slack.
     With a quadratic penalty it is only an upper bound, without gradient."""
     slack_per_multiplier: Scalar | None
     """kappa = (max|a| / scale)^2 / penalty with a quadratic penalty; None with a linear one."""
-    scale: Scalar
-    """Power of two by which the row was divided; no gradient."""
-    floor: Scalar
-    """Norm of ``a_F`` below which gradients with respect to the row fade, authority / scale."""
+    scale: Scalar  # Power of two by which the row was divided; no gradient
+    floor: Scalar  # Norm of ``a_F`` below which gradients with respect to the row fade, authority / scale
 
 
 def scale_problem(

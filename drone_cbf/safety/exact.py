@@ -6,8 +6,6 @@ breakpoints. The sign of ``b - a.u`` (less ``kappa lambda`` for a quadratic pena
 solution on a segment that is linear in lambda.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -29,14 +27,10 @@ from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 class _Path:
     """The path of the command with growing multiplier, per axis."""
 
-    start: Vector
-    """Limit (3,) from which the axis starts [m/s^2]."""
-    end: Vector
-    """Limit (3,) at which the axis stops [m/s^2]."""
-    entry: Vector
-    """Multiplier (3,) at which the axis leaves ``start``; not positive unless the nominal is beyond it."""
-    exit: Vector
-    """Multiplier (3,) at which the axis reaches ``end``."""
+    start: Vector  # Limit (3,) from which the axis starts [m/s^2]
+    end: Vector  # Limit (3,) at which the axis stops [m/s^2]
+    entry: Vector  # Multiplier (3,) at which the axis leaves ``start``; not positive unless the nominal is beyond it
+    exit: Vector  # Multiplier (3,) at which the axis reaches ``end``
 
 
 def solve(

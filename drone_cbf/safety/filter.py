@@ -1,7 +1,5 @@
 """The safety filter of one drone: from nominal command and row to an admissible command."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from typing import Protocol, TypeVar, runtime_checkable
@@ -50,13 +48,10 @@ def make_filter(config: FilterConfig) -> Filter:
     If an input or the result is not finite, the fallback is used: a finite braking command within the limits, without
     gradient. Otherwise gradients follow ``config.gradient``:
 
-    ``full``
-        gradients of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
-        ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``.
-    ``identity``
-        the identity from nominal to command; none with respect to the row.
-    ``stopped``
-        no gradient.
+    - ``full``: of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
+      ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``;
+    - ``identity``: the identity from nominal to command; none with respect to the row;
+    - ``stopped``: none.
     """
     solver = functools.partial(_SOLVERS[config.solver], quadratic=config.slack_penalty == "quadratic")
     shape_gradient = _GRADIENTS[config.gradient]
@@ -128,21 +123,13 @@ def _with_fallback(inputs_finite: Bool[Array, ""], result: SafeCommand, fallback
     return _select(finite, result, replacement)
 
 
-def _full(result: SafeCommand, nominal: Vector) -> SafeCommand:
-    return result
-
-
-def _stopped(result: SafeCommand, nominal: Vector) -> SafeCommand:
-    return jax.lax.stop_gradient(result)
-
-
 def _identity(result: SafeCommand, nominal: Vector) -> SafeCommand:
     stopped = jax.lax.stop_gradient(result)
     return stopped.replace(command=stopped.command + (nominal - jax.lax.stop_gradient(nominal)))
 
 
 _GRADIENTS: dict[str, Callable[[SafeCommand, Vector], SafeCommand]] = {
-    "full": _full,
+    "full": lambda result, nominal: result,
     "identity": _identity,
-    "stopped": _stopped,
+    "stopped": lambda result, nominal: jax.lax.stop_gradient(result),
 }

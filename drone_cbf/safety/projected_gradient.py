@@ -6,8 +6,6 @@ maximiser (Nesterov, Introductory Lectures on Convex Optimization, 2.2), but is 
 are on their limits. Each iteration therefore also halves a bracket around the maximiser, which bounds the error.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct

@@ -4,8 +4,6 @@ Only the implicit backend is used. In qpax 0.1.4 the default backend's gradient 
 is wrong (the dual variable enters twice), and that matrix holds the row, where the barrier's gradient enters.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -15,17 +13,14 @@ from qpax import solve_qp_primal
 from drone_cbf.arrays import Scalar, Vector, largest_entry
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
 
-BACKEND = "i"
-MAX_ITERATIONS = 30
-"""Iterations of qpax for the solution, and again for its gradient; 15 are typical."""
+MAX_ITERATIONS = 30  # Iterations of qpax for the solution, and again for its gradient; 15 are typical
 TOLERANCE = {"float32": 1e-6, "float64": 1e-10}
 """Largest KKT residual of the scaled problem, and complementarity at which the gradient is taken. In float32 a tenth of
 it is not reached, and ten times as much costs 1e-3 m/s^2 in the command and 1e-2 in the gradient."""
 BEYOND_REACH = 4.0
 """Bound on scaled offsets. ``a.u`` cannot exceed 3, so the command is unaffected, and a large slack of an infeasible
 row does not reduce the float32 precision of the other variables."""
-INTERIOR = 1e-3
-"""Distance to a limit, as a fraction of the half width, from which an axis counts as free."""
+INTERIOR = 1e-3  # Distance to a limit, as a fraction of the half width, from which an axis counts as free
 
 
 @struct.dataclass
@@ -34,12 +29,9 @@ class _Quadratic:
 
     cost: Float[Array, "4 4"]
     """Q. Zero for the slack, which is bounded by its linear cost and ``slack >= 0``; qpax needs no curvature there."""
-    linear: Float[Array, "4"]
-    """q."""
-    matrix: Float[Array, "8 4"]
-    """G: row, slack >= 0, upper limits, lower limits."""
-    bound: Float[Array, "8"]
-    """h."""
+    linear: Float[Array, "4"]  # q
+    matrix: Float[Array, "8 4"]  # G: row, slack >= 0, upper limits, lower limits
+    bound: Float[Array, "8"]  # h
 
 
 def solve(
@@ -114,7 +106,7 @@ def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
         jnp.zeros(0, dtype),
         quadratic.matrix,
         quadratic.bound,
-        backend=BACKEND,
+        backend="i",
         solver_tol=tolerance,
         target_kappa=tolerance,
         max_iter=MAX_ITERATIONS,

@@ -1,7 +1,5 @@
 """Inputs and outputs of the safety filter: row, command limits, safe command with its status."""
 
-from __future__ import annotations
-
 import enum
 
 from flax import struct
@@ -19,26 +17,22 @@ class Status(enum.IntEnum):
     NOMINAL = 0
     """The nominal command, clipped to the limits, meets the row and is used. h may be negative: the row asks that it
     recovers, dh/dt >= -alpha h, and the nominal command brakes hard enough."""
-    INTERVENED = 1
-    """The nearest admissible command that meets the row is used."""
+    INTERVENED = 1  # The nearest admissible command that meets the row is used
     RELAXED = 2
     """The row is violated by more than ``SLACK_TOLERANCE``: no admissible command meets it, or only at a multiplier
     above the penalty."""
     NO_AUTHORITY = 3
     """The row is violated and its largest coefficient is below ``FilterConfig.authority``: the clipped nominal command
     is used."""
-    FALLBACK = 4
-    """An input or the result is not finite: the fallback command is used."""
+    FALLBACK = 4  # An input or the result is not finite: the fallback command is used
 
 
 @struct.dataclass
 class Row:
     """One CBF condition ``normal . u >= offset`` on the command u [m/s^2, world frame]."""
 
-    normal: Vector
-    """a: coefficients (3,); unit of ``offset`` per m/s^2."""
-    offset: Scalar
-    """b: right-hand side (); e.g. [m/s] for a barrier in metres."""
+    normal: Vector  # a: coefficients (3,); unit of ``offset`` per m/s^2
+    offset: Scalar  # b: right-hand side (); e.g. [m/s] for a barrier in metres.
 
 
 @struct.dataclass
@@ -53,15 +47,12 @@ class Limits:
 class SafeCommand:
     """Safe command with slack, multiplier and status."""
 
-    command: Vector
-    """u (3,) [m/s^2, world frame], within the limits."""
-    slack: Scalar
-    """max(0, b - a.u) (), in the unit of the row as given."""
+    command: Vector  # u (3,) [m/s^2, world frame], within the limits
+    slack: Scalar  # max(0, b - a.u) (), in the unit of the row as given
     multiplier: Scalar
     """Dual variable () of the row divided by max|a|, in [0, penalty]; penalty times slack for a quadratic penalty. No
     gradient."""
-    status: Int[Array, ""]
-    """A ``Status`` (), int32."""
+    status: Int[Array, ""]  # A ``Status`` (), int32
 
 
 @struct.dataclass
@@ -77,11 +68,7 @@ class Solution:
 class ActiveSet:
     """Which constraints bind at a solution."""
 
-    free: Bool[Array, "3"]
-    """Axes on which the command is ``nominal + multiplier * normal``; the others are on a limit."""
-    binding: Bool[Array, ""]
-    """The multiplier is positive."""
-    relaxed: Bool[Array, ""]
-    """The multiplier is at its cap: the row is violated."""
-    multiplier: Float[Array, ""]
-    """lambda, in the unit of the scaled problem."""
+    free: Bool[Array, "3"]  # Axes on which the command is ``nominal + multiplier * normal``; the others are on a limit
+    binding: Bool[Array, ""]  # The multiplier is positive
+    relaxed: Bool[Array, ""]  # The multiplier is at its cap: the row is violated
+    multiplier: Float[Array, ""]  # lambda, in the unit of the scaled problem

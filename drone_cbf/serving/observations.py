@@ -1,7 +1,5 @@
 """Validation of raw observations, with error messages for the caller."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,24 +32,15 @@ _PER_POINT = ("points", "point_velocities", "point_spread")
 class Observation:
     """Observation of one step; fields as in :data:`MEANING`."""
 
-    position: Vector
-    """[m]."""
-    velocity: Vector
-    """[m/s]."""
-    goal: Vector
-    """[m]."""
-    points: Float[Array, "n 3"]
-    """[m]."""
-    mask: Bool[Array, "n"]
-    """True for points that are seen."""
-    point_velocities: Float[Array, "n 3"]
-    """[m/s]."""
-    point_spread: Float[Array, "n"]
-    """[m]."""
-    thrust: Vector
-    """[m/s^2]."""
-    queue: Float[Array, "q 3"]
-    """Newest first [m/s^2]."""
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+    goal: Vector  # [m]
+    points: Float[Array, "n 3"]  # [m]
+    mask: Bool[Array, "n"]  # True for points that are seen
+    point_velocities: Float[Array, "n 3"]  # [m/s]
+    point_spread: Float[Array, "n"]  # [m]
+    thrust: Vector  # [m/s^2]
+    queue: Float[Array, "q 3"]  # Newest first [m/s^2]
 
 
 def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observation:

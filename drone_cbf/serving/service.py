@@ -1,7 +1,5 @@
 """A trained controller as a function of batches of raw observations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,33 +23,24 @@ NO_POINTS = "no_points"
 STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
 """Names of the statuses: those of :class:`Status`, and ``no_points``."""
 FEWEST_POINTS = 8
-LARGEST_BATCH = 4096
-"""Observations per call of the compiled function; larger batches are split, which bounds memory."""
+LARGEST_BATCH = 4096  # Observations per call of the compiled function; larger batches are split, which bounds memory
 
 
 @struct.dataclass
 class Answer:
     """Answer to one observation."""
 
-    command: Vector
-    """Safe command [m/s^2, world frame], always finite and within the drone's limits."""
-    nominal_command: Vector
-    """Command of the policy [m/s^2]; zero if not finite."""
+    command: Vector  # Safe command [m/s^2, world frame], always finite and within the drone's limits
+    nominal_command: Vector  # Command of the policy [m/s^2]; zero if not finite
     h: Scalar
     """Barrier value [m]; positive means able to stop. 0 if it could not be evaluated (no points, or not finite)."""
-    status: Scalar
-    """Index into :data:`STATUS_NAMES`."""
+    status: Scalar  # Index into `STATUS_NAMES`
 
 
-Decide = Callable[[ControllerParams, Observation], Answer]
-"""(parameters, observation) -> answer. Pure; one drone."""
+def make_decide(system: SystemConfig) -> Callable[[ControllerParams, Observation], Answer]:
+    """Function from one observation to an answer, by the filtered controller; it keeps no memory between calls.
 
-
-def make_decide(system: SystemConfig) -> Decide:
-    """Function from one observation to an answer; it keeps no memory between calls.
-
-    Applies the filtered controller of :mod:`drone_cbf.rollout` to the graph of the given points. Missing thrust and
-    command queue are zero (hovering); callers should send them for an accelerating drone, because the row is taken
+    Missing thrust and command queue are zero (hovering); send them for an accelerating drone, because the row is taken
     where the next command acts. Points that are masked out or beyond the sensing radius are ignored. With an empty mask
     the drone brakes, since a blind sensor cannot be distinguished from free space.
     """
@@ -118,9 +107,8 @@ class PolicyService:
         """
         batch = check_observations(fields, self._queue_length)
         count = batch.position.shape[0]
-        parts = [
-            self._answer(batch, first, min(first + LARGEST_BATCH, count)) for first in range(0, count, LARGEST_BATCH)
-        ]
+        starts = range(0, count, LARGEST_BATCH)
+        parts = [self._answer(batch, first, min(first + LARGEST_BATCH, count)) for first in starts]
         answer = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
         return {
             "command": answer.command,
@@ -145,14 +133,9 @@ def _padded(batch: Observation) -> Observation:
     """The batch padded to powers of two: observations by repeating the last one, points by masked-out ones."""
     count, points = batch.mask.shape
     more_points = _power_of_two(max(points, FEWEST_POINTS)) - points
-    along = dict.fromkeys(("points", "point_velocities", "point_spread", "mask"), (0, more_points))
-    wide = batch.replace(
-        **{
-            name: np.pad(values, [(0, 0), width, *[(0, 0)] * (values.ndim - 2)])
-            for name, width in along.items()
-            for values in [getattr(batch, name)]
-        }
-    )
+    fields = {name: getattr(batch, name) for name in ("points", "point_velocities", "point_spread", "mask")}
+    widths = (0, 0), (0, more_points), (0, 0)
+    wide = batch.replace(**{name: np.pad(values, widths[: values.ndim]) for name, values in fields.items()})
     more = _power_of_two(count) - count
     return jax.tree.map(lambda values: np.concatenate([values, np.repeat(values[-1:], more, axis=0)]), wide)
 

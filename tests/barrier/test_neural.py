@@ -7,7 +7,6 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.blend import make_blended_barrier
 from drone_cbf.barrier.calibration import (
     BOUNDARY,
     CONFIDENCE,
@@ -18,7 +17,7 @@ from drone_cbf.barrier.calibration import (
     make_comparison,
     usable_margin,
 )
-from drone_cbf.barrier.neural import initial_barrier_params, make_neural_barrier
+from drone_cbf.barrier.neural import initial_barrier_params, make_blended_barrier, make_neural_barrier
 from drone_cbf.barrier.samples import graph_sampler, make_open_sampler
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import FAR, empty_graph

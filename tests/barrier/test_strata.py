@@ -10,8 +10,7 @@ import pytest
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import BOUNDARY
 from drone_cbf.barrier.gaps import RIDGE, WIDTH, find_tie
-from drone_cbf.barrier.roots import bisect
-from drone_cbf.barrier.samples import TOP_SPEED
+from drone_cbf.barrier.samples import TOP_SPEED, bisect
 from drone_cbf.barrier.strata import BAND, SLOWEST, make_motion_sampler
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion

@@ -7,8 +7,14 @@ import pytest
 
 from drone_cbf.objectives.clearance import approach, swept_clearances
 from drone_cbf.objectives.losses import final_steps
-from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED, make_flight_metrics
-from drone_cbf.objectives.summaries import filter_figures, flight_report, quick_figures
+from drone_cbf.objectives.metrics import (
+    GOAL_RADIUS,
+    GOAL_SPEED,
+    filter_figures,
+    flight_report,
+    make_flight_metrics,
+    quick_figures,
+)
 from drone_cbf.perception.graphs import CLOSING_SHARPNESS
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status

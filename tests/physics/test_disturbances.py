@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.physics.disturbances import gust_history
+from drone_cbf.physics.randomisation import gust_history
 
 PATHS, STEPS = 4096, 100
 SPREAD = np.array([1.0, 0.5, 0.2])

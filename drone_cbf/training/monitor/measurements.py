@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flyer, make_flyer
-from drone_cbf.objectives.summaries import flight_report
+from drone_cbf.objectives.metrics import flight_report
 from drone_cbf.rollout import Controller, ControllerParams
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.data.flights import FlightMeasure, MeasuredFlights, make_flight_measure, report_key

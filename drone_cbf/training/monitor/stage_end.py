@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
 from drone_cbf.config import SystemConfig
-from drone_cbf.objectives.summaries import flight_report
+from drone_cbf.objectives.metrics import flight_report
 from drone_cbf.training.barrier.boundary_states import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.data.flights import GraphCollector, MeasuredFlights, make_graph_collector, report_key

@@ -15,7 +15,7 @@ from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.devices import jit_update, map_sharded, put_replicated, replicate, shard_batch
 from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
-from drone_cbf.objectives.summaries import flight_report, quick_figures
+from drone_cbf.objectives.metrics import flight_report, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller

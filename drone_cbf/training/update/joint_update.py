@@ -14,7 +14,7 @@ from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import map_sharded, replicate, shard_batch
 from drone_cbf.objectives.losses import make_flight_loss
-from drone_cbf.objectives.summaries import filter_figures, quick_figures
+from drone_cbf.objectives.metrics import filter_figures, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import (
     Controller,
