@@ -18,7 +18,7 @@ from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.monitor.measurements import StageMeasures
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
@@ -105,7 +105,7 @@ def trained(learning_rate):
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: None)
         patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
-        patch.setattr(stage_end, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(measurements, "calibration_report", lambda comparison: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)
         return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)

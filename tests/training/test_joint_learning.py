@@ -8,7 +8,7 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
-from drone_cbf.training.barrier.steps import make_barrier_steps
+from drone_cbf.training.barrier.minibatches import make_barrier_steps
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.settings import SafetySettings

@@ -9,14 +9,14 @@ import pytest
 from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor.state import (
+from drone_cbf.training.monitor.measurements import unmet_thresholds
+from drone_cbf.training.monitor.stage_monitor import (
     after_measurement,
     after_rollback,
     after_stage_start,
     candidate,
     initial_monitor,
     scales_of,
-    unmet_thresholds,
 )
 from drone_cbf.training.update.joint_update import conditions_of
 

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.data.flown_states import FlownStates
-from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.data.flown_states import FlownStates, Labels
 from drone_cbf.training.data.replay_buffer import (
     CLOSE,
     COLLISION,

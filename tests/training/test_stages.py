@@ -19,7 +19,7 @@ from drone_cbf.training.barrier import sampled_states
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
@@ -66,7 +66,7 @@ def few_flights():
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(held_out, "make_sampled_batch", resting)
         patch.setattr(held_out, "STATES", 8)
-        patch.setattr(stage_end, "KEPT_NEAR_BOUNDARY", 16)
+        patch.setattr(measurements, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
 

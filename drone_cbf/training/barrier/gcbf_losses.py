@@ -16,20 +16,17 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState, nominal_params
 from drone_cbf.physics.scenes import Scene
-from drone_cbf.training.data.flown_states import SampledSteps
-from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.data.flown_states import Labels, SampledSteps
 
 
 @struct.dataclass
 class Transitions:
-    """n flown states with their successors; leading axis n."""
+    """Graphs of n flown states, as the controller saw them and without sensor noise, and one step later, without noise;
+    leading axis n."""
 
     observed: Graph
-    """Graph of the state as the controller saw it."""
     current: Graph
-    """Graph of the state without sensor noise."""
     successor: Graph
-    """Graph of the state one step later, without sensor noise."""
     labels: Labels
 
 
@@ -41,8 +38,7 @@ def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[A
     model = nominal_params(system.physics)
 
     def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:
-        time = step * system.physics.time_step
-        return acting_graph(state, model, scene, time, system, system.sensor.neighbours)
+        return acting_graph(state, model, scene, step * system.physics.time_step, system, system.sensor.neighbours)
 
     return jax.vmap(graph)
 
@@ -57,14 +53,11 @@ def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | No
 
     def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
         sampled, observed = jax.lax.stop_gradient((sampled, observed))
-        states, scenes = (
-            concatenate_trees(sampled.states, sampled.successors),
-            concatenate_trees(sampled.scenes, sampled.scenes),
-        )
+        states = concatenate_trees(sampled.states, sampled.successors)
+        scenes = concatenate_trees(sampled.scenes, sampled.scenes)
         both = true_graphs(states, scenes, concatenate_trees(sampled.steps, sampled.steps + 1))
         current, successor = split_tree(both, 2)
-        if observed is None:
-            observed = current
+        observed = current if observed is None else observed
         return Transitions(observed=observed, current=current, successor=successor, labels=sampled.labels)
 
     return transitions
@@ -85,16 +78,15 @@ def make_barrier_losses(
     enters. Both ends of the difference carry a gradient.
     """
     neural = make_neural_barrier(system)
-    alpha, time_step = system.barrier.class_k_gain, system.physics.time_step
 
     def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
         graphs = concatenate_trees(transitions.observed, transitions.current, transitions.successor)
         observed, current, successor = split_tree(jax.vmap(neural(params))(graphs), 3)
-        rate = (successor - current) / time_step
+        rate = (successor - current) / system.physics.time_step
         return {
             "cbf_safe": mean_where(jax.nn.relu(epsilon - observed), transitions.labels.safe),
             "cbf_unsafe": mean_where(jax.nn.relu(epsilon + observed), transitions.labels.unsafe),
-            "cbf_hdot": jnp.mean(jax.nn.relu(epsilon - rate - alpha * current)),
+            "cbf_hdot": jnp.mean(jax.nn.relu(epsilon - rate - system.barrier.class_k_gain * current)),
         }
 
     return losses

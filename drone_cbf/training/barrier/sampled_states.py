@@ -14,7 +14,7 @@ from drone_cbf.devices import jit_rarely_run
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
-from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.data.flights import make_batch_sampler
 from drone_cbf.training.settings import ALL_SCENES
 
 SCENES_PER_BATCH = 64

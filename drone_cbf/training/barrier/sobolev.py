@@ -33,8 +33,7 @@ def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
     States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
     which goes to zero there, and a single such state would outweigh a thousand others.
     """
-    neural = make_neural_barrier(system)
-    scale = velocity_scale(system)
+    neural, scale = make_neural_barrier(system), velocity_scale(system)
 
     def has_collided(graph: Graph) -> Array:
         distance = jnp.where(graph.mask, safe_norm(graph.relative_position), jnp.inf)
@@ -49,9 +48,7 @@ def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
         return weight, (value - true_value) ** 2, gradient_weight, jnp.sum((gradient - true_gradient) ** 2)
 
     def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
-        weight, value, gradient_weight, gradient = jax.vmap(errors, in_axes=(None, 0, None))(
-            params, graphs, temperature
-        )
+        weight, value, gradient_weight, gradient = jax.vmap(errors, (None, 0, None))(params, graphs, temperature)
         total = jnp.maximum(jnp.sum(gradient_weight), 1e-6)  # zero if every state of the batch is in collision
         return {
             "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),

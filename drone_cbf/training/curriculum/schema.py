@@ -84,6 +84,11 @@ class Curriculum(Section):
         return frozenset(name for stage in self.stages for name, weight in self.weights_in(stage).items() if weight)
 
     @property
+    def uses_teacher(self) -> bool:
+        """Whether some stage weights a loss of the barrier against the analytic one."""
+        return bool(self.weights_used & {"cbf_value", "cbf_gradient"})
+
+    @property
     def system_groups(self) -> dict[str, dict[str, Any]]:
         """``system`` as group -> field -> value."""
         groups: dict[str, dict[str, Any]] = {}

@@ -12,9 +12,8 @@ from jaxtyping import Array, Float, Int
 from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.physics.drone import initial_state
-from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flown_states import FlownStates, SampledSteps, take_steps
-from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.data.flights import make_batch_sampler
+from drone_cbf.training.data.flown_states import FlownStates, Labels, SampledSteps, take_steps
 
 CLOSE = 0.5
 """Flights that stay farther than this from every surface [m] and use no slack are not stored."""
@@ -67,21 +66,19 @@ def empty_replay_buffer(system: SystemConfig, families: Sequence[SceneName], pla
     zero = jnp.zeros(3)
     state = jax.eval_shape(lambda: initial_state(zero, zero, system.physics))
     scenes = jax.eval_shape(make_batch_sampler(system, families, places), jax.random.key(0), 0.0)
-    labels = Labels(safe=jnp.zeros((places, longest), bool), unsafe=jnp.zeros((places, longest), bool))
     flown = FlownStates(
         states=jax.tree.map(lambda leaf: jnp.zeros((places, longest + 1, *leaf.shape), leaf.dtype), state),
         scenes=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), scenes),
-        labels=labels,
+        labels=Labels(safe=jnp.zeros((places, longest), bool), unsafe=jnp.zeros((places, longest), bool)),
     )
     return ReplayBuffer(flown=flown, lengths=jnp.zeros(places, jnp.int32), scores=jnp.zeros(places))
 
 
 def keep_worst(buffer: ReplayBuffer, fresh: ReplayBuffer) -> ReplayBuffer:
     """The buffer after one update: the worst of the stored flights, whose scores decay, and of the fresh ones."""
-    places = buffer.scores.shape[0]
     buffer = buffer.replace(scores=buffer.scores * jnp.exp(-1.0 / MEMORY))
     everything = concatenate_trees(buffer, fresh)
-    _, worst = jax.lax.top_k(everything.scores, places)
+    _, worst = jax.lax.top_k(everything.scores, buffer.scores.shape[0])
     return jax.tree.map(lambda leaf: leaf[worst], everything)
 
 

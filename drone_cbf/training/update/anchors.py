@@ -18,20 +18,19 @@ from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
 from drone_cbf.training.curriculum.mechanisms import LossName
 from drone_cbf.training.curriculum.schema import Curriculum
 
-AnchorLoss = Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]
-"""(policy, teacher, graphs flown with leading axes flight and step) -> unweighted losses by name."""
-
 
 def uses_anchor(curriculum: Curriculum) -> bool:
     """Whether some stage regularises the policy towards its parent."""
     return bool(curriculum.weights_used & {"distill", "policy_l2"})
 
 
-def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss:
-    """``distill`` [(m/s^2)^2] and ``policy_l2``, as far as some stage weights them."""
-    difference = make_command_difference(system)
+def make_anchor_loss(
+    system: SystemConfig, curriculum: Curriculum
+) -> Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]:
+    """Function (policy, teacher, graphs flown with leading axes flight and step) -> unweighted ``distill``
+    [(m/s^2)^2] and ``policy_l2``, as far as some stage weights them."""
     losses: dict[LossName, Callable[[PolicyParams, PolicyParams, Graph], Scalar]] = {
-        "distill": difference,
+        "distill": make_command_difference(system),
         "policy_l2": lambda policy, teacher, graphs: squared_distance(policy, teacher),
     }
     used = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}

@@ -48,15 +48,9 @@ def make_averaging(decay: float) -> Callable[[State], State]:
         # expm1: at the first update the share must be exactly one, or the initial parameters would stay in the average.
         share = (1.0 - decay) / -jnp.expm1(updates * math.log(decay))
 
-        def moved(mean: Any, newest: Any) -> Any:
-            return jax.tree.map(lambda old, new: old + share * (new - old), mean, newest)
-
-        averages = Averages(
-            policy=moved(state.averages.policy, state.policy),
-            barrier=moved(state.averages.barrier, state.barrier),
-            updates=updates,
-        )
-        return state.replace(averages=averages)
+        before, newest = (state.averages.policy, state.averages.barrier), (state.policy, state.barrier)
+        policy, barrier = jax.tree.map(lambda old, new: old + share * (new - old), before, newest)
+        return state.replace(averages=Averages(policy=policy, barrier=barrier, updates=updates))
 
     return average if decay else lambda state: state
 
