@@ -12,11 +12,11 @@ from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor import measurements
-from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update

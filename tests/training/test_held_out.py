@@ -10,7 +10,7 @@ import pytest
 from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams, make_unfiltered_controller
 from drone_cbf.training.barrier import held_out_losses as held_out
-from drone_cbf.training.barrier.sobolev import FOCUS
+from drone_cbf.training.barrier.losses import FOCUS
 from drone_cbf.training.barrier.validation import make_comparer
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_flight_measure

@@ -11,9 +11,9 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.strata import BAND
 from drone_cbf.config import BarrierConfig, SceneConfig
 from drone_cbf.errors import TrainingError
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.training.barrier import sampled_states
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.barrier.losses import make_sobolev_loss
 from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.stages import pretraining
 from tests.perception.worlds import capsules, crowd, graph_seen, random_barrier, random_policy, scene_of, small_system

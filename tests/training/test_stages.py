@@ -12,6 +12,7 @@ from drone_cbf.barrier import calibration
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import held_out_losses as held_out
@@ -20,7 +21,6 @@ from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor import measurements
-from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
 from drone_cbf.training.update import joint_update

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, concatenate_trees, ravel_leaves
+from drone_cbf.arrays import Scalar, Tree, concatenate_trees, ravel_leaves
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
@@ -17,9 +17,7 @@ from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
-from drone_cbf.training.barrier.gcbf_losses import Transitions, make_barrier_losses, make_transitions
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.curriculum.adaptation import scale_changes
+from drone_cbf.training.barrier.losses import Transitions, make_barrier_losses, make_sobolev_loss, make_transitions
 from drone_cbf.training.data.flown_states import FlownStates, check_look_ahead, make_flown_states, take_steps
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, replay_entries, sample_steps
 from drone_cbf.training.settings import SafetySettings
@@ -152,6 +150,11 @@ def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> Min
 def weighted(values: Mapping[str, Scalar], weights: Weights) -> dict[str, Scalar]:
     """Weighted loss terms; values without a weight are dropped."""
     return {name: weights[name] * value for name, value in values.items() if name in weights}
+
+
+def scale_changes(change: Tree, learning_rate: Scalar | None) -> Tree:
+    """An optimiser's parameter change times the learning-rate factor; unchanged for None."""
+    return change if learning_rate is None else jax.tree.map(lambda leaf: learning_rate * leaf, change)
 
 
 def make_barrier_steps(

@@ -15,7 +15,7 @@ from drone_cbf.barrier.calibration import Comparison, calibration_report, make_c
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.training.barrier.sobolev import velocity_scale
+from drone_cbf.training.barrier.losses import velocity_scale
 
 KEPT_NEAR_BOUNDARY = 16_384
 """Number of flown states that are compared, those with the smallest |h|."""

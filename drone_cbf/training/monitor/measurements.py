@@ -31,8 +31,6 @@ CALIBRATION = 1
 """``report_key`` purpose of the calibration flights."""
 FIRST_STAGE = 10
 """``report_key`` purpose of the first stage. All measurements of a stage fly the same scenes, so that they compare."""
-Calibrator = Callable[[SafetyState, Stage], Comparison]
-"""(state, stage) -> both barriers on fresh flights of that state under the stage's conditions."""
 
 
 def controller_of(state: SafetyState, margin: Scalar, blend: float) -> ControllerParams:
@@ -109,8 +107,8 @@ class StageEnd:
 
 def make_calibrator(
     system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array
-) -> Calibrator:
-    """Function that calibrates a state; all calibrations of a run fly the same held-out scenes."""
+) -> Callable[[SafetyState, Stage], Comparison]:
+    """Function (state, stage) -> both barriers on flights of that state; all of a run fly the same held-out scenes."""
     compare, flights = make_comparer(system), settings.report_flights
     collector = cache(lambda horizon: make_graph_collector(system, measures.flyer(horizon), settings.scenes, flights))
 
@@ -123,17 +121,22 @@ def make_calibrator(
     return calibrate
 
 
-def evaluate_stage_end(
-    state: SafetyState, index: int, stage: Stage, calibrate: Calibrator, measures: StageMeasures, flights: int
-) -> StageEnd:
-    """Calibrate ``state`` and measure it under the conditions of ``stage``, the curriculum's ``index``-th.
+def make_end_measurement(
+    system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array
+) -> Callable[[SafetyState, int, Stage], StageEnd]:
+    """Function that calibrates a state and measures it under the conditions of a stage, the curriculum's ``index``-th.
 
-    Raises:
+    Raises (the function):
         TrainingError: no flight came near an obstacle, so the barrier cannot be calibrated.
     """
-    comparison = calibrate(state, stage)
-    calibration = calibration_report(comparison)
-    margin = jnp.float32(usable_margin(calibration))
-    measured = measures.fly(controller_of(state, margin, stage.blend), index, stage, flights)
-    report = flight_report(measured.flown.metrics)
-    return StageEnd(state, comparison, measured, report | calibration, unmet_thresholds(report, stage))
+    calibrate = make_calibrator(system, settings, measures, root)
+
+    def measure_end(state: SafetyState, index: int, stage: Stage) -> StageEnd:
+        comparison = calibrate(state, stage)
+        calibration = calibration_report(comparison)
+        margin = jnp.float32(usable_margin(calibration))
+        measured = measures.fly(controller_of(state, margin, stage.blend), index, stage, settings.report_flights)
+        report = flight_report(measured.flown.metrics)
+        return StageEnd(state, comparison, measured, report | calibration, unmet_thresholds(report, stage))
+
+    return measure_end

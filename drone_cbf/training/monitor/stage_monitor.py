@@ -20,12 +20,11 @@ from drone_cbf.devices import put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams
-from drone_cbf.training.curriculum.adaptation import Scales
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.monitor.measurements import StageMeasures, controller_of, prefixed, unmet_thresholds
 from drone_cbf.training.update.averaging import exported_networks
-from drone_cbf.training.update.joint_update import SafetyState
+from drone_cbf.training.update.joint_update import SafetyState, Scales
 
 
 @struct.dataclass
@@ -60,6 +59,20 @@ class MonitorState:
     """Back-offs of blend and penalties in force."""
     rollbacks: int = 0
     """Roll-backs in the run so far."""
+
+    def best_at(self, state: SafetyState) -> SafetyState:
+        """The best state with the step and the skipped updates of ``state``: no step number is used twice."""
+        return self.best.state.replace(step=state.step, skipped=state.skipped)
+
+    def best_passing(self, state: SafetyState) -> SafetyState | None:
+        """The best state, at the step of ``state``, if it passed without back-offs."""
+        return self.best_at(state) if self.best.passed and not self.best.backoffs else None
+
+    def restored(self) -> MonitorState:
+        """A monitor read from a checkpoint: the best state on the devices, the counts as Python numbers."""
+        numbers = self.replace(best=self.best.replace(state=None))
+        numbers = jax.tree.map(lambda leaf: np.asarray(leaf).item(), numbers)
+        return numbers.replace(best=numbers.best.replace(state=put_replicated(self.best.state)))
 
 
 def initial_monitor(state: SafetyState) -> MonitorState:
@@ -111,22 +124,7 @@ def after_rollback(monitor: MonitorState) -> MonitorState:
     return monitor.replace(failures=0, backoffs=monitor.backoffs + 1, rollbacks=monitor.rollbacks + 1)
 
 
-def at_current_step(earlier: SafetyState, state: SafetyState) -> SafetyState:
-    """An earlier state with the step and the skipped updates of ``state``: no step number is used twice."""
-    return earlier.replace(step=state.step, skipped=state.skipped)
-
-
-def best_passing_state(monitor: MonitorState, state: SafetyState) -> SafetyState | None:
-    """The stage's best state, at the step of ``state``, if it passed without back-offs."""
-    best = monitor.best
-    return at_current_step(best.state, state) if best.passed and not best.backoffs else None
-
-
-def restored_monitor(monitor: MonitorState) -> MonitorState:
-    """A monitor read from a checkpoint: the best state on the devices, the counts as Python numbers."""
-    numbers = monitor.replace(best=monitor.best.replace(state=None))
-    numbers = jax.tree.map(lambda leaf: np.asarray(leaf).item(), numbers)
-    return numbers.replace(best=numbers.best.replace(state=put_replicated(monitor.best.state)))
+Monitored = tuple[SafetyState, MonitorState]
 
 
 class StageMonitor:
@@ -146,9 +144,7 @@ class StageMonitor:
         self._save_best(first, index, margin)
         return after_stage_start(monitor, first, index)
 
-    def measure(
-        self, state: SafetyState, monitor: MonitorState, index: int, stage: Stage, margin: Scalar
-    ) -> tuple[SafetyState, MonitorState]:
+    def measure(self, state: SafetyState, monitor: MonitorState, index: int, stage: Stage, margin: Scalar) -> Monitored:
         """Measure within a stage; roll back once patience is exceeded."""
         controller = self._controller(state, monitor, stage, margin)
         report = self._measures.report(controller, index, stage)
@@ -161,25 +157,19 @@ class StageMonitor:
             self._save_best(found, index, margin)
         return self._check_patience(state, updated, stage, unmet_thresholds(report, stage))
 
-    def count_gate_failure(
-        self, state: SafetyState, monitor: MonitorState, stage: Stage, unmet: str
-    ) -> tuple[SafetyState, MonitorState]:
+    def count_gate_failure(self, state: SafetyState, monitor: MonitorState, stage: Stage, unmet: str) -> Monitored:
         """The gate at the end of a stage has failed, which counts as a failed measurement."""
         updated = monitor.replace(failures=monitor.failures + 1)
         self._recorder.metrics(int(state.step) - 1, {"monitor/failures": float(updated.failures)})
         return self._check_patience(state, updated, stage, unmet)
 
-    def _check_patience(
-        self, state: SafetyState, monitor: MonitorState, stage: Stage, unmet: str
-    ) -> tuple[SafetyState, MonitorState]:
+    def _check_patience(self, state: SafetyState, monitor: MonitorState, stage: Stage, unmet: str) -> Monitored:
         if monitor.failures <= self._config.patience:
             return state, monitor
         failed = f"failed {monitor.failures} measurements in a row, the last with {unmet}"
         return self.roll_back(state, monitor, stage, failed)
 
-    def roll_back(
-        self, state: SafetyState, monitor: MonitorState, stage: Stage, reason: str
-    ) -> tuple[SafetyState, MonitorState]:
+    def roll_back(self, state: SafetyState, monitor: MonitorState, stage: Stage, reason: str) -> Monitored:
         """The stage's best state at the current step, to be trained more cautiously.
 
         Raises:
@@ -201,7 +191,7 @@ class StageMonitor:
             f"violation {best.violation:.3f}), blend x {scales.blend:.3g}, penalties x {scales.penalty:.3g}, "
             f"learning rates x {scales.learning_rate:.3g}",
         )
-        return at_current_step(best.state, state), monitor
+        return monitor.best_at(state), monitor
 
     def report_backoffs(self, monitor: MonitorState, step: int) -> None:
         """Record an event if training ends with back-offs in force."""

@@ -23,8 +23,8 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
+from drone_cbf.training.barrier.losses import make_sobolev_loss
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch, sample_held_out_strata
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
 from drone_cbf.training.barrier.validation import (
     KEPT_NEAR_BOUNDARY,
     BarrierValidation,

@@ -8,7 +8,7 @@ zero by default, because the task loss teaches a barrier to open (docs/findings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +28,10 @@ from drone_cbf.training.monitor.measurements import (
     StageEnd,
     StageMeasures,
     controller_of,
-    evaluate_stage_end,
-    make_calibrator,
+    make_end_measurement,
     prefixed,
 )
-from drone_cbf.training.monitor.stage_monitor import (
-    MonitorState,
-    StageMonitor,
-    best_passing_state,
-    initial_monitor,
-    restored_monitor,
-    scales_of,
-)
+from drone_cbf.training.monitor.stage_monitor import MonitorState, StageMonitor, initial_monitor, scales_of
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import uses_anchor
 from drone_cbf.training.update.averaging import exported_networks, initial_averages, networks_of
@@ -124,7 +116,7 @@ def train_safety(
         position=jax.tree.map(int, progress.position),
         margin=jnp.float32(progress.margin),
         initial_barrier=put_replicated(progress.initial_barrier),
-        monitor=progress.monitor and restored_monitor(progress.monitor),
+        monitor=progress.monitor and progress.monitor.restored(),
     )
     total = settings.curriculum.total_steps + progress.position.added
     recorder.begin("safety", total, int(progress.state.step))
@@ -154,12 +146,7 @@ class _CurriculumTrainer:
         self.optimisers = optimisers = joint_optimisers(settings)
         self.update_of = cache(lambda horizon: jit_update(make_safety_update(system, settings, horizon, optimisers)))
         self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), self.root)
-        self.evaluate = partial(
-            evaluate_stage_end,
-            calibrate=make_calibrator(system, settings, self.measures, self.root),
-            measures=self.measures,
-            flights=settings.report_flights,
-        )
+        self.measure_end = make_end_measurement(system, settings, self.measures, self.root)
         self.held_out_losses = make_held_out_losses(system, settings, self.root)
         self.stage_monitor = StageMonitor(self.config, self.measures, recorder)
         self.stage_end: StageEnd | None = None
@@ -239,19 +226,24 @@ class _CurriculumTrainer:
         return SafetyProgress(end.state, position, end.margin, networks_of(end.state)[1], monitor)
 
     def _select_end(self, progress: SafetyProgress, stage: Stage) -> StageEnd:
-        """The last state, or the best one if only that one meets the thresholds.
+        """The last state, or the best one if only that one meets the thresholds; records its metrics and flights.
 
         Both are evaluated under the stage's own conditions, without back-offs.
         """
         state, index, monitor = progress.state, progress.position.stage, progress.monitor
-        end = self.evaluate(state, index, stage)
-        best = best_passing_state(monitor, state) if end.unmet and monitor else None
-        if monitor and best is not None and not (best_end := self.evaluate(best, index, stage)).unmet:
+        end = self.measure_end(state, index, stage)
+        best = monitor.best_passing(state) if end.unmet and monitor else None
+        if monitor and best is not None and not (best_end := self.measure_end(best, index, stage)).unmet:
             earlier = int(monitor.best.state.step)
             text = f"stage {stage.name}: {end.unmet}; going on from step {earlier}, which met the thresholds"
             self.recorder.event(int(state.step), text)
             end = best_end
-        self._record(end, index, stage, progress.initial_barrier)
+        step, controller = int(end.state.step) - 1, controller_of(end.state, end.margin, stage.blend)
+        self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
+        robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
+        losses = self.held_out_losses(progress.initial_barrier, networks_of(end.state)[1], end.measured)
+        metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
+        self.recorder.metrics(step, metrics)
         return end
 
     def _extend(self, progress: SafetyProgress, stage: Stage, end: StageEnd) -> SafetyProgress:
@@ -264,13 +256,3 @@ class _CurriculumTrainer:
         if monitor:
             state, monitor = self.stage_monitor.count_gate_failure(state, monitor, stage, end.unmet)
         return progress.replace(state=state, position=position, monitor=monitor)
-
-    def _record(self, end: StageEnd, index: int, stage: Stage, initial_barrier: BarrierParams) -> None:
-        """Metrics and flights of a stage's end."""
-        step = int(end.state.step) - 1
-        self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
-        controller = controller_of(end.state, end.margin, stage.blend)
-        robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
-        losses = self.held_out_losses(initial_barrier, networks_of(end.state)[1], end.measured)
-        metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
-        self.recorder.metrics(step, metrics)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -26,7 +27,6 @@ from drone_cbf.rollout import (
 )
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
-from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_batch_sampler, training_view
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, empty_replay_buffer, keep_worst, replay_metrics
@@ -39,6 +39,18 @@ from drone_cbf.training.update.optimisers import Optimisers
 
 BARRIER_BATCH = 512
 """Flown states in a barrier minibatch, and as many sampled ones against forgetting."""
+PENALTY_TERMS = frozenset({"slack", "collision", "fallback", "violation"})
+"""Terms of the flight's loss whose weights a monitor may raise."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Factors on blend, weights of :data:`PENALTY_TERMS` and learning rates by which a monitor makes updates more
+    cautious than their stage; all 1 unless training was rolled back."""
+
+    blend: float = 1.0
+    penalty: float = 1.0
+    learning_rate: float = 1.0
 
 
 @struct.dataclass
@@ -51,9 +63,8 @@ class Conditions:
     augment: Scalar
     weights: minibatches.Weights
     penalty: Scalar | None = None
-    """Factor on the weights of ``adaptation.PENALTY_TERMS``; None without a monitor."""
     learning_rate: Scalar | None = None
-    """Factor on the changes of both networks; None without a monitor."""
+    """Factors of :class:`Scales`; None without a monitor."""
     teacher: PolicyParams | None = None
     """The parent's policy, if the curriculum regularises towards it."""
 
@@ -70,18 +81,18 @@ class SafetyState:
     skipped: Scalar
     """Updates skipped because a loss or a gradient was not finite."""
     averages: Averages | None = None
-    """Moving averages of both networks; None without averaging."""
     replay: ReplayBuffer | None = None
-    """None without replay."""
 
 
-@struct.dataclass
-class LossAux:
-    """Auxiliary outputs of the loss; ``further`` and ``fresh`` are those of ``Minibatches``."""
+Aux = tuple[dict[str, Scalar], minibatches.Minibatches]
+"""Auxiliary outputs of the loss: metrics, and the minibatches of the barrier's further steps."""
 
-    metrics: dict[str, Scalar]
-    further: minibatches.Minibatch | None
-    fresh: ReplayBuffer | None
+
+def scale_penalties(terms: Mapping[str, Scalar], penalty: Scalar | None) -> dict[str, Scalar]:
+    """Loss terms with those of :data:`PENALTY_TERMS` times ``penalty``; unchanged for None."""
+    if penalty is None:
+        return dict(terms)
+    return {name: penalty * term if name in PENALTY_TERMS else term for name, term in terms.items()}
 
 
 def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
@@ -92,7 +103,7 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
 
 def make_safety_terms(
     system: SystemConfig, settings: SafetySettings, horizon: int
-) -> Callable[..., tuple[dict[str, Scalar], LossAux]]:
+) -> Callable[..., tuple[dict[str, Scalar], Aux]]:
     """Function (networks, conditions, margin [m], key, replay buffer) -> (weighted loss terms times batch size, aux).
 
     Scaled by the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the
@@ -125,30 +136,30 @@ def make_safety_terms(
         metrics = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
         metrics |= quick_figures(flights, scenes, system)
         scaled = {name: settings.batch * value for name, value in parts.items()}
-        return scaled, LossAux(metrics=metrics, further=drawn.further, fresh=drawn.fresh)
+        return scaled, (metrics, drawn)
 
     return terms
 
 
 def make_safety_gradient(
     system: SystemConfig, settings: SafetySettings, horizon: int
-) -> Callable[..., tuple[Networks, LossAux]]:
-    """Function (arguments of :func:`make_safety_terms`) -> (gradient of the mean over flights, aux)."""
+) -> Callable[..., tuple[Networks, Aux]]:
+    """Function (arguments of :func:`make_safety_terms`' function) -> (gradient of the mean over flights, aux)."""
     terms = make_safety_terms(system, settings, horizon)
-
-    combine, gradient_of = {
+    kinds: dict[str, tuple[Callable, Callable]] = {
         "sum": (lambda parts: sum(parts.values(), start=jnp.float32(0.0)), partial(jax.grad, has_aux=True)),
         "mgda": (split_objectives, lambda loss: partial(balanced_gradient, loss)),
-    }[settings.curriculum.learning.balance]
+    }
+    combine, gradient_of = kinds[settings.curriculum.learning.balance]
 
-    def mean_gradient(networks: Networks, *given) -> tuple[Networks, LossAux]:
+    def mean_gradient(networks: Networks, *given) -> tuple[Networks, Aux]:
         def loss(networks: Networks):
             parts, aux = terms(networks, *given)
             return combine(parts), aux
 
-        gradient, aux, *share = gradient_of(loss)(networks)
-        aux = aux.replace(metrics=aux.metrics | dict(zip(("balance/efficiency",), share, strict=False)))
-        return jax.tree.map(lambda leaf: leaf / settings.batch, gradient), aux
+        gradient, (metrics, drawn), *share = gradient_of(loss)(networks)
+        metrics |= dict(zip(("balance/efficiency",), share, strict=False))
+        return jax.tree.map(lambda leaf: leaf / settings.batch, gradient), (metrics, drawn)
 
     return mean_gradient
 
@@ -170,10 +181,8 @@ def make_policy_freeze(steps: int) -> Callable[[SafetyState, SafetyState], Safet
 def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
 ) -> Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]:
-    """Function (state, conditions, margin [m], root key) -> (state, metrics).
-
-    Each network has its own optimiser; the barrier takes ``learning.barrier_updates`` steps.
-    """
+    """Function (state, conditions, margin [m], root key) -> (state, metrics): one update of both networks, each by its
+    own optimiser; the barrier takes ``learning.barrier_updates`` steps."""
     gradient_of = make_safety_gradient(system, settings, horizon)
     freeze = make_policy_freeze(settings.curriculum.learning.freeze_steps)
     average = make_averaging(settings.curriculum.learning.ema)
@@ -183,21 +192,21 @@ def make_safety_update(
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
         networks = {"policy": state.policy, "barrier": state.barrier}
-        gradient, aux = gradient_of(networks, conditions, margin, key, state.replay)
+        gradient, (metrics, drawn) = gradient_of(networks, conditions, margin, key, state.replay)
         rate, slope = conditions.learning_rate, gradient["policy"]
         change, policy_optimiser = optimisers.policy.update(slope, state.policy_optimiser, state.policy)
         before = state.barrier, state.barrier_optimiser
-        stepped, further = barrier_steps(before, gradient["barrier"], aux.further, conditions.weights, rate)
-        replay = None if state.replay is None or aux.fresh is None else keep_worst(state.replay, aux.fresh)
+        stepped, further = barrier_steps(before, gradient["barrier"], drawn.further, conditions.weights, rate)
+        replay = None if state.replay is None or drawn.fresh is None else keep_worst(state.replay, drawn.fresh)
         updated = state.replace(
-            policy=optax.apply_updates(state.policy, scale_changes(change, rate)),
+            policy=optax.apply_updates(state.policy, minibatches.scale_changes(change, rate)),
             barrier=stepped[0],
             policy_optimiser=policy_optimiser,
             barrier_optimiser=stepped[1],
             step=state.step + 1,
             replay=replay,
         )
-        metrics = aux.metrics | replay_metrics(replay) | further
+        metrics |= replay_metrics(replay) | further
         metrics |= {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
         metrics |= health_metrics({"policy": gradient["policy"], "cbf": gradient["barrier"]})
         updated, metrics = skip_if_nonfinite(state, average(freeze(state, updated)), metrics)
