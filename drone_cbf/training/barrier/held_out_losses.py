@@ -1,8 +1,6 @@
-"""Barrier losses before and after a curriculum stage, on the same held-out states.
-
-The training loss is no substitute: from update to update it varies by about 15 % with the states alone, which is more
-than a stage changes it when the barrier is already good.
-"""
+"""Barrier losses before and after a curriculum stage, on the same held-out states. The training loss is no substitute:
+from update to update it varies by about 15 % with the states alone, more than a stage changes it when the barrier is
+already good."""
 
 from __future__ import annotations
 

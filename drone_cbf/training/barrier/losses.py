@@ -1,6 +1,5 @@
 """Losses of the barrier: Sobolev regression, which learns value and gradient of the analytic barrier (Czarnecki et al.
-2017), and those of GCBF+, which learn from flown states without a teacher (Zhang et al. 2024, section IV).
-"""
+2017), and those of GCBF+, which learn from flown states without a teacher (Zhang et al. 2024, section IV)."""
 
 from __future__ import annotations
 
@@ -77,10 +76,8 @@ class Transitions:
 
 
 def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[Array, "n"]], Graph]:
-    """Function (states, scenes, steps; leading axis n) -> noise-free graphs of where a command sent then acts.
-
-    The graphs have the shape of the controller's.
-    """
+    """Function (states, scenes, steps; leading axis n) -> noise-free graphs of where a command sent then acts, in the
+    shape of the controller's."""
     model = nominal_params(system.physics)
 
     def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:

@@ -46,14 +46,12 @@ class Minibatch:
 
 @struct.dataclass
 class Minibatches:
-    """Data of all barrier steps in one update."""
+    """Data of all barrier steps in one update: ``first`` for the one taken jointly with the policy, ``further`` (leading
+    axis) for the others, if any; and, with replay, the update's flights as replay entries."""
 
     first: Minibatch
-    """For the step taken jointly with the policy."""
     further: Minibatch | None
-    """For the barrier's additional steps, leading axis; None if there are none."""
     fresh: ReplayBuffer | None
-    """The update's flights as replay entries; None without replay."""
 
 
 MinibatchLosses = Callable[[BarrierParams, Minibatch], dict[str, Scalar]]
@@ -129,11 +127,9 @@ def scored_flights(flown: FlownStates, flights: Flights, replay: ReplayBuffer, s
 
 
 def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> MinibatchLosses:
-    """Unweighted losses, so that charts of different curricula are comparable.
-
-    The teacher's losses (``cbf_value``, ``cbf_gradient``) use all states and are left out if no stage weights them.
-    GCBF+ losses use the flown states and are always reported: without gradients they are cheap.
-    """
+    """Unweighted losses, so that charts of different curricula are comparable. The teacher's (``cbf_value``,
+    ``cbf_gradient``) use all states and are left out if no stage weights them. Those of GCBF+ use the flown states and
+    are always reported: without gradients they are cheap."""
     teacher_losses = make_sobolev_loss(system) if settings.curriculum.uses_teacher else None
     gcbf_losses = make_barrier_losses(system, settings.curriculum.learning.epsilon)
 

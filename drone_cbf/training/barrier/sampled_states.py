@@ -26,10 +26,8 @@ STRATA_STATES = 8192
 def make_sampled_batch(
     system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
 ) -> Callable[[jax.Array], Graph]:
-    """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family.
-
-    ``strata``: entries ``name:weight``. The states of a stratum are contiguous and spread over all scenes.
-    """
+    """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family, by ``strata``
+    (entries ``name:weight``). The states of a stratum are contiguous and spread over all scenes."""
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
     sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
     counts = stratum_counts(parse_strata(strata), count)

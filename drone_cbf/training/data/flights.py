@@ -67,10 +67,8 @@ class MeasuredFlights:
 def make_flight_measure(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
 ) -> Callable[[ControllerParams, float, float, jax.Array], MeasuredFlights]:
-    """Function (controller parameters, noise [m], augment, key) -> ``flights`` flights in fresh scenes.
-
-    With ``random_drones``, each flies its own randomised drone.
-    """
+    """Function (controller parameters, noise [m], augment, key) -> ``flights`` flights in fresh scenes; with
+    ``random_drones``, each flies its own randomised drone."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
     equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
@@ -90,10 +88,8 @@ def make_flight_measure(
 def make_graph_collector(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
 ) -> Callable[[ControllerParams, float, float, jax.Array], Graph]:
-    """Function (controller parameters, noise [m], augment, key) -> every graph seen on fresh flights, leading axis n.
-
-    Each flight draws its noise level uniformly up to the given one.
-    """
+    """Function (controller parameters, noise [m], augment, key) -> every graph seen on fresh flights, leading axis n;
+    each flight draws its noise level uniformly up to the given one."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
 
     def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:

@@ -37,10 +37,8 @@ class ReplayBuffer:
 
 
 def flight_scores(clearances: Float[Array, "f"], slacks: Float[Array, "f"]) -> Float[Array, "f"]:
-    """Score of each flight [m] from its smallest clearance [m] and largest slack [m/s].
-
-    Zero if the score is not finite: stored, such a flight would make every later update non-finite.
-    """
+    """Score of each flight [m] from its smallest clearance [m] and largest slack [m/s]; zero if that is not finite:
+    stored, such a flight would make every later update non-finite."""
     scores = jax.nn.relu(CLOSE - clearances) + COLLISION * (clearances < 0.0) + SLACK * slacks
     return jnp.where(jnp.isfinite(scores), scores, 0.0)
 

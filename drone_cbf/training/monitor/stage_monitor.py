@@ -48,17 +48,14 @@ class BestState:
 
 @struct.dataclass
 class MonitorState:
-    """The monitor's memory."""
+    """The monitor's memory: the best state of the stage (index; -1 before the first), and the numbers of consecutive
+    failed measurements, of back-offs in force (blend and penalties), and of roll-backs in the run so far."""
 
     best: BestState
     stage: int = -1
-    """Index of the stage that ``best`` belongs to; -1 before the first."""
     failures: int = 0
-    """Consecutive failed measurements."""
     backoffs: int = 0
-    """Back-offs of blend and penalties in force."""
     rollbacks: int = 0
-    """Roll-backs in the run so far."""
 
     def best_at(self, state: SafetyState) -> SafetyState:
         """The best state with the step and the skipped updates of ``state``: no step number is used twice."""
@@ -170,11 +167,8 @@ class StageMonitor:
         return self.roll_back(state, monitor, stage, failed)
 
     def roll_back(self, state: SafetyState, monitor: MonitorState, stage: Stage, reason: str) -> Monitored:
-        """The stage's best state at the current step, to be trained more cautiously.
-
-        Raises:
-            TrainingError: ``monitor.rollbacks`` roll-backs have been used up.
-        """
+        """The stage's best state at the current step, to be trained more cautiously; raises :class:`TrainingError` if
+        ``monitor.rollbacks`` roll-backs have been used up."""
         step, best = int(state.step), monitor.best
         if monitor.rollbacks >= self._config.rollbacks:
             raise TrainingError(

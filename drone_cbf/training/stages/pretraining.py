@@ -95,10 +95,8 @@ def make_pretraining_update(
 
 
 def make_temperature_schedule(system: SystemConfig, settings: PretrainingSettings) -> Callable[[Scalar], Scalar | None]:
-    """Function from the step to the teacher's soft-min temperature [m]; None for the configured one.
-
-    Larger temperatures smooth the ridges between surfaces; the last part of training uses the configured one.
-    """
+    """Function from the step to the teacher's soft-min temperature [m]; None for the configured one, which the last
+    part of training uses. Larger temperatures smooth the ridges between surfaces."""
     if not settings.temperatures:
         return lambda step: None
     parts = jnp.asarray((*settings.temperatures, system.barrier.temperature), jnp.float32)

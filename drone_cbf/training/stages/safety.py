@@ -226,10 +226,8 @@ class _CurriculumTrainer:
         return SafetyProgress(end.state, position, end.margin, networks_of(end.state)[1], monitor)
 
     def _select_end(self, progress: SafetyProgress, stage: Stage) -> StageEnd:
-        """The last state, or the best one if only that one meets the thresholds; records its metrics and flights.
-
-        Both are evaluated under the stage's own conditions, without back-offs.
-        """
+        """The last state, or the best one if only that one meets the thresholds, both evaluated under the stage's own
+        conditions, without back-offs. Records its metrics and flights."""
         state, index, monitor = progress.state, progress.position.stage, progress.monitor
         end = self.measure_end(state, index, stage)
         best = monitor.best_passing(state) if end.unmet and monitor else None

@@ -1,8 +1,5 @@
-"""Regularisation of the policy towards its parent: distillation of commands (Hinton et al. 2015) and an L2 anchor on
-the parameters (L2-SP, Li et al. 2018).
-
-The teacher is the parent's policy, without gradient. Terms are built only if some stage of the curriculum weights them.
-"""
+"""Regularisation of the policy towards its parent, the teacher: distillation of commands (Hinton et al. 2015) and an L2
+anchor on the parameters (L2-SP, Li et al. 2018). Terms are built only if some stage of the curriculum weights them."""
 
 from __future__ import annotations
 
@@ -39,9 +36,7 @@ def make_anchor_loss(
 
 def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:
     """Function (policy, teacher, graphs with two leading axes) -> mean squared difference of commands [(m/s^2)^2].
-
-    Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit.
-    """
+    Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit."""
     command = make_policy(system)
 
     def difference(policy: PolicyParams, teacher: PolicyParams, graphs: Graph) -> Scalar:

@@ -26,23 +26,16 @@ SKIPPED = "grad_health/skipped"
 
 
 def health_metrics(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Norms and non-finite counts of gradients by network name: ``policy``, ``cbf``.
-
-    ``grad_norm/<network>`` and ``grad_norm/<network>/<module>`` (top-level modules) before clipping, and
-    ``grad_health/nonfinite_<network>``, the number of entries that are NaN or infinite.
-    """
+    """Of gradients by network name (``policy``, ``cbf``): ``grad_norm/<network>`` and ``grad_norm/<network>/<module>``
+    (top-level modules) before clipping; ``grad_health/nonfinite_<network>``, the number of NaN and infinite entries."""
     metrics = {}
     for network, gradient in gradients.items():
         metrics[f"grad_norm/{network}"] = tree_norm(gradient)
-        metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
+        modules = gradient["params"] if set(gradient) == {"params"} else gradient  # flax: {"params": {module: ...}}
+        metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules.items()}
         nonfinite = jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
         metrics[f"grad_health/nonfinite_{network}"] = nonfinite.astype(jnp.float32)
     return metrics
-
-
-def modules(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The top-level modules of flax variables (``{"params": {module: ...}}``), by name."""
-    return dict(variables["params"] if set(variables) == {"params"} else variables)
 
 
 def to_floats(metrics: Mapping[str, Scalar]) -> dict[str, float]:
@@ -51,10 +44,8 @@ def to_floats(metrics: Mapping[str, Scalar]) -> dict[str, float]:
 
 
 def skip_if_nonfinite(state: State, updated: State, metrics: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
-    """``updated`` or, if a loss or gradient is not finite, ``state`` at the next step with one more update skipped.
-
-    Runs inside ``jit``. Adds the number of skipped updates to the metrics.
-    """
+    """``updated`` or, if a loss or gradient is not finite, ``state`` at the next step with one more update skipped; and
+    the metrics with the number of skipped updates. Runs inside ``jit``."""
     losses = [jnp.isfinite(value) for name, value in metrics.items() if name.startswith("loss/")]
     counts = [value == 0.0 for name, value in metrics.items() if name.startswith("grad_health/nonfinite_")]
     healthy = jnp.all(jnp.stack([*losses, *counts]))

@@ -135,8 +135,7 @@ def make_safety_terms(
         reported = flight | unweighted | {"total": sum(parts.values(), start=jnp.float32(0.0))}
         metrics = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
         metrics |= quick_figures(flights, scenes, system)
-        scaled = {name: settings.batch * value for name, value in parts.items()}
-        return scaled, (metrics, drawn)
+        return {name: settings.batch * value for name, value in parts.items()}, (metrics, drawn)
 
     return terms
 
@@ -166,9 +165,7 @@ def make_safety_gradient(
 
 def make_policy_freeze(steps: int) -> Callable[[SafetyState, SafetyState], SafetyState]:
     """Function (state, updated state) -> updated state, with the policy of ``state`` in the first ``steps`` updates.
-
-    The policy's optimiser state is frozen too, so moments and learning-rate schedule start with the policy.
-    """
+    Its optimiser state is frozen too, so moments and learning-rate schedule start with the policy."""
 
     def freeze(state: SafetyState, updated: SafetyState) -> SafetyState:
         new, old = (updated.policy, updated.policy_optimiser), (state.policy, state.policy_optimiser)
