@@ -15,8 +15,7 @@ from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.recorder import ListRecorder
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training.barrier import held_out_losses as held_out
-from drone_cbf.training.barrier import sampled_states
+from drone_cbf.training.barrier import sampled_states, validation
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
@@ -64,8 +63,8 @@ def few_flights():
         patch.setattr(sampled_states, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(held_out, "make_sampled_batch", resting)
-        patch.setattr(held_out, "STATES", 8)
+        patch.setattr(validation, "make_sampled_batch", resting)
+        patch.setattr(validation, "LOSS_STATES", 8)
         patch.setattr(measurements, "KEPT_NEAR_BOUNDARY", 16)
         yield
 

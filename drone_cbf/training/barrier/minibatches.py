@@ -46,8 +46,8 @@ class Minibatch:
 
 @struct.dataclass
 class Minibatches:
-    """Data of all barrier steps in one update: ``first`` for the one taken jointly with the policy, ``further`` (leading
-    axis) for the others, if any; and, with replay, the update's flights as replay entries."""
+    """Data of all barrier steps in one update: ``first`` for the one taken jointly with the policy, ``further`` for the
+    others, if any (leading axis); and, with replay, the update's flights as replay entries."""
 
     first: Minibatch
     further: Minibatch | None

@@ -1,4 +1,4 @@
-"""Comparison of the neural with the analytic barrier on held-out states: flown ones near h = 0, and sampled strata."""
+"""The neural barrier on held-out states: compared with the analytic one near h = 0 and by strata; losses of a stage."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drone_cbf.arrays import concatenate_trees
+from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, calibration_report, make_comparison, stratum_report
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
+from drone_cbf.devices import jit_rarely_run, jit_update, shard_batch
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.training.barrier.losses import velocity_scale
+from drone_cbf.training.barrier.minibatches import Flights, Minibatch, make_minibatch_losses, make_transition_sampler
+from drone_cbf.training.barrier.sampled_states import make_sampled_batch
+from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
+from drone_cbf.training.data.flights import MeasuredFlights, report_key
+from drone_cbf.training.data.flown_states import make_flown_states
+from drone_cbf.training.settings import SafetySettings
 
+LOSS_STATES = 2048
+"""Flown states of the held-out losses, and as many sampled ones for the teacher's: four times a training minibatch."""
+LOSSES = 2
+"""``report_key`` purpose of sampling them."""
+STRATA_STATES = 8192
+"""Held-out states, in equal shares per stratum."""
 KEPT_NEAR_BOUNDARY = 16_384
 """Number of flown states that are compared, those with the smallest |h|."""
 Comparer = Callable[[BarrierParams, Graph], Comparison]
@@ -78,3 +91,44 @@ class HeldOutStrata:
             jax.tree.map(lambda x: x[start:end], comparison) for start, end in zip((0, *ends), ends, strict=False)
         )
         return BarrierValidation(flown=flown_part, strata=dict(zip(self.counts, parts, strict=True)))
+
+
+def sample_held_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
+    """Fresh states of every stratum, in equal shares."""
+    entries = [f"{name}:1" for name in STRATA]
+    graphs = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
+    return HeldOutStrata(graphs=graphs, counts=counts)
+
+
+def make_held_out_losses(
+    system: SystemConfig, settings: SafetySettings, root: jax.Array
+) -> Callable[[BarrierParams, BarrierParams, MeasuredFlights], dict[str, float]]:
+    """Function (barrier at the start of a stage, at its end, flights that measured it) -> ``<loss>_before`` and
+    ``<loss>_after``, unweighted, for the losses that some stage uses.
+
+    The training loss is no substitute: from update to update it varies by about 15 % with the states alone, more than a
+    stage changes it when the barrier is already good.
+    """
+    curriculum = settings.curriculum
+    flown_states = make_flown_states(system, curriculum.learning.look_ahead)
+    sample_transitions = make_transition_sampler(system, settings, LOSS_STATES)
+    strata = curriculum.learning.strata
+    sample_states = make_sampled_batch(system, LOSS_STATES, strata) if curriculum.uses_teacher else None
+    losses = make_minibatch_losses(system, settings)
+
+    @jit_update
+    def evaluate(barrier: BarrierParams, flights: Flights) -> dict[str, Scalar]:
+        flown_key, state_key = jax.random.split(report_key(root, LOSSES))
+        flown = flown_states(flights.trajectories, flights.scenes)
+        sampled = shard_batch(sample_states(state_key)) if sample_states else None
+        transitions = sample_transitions(flown, flights, None, flown_key)
+        values = losses(barrier, Minibatch(transitions=transitions, sampled=sampled))
+        return {name: value for name, value in values.items() if name in curriculum.weights_used}
+
+    def held_out_losses(before: BarrierParams, after: BarrierParams, measured: MeasuredFlights) -> dict[str, float]:
+        flights = Flights(trajectories=measured.flown.trajectories, scenes=measured.scenes)
+        found = {when: jax.device_get(evaluate(one, flights)) for when, one in (("before", before), ("after", after))}
+        return {f"{name}_{when}": float(value) for when, values in found.items() for name, value in values.items()}
+
+    return held_out_losses

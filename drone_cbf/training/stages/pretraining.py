@@ -24,12 +24,13 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.barrier.losses import make_sobolev_loss
-from drone_cbf.training.barrier.sampled_states import make_sampled_batch, sample_held_out_strata
+from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.barrier.validation import (
     KEPT_NEAR_BOUNDARY,
     BarrierValidation,
     make_comparer,
     nearest_to_boundary,
+    sample_held_out_strata,
 )
 from drone_cbf.training.data.flights import make_graph_collector, report_key
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings

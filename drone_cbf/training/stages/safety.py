@@ -22,7 +22,7 @@ from drone_cbf.devices import jit_update, put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
-from drone_cbf.training.barrier.held_out_losses import make_held_out_losses
+from drone_cbf.training.barrier.validation import make_held_out_losses
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.monitor.measurements import (
     StageEnd,
