@@ -26,8 +26,8 @@ from drone_cbf.training.settings import SafetySettings
 
 LOSS_STATES = 2048
 """Flown states of the held-out losses, and as many sampled ones for the teacher's: four times a training minibatch."""
-LOSSES = 2
-"""``report_key`` purpose of sampling them."""
+HELD_OUT_LOSSES = 2
+"""``report_key`` purpose of these losses."""
 STRATA_STATES = 8192
 """Held-out states, in equal shares per stratum."""
 KEPT_NEAR_BOUNDARY = 16_384
@@ -119,7 +119,7 @@ def make_held_out_losses(
 
     @jit_update
     def evaluate(barrier: BarrierParams, flights: Flights) -> dict[str, Scalar]:
-        flown_key, state_key = jax.random.split(report_key(root, LOSSES))
+        flown_key, state_key = jax.random.split(report_key(root, HELD_OUT_LOSSES))
         flown = flown_states(flights.trajectories, flights.scenes)
         sampled = shard_batch(sample_states(state_key)) if sample_states else None
         transitions = sample_transitions(flown, flights, None, flown_key)

@@ -86,8 +86,7 @@ class Curriculum(Section):
 
     def weights_in(self, stage: Stage) -> dict[LossName, float]:
         """Loss weights in that stage: its own where it names one, else the curriculum's."""
-        weights: dict[LossName, float] = self.learning.weights.model_dump()  # type: ignore[assignment]
-        return {**weights, **stage.weights}
+        return self.learning.weights.model_dump() | stage.weights  # type: ignore[return-value]
 
     @property
     def weights_used(self) -> frozenset[LossName]:

@@ -1,8 +1,7 @@
-"""Measurements of joint training under the conditions of a stage: during it, and calibrated at its end.
+"""Measurements of joint training under the conditions of a stage: during it, and at its end.
 
-At the end of a stage the barrier is calibrated first, then policy and barrier are measured as they would be exported.
-Both networks have changed since the last calibration. Measured with the old margin, a stage could pass with a policy
-that does not fly behind the new one.
+At the end the barrier is calibrated first, then both networks are measured as they would be exported: measured with the
+margin of the last calibration, a stage could pass with a policy that does not fly behind the new one.
 """
 
 from __future__ import annotations

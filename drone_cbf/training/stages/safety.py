@@ -207,8 +207,7 @@ class _CurriculumTrainer:
 
     def _end_stage(self, progress: SafetyProgress, stage: Stage) -> SafetyProgress:
         """Pass the gate to the next stage, extend the stage, or fail."""
-        position, monitor = progress.position, progress.monitor
-        end = self._select_end(progress, stage)
+        position, monitor, end = progress.position, progress.monitor, self._select_end(progress, stage)
         if end.unmet and position.extensions < self.config.extensions:
             return self._extend(progress, stage, end)
         step = int(end.state.step)
