@@ -24,6 +24,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.training.barrier.validation import make_held_out_losses
 from drone_cbf.training.curriculum.schema import Stage
+from drone_cbf.training.data.replay_buffer import initial_replay_buffer
 from drone_cbf.training.monitor.measurements import (
     StageEnd,
     StageMeasures,
@@ -39,7 +40,6 @@ from drone_cbf.training.update.gradient_health import check_health, to_floats
 from drone_cbf.training.update.joint_update import (
     SafetyState,
     conditions_of,
-    initial_replay_buffer,
     make_safety_update,
     make_trained_controller,
 )

@@ -29,7 +29,7 @@ from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_batch_sampler, training_view
-from drone_cbf.training.data.replay_buffer import ReplayBuffer, empty_replay_buffer, keep_worst, replay_metrics
+from drone_cbf.training.data.replay_buffer import ReplayBuffer, keep_worst, replay_metrics
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import make_anchor_loss
 from drone_cbf.training.update.averaging import Averages, make_averaging
@@ -210,15 +210,6 @@ def make_safety_update(
         return replicate(updated), metrics
 
     return update
-
-
-def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> ReplayBuffer | None:
-    """An empty buffer whose slots fit the flights of every stage; None if the curriculum does not replay."""
-    learning = settings.curriculum.learning
-    if not learning.replay:
-        return None
-    longest = max(stage.horizon for stage in settings.curriculum.stages)
-    return empty_replay_buffer(system, settings.scenes, learning.replay_flights, longest)
 
 
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
