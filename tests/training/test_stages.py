@@ -178,8 +178,8 @@ def gradient_program(task_gradient=0.0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(joint_update, "make_flight_loss", multiplied)
             gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
-        found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
-        return found, beside.metrics
+        found, (figures, _) = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
+        return found, figures
 
     return run
 
