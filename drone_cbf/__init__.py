@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from drone_cbf.config import SystemConfig as SystemConfig
     from drone_cbf.errors import DroneCbfError as DroneCbfError
     from drone_cbf.evaluation.settings import EvaluationSettings as EvaluationSettings
+    from drone_cbf.recorder import ListRecorder as ListRecorder
     from drone_cbf.recorder import Recorder as Recorder
     from drone_cbf.rollout import ControllerParams as ControllerParams
     from drone_cbf.serving.service import PolicyService as PolicyService
     from drone_cbf.training.curriculum.schema import Curriculum as Curriculum
     from drone_cbf.training.curriculum.schema import parse_curriculum as parse_curriculum
-    from drone_cbf.training.recorder import ListRecorder as ListRecorder
     from drone_cbf.training.settings import EfficiencySettings as EfficiencySettings
     from drone_cbf.training.settings import PretrainingSettings as PretrainingSettings
     from drone_cbf.training.settings import SafetySettings as SafetySettings
@@ -36,7 +36,7 @@ _MODULES = {
     "DroneCbfError": "errors",
     "EfficiencySettings": "training.settings",
     "EvaluationSettings": "evaluation.settings",
-    "ListRecorder": "training.recorder",
+    "ListRecorder": "recorder",
     "PolicyService": "serving.service",
     "PretrainingSettings": "training.settings",
     "Recorder": "recorder",

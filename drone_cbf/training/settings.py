@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, SceneName, Section
 from drone_cbf.training.curriculum.schema import Curriculum
-from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
+from drone_cbf.training.curriculum.strata_mixture import Strata, parse_strata, stratum_counts
 
 ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 
@@ -72,18 +72,12 @@ class PretrainingSettings(Section):
     policy_states: Fraction = 0.5
     """Fraction of every batch that comes from flights of the parent's policy; the rest is sampled."""
     nonfinite_limit: NonfiniteLimit = 3
-    strata: tuple[str, ...] = Field(("open:1",), min_length=1)
+    strata: Strata = ("open:1",)
     """Strata of the sampled states with weights: open, boundary, gap, corridor, high_speed (barrier/strata.py)."""
     temperatures: Temperatures = ()
     """Soft-min temperatures of the teacher [m] for equal parts of training; the last part uses ``barrier.temperature``.
     Larger ones smooth the ridges. Empty: that one alone."""
     seed: Seed = 0
-
-    @field_validator("strata")
-    @classmethod
-    def _are_known(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
-        parse_strata(entries)
-        return entries
 
     @model_validator(mode="after")
     def _every_stratum_has_states(self) -> PretrainingSettings:

@@ -13,9 +13,9 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.tracking.runs.lineage import Parent
 from drone_cbf.tracking.runs.stage_run import StageRun
-from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.stages.pretraining import PretrainingResult
 from projects.cli.stage_parameters import PretrainParameters
 from projects.inputs.digests import config_digest

@@ -11,10 +11,10 @@ from drone_cbf.evaluation.matrix import evaluate_matrix
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.flights import make_flyer
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.records import artifact_names, evaluations_of, table
 from drone_cbf.tracking.runs.stage_run import stage_run
-from drone_cbf.training.recorder import ListRecorder
 from projects.cli.stage_parameters import EvaluateParameters
 from projects.pictures import replay as replaying
 from projects.running.stage_runner import ROOT, Stage

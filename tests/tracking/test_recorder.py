@@ -9,12 +9,11 @@ import numpy as np
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from drone_cbf.recorder import CompositeRecorder
+from drone_cbf.recorder import CompositeRecorder, ListRecorder
 from drone_cbf.tracking.checkpoints.store import load_checkpoint
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.stage_run import StageRun
-from drone_cbf.training.recorder import ListRecorder
 
 
 def test_metrics_checkpoints_and_events_reach_the_run(run: StageRun) -> None:

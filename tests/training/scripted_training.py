@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import pytest
 
 from drone_cbf.errors import TrainingError
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.training.curriculum.mechanisms import Learning, Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update.gradient_health import skip_if_nonfinite
@@ -88,10 +88,10 @@ def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safety, "make_safety_update", drifting_update)
         patch.setattr(safety, "StageMeasures", lambda *_: measures)
-        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: state)
+        patch.setattr(measurements, "make_calibrator", lambda *_: lambda state, stage: state)
         patch.setattr(safety, "make_held_out_losses", lambda *_: numbers_of_barriers)
-        patch.setattr(stage_end, "calibration_report", margin_of)
-        patch.setattr(stage_end, "flight_report", lambda report: report)
+        patch.setattr(measurements, "calibration_report", margin_of)
+        patch.setattr(measurements, "flight_report", lambda report: report)
         patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
         error = final = None
         try:

@@ -12,11 +12,11 @@ from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
@@ -220,13 +220,13 @@ def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
     measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
     replaced = [(safety, "StageMeasures", measures), (safety, "make_safety_update", move)]
-    for module, name, function in [*replaced, (stage_end, "make_graph_collector", fly)]:
+    for module, name, function in [*replaced, (measurements, "make_graph_collector", fly)]:
         monkeypatch.setattr(module, name, lambda *_, function=function: function)
     monkeypatch.setattr(safety, "make_held_out_losses", lambda *_: held_out_losses)
-    monkeypatch.setattr(stage_end, "nearest_to_boundary", lambda *_: None)
-    monkeypatch.setattr(stage_end, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
+    monkeypatch.setattr(measurements, "nearest_to_boundary", lambda *_: None)
+    monkeypatch.setattr(measurements, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
     for name in ("flight_report", "calibration_report"):
-        monkeypatch.setattr(stage_end, name, lambda _: given)
+        monkeypatch.setattr(measurements, name, lambda _: given)
     result = safety.train_safety(SYSTEM, SETTINGS, POLICY, BARRIER, 12.0, recorder)
     handed = [(each.policy, each.barrier) for each in (*flown, result)]
     handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]

@@ -10,7 +10,7 @@ from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SensorConfig
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.rollout import make_rollout, make_unfiltered_controller
-from drone_cbf.training.barrier.gcbf_losses import make_barrier_losses, make_transitions, make_true_graphs, mean_where
+from drone_cbf.training.barrier.losses import make_barrier_losses, make_transitions, make_true_graphs, mean_where
 from drone_cbf.training.data.flown_states import make_flown_states, take_steps
 from drone_cbf.training.stages.efficiency import unfiltered
 from tests.objectives.flights import flight

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import OptimiserConfig, SceneConfig
-from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flights import report_key
+from drone_cbf.training.data.flights import make_batch_sampler, report_key
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import small_system
 

@@ -13,14 +13,14 @@ import pytest
 from drone_cbf.config import OptimiserConfig, PhysicsConfig, SensorConfig
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.monitor.measurements import StageMeasures
-from drone_cbf.training.recorder import ListRecorder
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
@@ -103,9 +103,9 @@ def trained(learning_rate):
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(safety, "make_calibrator", lambda *_: lambda state, stage: None)
+        patch.setattr(measurements, "make_calibrator", lambda *_: lambda state, stage: None)
         patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
-        patch.setattr(stage_end, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(measurements, "calibration_report", lambda comparison: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)
         return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)

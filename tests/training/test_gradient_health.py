@@ -13,7 +13,7 @@ from flax import struct
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.errors import TrainingError
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.training.update.gradient_health import (
     check_health,
     health_metrics,

@@ -9,9 +9,9 @@ import pytest
 
 from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams, make_unfiltered_controller
-from drone_cbf.training.barrier import held_out_losses as held_out
-from drone_cbf.training.barrier.boundary_states import make_comparer
-from drone_cbf.training.barrier.sobolev import FOCUS
+from drone_cbf.training.barrier import validation
+from drone_cbf.training.barrier.losses import FOCUS
+from drone_cbf.training.barrier.validation import make_comparer
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_flight_measure
 from drone_cbf.training.settings import SafetySettings
@@ -43,9 +43,9 @@ def many_resting(system, count, strata):
 def losses():
     curriculum = Curriculum(name="tiny", stages=(Stage(name="only", steps=2, horizon=HORIZON),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(held_out, "make_sampled_batch", many_resting)
-        patch.setattr(held_out, "STATES", 16_384)  # draws of the 64 states: a mean over all of them to a few percent
-        compute = held_out.make_held_out_losses(SYSTEM, SafetySettings(curriculum=curriculum), jax.random.key(0))
+        patch.setattr(validation, "make_sampled_batch", many_resting)
+        patch.setattr(validation, "LOSS_STATES", 16_384)  # draws of 64 states: a mean over all to a few percent
+        compute = validation.make_held_out_losses(SYSTEM, SafetySettings(curriculum=curriculum), jax.random.key(0))
         yield lambda before, after: compute(before, after, measured())
 
 

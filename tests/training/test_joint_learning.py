@@ -8,9 +8,10 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
-from drone_cbf.training.barrier.steps import make_barrier_steps
+from drone_cbf.training.barrier.minibatches import make_barrier_steps
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.data.replay_buffer import initial_replay_buffer
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import Optimisers, joint_optimisers, make_optimiser
@@ -53,7 +54,7 @@ def start(settings):
         barrier_optimiser=kinds.barrier.init(networks["barrier"]),
         step=jnp.int32(0),
         skipped=jnp.int32(0),
-        replay=joint_update.initial_replay_buffer(SYSTEM, settings),
+        replay=initial_replay_buffer(SYSTEM, settings),
     )
 
 
@@ -100,7 +101,7 @@ def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     resumed, later = advance(stored, 2)
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     np.testing.assert_equal(later, rows[2:])
-    forgetful = stored.replace(replay=joint_update.initial_replay_buffer(SYSTEM, EVERYTHING))
+    forgetful = stored.replace(replay=initial_replay_buffer(SYSTEM, EVERYTHING))
     assert advance(forgetful)[1][0]["loss/cbf_hdot"] != later[0]["loss/cbf_hdot"], "what is kept is learned from"
 
 
@@ -110,7 +111,7 @@ def test_the_replay_buffer_fits_the_longest_stage():
     taken = kept.scores > 0.0
     assert kept.flown.labels.safe.shape == (4, HORIZON + 2) and taken.any()
     assert set(kept.lengths[taken].tolist()) == {HORIZON}
-    assert joint_update.initial_replay_buffer(SYSTEM, settings_of()) is None
+    assert initial_replay_buffer(SYSTEM, settings_of()) is None
 
 
 def test_one_program_serves_every_weight_and_the_total_is_the_weighted_sum():

@@ -8,7 +8,7 @@ from drone_cbf.config import PhysicsConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.data.labels import acting_steps, check_look_ahead, make_labels, steps_ahead
+from drone_cbf.training.data.flown_states import acting_steps, check_look_ahead, make_labels, steps_ahead
 from drone_cbf.training.settings import SafetySettings
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system

@@ -6,19 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
+from drone_cbf.training.barrier.minibatches import scale_changes
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor.state import (
+from drone_cbf.training.monitor.measurements import unmet_thresholds
+from drone_cbf.training.monitor.stage_monitor import (
     after_measurement,
     after_rollback,
     after_stage_start,
     candidate,
     initial_monitor,
     scales_of,
-    unmet_thresholds,
 )
-from drone_cbf.training.update.joint_update import conditions_of
+from drone_cbf.training.update.joint_update import Scales, conditions_of, scale_penalties
 
 STAGE = Stage(name="one", steps=4, blend=0.8, success_threshold=0.9, violation_threshold=2.0)
 COURSE = Curriculum(name="one", stages=(STAGE,))

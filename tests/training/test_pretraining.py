@@ -11,9 +11,9 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.strata import BAND
 from drone_cbf.config import BarrierConfig, SceneConfig
 from drone_cbf.errors import TrainingError
-from drone_cbf.training.barrier import sampled_states
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.recorder import ListRecorder
+from drone_cbf.training.barrier import sampled_states, validation
+from drone_cbf.training.barrier.losses import make_sobolev_loss
 from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.stages import pretraining
 from tests.perception.worlds import capsules, crowd, graph_seen, random_barrier, random_policy, scene_of, small_system
@@ -51,8 +51,8 @@ def only_once(make):
 def few_states():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampled_states, "make_batch_sampler", drawn_scenes)
-        patch.setattr(sampled_states, "STRATA", ("boundary", "gap"))
-        patch.setattr(sampled_states, "STRATA_STATES", 16)
+        patch.setattr(validation, "STRATA", ("boundary", "gap"))
+        patch.setattr(validation, "STRATA_STATES", 16)
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 16)
         patch.setattr(pretraining, "make_graph_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
         patch.setattr(pretraining, "audit_analytic_barrier", lambda *_: {})

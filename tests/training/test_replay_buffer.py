@@ -5,26 +5,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.training.data.flown_states import FlownStates
-from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.curriculum.mechanisms import Learning
+from drone_cbf.training.curriculum.schema import Curriculum, Stage
+from drone_cbf.training.data.flown_states import FlownStates, Labels
 from drone_cbf.training.data.replay_buffer import (
     CLOSE,
     COLLISION,
     MEMORY,
     ReplayBuffer,
-    empty_replay_buffer,
     flight_scores,
+    initial_replay_buffer,
     keep_worst,
     replay_entries,
     replay_metrics,
     sample_steps,
 )
+from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import few_obstacles, small_system
 
 SYSTEM = small_system(scene=few_obstacles(3))
 PLACES, LONGEST = 4, 6
 keep, draw = jax.jit(keep_worst), jax.jit(sample_steps, static_argnums=1)
-EMPTY = empty_replay_buffer(SYSTEM, ("random_cloud",), PLACES, LONGEST)
+STAGE = Stage(name="only", steps=1, horizon=LONGEST)
+REPLAYING = Curriculum(name="replay", learning=Learning(replay=0.5, replay_flights=PLACES), stages=(STAGE,))
+EMPTY = initial_replay_buffer(SYSTEM, SafetySettings(curriculum=REPLAYING, scenes=("random_cloud",)))
 
 
 def fresh(clearances, horizon=LONGEST, mark=0.0, slacks=None):

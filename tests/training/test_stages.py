@@ -12,15 +12,14 @@ from drone_cbf.barrier import calibration
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
+from drone_cbf.recorder import ListRecorder
 from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
-from drone_cbf.training.barrier import held_out_losses as held_out
-from drone_cbf.training.barrier import sampled_states
+from drone_cbf.training.barrier import sampled_states, validation
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.monitor import stage_end
-from drone_cbf.training.recorder import ListRecorder
+from drone_cbf.training.monitor import measurements
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
 from drone_cbf.training.update import joint_update
@@ -64,9 +63,9 @@ def few_flights():
         patch.setattr(sampled_states, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(held_out, "make_sampled_batch", resting)
-        patch.setattr(held_out, "STATES", 8)
-        patch.setattr(stage_end, "KEPT_NEAR_BOUNDARY", 16)
+        patch.setattr(validation, "make_sampled_batch", resting)
+        patch.setattr(validation, "LOSS_STATES", 8)
+        patch.setattr(measurements, "KEPT_NEAR_BOUNDARY", 16)
         yield
 
 
@@ -179,8 +178,8 @@ def gradient_program(task_gradient=0.0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(joint_update, "make_flight_loss", multiplied)
             gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
-        found, beside = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
-        return found, beside.metrics
+        found, (figures, _) = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
+        return found, figures
 
     return run
 

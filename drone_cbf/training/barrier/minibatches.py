@@ -1,4 +1,4 @@
-"""Minibatches of the barrier: states of the update's flights, of replayed flights, and sampled states."""
+"""Minibatches of the barrier (flown, replayed and sampled states), and its gradient steps on them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
 
-from drone_cbf.arrays import Scalar, concatenate_trees
+from drone_cbf.arrays import Scalar, Tree, concatenate_trees, ravel_leaves
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
@@ -16,10 +17,8 @@ from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
-from drone_cbf.training.barrier.gcbf_losses import Transitions, make_barrier_losses, make_transitions
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.data.flown_states import FlownStates, make_flown_states, take_steps
-from drone_cbf.training.data.labels import check_look_ahead
+from drone_cbf.training.barrier.losses import Transitions, make_barrier_losses, make_sobolev_loss, make_transitions
+from drone_cbf.training.data.flown_states import FlownStates, check_look_ahead, make_flown_states, take_steps
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, replay_entries, sample_steps
 from drone_cbf.training.settings import SafetySettings
 
@@ -47,18 +46,18 @@ class Minibatch:
 
 @struct.dataclass
 class Minibatches:
-    """Data of all barrier steps in one update."""
+    """Data of all barrier steps in one update: ``first`` for the one taken jointly with the policy, ``further`` for the
+    others, if any (leading axis); and, with replay, the update's flights as replay entries."""
 
     first: Minibatch
-    """For the step taken jointly with the policy."""
     further: Minibatch | None
-    """For the barrier's additional steps, leading axis; None if there are none."""
     fresh: ReplayBuffer | None
-    """The update's flights as replay entries; None without replay."""
 
 
 MinibatchLosses = Callable[[BarrierParams, Minibatch], dict[str, Scalar]]
 """(barrier, minibatch) -> losses by name."""
+BarrierTrainState = tuple[BarrierParams, optax.OptState]
+"""Parameters and optimiser state."""
 
 
 def make_minibatches(
@@ -76,19 +75,12 @@ def make_minibatches(
     learning = settings.curriculum.learning
     flown_states = make_flown_states(system, learning.look_ahead)
     sample_transitions = make_transition_sampler(system, settings, count)
-    has_teacher = uses_teacher(settings)
 
-    def minibatches(
-        flights: Flights,
-        replay: ReplayBuffer | None,
-        flown_key: jax.Array,
-        state_key: jax.Array,
-        further_key: jax.Array,
-    ) -> Minibatches:
+    def minibatches(flights: Flights, replay: ReplayBuffer | None, flown_key, state_key, further_key) -> Minibatches:
         flown = flown_states(flights.trajectories, flights.scenes)
 
         def minibatch(flown_key: jax.Array, state_key: jax.Array) -> Minibatch:
-            sampled = shard_batch(sample_states(state_key)) if has_teacher else None
+            sampled = shard_batch(sample_states(state_key)) if settings.curriculum.uses_teacher else None
             return Minibatch(transitions=sample_transitions(flown, flights, replay, flown_key), sampled=sampled)
 
         keys = jax.vmap(jax.random.split)(jax.random.split(further_key, learning.barrier_updates - 1))
@@ -101,42 +93,13 @@ def make_minibatches(
     return minibatches
 
 
-def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> MinibatchLosses:
-    """Unweighted losses, so that charts of different curricula are comparable.
-
-    The teacher's losses (``cbf_value``, ``cbf_gradient``) use all states and are left out if no stage weights them.
-    GCBF+ losses use the flown states and are always reported: without gradients they are cheap.
-    """
-    teacher_losses = make_sobolev_loss(system) if uses_teacher(settings) else None
-    gcbf_losses = make_barrier_losses(system, settings.curriculum.learning.epsilon)
-
-    def losses(params: BarrierParams, minibatch: Minibatch) -> dict[str, Scalar]:
-        values = gcbf_losses(params, minibatch.transitions)
-        if teacher_losses:
-            assert minibatch.sampled is not None
-            graphs = shard_batch(concatenate_trees(minibatch.transitions.observed, minibatch.sampled))
-            values = teacher_losses(params, graphs) | values
-        return values
-
-    return losses
-
-
-def uses_teacher(settings: SafetySettings) -> bool:
-    """Whether some stage weights a loss against the analytic barrier."""
-    return bool(settings.curriculum.weights_used & {"cbf_value", "cbf_gradient"})
-
-
-def weighted(values: Mapping[str, Scalar], weights: Weights) -> dict[str, Scalar]:
-    """Weighted loss terms; values without a weight are dropped."""
-    return {name: weights[name] * value for name, value in values.items() if name in weights}
-
-
 def make_transition_sampler(
     system: SystemConfig, settings: SafetySettings, count: int
 ) -> Callable[[FlownStates, Flights, ReplayBuffer | None, jax.Array], Transitions]:
     """Function that samples ``count`` flown states uniformly; the last ones from the replay buffer unless empty."""
     make = make_transitions(system)
     replayed = round(settings.curriculum.learning.replay * count)
+    kept = count - replayed
 
     def sample(flown: FlownStates, flights: Flights, replay: ReplayBuffer | None, key: jax.Array) -> Transitions:
         total, horizon = flown.labels.safe.shape
@@ -146,7 +109,6 @@ def make_transition_sampler(
         if replay is None:
             return fresh
         sampled, available = sample_steps(replay, replayed, jax.random.fold_in(key, 1))
-        kept = count - replayed
 
         def replace_last(new: jax.Array, old: jax.Array) -> jax.Array:
             return jnp.concatenate([new[:kept], jnp.where(available, old, new[kept:])])
@@ -158,10 +120,62 @@ def make_transition_sampler(
 
 def scored_flights(flown: FlownStates, flights: Flights, replay: ReplayBuffer, system: SystemConfig) -> ReplayBuffer:
     """The update's flights as scored entries, padded to the flight length of ``replay``."""
-
-    def smallest(trajectory: Trajectory, scene: Scene) -> Scalar:
-        return jnp.min(swept_clearances(trajectory, scene, system.physics))
-
-    clearances = jax.vmap(smallest)(flights.trajectories, flights.scenes)
+    smallest = jax.vmap(lambda trajectory, scene: jnp.min(swept_clearances(trajectory, scene, system.physics)))
+    clearances = smallest(flights.trajectories, flights.scenes)
     slacks = jnp.max(flights.trajectories.decisions.slack, axis=-1)
     return replay_entries(flown, clearances, slacks, longest=replay.flown.labels.safe.shape[1])
+
+
+def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> MinibatchLosses:
+    """Unweighted losses, so that charts of different curricula are comparable. The teacher's (``cbf_value``,
+    ``cbf_gradient``) use all states and are left out if no stage weights them. Those of GCBF+ use the flown states and
+    are always reported: without gradients they are cheap."""
+    teacher_losses = make_sobolev_loss(system) if settings.curriculum.uses_teacher else None
+    gcbf_losses = make_barrier_losses(system, settings.curriculum.learning.epsilon)
+
+    def losses(params: BarrierParams, minibatch: Minibatch) -> dict[str, Scalar]:
+        values = gcbf_losses(params, minibatch.transitions)
+        if teacher_losses is None:
+            return values
+        graphs = shard_batch(concatenate_trees(minibatch.transitions.observed, minibatch.sampled))
+        return teacher_losses(params, graphs) | values
+
+    return losses
+
+
+def weighted(values: Mapping[str, Scalar], weights: Weights) -> dict[str, Scalar]:
+    """Weighted loss terms; values without a weight are dropped."""
+    return {name: weights[name] * value for name, value in values.items() if name in weights}
+
+
+def scale_changes(change: Tree, learning_rate: Scalar | None) -> Tree:
+    """An optimiser's parameter change times the learning-rate factor; unchanged for None."""
+    return change if learning_rate is None else jax.tree.map(lambda leaf: learning_rate * leaf, change)
+
+
+def make_barrier_steps(
+    losses: MinibatchLosses, optimiser: optax.GradientTransformation
+) -> Callable[..., tuple[BarrierTrainState, dict[str, Scalar]]]:
+    """Function (train state, gradient of the joint loss, further minibatches or None, weights, learning-rate factor or
+    None) -> (train state, metrics): a step along that gradient, then one on each further minibatch."""
+
+    def loss(barrier: BarrierParams, minibatch: Minibatch, weights: Weights) -> Scalar:
+        return sum(weighted(losses(barrier, minibatch), weights).values(), start=jnp.float32(0.0))
+
+    def step(state: BarrierTrainState, gradient: BarrierParams, rate: Scalar | None) -> BarrierTrainState:
+        barrier, optimiser_state = state
+        change, optimiser_state = optimiser.update(gradient, optimiser_state, barrier)
+        return optax.apply_updates(barrier, scale_changes(change, rate)), optimiser_state
+
+    def steps(state: BarrierTrainState, gradient: BarrierParams, further: Minibatch | None, weights: Weights, rate):
+        def further_step(state: BarrierTrainState, minibatch: Minibatch) -> tuple[BarrierTrainState, Scalar]:
+            gradient = jax.grad(loss)(state[0], minibatch, weights)
+            return step(state, gradient, rate), jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
+
+        first = step(state, gradient, rate)
+        if further is None:
+            return first, {}
+        last, nonfinite = jax.lax.scan(further_step, first, further)
+        return last, {"grad_health/nonfinite_cbf_further": jnp.sum(nonfinite).astype(jnp.float32)}
+
+    return steps

@@ -10,26 +10,20 @@ import numpy as np
 from drone_cbf.arrays import concatenate_trees
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import SystemConfig
-from drone_cbf.devices import jit_rarely_run
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.training.barrier.validation import HeldOutStrata
-from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
-from drone_cbf.training.data.batches import make_batch_sampler
+from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
+from drone_cbf.training.data.flights import make_batch_sampler
 from drone_cbf.training.settings import ALL_SCENES
 
 SCENES_PER_BATCH = 64
 """Random scenes from which the states of one batch are sampled."""
-STRATA_STATES = 8192
-"""Held-out states, in equal shares per stratum."""
 
 
 def make_sampled_batch(
     system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
 ) -> Callable[[jax.Array], Graph]:
-    """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family.
-
-    ``strata``: entries ``name:weight``. The states of a stratum are contiguous and spread over all scenes.
-    """
+    """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family, by ``strata``
+    (entries ``name:weight``). The states of a stratum are contiguous and spread over all scenes."""
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
     sample_scenes = make_batch_sampler(system, ALL_SCENES, scenes_count)
     counts = stratum_counts(parse_strata(strata), count)
@@ -47,11 +41,3 @@ def make_sampled_batch(
         return concatenate_trees(*parts)
 
     return sample
-
-
-def sample_held_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
-    """Fresh states of every stratum, in equal shares."""
-    entries = [f"{name}:1" for name in STRATA]
-    graphs = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
-    counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
-    return HeldOutStrata(graphs=graphs, counts=counts)

@@ -1,1 +1,1 @@
-"""Curricula: stages, learning mechanisms, mixtures of strata, and the factors by which a monitor adapts them."""
+"""Curricula: stages, learning mechanisms and mixtures of strata."""

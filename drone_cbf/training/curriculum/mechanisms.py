@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from drone_cbf.config import Fraction, Section
-from drone_cbf.training.curriculum.strata_mixture import parse_strata
+from drone_cbf.training.curriculum.strata_mixture import Strata
 
 LossName = Literal["cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot", "distill", "policy_l2"]
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
@@ -45,7 +45,7 @@ class Learning(Section):
     look_ahead: float = Field(1.0, ge=0.0, le=30.0)
     """A state is labelled safe if no surface comes within the safety margin for this long [s]; states closer to the end
     of the flight have no label."""
-    strata: tuple[str, ...] = Field(("open:1",), min_length=1)
+    strata: Strata = ("open:1",)
     """Strata of the sampled states that the barrier also learns on, with weights (barrier/strata.py)."""
     barrier_updates: int = Field(1, ge=1, le=64)
     """Gradient steps of the barrier per update: one jointly with the policy, the others on further states of the same
@@ -70,12 +70,6 @@ class Learning(Section):
     """Weight of the task gradient that reaches the barrier through the filter; None: the safety stage's parameter."""
     filtered: bool = True
     """false: train without the filter, on the clearance terms alone (DiffPhysDrone)."""
-
-    @field_validator("strata")
-    @classmethod
-    def _are_known(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
-        parse_strata(entries)
-        return entries
 
 
 class Monitor(Section):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from drone_cbf.config import Fraction, Section, SystemConfig
 from drone_cbf.errors import ConfigError
@@ -35,6 +35,24 @@ class Stage(Section):
     """Loss weights that differ from the curriculum's in this stage."""
 
 
+def _name_settings(system: dict[str, Any]) -> dict[str, Any]:
+    """``system``; ValueError for an unknown setting, or a value out of its range."""
+    groups = {key: declared.annotation for key, declared in SystemConfig.model_fields.items()}
+    for name, value in system.items():
+        group, _, field = name.partition(".")
+        kind: Any = groups.get(group)
+        if kind is None or field not in kind.model_fields:
+            known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
+            raise ValueError(f"{name} is not a system setting ({known}); correct the name, as in filter.penalty")
+        try:
+            kind.model_validate({field: value})
+        except ValidationError as error:
+            own = [problem for problem in error.errors() if problem["loc"]]
+            if own:  # constraints between settings are checked when the run builds its system
+                raise ValueError(f"{name} = {value!r:.60}: {own[0]['msg']}") from error
+    return system
+
+
 class Curriculum(Section):
     """A curriculum of joint training: stages in order, learning mechanisms, monitoring."""
 
@@ -42,7 +60,7 @@ class Curriculum(Section):
     """By which runs are compared."""
     description: str = ""
     """One line, shown with each run."""
-    system: dict[str, bool | int | float | str] = {}
+    system: Annotated[dict[str, bool | int | float | str], AfterValidator(_name_settings)] = {}
     """System settings by dotted name, such as ``barrier.kind: distance_hocbf``. They override the parent run's and are
     overridden by the command line's."""
     learning: Learning = Learning()
@@ -61,13 +79,6 @@ class Curriculum(Section):
             )
         return self
 
-    @field_validator("system")
-    @classmethod
-    def _names_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name, wanted in value.items():
-            _check_setting(name, wanted)
-        return value
-
     @property
     def total_steps(self) -> int:
         """Total number of updates."""
@@ -75,13 +86,17 @@ class Curriculum(Section):
 
     def weights_in(self, stage: Stage) -> dict[LossName, float]:
         """Loss weights in that stage: its own where it names one, else the curriculum's."""
-        weights: dict[LossName, float] = self.learning.weights.model_dump()  # type: ignore[assignment]
-        return {**weights, **stage.weights}
+        return self.learning.weights.model_dump() | stage.weights  # type: ignore[return-value]
 
     @property
     def weights_used(self) -> frozenset[LossName]:
         """Losses with a weight in at least one stage; the others are not built."""
         return frozenset(name for stage in self.stages for name, weight in self.weights_in(stage).items() if weight)
+
+    @property
+    def uses_teacher(self) -> bool:
+        """Whether some stage weights a loss of the barrier against the analytic one."""
+        return bool(self.weights_used & {"cbf_value", "cbf_gradient"})
 
     @property
     def system_groups(self) -> dict[str, dict[str, Any]]:
@@ -91,22 +106,6 @@ class Curriculum(Section):
             group, field = name.split(".")
             groups.setdefault(group, {})[field] = value
         return groups
-
-
-def _check_setting(name: str, value: Any) -> None:
-    """ValueError for an unknown system setting, or a value out of its range."""
-    group, _, field = name.partition(".")
-    groups = {key: declared.annotation for key, declared in SystemConfig.model_fields.items()}
-    kind: Any = groups.get(group)
-    if kind is None or field not in kind.model_fields:
-        known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
-        raise ValueError(f"{name} is not a system setting ({known}); correct the name, as in filter.penalty")
-    try:
-        kind.model_validate({field: value})
-    except ValidationError as error:
-        own = [problem for problem in error.errors() if problem["loc"]]
-        if own:  # constraints between settings are checked when the run builds its system
-            raise ValueError(f"{name} = {value!r:.60}: {own[0]['msg']}") from error
 
 
 def parse_curriculum(content: object, source: str) -> Curriculum:

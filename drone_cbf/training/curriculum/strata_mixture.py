@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Annotated, get_args
+
+from pydantic import AfterValidator, Field
 
 from drone_cbf.config import StratumName
 
@@ -33,6 +35,14 @@ def parse_strata(entries: Sequence[str]) -> dict[StratumName, float]:
             )
         weights[name] = weight
     return weights
+
+
+def _known(entries: tuple[str, ...]) -> tuple[str, ...]:
+    parse_strata(entries)
+    return entries
+
+
+Strata = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known)]
 
 
 def stratum_counts(weights: dict[StratumName, float], count: int) -> dict[StratumName, int]:

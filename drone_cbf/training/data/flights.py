@@ -1,4 +1,4 @@
-"""Batches of fresh flights, to collect states and to measure a controller."""
+"""Batches of scenes, and fresh flights through them: to collect states and to measure a controller."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array
 
-from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.arrays import concatenate_trees
+from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.randomisation import with_random_drone
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams
-from drone_cbf.training.data.batches import make_batch_sampler
 
-FlightMeasure = Callable[[ControllerParams, float, float, jax.Array], "MeasuredFlights"]
-"""(controller parameters, noise [m], augment, key) -> flights."""
-GraphCollector = Callable[[ControllerParams, float, float, jax.Array], Graph]
-"""(controller parameters, largest noise [m], augment, key) -> graphs with one leading axis, flights times steps."""
+
+def make_batch_sampler(
+    system: SystemConfig, families: Sequence[SceneName], batch: int, goals: GoalMode = "random"
+) -> Callable[[jax.Array, Array | float], Scene]:
+    """Function (key, augment) -> ``batch`` scenes, in equal shares per family; the first ones take the remainder."""
+    share, rest = divmod(batch, len(families))
+    counts = [share + (index < rest) for index in range(len(families))]
+    samplers = [make_scene_sampler(name, goals, system.scene) for name in families]
+    drawn_by = list(zip(samplers, counts, np.cumsum(counts), strict=True))
+
+    def sample(key: jax.Array, augment: Array | float) -> Scene:
+        drawn, perturbed = jax.random.split(key, (2, batch))
+        parts = [jax.vmap(sampler)(drawn[end - count : end]) for sampler, count, end in drawn_by if count]
+        scenes = concatenate_trees(*parts)
+        return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, perturbed)
+
+    return sample
 
 
 def training_view(system: SystemConfig) -> SystemConfig:
@@ -52,8 +66,9 @@ class MeasuredFlights:
 
 def make_flight_measure(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
-) -> FlightMeasure:
-    """Function that flies ``flights`` fresh scenes; with ``random_drones``, each with its own randomised drone."""
+) -> Callable[[ControllerParams, float, float, jax.Array], MeasuredFlights]:
+    """Function (controller parameters, noise [m], augment, key) -> ``flights`` flights in fresh scenes; with
+    ``random_drones``, each flies its own randomised drone."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
     equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
@@ -72,11 +87,9 @@ def make_flight_measure(
 
 def make_graph_collector(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
-) -> GraphCollector:
-    """Function that flies fresh scenes and returns every graph the controller saw.
-
-    Each flight draws its noise level uniformly up to the given one.
-    """
+) -> Callable[[ControllerParams, float, float, jax.Array], Graph]:
+    """Function (controller parameters, noise [m], augment, key) -> every graph seen on fresh flights, leading axis n;
+    each flight draws its noise level uniformly up to the given one."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
 
     def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:

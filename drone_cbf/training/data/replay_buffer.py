@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
 from drone_cbf.arrays import Scalar, concatenate_trees
-from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.config import SystemConfig
 from drone_cbf.physics.drone import initial_state
-from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flown_states import FlownStates, SampledSteps, take_steps
-from drone_cbf.training.data.labels import Labels
+from drone_cbf.training.data.flights import make_batch_sampler
+from drone_cbf.training.data.flown_states import FlownStates, Labels, SampledSteps, take_steps
+from drone_cbf.training.settings import SafetySettings
 
 CLOSE = 0.5
 """Flights that stay farther than this from every surface [m] and use no slack are not stored."""
@@ -38,10 +36,8 @@ class ReplayBuffer:
 
 
 def flight_scores(clearances: Float[Array, "f"], slacks: Float[Array, "f"]) -> Float[Array, "f"]:
-    """Score of each flight [m] from its smallest clearance [m] and largest slack [m/s].
-
-    Zero if the score is not finite: stored, such a flight would make every later update non-finite.
-    """
+    """Score of each flight [m] from its smallest clearance [m] and largest slack [m/s]; zero if that is not finite:
+    stored, such a flight would make every later update non-finite."""
     scores = jax.nn.relu(CLOSE - clearances) + COLLISION * (clearances < 0.0) + SLACK * slacks
     return jnp.where(jnp.isfinite(scores), scores, 0.0)
 
@@ -62,26 +58,27 @@ def replay_entries(
     )
 
 
-def empty_replay_buffer(system: SystemConfig, families: Sequence[SceneName], places: int, longest: int) -> ReplayBuffer:
-    """An empty buffer for ``places`` flights of up to ``longest`` steps in scenes of ``families``."""
-    zero = jnp.zeros(3)
+def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> ReplayBuffer | None:
+    """An empty buffer whose slots fit the flights of every stage; None if the curriculum does not replay."""
+    if not settings.curriculum.learning.replay:
+        return None
+    places, zero = settings.curriculum.learning.replay_flights, jnp.zeros(3)
+    longest = max(stage.horizon for stage in settings.curriculum.stages)
     state = jax.eval_shape(lambda: initial_state(zero, zero, system.physics))
-    scenes = jax.eval_shape(make_batch_sampler(system, families, places), jax.random.key(0), 0.0)
-    labels = Labels(safe=jnp.zeros((places, longest), bool), unsafe=jnp.zeros((places, longest), bool))
+    scenes = jax.eval_shape(make_batch_sampler(system, settings.scenes, places), jax.random.key(0), 0.0)
     flown = FlownStates(
         states=jax.tree.map(lambda leaf: jnp.zeros((places, longest + 1, *leaf.shape), leaf.dtype), state),
         scenes=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), scenes),
-        labels=labels,
+        labels=Labels(safe=jnp.zeros((places, longest), bool), unsafe=jnp.zeros((places, longest), bool)),
     )
     return ReplayBuffer(flown=flown, lengths=jnp.zeros(places, jnp.int32), scores=jnp.zeros(places))
 
 
 def keep_worst(buffer: ReplayBuffer, fresh: ReplayBuffer) -> ReplayBuffer:
     """The buffer after one update: the worst of the stored flights, whose scores decay, and of the fresh ones."""
-    places = buffer.scores.shape[0]
     buffer = buffer.replace(scores=buffer.scores * jnp.exp(-1.0 / MEMORY))
     everything = concatenate_trees(buffer, fresh)
-    _, worst = jax.lax.top_k(everything.scores, places)
+    _, worst = jax.lax.top_k(everything.scores, buffer.scores.shape[0])
     return jax.tree.map(lambda leaf: leaf[worst], everything)
 
 

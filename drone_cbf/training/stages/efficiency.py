@@ -19,8 +19,7 @@ from drone_cbf.objectives.metrics import flight_report, quick_figures
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
-from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flights import make_flight_measure, report_key, training_view
+from drone_cbf.training.data.flights import make_batch_sampler, make_flight_measure, report_key, training_view
 from drone_cbf.training.settings import EfficiencySettings
 from drone_cbf.training.update.gradient_health import check_health, health_metrics, skip_if_nonfinite, to_floats
 from drone_cbf.training.update.optimisers import make_optimiser
@@ -42,11 +41,10 @@ class EfficiencyState:
 
 @dataclass(frozen=True)
 class EfficiencyResult:
-    """Result of the stage."""
+    """The policy and its metrics on fresh scenes."""
 
     policy: PolicyParams
     report: dict[str, float]
-    """Final metrics on fresh scenes."""
 
 
 def unfiltered(policy: PolicyParams) -> ControllerParams:

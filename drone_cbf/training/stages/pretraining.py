@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +23,18 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
-from drone_cbf.training.barrier.boundary_states import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
-from drone_cbf.training.barrier.sampled_states import make_sampled_batch, sample_held_out_strata
-from drone_cbf.training.barrier.sobolev import make_sobolev_loss
-from drone_cbf.training.barrier.validation import BarrierValidation, StrataReports
+from drone_cbf.training.barrier.losses import make_sobolev_loss
+from drone_cbf.training.barrier.sampled_states import make_sampled_batch
+from drone_cbf.training.barrier.validation import (
+    KEPT_NEAR_BOUNDARY,
+    BarrierValidation,
+    make_comparer,
+    nearest_to_boundary,
+    sample_held_out_strata,
+)
 from drone_cbf.training.data.flights import make_graph_collector, report_key
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
-from drone_cbf.training.update.gradient_health import (
-    check_health,
-    health_metrics,
-    nonfinite_sources,
-    skip_if_nonfinite,
-    to_floats,
-)
+from drone_cbf.training.update import gradient_health as health
 from drone_cbf.training.update.optimisers import make_optimiser
 
 COLLECTED_NOISE = 0.05
@@ -56,16 +56,13 @@ class PretrainingState:
 
 @dataclass(frozen=True)
 class PretrainingResult:
-    """Result of the stage."""
+    """The barrier and its calibration margin [m]; metrics and both barriers on held-out closed-loop states."""
 
     barrier: BarrierParams
     margin: float
-    """Calibration margin [m]."""
     report: dict[str, float]
-    """Metrics on held-out closed-loop states."""
     comparison: Comparison
-    """Both barriers on these states."""
-    strata: StrataReports
+    strata: dict[str, dict[str, float]]
     """Metrics on held-out sampled states, by stratum."""
 
 
@@ -89,20 +86,18 @@ def make_pretraining_update(
         (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs, state.step)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         metrics = {f"loss/{name}": value for name, value in terms.items()}
-        metrics |= {"loss/total": total} | health_metrics({"cbf": gradient})
+        metrics |= {"loss/total": total} | health.health_metrics({"cbf": gradient})
         barrier = optax.apply_updates(state.barrier, changes)
         updated = state.replace(barrier=barrier, optimiser=optimiser_state, step=state.step + 1)
-        updated, metrics = skip_if_nonfinite(state, updated, metrics)
+        updated, metrics = health.skip_if_nonfinite(state, updated, metrics)
         return replicate(updated), metrics
 
     return update
 
 
 def make_temperature_schedule(system: SystemConfig, settings: PretrainingSettings) -> Callable[[Scalar], Scalar | None]:
-    """Function from the step to the teacher's soft-min temperature [m]; None for the configured one.
-
-    Larger temperatures smooth the ridges between surfaces; the last part of training uses the configured one.
-    """
+    """Function from the step to the teacher's soft-min temperature [m]; None for the configured one, which the last
+    part of training uses. Larger temperatures smooth the ridges between surfaces."""
     if not settings.temperatures:
         return lambda step: None
     parts = jnp.asarray((*settings.temperatures, system.barrier.temperature), jnp.float32)
@@ -125,17 +120,20 @@ def pretrain_barrier(
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    collect, compare = _make_collector(system, settings), make_comparer(system)
-    flown, held_out = collect(analytic, 1), collect(analytic, 2)
-    strata = sample_held_out_strata(system, report_key(root, 5))
+    fly = make_flyer(system, make_filtered_controller(system), settings.horizon)
+    collect = make_graph_collector(system, fly, ALL_SCENES, settings.report_flights)
 
-    def validate(barrier: BarrierParams) -> BarrierValidation:
-        return strata.validate(compare, barrier, held_out)
+    def near_boundary(params: ControllerParams, purpose: int) -> Graph:
+        graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
+        return nearest_to_boundary(graphs, system, KEPT_NEAR_BOUNDARY)
 
+    flown, held_out = near_boundary(analytic, 1), near_boundary(analytic, 2)
+    strata, compare = sample_held_out_strata(system, report_key(root, 5)), make_comparer(system)
+    validate = partial(strata.validate, compare, flown=held_out)
     initial = validate(barrier).metrics("initial") if start is not None else {}
     state = _train(system, settings, barrier, flown, recorder, validate, initial)
     neural = analytic.replace(barrier=state.barrier, blend=jnp.float32(1.0))
-    validation = strata.validate(compare, state.barrier, collect(neural, 3))
+    validation = strata.validate(compare, state.barrier, near_boundary(neural, 3))
     report = validation.report() | audit_analytic_barrier(system, report_key(root, 4))
     margin = usable_margin(report)
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": margin}
@@ -155,38 +153,24 @@ def _train(
     """All updates, or those left of an interrupted run; the first one also records the metrics ``initial``."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
-    fresh = PretrainingState(
-        barrier=barrier, optimiser=optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0)
-    )
+    fresh = PretrainingState(barrier, optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0))
     state = put_replicated(recorder.restore(fresh))
     update = jit_update(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
     first = int(state.step)
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
         state, metrics = update(state, flown, root)
-        values = to_floats(metrics) | (initial if step == 0 else {})
+        values = health.to_floats(metrics) | (initial if step == 0 else {})
         validated = step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1
         if validated:
             values |= validate(state.barrier).metrics("validation")
-        if validated or step % settings.log_every == 0 or nonfinite_sources(values):
+        if validated or step % settings.log_every == 0 or health.nonfinite_sources(values):
             recorder.metrics(step, values)
-        check_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root, "flown": flown})
+        inputs = {"root": root, "flown": flown}
+        health.check_health(values, step, settings.nonfinite_limit, recorder, state, inputs)
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
     return state
-
-
-def _make_collector(system: SystemConfig, settings: PretrainingSettings) -> Callable[[ControllerParams, int], Graph]:
-    """Function (controller parameters, ``report_key`` purpose) -> states near the boundary from fresh flights."""
-    root = jax.random.key(settings.seed)
-    fly = make_flyer(system, make_filtered_controller(system), settings.horizon)
-    collect = make_graph_collector(system, fly, ALL_SCENES, settings.report_flights)
-
-    def near_boundary(params: ControllerParams, purpose: int) -> Graph:
-        graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
-        return nearest_to_boundary(graphs, system, KEPT_NEAR_BOUNDARY)
-
-    return near_boundary
 
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:

@@ -8,6 +8,7 @@ zero by default, because the task loss teaches a barrier to open (docs/findings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -21,26 +22,24 @@ from drone_cbf.devices import jit_update, put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.recorder import Recorder
-from drone_cbf.training.barrier.held_out_losses import make_held_out_losses
+from drone_cbf.training.barrier.validation import make_held_out_losses
 from drone_cbf.training.curriculum.schema import Stage
-from drone_cbf.training.monitor.measurements import StageMeasures, controller_of, prefixed
-from drone_cbf.training.monitor.stage_end import StageEnd, evaluate_stage_end, make_calibrator
-from drone_cbf.training.monitor.stage_monitor import (
-    StageMonitor,
-    adaptive_metrics,
-    best_passing_state,
-    restored_monitor,
+from drone_cbf.training.data.replay_buffer import initial_replay_buffer
+from drone_cbf.training.monitor.measurements import (
+    StageEnd,
+    StageMeasures,
+    controller_of,
+    make_end_measurement,
+    prefixed,
 )
-from drone_cbf.training.monitor.state import MonitorState, initial_monitor
+from drone_cbf.training.monitor.stage_monitor import MonitorState, StageMonitor, initial_monitor, scales_of
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import uses_anchor
 from drone_cbf.training.update.averaging import exported_networks, initial_averages, networks_of
 from drone_cbf.training.update.gradient_health import check_health, to_floats
 from drone_cbf.training.update.joint_update import (
     SafetyState,
-    SafetyUpdate,
     conditions_of,
-    initial_replay_buffer,
     make_safety_update,
     make_trained_controller,
 )
@@ -52,32 +51,27 @@ SHOWN_FLIGHTS = 3
 
 @dataclass(frozen=True)
 class SafetyResult:
-    """Result of the stage."""
+    """Both networks, with the metrics of the last stage's end."""
 
     policy: PolicyParams
     barrier: BarrierParams
     margin: float
     """Calibration margin of the final barrier on the final policy's flights [m]."""
     report: dict[str, float]
-    """Metrics of the last stage's end."""
     comparison: Comparison
     """Both barriers on held-out closed-loop states."""
 
 
 @struct.dataclass
 class CurriculumPosition:
-    """Position in the curriculum."""
+    """Position in the curriculum: index of the stage (the number of stages when all are done), updates ``done`` in it,
+    ``extra`` updates and number of ``extensions`` for missing its thresholds, and ``added`` updates of all stages."""
 
     stage: int = 0
-    """Index of the current stage; the number of stages when all are done."""
     done: int = 0
-    """Updates made in that stage."""
     extra: int = 0
-    """Updates by which that stage was extended because it missed its thresholds."""
     extensions: int = 0
-    """Number of these extensions."""
     added: int = 0
-    """Updates by which all stages so far were extended."""
 
 
 @struct.dataclass
@@ -91,7 +85,6 @@ class SafetyProgress:
     initial_barrier: BarrierParams
     """The barrier at the start of the current stage."""
     monitor: MonitorState | None = None
-    """None without a monitor."""
 
 
 def train_safety(
@@ -116,16 +109,17 @@ def train_safety(
             the monitor ran out of roll-backs, a stage missed its thresholds with ``monitor.gate = fail``, or the
             barrier cannot be calibrated.
     """
-    trainer = _CurriculumTrainer(system, settings, policy, jax.random.key(settings.seed), recorder)
+    trainer = _CurriculumTrainer(system, settings, policy, recorder)
     progress = recorder.restore(trainer.initial_progress(policy, barrier, margin))
     progress = SafetyProgress(
         state=put_replicated(progress.state),
         position=jax.tree.map(int, progress.position),
         margin=jnp.float32(progress.margin),
         initial_barrier=put_replicated(progress.initial_barrier),
-        monitor=progress.monitor and restored_monitor(progress.monitor),
+        monitor=progress.monitor and progress.monitor.restored(),
     )
-    recorder.begin("safety", trainer.total_steps(progress.position), int(progress.state.step))
+    total = settings.curriculum.total_steps + progress.position.added
+    recorder.begin("safety", total, int(progress.state.step))
     while progress.position.stage < len(settings.curriculum.stages):
         progress = trainer.advance(progress)
     if progress.monitor:
@@ -145,23 +139,15 @@ def _finish(end: StageEnd, recorder: Recorder) -> SafetyResult:
 class _CurriculumTrainer:
     """Advances through the curriculum one update or measurement at a time; caches compiled programs."""
 
-    def __init__(
-        self,
-        system: SystemConfig,
-        settings: SafetySettings,
-        teacher: PolicyParams,
-        root: jax.Array,
-        recorder: Recorder,
-    ) -> None:
-        self.system, self.settings = system, settings
+    def __init__(self, system: SystemConfig, settings: SafetySettings, teacher: PolicyParams, recorder: Recorder):
+        self.system, self.settings, self.recorder = system, settings, recorder
+        self.root, self.config = jax.random.key(settings.seed), settings.curriculum.monitor
         self.teacher = put_replicated(teacher) if uses_anchor(settings.curriculum) else None
-        self.root, self.recorder = root, recorder
-        self.optimisers = joint_optimisers(settings)
-        self.updates: dict[int, SafetyUpdate] = {}
-        self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), root)
-        self.config = settings.curriculum.monitor
-        self.calibrate = make_calibrator(system, settings, self.measures, root)
-        self.held_out_losses = make_held_out_losses(system, settings, root)
+        self.optimisers = optimisers = joint_optimisers(settings)
+        self.update_of = cache(lambda horizon: jit_update(make_safety_update(system, settings, horizon, optimisers)))
+        self.measures = StageMeasures(system, settings, make_trained_controller(system, settings), self.root)
+        self.measure_end = make_end_measurement(system, settings, self.measures, self.root)
+        self.held_out_losses = make_held_out_losses(system, settings, self.root)
         self.stage_monitor = StageMonitor(self.config, self.measures, recorder)
         self.stage_end: StageEnd | None = None
         """End of the last completed stage."""
@@ -181,10 +167,6 @@ class _CurriculumTrainer:
         monitor = initial_monitor(state) if self.config.every else None
         return SafetyProgress(state, CurriculumPosition(), jnp.float32(margin), barrier, monitor)
 
-    def total_steps(self, position: CurriculumPosition) -> int:
-        """Updates of the whole curriculum, including the extensions so far."""
-        return self.settings.curriculum.total_steps + position.added
-
     def advance(self, progress: SafetyProgress) -> SafetyProgress:
         """One update with a measurement if due, or the gate at the end of a stage."""
         position, monitor = progress.position, progress.monitor
@@ -197,7 +179,7 @@ class _CurriculumTrainer:
             return self._end_stage(progress, stage)
         state, monitor = self._update(progress, stage)
         position = position.replace(done=position.done + 1)
-        if monitor and self.stage_monitor.is_due(position.done, total):
+        if monitor and position.done % self.config.every == 0 and position.done < total:  # its end is the gate's
             state, monitor = self.stage_monitor.measure(state, monitor, position.stage, stage, progress.margin)
         progress = progress.replace(state=state, position=position, monitor=monitor)
         if int(state.step) % self.settings.checkpoint_every == 0:
@@ -207,16 +189,12 @@ class _CurriculumTrainer:
     def _update(self, progress: SafetyProgress, stage: Stage) -> tuple[SafetyState, MonitorState | None]:
         """One update. After too many non-finite ones the monitor rolls back; without a monitor training fails."""
         monitor, step, margin = progress.monitor, int(progress.state.step), progress.margin
-        if stage.horizon not in self.updates:
-            update = make_safety_update(self.system, self.settings, stage.horizon, self.optimisers)
-            self.updates[stage.horizon] = jit_update(update)
-        scales = self.stage_monitor.scales(monitor) if monitor else None
+        scales = scales_of(monitor, self.config) if monitor else None
         conditions = conditions_of(self.settings.curriculum, stage, scales).replace(teacher=self.teacher)
-        state, metrics = self.updates[stage.horizon](progress.state, conditions, margin, self.root)
-        values = to_floats(metrics)
-        values |= {"curriculum/stage": float(progress.position.stage)}
-        if scales and monitor and monitor.rollbacks:  # until the first roll-back all factors are 1
-            values |= adaptive_metrics(scales)
+        state, metrics = self.update_of(stage.horizon)(progress.state, conditions, margin, self.root)
+        values = to_floats(metrics) | {"curriculum/stage": float(progress.position.stage)}
+        if monitor and monitor.rollbacks:  # until the first roll-back all factors are 1
+            values |= {f"adaptive/{name}_scale": factor for name, factor in vars(scales).items()}
         self.recorder.metrics(step, values)
         inputs = {"conditions": conditions, "margin": margin, "root": self.root}
         try:
@@ -229,8 +207,7 @@ class _CurriculumTrainer:
 
     def _end_stage(self, progress: SafetyProgress, stage: Stage) -> SafetyProgress:
         """Pass the gate to the next stage, extend the stage, or fail."""
-        position, monitor = progress.position, progress.monitor
-        end = self._select_end(progress, stage)
+        position, monitor, end = progress.position, progress.monitor, self._select_end(progress, stage)
         if end.unmet and position.extensions < self.config.extensions:
             return self._extend(progress, stage, end)
         step = int(end.state.step)
@@ -248,45 +225,31 @@ class _CurriculumTrainer:
         return SafetyProgress(end.state, position, end.margin, networks_of(end.state)[1], monitor)
 
     def _select_end(self, progress: SafetyProgress, stage: Stage) -> StageEnd:
-        """The last state, or the best one if only that one meets the thresholds.
-
-        Both are evaluated under the stage's own conditions, without back-offs.
-        """
+        """The last state, or the best one if only that one meets the thresholds, both evaluated under the stage's own
+        conditions, without back-offs. Records its metrics and flights."""
         state, index, monitor = progress.state, progress.position.stage, progress.monitor
-        end = self._evaluate(state, index, stage)
-        best = best_passing_state(monitor, state) if end.unmet and monitor else None
-        if monitor and best is not None:
-            best_end = self._evaluate(best, index, stage)
-            if not best_end.unmet:
-                earlier = int(monitor.best.state.step)
-                text = f"stage {stage.name}: {end.unmet}; going on from step {earlier}, which met the thresholds"
-                self.recorder.event(int(state.step), text)
-                end = best_end
-        self._record(end, index, stage, progress.initial_barrier)
+        end = self.measure_end(state, index, stage)
+        best = monitor.best_passing(state) if end.unmet and monitor else None
+        if monitor and best is not None and not (best_end := self.measure_end(best, index, stage)).unmet:
+            earlier = int(monitor.best.state.step)
+            text = f"stage {stage.name}: {end.unmet}; going on from step {earlier}, which met the thresholds"
+            self.recorder.event(int(state.step), text)
+            end = best_end
+        step, controller = int(end.state.step) - 1, controller_of(end.state, end.margin, stage.blend)
+        self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
+        robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
+        losses = self.held_out_losses(progress.initial_barrier, networks_of(end.state)[1], end.measured)
+        metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
+        self.recorder.metrics(step, metrics)
         return end
-
-    def _evaluate(self, state: SafetyState, index: int, stage: Stage) -> StageEnd:
-        return evaluate_stage_end(state, index, stage, self.calibrate, self.measures, self.settings.report_flights)
 
     def _extend(self, progress: SafetyProgress, stage: Stage, end: StageEnd) -> SafetyProgress:
         """Extend the stage by half its steps; the missed gate counts as a failure and may roll back."""
-        position, monitor, state = progress.position, progress.monitor, progress.state
+        at, monitor, state = progress.position, progress.monitor, progress.state
         extra = max(1, stage.steps // 2)
-        position = position.replace(
-            extra=position.extra + extra, added=position.added + extra, extensions=position.extensions + 1
-        )
-        self.recorder.begin("safety", self.total_steps(position))
+        position = at.replace(extra=at.extra + extra, added=at.added + extra, extensions=at.extensions + 1)
+        self.recorder.begin("safety", self.settings.curriculum.total_steps + position.added)
         self.recorder.event(int(state.step), f"stage {stage.name}: {end.unmet}; training {extra} more steps")
         if monitor:
             state, monitor = self.stage_monitor.count_gate_failure(state, monitor, stage, end.unmet)
         return progress.replace(state=state, position=position, monitor=monitor)
-
-    def _record(self, end: StageEnd, index: int, stage: Stage, initial_barrier: BarrierParams) -> None:
-        """Metrics and flights of a stage's end."""
-        step = int(end.state.step) - 1
-        self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
-        controller = controller_of(end.state, end.margin, stage.blend)
-        robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
-        losses = self.held_out_losses(initial_barrier, networks_of(end.state)[1], end.measured)
-        metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
-        self.recorder.metrics(step, metrics)

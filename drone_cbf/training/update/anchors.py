@@ -1,8 +1,5 @@
-"""Regularisation of the policy towards its parent: distillation of commands (Hinton et al. 2015) and an L2 anchor on
-the parameters (L2-SP, Li et al. 2018).
-
-The teacher is the parent's policy, without gradient. Terms are built only if some stage of the curriculum weights them.
-"""
+"""Regularisation of the policy towards its parent, the teacher: distillation of commands (Hinton et al. 2015) and an L2
+anchor on the parameters (L2-SP, Li et al. 2018). Terms are built only if some stage of the curriculum weights them."""
 
 from __future__ import annotations
 
@@ -18,20 +15,19 @@ from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
 from drone_cbf.training.curriculum.mechanisms import LossName
 from drone_cbf.training.curriculum.schema import Curriculum
 
-AnchorLoss = Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]
-"""(policy, teacher, graphs flown with leading axes flight and step) -> unweighted losses by name."""
-
 
 def uses_anchor(curriculum: Curriculum) -> bool:
     """Whether some stage regularises the policy towards its parent."""
     return bool(curriculum.weights_used & {"distill", "policy_l2"})
 
 
-def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss:
-    """``distill`` [(m/s^2)^2] and ``policy_l2``, as far as some stage weights them."""
-    difference = make_command_difference(system)
+def make_anchor_loss(
+    system: SystemConfig, curriculum: Curriculum
+) -> Callable[[PolicyParams, PolicyParams | None, Graph], dict[str, Scalar]]:
+    """Function (policy, teacher, graphs flown with leading axes flight and step) -> unweighted ``distill``
+    [(m/s^2)^2] and ``policy_l2``, as far as some stage weights them."""
     losses: dict[LossName, Callable[[PolicyParams, PolicyParams, Graph], Scalar]] = {
-        "distill": difference,
+        "distill": make_command_difference(system),
         "policy_l2": lambda policy, teacher, graphs: squared_distance(policy, teacher),
     }
     used = {name: loss for name, loss in losses.items() if name in curriculum.weights_used}
@@ -40,9 +36,7 @@ def make_anchor_loss(system: SystemConfig, curriculum: Curriculum) -> AnchorLoss
 
 def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:
     """Function (policy, teacher, graphs with two leading axes) -> mean squared difference of commands [(m/s^2)^2].
-
-    Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit.
-    """
+    Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit."""
     command = make_policy(system)
 
     def difference(policy: PolicyParams, teacher: PolicyParams, graphs: Graph) -> Scalar:

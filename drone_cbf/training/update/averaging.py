@@ -1,7 +1,5 @@
-"""Exponential moving averages of both networks (Polyak and Juditsky 1992).
-
-If a curriculum asks for them (``learning.ema``), the averages are what is measured, calibrated and exported.
-"""
+"""Exponential moving averages of both networks (Polyak and Juditsky 1992). If a curriculum asks for them
+(``learning.ema``), the averages are what is measured, calibrated and exported."""
 
 from __future__ import annotations
 
@@ -23,10 +21,8 @@ State = TypeVar("State")
 
 @struct.dataclass
 class Averages:
-    """Averages over the parameters after each update; those ``k`` updates ago weigh ``decay^k``, normalised.
-
-    The parameters before the first update have no weight, so the averages are not tied to the parent.
-    """
+    """Averages over the parameters after each update; those ``k`` updates ago weigh ``decay^k``, normalised. Those
+    before the first update have no weight, so the averages are not tied to the parent."""
 
     policy: PolicyParams
     barrier: BarrierParams
@@ -47,16 +43,9 @@ def make_averaging(decay: float) -> Callable[[State], State]:
         # The bias-corrected average (Kingma and Ba 2015, section 3) as a step towards the newest parameters.
         # expm1: at the first update the share must be exactly one, or the initial parameters would stay in the average.
         share = (1.0 - decay) / -jnp.expm1(updates * math.log(decay))
-
-        def moved(mean: Any, newest: Any) -> Any:
-            return jax.tree.map(lambda old, new: old + share * (new - old), mean, newest)
-
-        averages = Averages(
-            policy=moved(state.averages.policy, state.policy),
-            barrier=moved(state.averages.barrier, state.barrier),
-            updates=updates,
-        )
-        return state.replace(averages=averages)
+        before, newest = (state.averages.policy, state.averages.barrier), (state.policy, state.barrier)
+        policy, barrier = jax.tree.map(lambda old, new: old + share * (new - old), before, newest)
+        return state.replace(averages=Averages(policy=policy, barrier=barrier, updates=updates))
 
     return average if decay else lambda state: state
 

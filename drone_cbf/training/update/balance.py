@@ -15,7 +15,6 @@ SAFETY_TERMS = frozenset({"clearance", "collision", "slack", "intervention", "fa
 """Safety terms of the flight's loss; all other terms count as efficiency."""
 TINY = 1e-30
 """Squared difference of gradients below which they count as equal."""
-
 Networks = dict[str, Any]
 """``policy`` and ``barrier`` parameters."""
 
@@ -42,11 +41,9 @@ def tree_dot(one: Tree, other: Tree) -> Scalar:
 
 
 def min_norm_point(first: Tree, second: Tree) -> tuple[Tree, Scalar]:
-    """The point of minimum norm on the segment between two gradients, and the share of ``first`` in it, in [0, 1].
-
-    To first order neither objective rises along its negative; it is zero at Pareto-stationary points (Desideri 2012;
-    closed form for two gradients: Sener and Koltun 2018, eq. 4).
-    """
+    """The point of minimum norm on the segment between two gradients, and the share of ``first`` in it, in [0, 1]. To
+    first order neither objective rises along its negative; it is zero at Pareto-stationary points (Desideri 2012;
+    closed form for two gradients: Sener and Koltun 2018, eq. 4)."""
     apart = jax.tree.map(jnp.subtract, second, first)
     share = jnp.clip(tree_dot(apart, second) / jnp.maximum(tree_dot(apart, apart), TINY), 0.0, 1.0)
     return jax.tree.map(lambda a, b: share * a + (1.0 - share) * b, first, second), share
@@ -55,10 +52,8 @@ def min_norm_point(first: Tree, second: Tree) -> tuple[Tree, Scalar]:
 def balanced_gradient(
     loss: Callable[[Networks], tuple[Objectives, Any]], networks: Networks
 ) -> tuple[Networks, Any, Scalar]:
-    """(gradient, aux output of ``loss``, share of efficiency in the policy's direction).
-
-    Both objectives are pulled back through one forward pass. The policy follows the minimum-norm direction, the barrier
-    the sum of the gradients.
+    """(gradient, aux output of ``loss``, share of efficiency in the policy's direction). Both objectives are pulled
+    back through one forward pass. The policy follows the minimum-norm direction, the barrier the sum of the gradients.
     """
     _, pull, aux = jax.vjp(loss, networks, has_aux=True)
     (both,) = jax.vmap(pull)(Objectives(efficiency=jnp.array([1.0, 0.0]), safety=jnp.array([0.0, 1.0])))

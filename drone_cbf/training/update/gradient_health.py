@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from flax.traverse_util import unflatten_dict
 
 from drone_cbf.arrays import Scalar, ravel_leaves, tree_norm
 from drone_cbf.errors import TrainingError
@@ -23,27 +23,19 @@ State = TypeVar("State")
 
 SKIPPED = "grad_health/skipped"
 """Updates skipped so far."""
-DUMP = "nonfinite_{step}"
-"""Checkpoint with the state and inputs of the skipped update ``step``."""
 
 
 def health_metrics(gradients: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Norms and non-finite counts of gradients by network name: ``policy``, ``cbf``.
-
-    ``grad_norm/<network>`` and ``grad_norm/<network>/<module>`` (top-level modules) before clipping, and
-    ``grad_health/nonfinite_<network>``, the number of entries that are NaN or infinite.
-    """
-    metrics = {f"grad_norm/{network}": tree_norm(gradient) for network, gradient in gradients.items()}
+    """Of gradients by network name (``policy``, ``cbf``): ``grad_norm/<network>`` and ``grad_norm/<network>/<module>``
+    (top-level modules) before clipping; ``grad_health/nonfinite_<network>``, the number of NaN and infinite entries."""
+    metrics = {}
     for network, gradient in gradients.items():
-        metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules(gradient).items()}
+        metrics[f"grad_norm/{network}"] = tree_norm(gradient)
+        modules = gradient["params"] if set(gradient) == {"params"} else gradient  # flax: {"params": {module: ...}}
+        metrics |= {f"grad_norm/{network}/{name}": tree_norm(part) for name, part in modules.items()}
         nonfinite = jnp.sum(~jnp.isfinite(ravel_leaves(gradient)))
         metrics[f"grad_health/nonfinite_{network}"] = nonfinite.astype(jnp.float32)
     return metrics
-
-
-def modules(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The top-level modules of flax variables (``{"params": {module: ...}}``), by name."""
-    return dict(variables["params"] if set(variables) == {"params"} else variables)
 
 
 def to_floats(metrics: Mapping[str, Scalar]) -> dict[str, float]:
@@ -51,19 +43,12 @@ def to_floats(metrics: Mapping[str, Scalar]) -> dict[str, float]:
     return {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
 
 
-def all_finite(metrics: Mapping[str, Scalar]) -> Array:
-    """Whether every loss and every entry of every gradient is finite."""
+def skip_if_nonfinite(state: State, updated: State, metrics: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
+    """``updated`` or, if a loss or gradient is not finite, ``state`` at the next step with one more update skipped; and
+    the metrics with the number of skipped updates. Runs inside ``jit``."""
     losses = [jnp.isfinite(value) for name, value in metrics.items() if name.startswith("loss/")]
     counts = [value == 0.0 for name, value in metrics.items() if name.startswith("grad_health/nonfinite_")]
-    return jnp.all(jnp.stack([*losses, *counts]))
-
-
-def skip_if_nonfinite(state: State, updated: State, metrics: dict[str, Scalar]) -> tuple[State, dict[str, Scalar]]:
-    """``updated`` or, if ``metrics`` are not all finite, ``state`` at the next step with one more update skipped.
-
-    Runs inside ``jit``. Adds the number of skipped updates to the metrics.
-    """
-    healthy = all_finite(metrics)
+    healthy = jnp.all(jnp.stack([*losses, *counts]))
     skipping = state.replace(step=state.step + 1, skipped=state.skipped + 1)
     chosen = jax.tree.map(lambda new, old: jnp.where(healthy, new, old), updated, skipping)
     return chosen, metrics | {SKIPPED: chosen.skipped.astype(jnp.float32)}
@@ -84,7 +69,7 @@ def check_health(
     sources = nonfinite_sources(values)
     if not sources:
         return
-    name, skipped = DUMP.format(step=step), int(values[SKIPPED])
+    name, skipped = f"nonfinite_{step}", int(values[SKIPPED])
     before = state.replace(step=state.step - 1, skipped=state.skipped - 1)
     recorder.checkpoint(step, {"state": before, "figures": nested(values), **inputs}, name)
     what = ", ".join(sources)
@@ -102,24 +87,13 @@ def nonfinite_sources(values: Mapping[str, float]) -> list[str]:
     counted = any(value > 0.0 for name, value in values.items() if name.startswith("grad_health/nonfinite_"))
     nonfinite = [name for name, value in values.items() if not math.isfinite(value)]
     losses = [name for name in nonfinite if name.startswith("loss/")]
-    places = [name.removeprefix("grad_norm/") for name in nonfinite if _is_module(name)]
-    if not (counted or losses):
-        return []
-    return places or losses or ["the gradient"]
-
-
-def _is_module(name: str) -> bool:
-    return name.startswith("grad_norm/") and name.count("/") == 2
+    norms = [name.removeprefix("grad_norm/") for name in nonfinite if name.startswith("grad_norm/")]
+    modules_found = [name for name in norms if "/" in name]
+    return (modules_found or losses or ["the gradient"]) if counted or losses else []
 
 
 def nested(values: Mapping[str, float]) -> dict[str, Any]:
     """Metrics as float32, nested by the parts of their names; a name that is also a group becomes ``all`` in it."""
-    tree: dict[str, Any] = {}
     groups = {name.rpartition("/")[0] for name in values}
-    for name, value in values.items():
-        *path, last = (f"{name}/all" if name in groups else name).split("/")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = jnp.float32(value)
-    return tree
+    flat = {f"{name}/all" if name in groups else name: jnp.float32(value) for name, value in values.items()}
+    return unflatten_dict(flat, sep="/")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -23,31 +25,32 @@ from drone_cbf.rollout import (
     make_rollout,
     make_unfiltered_controller,
 )
-from drone_cbf.training.barrier.minibatches import (
-    Flights,
-    Minibatch,
-    Weights,
-    make_minibatch_losses,
-    make_minibatches,
-    weighted,
-)
+from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
-from drone_cbf.training.barrier.steps import make_barrier_steps
-from drone_cbf.training.curriculum.adaptation import Scales, scale_changes, scale_penalties
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.data.batches import make_batch_sampler
-from drone_cbf.training.data.flights import training_view
-from drone_cbf.training.data.replay_buffer import ReplayBuffer, empty_replay_buffer, keep_worst, replay_metrics
+from drone_cbf.training.data.flights import make_batch_sampler, training_view
+from drone_cbf.training.data.replay_buffer import ReplayBuffer, keep_worst, replay_metrics
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import make_anchor_loss
 from drone_cbf.training.update.averaging import Averages, make_averaging
 from drone_cbf.training.update.balance import Networks, balanced_gradient, split_objectives
-from drone_cbf.training.update.freezing import make_policy_freeze
 from drone_cbf.training.update.gradient_health import health_metrics, skip_if_nonfinite
 from drone_cbf.training.update.optimisers import Optimisers
 
 BARRIER_BATCH = 512
 """Flown states in a barrier minibatch, and as many sampled ones against forgetting."""
+PENALTY_TERMS = frozenset({"slack", "collision", "fallback", "violation"})
+"""Terms of the flight's loss whose weights a monitor may raise."""
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Factors on blend, weights of :data:`PENALTY_TERMS` and learning rates by which a monitor makes updates more
+    cautious than their stage; all 1 unless training was rolled back."""
+
+    blend: float = 1.0
+    penalty: float = 1.0
+    learning_rate: float = 1.0
 
 
 @struct.dataclass
@@ -58,12 +61,10 @@ class Conditions:
     """Largest observation noise [m, m/s]."""
     blend: Scalar
     augment: Scalar
-    weights: Weights
-    """Loss weights by name."""
+    weights: minibatches.Weights
     penalty: Scalar | None = None
-    """Factor on the weights of ``adaptation.PENALTY_TERMS``; None without a monitor."""
     learning_rate: Scalar | None = None
-    """Factor on the changes of both networks; None without a monitor."""
+    """Factors of :class:`Scales`; None without a monitor."""
     teacher: PolicyParams | None = None
     """The parent's policy, if the curriculum regularises towards it."""
 
@@ -80,28 +81,18 @@ class SafetyState:
     skipped: Scalar
     """Updates skipped because a loss or a gradient was not finite."""
     averages: Averages | None = None
-    """Moving averages of both networks; None without averaging."""
     replay: ReplayBuffer | None = None
-    """None without replay."""
 
 
-@struct.dataclass
-class LossAux:
-    """Auxiliary outputs of the loss."""
-
-    metrics: dict[str, Scalar]
-    further: Minibatch | None
-    """Minibatches of the barrier's additional steps, leading axis; None if it takes none."""
-    fresh: ReplayBuffer | None
-    """The flights as replay entries; None without replay."""
+Aux = tuple[dict[str, Scalar], minibatches.Minibatches]
+"""Auxiliary outputs of the loss: metrics, and the minibatches of the barrier's further steps."""
 
 
-SafetyUpdate = Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]
-"""(state, conditions, margin [m], root key) -> (state, metrics)."""
-SafetyTerms = Callable[
-    [Networks, Conditions, Scalar, jax.Array, ReplayBuffer | None], tuple[dict[str, Scalar], LossAux]
-]
-"""(networks, conditions, margin [m], key, replay buffer) -> (batch size times each weighted loss term, aux)."""
+def scale_penalties(terms: Mapping[str, Scalar], penalty: Scalar | None) -> dict[str, Scalar]:
+    """Loss terms with those of :data:`PENALTY_TERMS` times ``penalty``; unchanged for None."""
+    if penalty is None:
+        return dict(terms)
+    return {name: penalty * term if name in PENALTY_TERMS else term for name, term in terms.items()}
 
 
 def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
@@ -110,8 +101,10 @@ def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> C
     return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
 
 
-def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: int) -> SafetyTerms:
-    """Terms of an update's loss: the flights', the policy's anchors', the barrier's minibatches'.
+def make_safety_terms(
+    system: SystemConfig, settings: SafetySettings, horizon: int
+) -> Callable[..., tuple[dict[str, Scalar], Aux]]:
+    """Function (networks, conditions, margin [m], key, replay buffer) -> (weighted loss terms times batch size, aux).
 
     Scaled by the batch, so that ``physics.gradient_limit`` means the same for every batch size. ``loss/*`` are the
     flight's terms as weighted, the others unweighted, since curricula change the weights; ``loss/total`` is the sum.
@@ -122,8 +115,8 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
     sample_states = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
-    draw = make_minibatches(system, settings, BARRIER_BATCH, sample_states)
-    losses = make_minibatch_losses(system, settings)
+    draw = minibatches.make_minibatches(system, settings, BARRIER_BATCH, sample_states)
+    losses = minibatches.make_minibatch_losses(system, settings)
 
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, replay: ReplayBuffer | None):
         scene_key, flight_key, noise_key, flown_key, state_key = jax.random.split(key, 5)
@@ -134,80 +127,84 @@ def make_safety_terms(system: SystemConfig, settings: SafetySettings, horizon: i
         controller = ControllerParams(policy=networks["policy"], barrier=barrier, margin=margin, blend=conditions.blend)
         flights = map_sharded(rollout, controller, scenes, noise, keys)
         flight = scale_penalties(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
-        batch = jax.lax.stop_gradient(Flights(trajectories=flights, scenes=scenes))  # data for the barrier
-        minibatches = draw(batch, replay, flown_key, state_key, jax.random.fold_in(key, 1))
+        batch = jax.lax.stop_gradient(minibatches.Flights(trajectories=flights, scenes=scenes))  # data for the barrier
+        drawn = draw(batch, replay, flown_key, state_key, jax.random.fold_in(key, 1))
         unweighted = anchor_loss(networks["policy"], conditions.teacher, flights.graphs)
-        unweighted |= losses(networks["barrier"], minibatches.first)
-        parts = flight | weighted(unweighted, conditions.weights)
+        unweighted |= losses(networks["barrier"], drawn.first)
+        parts = flight | minibatches.weighted(unweighted, conditions.weights)
         reported = flight | unweighted | {"total": sum(parts.values(), start=jnp.float32(0.0))}
         metrics = {f"loss/{name}": value for name, value in reported.items()} | filter_figures(flights)
         metrics |= quick_figures(flights, scenes, system)
-        scaled = {name: settings.batch * value for name, value in parts.items()}
-        return scaled, LossAux(metrics=metrics, further=minibatches.further, fresh=minibatches.fresh)
+        return {name: settings.batch * value for name, value in parts.items()}, (metrics, drawn)
 
     return terms
 
 
 def make_safety_gradient(
     system: SystemConfig, settings: SafetySettings, horizon: int
-) -> Callable[..., tuple[Networks, LossAux]]:
-    """Function (networks, further arguments of :data:`SafetyTerms`) -> (gradient of the mean over flights, aux)."""
+) -> Callable[..., tuple[Networks, Aux]]:
+    """Function (arguments of :func:`make_safety_terms`' function) -> (gradient of the mean over flights, aux)."""
     terms = make_safety_terms(system, settings, horizon)
+    kinds: dict[str, tuple[Callable, Callable]] = {
+        "sum": (lambda parts: sum(parts.values(), start=jnp.float32(0.0)), partial(jax.grad, has_aux=True)),
+        "mgda": (split_objectives, lambda loss: partial(balanced_gradient, loss)),
+    }
+    combine, gradient_of = kinds[settings.curriculum.learning.balance]
 
-    def summed(networks: Networks, *given) -> tuple[Networks, LossAux]:
-        def total(networks: Networks) -> tuple[Scalar, LossAux]:
+    def mean_gradient(networks: Networks, *given) -> tuple[Networks, Aux]:
+        def loss(networks: Networks):
             parts, aux = terms(networks, *given)
-            return sum(parts.values(), start=jnp.float32(0.0)), aux
+            return combine(parts), aux
 
-        return jax.grad(total, has_aux=True)(networks)
-
-    def balanced(networks: Networks, *given) -> tuple[Networks, LossAux]:
-        def both(networks: Networks):
-            parts, aux = terms(networks, *given)
-            return split_objectives(parts), aux
-
-        gradient, aux, share = balanced_gradient(both, networks)
-        return gradient, aux.replace(metrics=aux.metrics | {"balance/efficiency": share})
-
-    total_gradient = {"sum": summed, "mgda": balanced}[settings.curriculum.learning.balance]
-
-    def mean_gradient(networks: Networks, *given) -> tuple[Networks, LossAux]:
-        gradient, aux = total_gradient(networks, *given)
-        return jax.tree.map(lambda leaf: leaf / settings.batch, gradient), aux
+        gradient, (metrics, drawn), *share = gradient_of(loss)(networks)
+        metrics |= dict(zip(("balance/efficiency",), share, strict=False))
+        return jax.tree.map(lambda leaf: leaf / settings.batch, gradient), (metrics, drawn)
 
     return mean_gradient
 
 
+def make_policy_freeze(steps: int) -> Callable[[SafetyState, SafetyState], SafetyState]:
+    """Function (state, updated state) -> updated state, with the policy of ``state`` in the first ``steps`` updates.
+    Its optimiser state is frozen too, so moments and learning-rate schedule start with the policy."""
+
+    def freeze(state: SafetyState, updated: SafetyState) -> SafetyState:
+        new, old = (updated.policy, updated.policy_optimiser), (state.policy, state.policy_optimiser)
+        policy, optimiser = jax.tree.map(lambda new, old: jnp.where(state.step >= steps, new, old), new, old)
+        return updated.replace(policy=policy, policy_optimiser=optimiser)
+
+    return freeze if steps else lambda state, updated: updated
+
+
 def make_safety_update(
     system: SystemConfig, settings: SafetySettings, horizon: int, optimisers: Optimisers
-) -> SafetyUpdate:
-    """One update of both networks, each by its own optimiser; the barrier takes ``learning.barrier_updates`` steps."""
+) -> Callable[[SafetyState, Conditions, Scalar, jax.Array], tuple[SafetyState, dict[str, Scalar]]]:
+    """Function (state, conditions, margin [m], root key) -> (state, metrics): one update of both networks, each by its
+    own optimiser; the barrier takes ``learning.barrier_updates`` steps."""
     gradient_of = make_safety_gradient(system, settings, horizon)
     freeze = make_policy_freeze(settings.curriculum.learning.freeze_steps)
     average = make_averaging(settings.curriculum.learning.ema)
-    barrier_steps = make_barrier_steps(make_minibatch_losses(system, settings), optimisers.barrier)
+    losses = minibatches.make_minibatch_losses(system, settings)
+    barrier_steps = minibatches.make_barrier_steps(losses, optimisers.barrier)
 
     def update(state: SafetyState, conditions: Conditions, margin: Scalar, root: jax.Array):
         key = jax.random.fold_in(root, state.step)
         networks = {"policy": state.policy, "barrier": state.barrier}
-        gradient, aux = gradient_of(networks, conditions, margin, key, state.replay)
-        policy_change, policy_optimiser = optimisers.policy.update(
-            gradient["policy"], state.policy_optimiser, state.policy
-        )
+        gradient, (metrics, drawn) = gradient_of(networks, conditions, margin, key, state.replay)
+        rate, slope = conditions.learning_rate, gradient["policy"]
+        change, policy_optimiser = optimisers.policy.update(slope, state.policy_optimiser, state.policy)
         before = state.barrier, state.barrier_optimiser
-        (barrier, barrier_optimiser), further = barrier_steps(
-            before, gradient["barrier"], aux.further, conditions.weights, conditions.learning_rate
-        )
-        replay = None if state.replay is None or aux.fresh is None else keep_worst(state.replay, aux.fresh)
+        stepped, further = barrier_steps(before, gradient["barrier"], drawn.further, conditions.weights, rate)
+        replay = None if state.replay is None or drawn.fresh is None else keep_worst(state.replay, drawn.fresh)
         updated = state.replace(
-            policy=optax.apply_updates(state.policy, scale_changes(policy_change, conditions.learning_rate)),
-            barrier=barrier,
+            policy=optax.apply_updates(state.policy, minibatches.scale_changes(change, rate)),
+            barrier=stepped[0],
             policy_optimiser=policy_optimiser,
-            barrier_optimiser=barrier_optimiser,
+            barrier_optimiser=stepped[1],
             step=state.step + 1,
             replay=replay,
         )
-        metrics = aux.metrics | replay_metrics(replay) | condition_metrics(conditions) | further
+        metrics |= replay_metrics(replay) | further
+        metrics |= {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
         metrics |= health_metrics({"policy": gradient["policy"], "cbf": gradient["barrier"]})
         updated, metrics = skip_if_nonfinite(state, average(freeze(state, updated)), metrics)
         return replicate(updated), metrics
@@ -215,27 +212,12 @@ def make_safety_update(
     return update
 
 
-def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> ReplayBuffer | None:
-    """An empty buffer whose slots fit the flights of every stage; None if the curriculum does not replay."""
-    learning = settings.curriculum.learning
-    if not learning.replay:
-        return None
-    longest = max(stage.horizon for stage in settings.curriculum.stages)
-    return empty_replay_buffer(system, settings.scenes, learning.replay_flights, longest)
-
-
-def condition_metrics(conditions: Conditions) -> dict[str, Scalar]:
-    """Metrics of the conditions in force."""
-    return {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
-
-
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
     """Settings of one of the curriculum's stages as arrays, scaled by the factors of a monitor, if any."""
-    blend = stage.blend * scales.blend if scales else stage.blend
     weights = curriculum.weights_in(stage)
     return Conditions(
         noise=jnp.float32(stage.noise),
-        blend=jnp.float32(blend),
+        blend=jnp.float32(stage.blend * scales.blend if scales else stage.blend),
         augment=jnp.float32(stage.augment),
         weights={name: jnp.float32(weights[name]) for name in sorted(curriculum.weights_used)},
         penalty=jnp.float32(scales.penalty) if scales else None,

@@ -1,0 +1,135 @@
+"""Losses of the barrier: Sobolev regression, which learns value and gradient of the analytic barrier (Czarnecki et al.
+2017), and those of GCBF+, which learn from flown states without a teacher (Zhang et al. 2024, section IV)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from drone_cbf.arrays import Scalar, concatenate_trees, safe_norm, split_tree
+from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.calibration import sobolev_gradient
+from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.truth import acting_graph
+from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.physics.scenes import Scene
+from drone_cbf.training.data.flown_states import Labels, SampledSteps
+
+FOCUS = 0.5
+"""Scale of the weighting 1 / (1 + (h / FOCUS)^2) towards the boundary [m]."""
+GRADIENT_WEIGHT = 0.1
+"""Weight of the squared gradient error (dimensionless) against the squared value error [m^2]."""
+
+
+def velocity_scale(system: SystemConfig) -> float:
+    """Typical |dh/dv| at cruise speed [s]: tau + c / a_brake at half the top speed."""
+    return system.barrier.reaction_time + 0.5 * system.objective.max_speed / system.barrier.braking
+
+
+def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
+    """Function (parameters, graphs with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
+    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of the teacher's soft minimum.
+
+    States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
+    which goes to zero there, and a single such state would outweigh a thousand others.
+    """
+    neural, scale = make_neural_barrier(system), velocity_scale(system)
+
+    def has_collided(graph: Graph) -> Array:
+        distance = jnp.where(graph.mask, safe_norm(graph.relative_position), jnp.inf)
+        return jnp.min(distance) < system.physics.drone_radius
+
+    def errors(params: BarrierParams, graph: Graph, temperature: Scalar | None) -> tuple[Scalar, ...]:
+        analytic = make_analytic_barrier(system, temperature)
+        true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
+        value, gradient = sobolev_gradient(neural(params), graph, scale)
+        weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
+        gradient_weight = jnp.where(has_collided(graph), 0.0, weight)
+        return weight, (value - true_value) ** 2, gradient_weight, jnp.sum((gradient - true_gradient) ** 2)
+
+    def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
+        weight, value, gradient_weight, gradient = jax.vmap(errors, (None, 0, None))(params, graphs, temperature)
+        total = jnp.maximum(jnp.sum(gradient_weight), 1e-6)  # zero if every state of the batch is in collision
+        return {
+            "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),
+            "cbf_gradient": GRADIENT_WEIGHT * jnp.sum(gradient_weight * gradient) / total,
+        }
+
+    return loss
+
+
+@struct.dataclass
+class Transitions:
+    """Graphs of n flown states, as the controller saw them and without sensor noise, and one step later, without noise;
+    leading axis n."""
+
+    observed: Graph
+    current: Graph
+    successor: Graph
+    labels: Labels
+
+
+def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[Array, "n"]], Graph]:
+    """Function (states, scenes, steps; leading axis n) -> noise-free graphs of where a command sent then acts, in the
+    shape of the controller's."""
+    model = nominal_params(system.physics)
+
+    def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:
+        return acting_graph(state, model, scene, step * system.physics.time_step, system, system.sensor.neighbours)
+
+    return jax.vmap(graph)
+
+
+def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | None], Transitions]:
+    """Function (sampled steps, observed graphs) -> transitions; noise-free graphs stand in for absent observed ones.
+
+    dh/dt is taken between noise-free graphs: two observations 0.05 s apart, each with 0.05 m of noise, differ by
+    1.4 m/s, and a one-sided loss would flatten the barrier in response. No gradient reaches the flight.
+    """
+    true_graphs = make_true_graphs(system)
+
+    def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
+        sampled, observed = jax.lax.stop_gradient((sampled, observed))
+        states = concatenate_trees(sampled.states, sampled.successors)
+        scenes = concatenate_trees(sampled.scenes, sampled.scenes)
+        both = true_graphs(states, scenes, concatenate_trees(sampled.steps, sampled.steps + 1))
+        current, successor = split_tree(both, 2)
+        observed = current if observed is None else observed
+        return Transitions(observed=observed, current=current, successor=successor, labels=sampled.labels)
+
+    return transitions
+
+
+def mean_where(values: Float[Array, "n"], mask: Bool[Array, "n"]) -> Scalar:
+    """Mean over the masked values; 0, with zero gradient, for an empty mask."""
+    return jnp.sum(jnp.where(mask, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
+
+
+def make_barrier_losses(
+    system: SystemConfig, epsilon: float
+) -> Callable[[BarrierParams, Transitions], dict[str, Scalar]]:
+    """Function (parameters, transitions) -> unweighted ``cbf_safe`` [m], ``cbf_unsafe`` [m] and ``cbf_hdot`` [m/s].
+
+    (epsilon - h)+ over safe states, (epsilon + h)+ over unsafe ones, (epsilon - dh/dt - alpha h)+ over all. dh/dt is
+    the finite difference along the flown motion, gusts included: neither the filter's row nor a model of the drone
+    enters. Both ends of the difference carry a gradient.
+    """
+    neural = make_neural_barrier(system)
+
+    def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
+        graphs = concatenate_trees(transitions.observed, transitions.current, transitions.successor)
+        observed, current, successor = split_tree(jax.vmap(neural(params))(graphs), 3)
+        rate = (successor - current) / system.physics.time_step
+        return {
+            "cbf_safe": mean_where(jax.nn.relu(epsilon - observed), transitions.labels.safe),
+            "cbf_unsafe": mean_where(jax.nn.relu(epsilon + observed), transitions.labels.unsafe),
+            "cbf_hdot": jnp.mean(jax.nn.relu(epsilon - rate - system.barrier.class_k_gain * current)),
+        }
+
+    return losses
