@@ -47,9 +47,3 @@ def environment_of(tags: Mapping[str, str]) -> dict[str, str]:
     named = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes", DEVICE_TAG: "device"}
     found = {f"version.{name}": version for name, version in versions_of(tags).items()}
     return found | {name: tags[tag] for tag, name in named.items() if tag in tags}
-
-
-def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Where two environments (:func:`environment_of`) differ: name -> both values, ``unknown`` where one has none."""
-    both = {name: (before.get(name, "unknown"), after.get(name, "unknown")) for name in sorted({*before, *after})}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}

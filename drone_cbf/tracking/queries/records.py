@@ -35,16 +35,12 @@ class Record:
     run_id: str
     experiment_id: str
     name: str
-    stage: str
-    """Empty for a run of another project."""
-    status: str
-    """As MLflow calls it: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
+    stage: str  # empty for a run of another project
+    status: str  # of MLflow: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED
     started: datetime
-    seconds: float | None
-    """Duration; None while it runs."""
+    seconds: float | None  # duration; None while it runs
     params: dict[str, str]
-    metrics: dict[str, float]
-    """Last value of every metric."""
+    metrics: dict[str, float]  # last value of each
     tags: dict[str, str]
 
     @property
@@ -74,34 +70,23 @@ class Record:
 
 
 def read(run_id: str) -> Record:
-    """The run ``run_id``.
-
-    Raises:
-        LineageError: there is none, or it is deleted.
-    """
+    """The run ``run_id``; LineageError if there is none, or it is deleted."""
     return to_record(get_active_run(run_id))
 
 
 def experiment_id(name: str) -> str:
-    """ID of the experiment of that name (or ID).
-
-    Raises:
-        ConfigError: there is none; the message lists those that exist.
-    """
-    client = MlflowClient()
-    known = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+    """ID of the experiment of that name (or ID); ConfigError, which lists those that exist, if there is none."""
+    known = {experiment.name: experiment.experiment_id for experiment in MlflowClient().search_experiments()}
     if name in known or name in known.values():
         return known.get(name, name)
-    raise ConfigError(
-        f"experiment = {name} does not exist in {mlflow.get_tracking_uri()}; name one of {', '.join(sorted(known))}"
-    )
+    remedy = f"name one of {', '.join(sorted(known))}"
+    raise ConfigError(f"experiment = {name} does not exist in {mlflow.get_tracking_uri()}; {remedy}")
 
 
 def search_runs(query: str, experiment: str | None = None) -> list[Run]:
     """Active runs that match MLflow's filter ``query``, oldest first; in every experiment unless one (ID) is given.
 
-    Raises:
-        ConfigError: MLflow does not understand the query.
+    Raises ConfigError if MLflow does not understand the query.
     """
     try:
         return mlflow.search_runs(
@@ -146,13 +131,10 @@ def history(run_id: str, names: Iterable[str]) -> list[dict[str, float]]:
     rows: dict[int, dict[str, float]] = {}
     for name in dict.fromkeys(names):
         # The last value of a repeated step counts.
-        for metric in sorted(client.get_metric_history(run_id, name), key=_order) if name in known else []:
+        points = client.get_metric_history(run_id, name) if name in known else []
+        for metric in sorted(points, key=lambda metric: (metric.step, metric.timestamp)):
             rows.setdefault(metric.step, {"step": float(metric.step)})[name] = metric.value
     return [rows[step] for step in sorted(rows)]
-
-
-def _order(metric: Any) -> tuple[int, int]:
-    return metric.step, metric.timestamp
 
 
 def settings(run_id: str) -> dict[str, Any]:
@@ -167,8 +149,7 @@ def artifact_names(run_id: str, folder: str) -> list[str]:
 
 def artifact(run_id: str, path: str) -> bytes | None:
     """Content of one artifact, or None if the run has no such file."""
-    folder = path.rpartition("/")[0]
-    if path not in artifact_names(run_id, folder):
+    if path not in artifact_names(run_id, path.rpartition("/")[0]):
         return None
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as place:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)).read_bytes()
@@ -182,11 +163,8 @@ def stored_curriculum(run_id: str) -> dict[str, Any]:
 
 def table(run_id: str, path: str) -> list[dict[str, Any]]:
     """Rows of a table that was logged as JSON; none if the run has no such file."""
-    content = artifact(run_id, path)
-    if content is None:
-        return []
-    columns = json.loads(content)
-    return [dict(zip(columns["columns"], row, strict=True)) for row in columns["data"]]
+    content = json.loads(artifact(run_id, path) or '{"columns": [], "data": []}')
+    return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
 def to_record(run: Run) -> Record:

@@ -13,7 +13,6 @@ from drone_cbf.errors import DroneCbfError
 
 PER_CALL = 1000
 """Largest number of metrics that one ``log_batch`` accepts."""
-
 INTERVAL = 5.0
 """Seconds between two batches: each costs as much as a hundred metrics, and processor time of the training."""
 
@@ -25,15 +24,11 @@ class BackgroundWriter:
     """
 
     def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = INTERVAL) -> None:
-        self._run_id = run_id
-        self._client = client or MlflowClient()
-        self._interval = interval
+        self._run_id, self._client, self._interval = run_id, client or MlflowClient(), interval
         self._metrics: list[Metric] = []
         self._jobs: list[Callable[[], None]] = []
         self._error: BaseException | None = None
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
+        self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -60,13 +55,12 @@ class BackgroundWriter:
         self._raise_error()
 
     def _raise_error(self) -> None:
-        if self._error is None:
-            return
         if isinstance(self._error, DroneCbfError):
             raise self._error
-        reason = " ".join(str(self._error).split())
-        message = f"metrics could not be stored ({reason}); check the tracking store, then repeat the run"
-        raise DroneCbfError(message) from self._error
+        if self._error is not None:
+            reason = " ".join(str(self._error).split())
+            message = f"metrics could not be stored ({reason}); check the tracking store, then repeat the run"
+            raise DroneCbfError(message) from self._error
 
     def _work(self) -> None:
         try:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from flax.traverse_util import unflatten_dict
+
 from drone_cbf.recorder import SilentRecorder
-from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint, to_leaves, unflatten
+from drone_cbf.tracking.checkpoints.packages import to_leaves
+from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint
 from drone_cbf.tracking.recording.background_writer import BackgroundWriter
 from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun
@@ -27,13 +30,10 @@ class MlflowRecorder(SilentRecorder):
     """
 
     def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
-        self._run = run
-        self._writer = BackgroundWriter(run.run_id)
-        self._between_states = between_states
+        self._run, self._writer, self._between_states = run, BackgroundWriter(run.run_id), between_states
         self._waiting: tuple[str, dict[str, Any]] | None = None
         """Name and content of the latest state until it is stored."""
-        self._is_storing = False
-        self._stored_at = -math.inf
+        self._is_storing, self._stored_at = False, -math.inf
         self.events: list[tuple[int, str]] = list(run.stored.events)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -42,11 +42,11 @@ class MlflowRecorder(SilentRecorder):
         self._writer.metrics(step, self._run.stored.new_values(step, ordered))
 
     def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        copy = unflatten(to_leaves(tree))
+        copy = unflatten_dict(to_leaves(tree))
         self._writer.submit(lambda: save_checkpoint(self._run.run_id, name, copy))
 
     def progress(self, step: int, tree: Any) -> None:
-        self._waiting = (f"{PROGRESS}{step}", unflatten(to_leaves(tree)))
+        self._waiting = (f"{PROGRESS}{step}", unflatten_dict(to_leaves(tree)))
         if not self._is_storing and time.monotonic() >= self._stored_at + self._between_states:
             self._store_waiting()
 
@@ -64,9 +64,8 @@ class MlflowRecorder(SilentRecorder):
 
     def restore(self, tree: Tree) -> Tree:
         name = latest_progress(self._run.run_id)
-        if name is None:
-            return tree
-        return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
+        what = f"checkpoint '{name}' of run {self._run.run_id}"
+        return match(tree, load_checkpoint(self._run.run_id, name), what) if name else tree
 
     def event(self, step: int, text: str) -> None:
         if (step, text) in self.events:  # a repeated step of a resumed run
