@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-)
+import pydantic
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from drone_cbf.errors import ConfigError
 
@@ -49,8 +43,7 @@ class Section(BaseModel):
     def parse(cls, content: object, source: str, example: str) -> Self:
         """Checks ``content``, the parsed file ``source``, against this schema.
 
-        Raises:
-            ConfigError: names the file, the field and its value, and refers to the file ``example``.
+        Raises ConfigError, which names the file, the field and its value, and refers to the file ``example``.
         """
         try:
             return cls.model_validate(content)
@@ -61,16 +54,12 @@ class Section(BaseModel):
             message = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{source}: {field}{value}: {message}; see {example} for an example") from error
 
-    @model_serializer(mode="wrap")
-    def _leave_out_neutral(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+    @pydantic.model_serializer(mode="wrap")
+    def _leave_out_neutral(
+        self, handler: pydantic.SerializerFunctionWrapHandler, info: pydantic.SerializationInfo
+    ) -> dict[str, Any]:
         values = handler(self)
-        if info.context == _COMPARABLE:
-            for name, field in type(self).model_fields.items():
-                marks = [mark for mark in field.metadata if isinstance(mark, Neutral)]
-                if marks and _plain(getattr(self, name)) == _plain(marks[0].value):
-                    values.pop(name, None)
+        for name, field in type(self).model_fields.items() if info.context == _COMPARABLE else ():
+            if any(getattr(self, name) == mark.value for mark in field.metadata if isinstance(mark, Neutral)):
+                values.pop(name, None)
         return values
-
-
-def _plain(value: Any) -> Any:
-    return value.comparable() if isinstance(value, Section) else value

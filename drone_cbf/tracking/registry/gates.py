@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import mlflow
 from mlflow.models import MetricThreshold
@@ -49,9 +50,7 @@ class Gate(Section):
     @property
     def limit(self) -> float:
         """``at_least`` or ``at_most``."""
-        limit = self.at_least if self.at_least is not None else self.at_most
-        assert limit is not None
-        return limit
+        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]  # validated
 
 
 class GateSettings(Section):
@@ -62,9 +61,8 @@ class GateSettings(Section):
 
     @model_validator(mode="after")
     def _metrics_are_distinct(self) -> GateSettings:
-        names = [gate.metric for gate in self.gates]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        names = sorted(gate.metric for gate in self.gates)
+        if twice := [name for name, following in pairwise(names) if name == following]:
             raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
         return self
 
@@ -103,8 +101,7 @@ class Check:
     """None where the champion has no such metric."""
     greater_is_better: bool
     passed: bool
-    reason: str
-    """Empty where passed."""
+    reason: str  # empty where passed
 
 
 def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> list[Check]:
@@ -114,10 +111,8 @@ def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapp
     """
     logging.getLogger(validation.__name__).setLevel(logging.WARNING)  # a line for every check is no news
     checks = [_check(gate, "absolute", gate.limit, candidate) for gate in settings.gates]
-    if champion is None:
-        return checks
     for gate in settings.gates:
-        if gate.worse_by is not None:
+        if champion is not None and gate.worse_by is not None:
             known = champion.get(gate.metric, math.nan)
             limit = known - gate.worse_by if gate.greater_is_better else known + gate.worse_by
             checks.append(_check(gate, "champion", limit, candidate))
@@ -130,9 +125,8 @@ def to_rows(checks: Sequence[Check]) -> list[dict[str, object]]:
 
 
 def _check(gate: Gate, kind: str, limit: float, candidate: Mapping[str, float]) -> Check:
+    reason, threshold = _complaint(gate, kind, limit, candidate), None if math.isnan(limit) else limit
     value = candidate.get(gate.metric)
-    threshold = None if math.isnan(limit) else limit
-    reason = _complaint(gate, kind, limit, candidate)
     return Check(gate.metric, kind, value, threshold, gate.greater_is_better, not reason, reason)
 
 

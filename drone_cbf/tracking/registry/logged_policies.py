@@ -21,23 +21,18 @@ POLICY = "policy"
 
 
 def log_policy(
-    run: StageRun,
-    name: str,
-    origin: Mapping[str, str],
-    figures: Mapping[str, float],
-    dataset: Dataset,
-    description: str = "",
+    run: StageRun, name: str, origin: Mapping[str, str], figures: Mapping[str, float], dataset: Dataset, about: str = ""
 ) -> str:
     """Logs ``figures`` on the evaluation ``run`` and on a new logged model for the policy that it measured.
 
     The model holds no weights: those are in the checkpoint of its training run. ``origin`` names that run, and the
-    curriculum and seed that it had; it becomes params and tags of the model. Returns the model's ID.
+    curriculum and seed that it had; it becomes params and tags of the model, ``about`` its description. Returns the ID.
     """
     model = mlflow.create_external_model(
         name=re.sub("[/:.%\"']", "_", name),  # what MLflow refuses
         source_run_id=run.run_id,
         params=dict(origin),
-        tags={NOTE_TAG: description, **{f"drone_cbf.{key}": value for key, value in origin.items()}},
+        tags={NOTE_TAG: about, **{f"drone_cbf.{key}": value for key, value in origin.items()}},
         model_type=POLICY,
         experiment_id=run.experiment_id,
     )

@@ -36,33 +36,23 @@ Drone policies behind their safety filter. `@challenger` is the newest version, 
 class Servable:
     """What a version is made of."""
 
-    tree: Any
-    """The controller's parameters: a pytree of arrays."""
-    config: Mapping[str, Any]
-    """What ``config.yaml`` of the package says: system, and where it comes from."""
-    code: Path
-    """File from which MLflow loads the model."""
-    package: Path
-    """Folder of the package that this file imports."""
-    requirements: Path
-    """requirements.txt, pinned."""
+    tree: Any  # the controller's parameters: a pytree of arrays
+    config: Mapping[str, Any]  # ``config.yaml`` of the package: system, and where it comes from
+    code: Path  # file from which MLflow loads the model
+    package: Path  # folder of the package that this file imports
+    requirements: Path  # requirements.txt, pinned
     signature: ModelSignature
-    example: Mapping[str, Any]
-    """A batch of observations, as arrays by name."""
+    example: Mapping[str, Any]  # a batch of observations, as arrays by name
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a version."""
+    """What is known about a version: metrics and scenes of its evaluation, Markdown, and where it comes from."""
 
     metrics: Mapping[str, float]
-    """Of the evaluation."""
     dataset: Dataset
-    """The scenes it flew in."""
     description: str
-    """Markdown."""
     tags: Mapping[str, str]
-    """Where it comes from."""
 
 
 def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evidence) -> ModelVersion:
@@ -109,25 +99,11 @@ def versions_of(name: str, evaluation_run: str) -> list[ModelVersion]:
 
 
 def run_of(version: ModelVersion, tag: str) -> str:
-    """The run that the version's ``tag`` names: its training, or its evaluation.
-
-    Raises:
-        LineageError: the tag is missing; the version was not made by the entry point ``register``.
-    """
+    """The run that the version's ``tag`` names: its training, or its evaluation; LineageError if the tag is missing."""
     if tag not in version.tags:
-        raise LineageError(
-            f"version {version.version} of {version.name} has no tag {tag}; it was not made by the entry point "
-            "register: register a run and promote that version"
-        )
+        remedy = "it was not made by the entry point register: register a run and promote that version"
+        raise LineageError(f"version {version.version} of {version.name} has no tag {tag}; {remedy}")
     return version.tags[tag]
-
-
-def tag_versions(versions: list[ModelVersion], tags: Mapping[str, str]) -> None:
-    """Sets ``tags`` on every one of ``versions``."""
-    client = MlflowClient()
-    for version in versions:
-        for key, text in tags.items():
-            client.set_model_version_tag(version.name, version.version, key, text)
 
 
 def promote(version: ModelVersion) -> None:
