@@ -20,8 +20,7 @@ from drone_cbf.errors import CheckpointError
 from drone_cbf.tracking.checkpoints import packages
 from drone_cbf.tracking.checkpoints.packages import MANIFEST, by_path, is_key, to_leaves
 
-FINAL = "final"
-"""Name of the checkpoint that later stages load."""
+FINAL = "final"  # Name of the checkpoint that later stages load
 _OTHER_CONFIG = "it was saved with another configuration: use that one, or repeat the run"
 _REPEAT = "repeat that run, or name another one"
 Tree = TypeVar("Tree")

@@ -12,12 +12,10 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.tracking.queries.cells import cell_figures
 from drone_cbf.tracking.tags import environment_of
 
-LEFT_OUT = ("system/",)
-"""Metrics that measure the machine, not the run."""
+LEFT_OUT = ("system/",)  # Metrics that measure the machine, not the run
 UNLESS_LOGGED = {"adaptive/": 1.0}
 """Beginning of a metric's name -> its value at steps that log none: these factors are 1 until the first roll-back."""
-Series = dict[int, list[float]]
-"""Step -> its logged values in order."""
+Series = dict[int, list[float]]  # Step -> its logged values in order
 
 
 @dataclass(frozen=True)
@@ -41,15 +39,11 @@ class Comparison:
     """One metric of two runs."""
 
     metric: str
-    steps: int
-    """Steps at which at least one run logged it."""
-    disagreeing: int
-    """Steps at which the runs disagree, or only one of them logged it; ``first`` is the first of them."""
+    steps: int  # Steps at which at least one run logged it
+    disagreeing: int  # Steps at which the runs disagree, or only one of them logged it; ``first`` is the first of them
     first: int | None
-    largest_difference: float
-    """Over the steps of both; NaN if one value is NaN and the other is not."""
-    recorded: float
-    """Last value of the recorded run; NaN if it has none."""
+    largest_difference: float  # Over the steps of both; NaN if one value is NaN and the other is not
+    recorded: float  # Last value of the recorded run; NaN if it has none
     repeated: float
 
 

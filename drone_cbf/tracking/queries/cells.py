@@ -15,8 +15,7 @@ from mlflow.entities import Run
 from drone_cbf.tracking.queries.records import table
 
 CELLS_FILE = "tables/cells.json"
-PREFIX = {True: "eval", False: "eval_unfiltered"}
-"""First part of a metric's name by whether the filter was on."""
+PREFIX = {True: "eval", False: "eval_unfiltered"}  # First part of a metric's name by whether the filter was on
 LOGGED = ("success_rate", "collisions", "max_violation")
 """Figures of a single cell that are metrics, with the filter on; of a policy that has none, without it."""
 _PLACE = ("scene", "noise", "goals", "filtered")

@@ -14,11 +14,9 @@ from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
 from drone_cbf.tracking.tags import INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
-GROUPS = ("pipeline", "suite")
-"""Stages whose runs are groups of other runs."""
+GROUPS = ("pipeline", "suite")  # Stages whose runs are groups of other runs
 _KNOWN = (*TRAINING_STAGES, "evaluate", *GROUPS)
-MEMBERS_FILE = "suite.json"
-"""Artifact of a suite: the runs of its members, reused ones included."""
+MEMBERS_FILE = "suite.json"  # Artifact of a suite: the runs of its members, reused ones included
 
 
 @dataclass(frozen=True)

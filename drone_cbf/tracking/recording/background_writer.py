@@ -11,8 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 
-PER_CALL = 1000
-"""Largest number of metrics that one ``log_batch`` accepts."""
+PER_CALL = 1000  # Largest number of metrics that one ``log_batch`` accepts
 INTERVAL = 5.0
 """Seconds between two batches: each costs as much as a hundred metrics, and processor time of the training."""
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from flax.traverse_util import unflatten_dict
 
-from drone_cbf.recorder import SilentRecorder
+from drone_cbf.recorder import SilentRecorder, Tree
 from drone_cbf.tracking.checkpoints.packages import to_leaves
 from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint
 from drone_cbf.tracking.recording.background_writer import BackgroundWriter
 from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun
 
-Tree = TypeVar("Tree")
-
-BETWEEN_STATES = 60.0
-"""Shortest time between stored states [s]: storing one keeps a core busy for a tenth of a second."""
+BETWEEN_STATES = 60.0  # Shortest time between stored states [s]: storing one keeps a core busy for a tenth of a second
 
 
 class MlflowRecorder(SilentRecorder):

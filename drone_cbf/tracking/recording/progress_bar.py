@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from drone_cbf.recorder import SilentRecorder
@@ -21,13 +21,10 @@ SHOWN = {
     "curriculum/blend": "blend",
 }
 """Figures beside the bar, where a stage reports them."""
-AS_SET = {"curriculum/blend"}
-"""Figures that are settings, not measurements: shown as they are."""
+AS_SET = {"curriculum/blend"}  # Figures that are settings, not measurements: shown as they are
 COMPILING = "compiling the first step"
-MEASURED_BEFORE = "monitor/"
-"""How figures begin that may be measured before the step of their number is done."""
-SMOOTHING = 0.9
-"""Share of the past in the figures shown: single updates jump too much to be read."""
+MEASURED_BEFORE = "monitor/"  # How figures begin that may be measured before the step of their number is done
+SMOOTHING = 0.9  # Share of the past in the figures shown: single updates jump too much to be read
 
 
 class ProgressRecorder(SilentRecorder):
@@ -40,14 +37,14 @@ class ProgressRecorder(SilentRecorder):
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
         self._bar: Progress | None = None
+        self._task = TaskID(0)
         self._status: Status | None = None
         self._description = ""
         self.total, self.done, self._tenths = 0, 0, 0
         """Steps of the phase (0 before it begins) and those that are finished, also in tenths of the phase."""
         self._first: tuple[int, float] | None = None
         """Steps done and time when the first new step was done: rates leave compiling out."""
-        self._means: dict[str, tuple[float, float]] = {}
-        """Label -> weighted sum and weight of a mean that forgets."""
+        self._means: dict[str, tuple[float, float]] = {}  # Label -> weighted sum and weight of a mean that forgets
 
     def prepare(self, stage: str) -> None:
         """Shows that the stage loads and compiles, until its steps begin."""
@@ -105,13 +102,9 @@ class ProgressRecorder(SilentRecorder):
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _new_bar(self) -> Progress:
-        name, figures, bar = (
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[figures]}"),
-            BarColumn(bar_width=24),
-        )
-        columns = (name, bar, MofNCompleteColumn(), figures, TimeElapsedColumn(), TimeRemainingColumn(compact=True))
-        return Progress(*columns, console=self._console, refresh_per_second=4)
+        steps = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[figures]}")
+        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+        return Progress(*steps, *times, console=self._console, refresh_per_second=4)
 
     def _text(self) -> str:
         figures = [f"{label} {total / weight:.3g}" for label, (total, weight) in self._means.items()]

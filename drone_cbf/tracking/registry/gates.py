@@ -20,8 +20,7 @@ from drone_cbf.tracking.tags import STAGE_TAG
 
 GATE_TAG = "drone_cbf.gate"
 PASSED, FAILED = "passed", "failed"
-PASSING_RUNS = f"tags.`{GATE_TAG}` = '{PASSED}'"
-"""Filter of ``search_runs`` that finds every run that has passed."""
+PASSING_RUNS = f"tags.`{GATE_TAG}` = '{PASSED}'"  # Filter of ``search_runs`` that finds every run that has passed
 
 
 class Gate(Section):
@@ -93,12 +92,9 @@ class Check:
     """One threshold against one metric."""
 
     metric: str
-    kind: str
-    """``absolute``, or ``champion`` for the comparison with it."""
-    value: float | None
-    """Of the judged evaluation; None where it has no such metric."""
-    threshold: float | None
-    """None where the champion has no such metric."""
+    kind: str  # ``absolute``, or ``champion`` for the comparison with it
+    value: float | None  # Of the judged evaluation; None where it has no such metric
+    threshold: float | None  # None where the champion has no such metric
     greater_is_better: bool
     passed: bool
     reason: str  # empty where passed

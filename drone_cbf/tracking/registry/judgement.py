@@ -29,12 +29,9 @@ class Judged:
 
     run_id: str
     experiment_id: str
-    metrics: Mapping[str, float]
-    """All its figures by metric name, also those that only its table of cells holds."""
-    versions: list[ModelVersion]
-    """Registered versions for which this evaluation speaks, newest first."""
-    champion_run: str | None
-    """The champion's evaluation under the same conditions; None: there is no other champion."""
+    metrics: Mapping[str, float]  # All its figures by metric name, also those that only its table of cells holds
+    versions: list[ModelVersion]  # Registered versions for which this evaluation speaks, newest first
+    champion_run: str | None  # The champion's evaluation under the same conditions; None: there is no other champion
 
 
 def find_judged(model: str, run_id: str, promoting: bool) -> Judged:

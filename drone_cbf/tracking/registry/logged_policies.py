@@ -16,8 +16,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.tracking.tags import NOTE_TAG
 
-POLICY = "policy"
-"""Type of these models, for ``filter_string="model_type = 'policy'"``."""
+POLICY = "policy"  # Type of these models, for ``filter_string="model_type = 'policy'"``
 
 
 def log_policy(

@@ -19,8 +19,7 @@ from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.runs.stage_run import failure_reason
 
-ARTIFACT = "policy"
-"""Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
+ARTIFACT = "policy"  # Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Fields of a batch of observations by name -> fields of the answers by name."""

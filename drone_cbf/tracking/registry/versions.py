@@ -21,8 +21,7 @@ from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
 from drone_cbf.tracking.registry.served_model import ARTIFACT
 from drone_cbf.tracking.runs.stage_run import StageRun, shorten
 
-LONGEST_DESCRIPTION = 5000
-"""Of a version; PostgreSQL refuses more (sqlite does not)."""
+LONGEST_DESCRIPTION = 5000  # Of a version; PostgreSQL refuses more (sqlite does not)
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 TRAINING_TAG = "drone_cbf.training_run"

@@ -24,8 +24,7 @@ class Parent:
 
     run_id: str
     stage: str
-    config: dict[str, Any]
-    """Its ``config.yaml``."""
+    config: dict[str, Any]  # Its ``config.yaml``
 
 
 def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run") -> Parent:

@@ -14,11 +14,9 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
-from drone_cbf.tracking.runs.tracking_store import get_or_create_experiment
 from drone_cbf.tracking.tags import NOTE_TAG, STAGE_TAG
 
-EXPERIMENT = "drone_cbf"
-"""Experiment of the runs for which no other was named."""
+EXPERIMENT = "drone_cbf"  # Experiment of the runs for which no other was named
 _DEFAULT_ID, _DEFAULT_NAME = "0", "Default"
 
 EXPERIMENT_NOTE = """\
@@ -64,9 +62,15 @@ worst cells. Evaluations without a collision: ``metrics.`eval/collision_rate` = 
 
 
 def own_experiment(client: MlflowClient) -> str:
-    """ID of the project's own experiment, which is created where it does not exist."""
+    """ID of the project's own experiment, created where it does not exist; several processes may do so at once."""
     name_default_experiment(client, _DEFAULT_ID)
-    return get_or_create_experiment(EXPERIMENT)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    try:
+        return str(found.experiment_id) if found else str(client.create_experiment(EXPERIMENT))
+    except MlflowException:
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return str(found.experiment_id)
+        raise
 
 
 def name_default_experiment(client: MlflowClient, experiment_id: str) -> None:

@@ -24,8 +24,7 @@ from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.runs.lineage import get_active_run, stage_text
 from drone_cbf.tracking.runs.presentation import set_tags
 
-PROGRESS = "progress_"
-"""Checkpoints from which an interrupted run is resumed: ``progress_<step>``."""
+PROGRESS = "progress_"  # Checkpoints from which an interrupted run is resumed: ``progress_<step>``
 _EVENT = re.compile(r"^- step (\d+): (.*)$", re.MULTILINE)
 _PROCESS_NAME = re.compile(r"process (?P<id>\d+) on (?P<host>\S+) since (?P<start>\d+)")
 

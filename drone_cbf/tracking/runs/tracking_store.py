@@ -14,15 +14,12 @@ from pathlib import Path
 
 import mlflow
 from filelock import FileLock, Timeout
-from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
-from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 
 _SCHEME = "sqlite:///"
-LOCK_TIMEOUT = 120.0
-"""Longest wait for the lock [s]; creating the tables takes a few seconds."""
+LOCK_TIMEOUT = 120.0  # Longest wait for the lock [s]; creating the tables takes a few seconds
 
 
 def prepare_store() -> None:
@@ -63,20 +60,6 @@ def _create(file: Path) -> None:
         store = SqlAlchemyStore(f"{_SCHEME}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
         store.engine.dispose()
         new.replace(file)
-
-
-def get_or_create_experiment(name: str) -> str:
-    """ID of the experiment ``name``; several processes may create it at once."""
-    client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            return str(client.create_experiment(name))
-        except MlflowException:
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise
-    return str(found.experiment_id)
 
 
 if __name__ == "__main__":
