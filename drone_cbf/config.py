@@ -114,9 +114,7 @@ class SceneConfig(Section):
             raise ValueError(f"{spacing} exceeds the {room:g} m that {length} leaves for trees; {remedy}")
         if self.forest_columns > self.obstacles:
             row = f"takes a row of {self.forest_columns} trees, more than obstacles = {self.obstacles}; raise obstacles"
-            raise ValueError(
-                f"{length} with {spacing} {row} or forest_spacing, or lower forest_length"
-            )
+            raise ValueError(f"{length} with {spacing} {row} or forest_spacing, or lower forest_length")
         widest = 0.5 * self.forest_spacing - self.forest_radius[1]
         if self.forest_jitter > widest + 1e-9:  # 1e-9: rounding of the difference
             allowed = f"allowed with {spacing} and trunks of {self.forest_radius[1]} m: <= {widest:g}"

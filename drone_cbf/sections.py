@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-import pydantic
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializationInfo, ValidationError, model_serializer
+from pydantic import SerializerFunctionWrapHandler as Handler
 
 from drone_cbf.errors import ConfigError
 
@@ -32,19 +32,14 @@ class Section(BaseModel):
 
         A run that was recorded before a field existed and a run that does not use it are thereby equal. Defaults are
         not left out: a default may change later, and a run with the new one is another run. So a field counts unless
-        it is marked :class:`Neutral` and has that value, whatever its default.
-
-        Args:
-            recorded_only: leave out what was not given when the settings were built, as in an old ``config.yaml``.
+        it is marked :class:`Neutral` and has that value, whatever its default. ``recorded_only`` also leaves out what
+        was not given when the settings were built, as in an old ``config.yaml``.
         """
         return self.model_dump(mode="json", context=_COMPARABLE, exclude_unset=recorded_only)
 
     @classmethod
     def parse(cls, content: object, source: str, example: str) -> Self:
-        """Checks ``content``, the parsed file ``source``, against this schema.
-
-        Raises ConfigError, which names the file, the field and its value, and refers to the file ``example``.
-        """
+        """Checks the parsed file ``source``; ConfigError names file, field and value, and refers to ``example``."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -54,10 +49,8 @@ class Section(BaseModel):
             message = first["msg"].removeprefix("Value error, ")
             raise ConfigError(f"{source}: {field}{value}: {message}; see {example} for an example") from error
 
-    @pydantic.model_serializer(mode="wrap")
-    def _leave_out_neutral(
-        self, handler: pydantic.SerializerFunctionWrapHandler, info: pydantic.SerializationInfo
-    ) -> dict[str, Any]:
+    @model_serializer(mode="wrap")
+    def _leave_out_neutral(self, handler: Handler, info: SerializationInfo) -> dict[str, Any]:
         values = handler(self)
         for name, field in type(self).model_fields.items() if info.context == _COMPARABLE else ():
             if any(getattr(self, name) == mark.value for mark in field.metadata if isinstance(mark, Neutral)):

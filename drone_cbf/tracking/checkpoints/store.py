@@ -43,10 +43,7 @@ def save_checkpoint(run_id: str, name: str, tree: Any) -> None:
 
 
 def load_checkpoint(run_id: str, name: str) -> dict[str, Any]:
-    """The verified content of checkpoint ``name`` of the run: nested dictionaries of numpy arrays.
-
-    Raises CheckpointError if it is absent, incomplete or altered.
-    """
+    """Nested dictionaries of numpy arrays; CheckpointError if the checkpoint is absent, incomplete or altered."""
     path = f"checkpoints/{name}"
     try:
         present = _file_names(run_id, path)

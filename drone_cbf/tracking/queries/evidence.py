@@ -20,13 +20,8 @@ from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, PARENT_T
 
 EVALUATION_TAG = "drone_cbf.evaluation_run"
 """On a register run and a model version: the evaluate run of the registered policy."""
-RANKING = (
-    ("eval/collisions", False),
-    ("eval/max_violation", False),
-    ("eval/success_rate", True),
-    ("eval/final_distance_mean", False),
-)
-"""The order of ``best_of``: metric of the evaluation, whether greater is better. Ties go to the latest."""
+RANKING = {"eval/collisions": 1, "eval/max_violation": 1, "eval/success_rate": -1, "eval/final_distance_mean": 1}
+"""The order of ``best_of``: metric of the evaluation -> 1 if less is better, -1 if more is. Ties go to the latest."""
 _EVALUATE = "mlflow run . -e evaluate -P parent_run={}"
 CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
 """Parameters of an evaluation that decide which flights it makes."""
@@ -48,18 +43,14 @@ class EvaluatedPolicy:
 
 
 def evaluated_policy(evaluation: Run) -> EvaluatedPolicy:
-    """The policy that a finished evaluation measured.
-
-    Raises LineageError if its parent is not a finished safety run, or a config cannot be read.
-    """
+    """The policy that an evaluation measured; LineageError if its parent is no finished safety run with a config."""
     training = lineage.resolve_parent(evaluation.data.tags.get(PARENT_TAG, ""), ("safety",))
     config = load_config(evaluation.info.run_id)
     tags = get_run(training.run_id).data.tags
     known = {name: tags[name] for name in (CURRICULUM_TAG, COMMIT_TAG, DIRTY_TAG) if name in tags}
     seed = str(training.config.get("parameters", {}).get("seed", "unknown"))
-    digest = settings_digest(conditions(config))
-    provenance = {**known, "drone_cbf.seed": seed, "drone_cbf.conditions": digest}
-    return EvaluatedPolicy(training=training, evaluation=evaluation, config=config, provenance=provenance)
+    provenance = {**known, "drone_cbf.seed": seed, "drone_cbf.conditions": settings_digest(conditions(config))}
+    return EvaluatedPolicy(training, evaluation, config, provenance)
 
 
 def find_evaluation(run_id: str) -> Run:
@@ -145,7 +136,7 @@ def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str =
 
 
 def _rank(run: Run) -> tuple[float, ...]:
-    figures = [run.data.metrics.get(name, math.nan) * (-1.0 if greater else 1.0) for name, greater in RANKING]
+    figures = [run.data.metrics.get(name, math.nan) * sign for name, sign in RANKING.items()]
     return (*(math.inf if math.isnan(figure) else figure for figure in figures), -run.info.start_time)
 
 

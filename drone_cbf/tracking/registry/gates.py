@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 
 import mlflow
@@ -48,7 +48,6 @@ class Gate(Section):
 
     @property
     def limit(self) -> float:
-        """``at_least`` or ``at_most``."""
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]  # validated
 
 
@@ -75,15 +74,9 @@ class GateSettings(Section):
         return tuple(gate.metric for gate in self.gates if not is_logged(gate.metric))
 
     def query(self) -> str:
-        """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds.
-
-        Gates of :attr:`not_searchable` are left out: MLflow searches metrics alone.
-        """
-        rows = [
-            f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}"
-            for gate in self.gates
-            if gate.metric not in self.not_searchable
-        ]
+        """Filter of ``search_runs`` for evaluations that meet the absolute thresholds but :attr:`not_searchable`."""
+        found = [gate for gate in self.gates if gate.metric not in self.not_searchable]
+        rows = [f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in found]
         return " and ".join([f"tags.`{STAGE_TAG}` = 'evaluate'", "attributes.status = 'FINISHED'", *rows])
 
 
@@ -113,11 +106,6 @@ def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapp
             limit = known - gate.worse_by if gate.greater_is_better else known + gate.worse_by
             checks.append(_check(gate, "champion", limit, candidate))
     return checks
-
-
-def to_rows(checks: Sequence[Check]) -> list[dict[str, object]]:
-    """The checks as plain values: what gate.json and the tables show."""
-    return [asdict(check) for check in checks]
 
 
 def _check(gate: Gate, kind: str, limit: float, candidate: Mapping[str, float]) -> Check:

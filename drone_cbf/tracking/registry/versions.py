@@ -1,7 +1,12 @@
-"""Registered policies: versions of one model, found by alias: ``champion`` passed the gate, ``challenger`` is new."""
+"""Policies among MLflow's models: those that were evaluated, and the versions of a registered model.
+
+Versions are found by alias: ``champion`` passed the gate, ``challenger`` is new. Evaluated policies are ranked by
+``mlflow.search_logged_models(order_by=[{"field_name": "metrics.eval/success_rate", "ascending": False}])``.
+"""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +15,7 @@ from typing import Any
 
 import mlflow
 from mlflow.data.dataset import Dataset
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -20,15 +26,37 @@ from drone_cbf.tracking.checkpoints.packages import write_package
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
 from drone_cbf.tracking.registry.served_model import ARTIFACT
 from drone_cbf.tracking.runs.stage_run import StageRun, shorten
+from drone_cbf.tracking.tags import NOTE_TAG
 
 LONGEST_DESCRIPTION = 5000  # Of a version; PostgreSQL refuses more (sqlite does not)
-CHALLENGER = "challenger"
-CHAMPION = "champion"
+CHALLENGER, CHAMPION = "challenger", "champion"
+POLICY = "policy"  # type of logged models, for ``filter_string="model_type = 'policy'"``
 TRAINING_TAG = "drone_cbf.training_run"
 MODEL_NOTE = """\
 Drone policies behind their safety filter. `@challenger` is the newest version, `@champion` the one that passed the gate
 (`mlflow run . -e gate -P run=<run id> -P promote=true`). Each version's description holds its evidence.
 """
+
+
+def log_policy(
+    run: StageRun, name: str, origin: Mapping[str, str], figures: Mapping[str, float], dataset: Dataset, about: str = ""
+) -> str:
+    """Logs ``figures`` on the evaluation ``run`` and on a new logged model for the policy that it measured.
+
+    The model holds no weights: those are in the checkpoint of its training run. ``origin`` names that run, and the
+    curriculum and seed that it had; it becomes params and tags of the model, ``about`` its description. Returns the ID.
+    """
+    model = mlflow.create_external_model(
+        name=re.sub("[/:.%\"']", "_", name),  # what MLflow refuses
+        source_run_id=run.run_id,
+        params=dict(origin),
+        tags={NOTE_TAG: about, **{f"drone_cbf.{key}": value for key, value in origin.items()}},
+        model_type=POLICY,
+        experiment_id=run.experiment_id,
+    )
+    MlflowClient().log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    run.log_metrics(figures, model_id=model.model_id, dataset=dataset)
+    return model.model_id
 
 
 @dataclass(frozen=True)

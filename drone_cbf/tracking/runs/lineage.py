@@ -28,11 +28,7 @@ class Parent:
 
 
 def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run") -> Parent:
-    """The finished run ``run_id`` of one of ``stages``; ``called`` is the parameter that names it.
-
-    Raises LineageError if there is no such run, or it is deleted, unfinished, failed, of another stage, or has no
-    config.
-    """
+    """The finished run ``run_id`` of one of ``stages``, or LineageError; ``called`` is the parameter that names it."""
     wanted = f"a finished {' or '.join(stages)} run"
     run = get_active_run(run_id, called, wanted)
     stage = run.data.tags.get(STAGE_TAG)
@@ -53,10 +49,7 @@ def check_finished(run: Run, called: str = "run", wanted: str = "another one") -
 
 
 def find(run_id: str, part: str) -> str:
-    """The nearest run, ``run_id`` itself or in its ancestry, that provides ``part`` (``policy`` or ``barrier``).
-
-    Raises LineageError if none does.
-    """
+    """The nearest run of the ancestry that provides ``part`` (``policy`` or ``barrier``); LineageError if none does."""
     walked = []
     for run in ancestry(run_id):
         walked.append(f"{run.data.tags.get(STAGE_TAG, 'unknown')} {run.info.run_id}")
@@ -113,10 +106,7 @@ def _holds(run: Run, part: str) -> bool:
 
 
 def get_active_run(run_id: str, called: str = "run", wanted: str = "another one") -> Run:
-    """The run ``run_id``; messages call it ``called`` and suggest ``wanted`` in its place.
-
-    Raises LineageError if there is none, or it is deleted.
-    """
+    """The run, or LineageError if it is missing or deleted; messages call it ``called`` and suggest ``wanted``."""
     run = get_run(run_id, called)
     if run.info.lifecycle_stage != "active":
         restore = f"restore it (mlflow runs restore --run-id {run_id})"

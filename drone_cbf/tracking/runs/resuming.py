@@ -135,8 +135,7 @@ def _has_file(run_id: str, name: str) -> bool:
 
 def latest_progress(run_id: str) -> str | None:
     """Name of the newest complete progress checkpoint; None if there is none."""
-    complete = [name for name in progress_names(run_id) if is_complete(run_id, name)]
-    return complete[-1] if complete else None
+    return next((name for name in reversed(progress_names(run_id)) if is_complete(run_id, name)), None)
 
 
 def progress_names(run_id: str) -> list[str]:

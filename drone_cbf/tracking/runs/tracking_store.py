@@ -23,10 +23,7 @@ LOCK_TIMEOUT = 120.0  # Longest wait for the lock [s]; creating the tables takes
 
 
 def prepare_store() -> None:
-    """Creates the active store if it is a sqlite file that is missing or empty.
-
-    Raises DroneCbfError if the file cannot be created, or another process held the lock for ``LOCK_TIMEOUT``.
-    """
+    """Creates the active store if it is a missing or empty sqlite file; DroneCbfError if it cannot be, or is locked."""
     uri = mlflow.get_tracking_uri()
     path = uri.removeprefix(_SCHEME).partition("?")[0]
     file = Path(path)
