@@ -34,6 +34,7 @@ from typing import Any
 import jax
 import mlflow
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from benchmarks.logging_blocks import Finished, block_ratios, interval_text
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
@@ -41,9 +42,9 @@ from drone_cbf.config import Section, SystemConfig
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder, SilentRecorder
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.checkpoints.store import save_checkpoint, to_leaves, unflatten
-from drone_cbf.tracking.recording.background_writer import INTERVAL
-from drone_cbf.tracking.recording.mlflow_recorder import BETWEEN_STATES, MlflowRecorder
+from drone_cbf.tracking.checkpoints.packages import to_leaves
+from drone_cbf.tracking.checkpoints.store import save_checkpoint
+from drone_cbf.tracking.recording.mlflow_recorder import BETWEEN_STATES, INTERVAL, MlflowRecorder
 from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages.efficiency import train_efficiency
@@ -127,7 +128,7 @@ class Heard(SilentRecorder):
             raise Finished
 
     def progress(self, step: int, tree: Any) -> None:
-        self.state = unflatten(to_leaves(tree))
+        self.state = unflatten_dict(to_leaves(tree))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from mlflow import MlflowClient
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, to_leaves  # noqa: E402
+from drone_cbf.tracking.checkpoints.packages import to_leaves  # noqa: E402
+from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint  # noqa: E402
 from drone_cbf.tracking.tags import RESUMED_TAG, STAGE_TAG  # noqa: E402
 
 REACHED = 0.7

@@ -88,9 +88,8 @@ class SceneConfig(Section):
     def _fits(self) -> Self:
         for name in ("cloud_obstacles", "ring_obstacles"):
             if getattr(self, name) > self.obstacles:
-                raise ValueError(
-                    f"{name} = {getattr(self, name)} exceeds obstacles = {self.obstacles}; raise obstacles"
-                )
+                taken = f"{name} = {getattr(self, name)}"
+                raise ValueError(f"{taken} exceeds obstacles = {self.obstacles}; raise obstacles")
         for name in ("cloud_radius", "forest_radius"):
             low, high = getattr(self, name)
             if low > high:
@@ -107,22 +106,16 @@ class SceneConfig(Section):
         length, spacing = f"forest_length = {self.forest_length}", f"forest_spacing = {self.forest_spacing}"
         room = self.forest_length - 2.0 * FOREST_EDGE
         if self.forest_columns < 1:
-            raise ValueError(
-                f"{spacing} exceeds the {room:g} m that {length} leaves for trees; "
-                "lower forest_spacing or raise forest_length"
-            )
+            remedy = "lower forest_spacing or raise forest_length"
+            raise ValueError(f"{spacing} exceeds the {room:g} m that {length} leaves for trees; {remedy}")
         if self.forest_columns > self.obstacles:
-            raise ValueError(
-                f"{length} with {spacing} takes a row of {self.forest_columns} trees, more than obstacles = "
-                f"{self.obstacles}; raise obstacles or forest_spacing, or lower forest_length"
-            )
+            row = f"takes a row of {self.forest_columns} trees, more than obstacles = {self.obstacles}; raise obstacles"
+            raise ValueError(f"{length} with {spacing} {row} or forest_spacing, or lower forest_length")
         widest = 0.5 * self.forest_spacing - self.forest_radius[1]
         if self.forest_jitter > widest + 1e-9:  # 1e-9: rounding of the difference
-            raise ValueError(
-                f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap (allowed with "
-                f"{spacing} and trunks of {self.forest_radius[1]} m: <= {widest:g}); lower forest_jitter or raise "
-                "forest_spacing"
-            )
+            allowed = f"allowed with {spacing} and trunks of {self.forest_radius[1]} m: <= {widest:g}"
+            wrong = f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap ({allowed})"
+            raise ValueError(f"{wrong}; lower forest_jitter or raise forest_spacing")
         return self
 
 
@@ -200,10 +193,8 @@ class FilterConfig(Section):
     @model_validator(mode="after")
     def _is_solvable(self) -> Self:
         if self.solver == "qpax" and self.slack_penalty == "quadratic":
-            raise ValueError(
-                "filter.slack_penalty = quadratic is not solved by filter.solver = qpax; "
-                "set filter.solver to exact or projected_gradient, or filter.slack_penalty to linear"
-            )
+            remedy = "set filter.solver to exact or projected_gradient, or filter.slack_penalty to linear"
+            raise ValueError(f"filter.slack_penalty = quadratic is not solved by filter.solver = qpax; {remedy}")
         return self
 
 
@@ -266,10 +257,8 @@ class SystemConfig(Section):
     def _braking_is_possible(self) -> Self:
         limit = min(self.physics.max_acceleration)
         if self.barrier.braking > limit:
-            raise ValueError(
-                f"barrier.braking = {self.barrier.braking} exceeds the smallest physics.max_acceleration = {limit}; "
-                "lower barrier.braking, or the barrier promises a stop the drone cannot make"
-            )
+            wrong = f"barrier.braking = {self.barrier.braking} exceeds the smallest physics.max_acceleration = {limit}"
+            raise ValueError(f"{wrong}; lower barrier.braking, or the barrier promises a stop the drone cannot make")
         return self
 
 

@@ -3,14 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, SerializationInfo, ValidationError, model_serializer
+from pydantic import SerializerFunctionWrapHandler as Handler
 
 from drone_cbf.errors import ConfigError
 
@@ -40,11 +34,7 @@ class Section(BaseModel):
 
     @classmethod
     def parse(cls, content: object, source: str, example: str) -> Self:
-        """Checks ``content``, the parsed file ``source``, against this schema.
-
-        Raises:
-            ConfigError: names the file, the field and its value, and refers to the file ``example``.
-        """
+        """Checks the parsed file ``source``; ConfigError names file, field and value, and refers to ``example``."""
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -55,15 +45,9 @@ class Section(BaseModel):
             raise ConfigError(f"{source}: {field}{value}: {message}; see {example} for an example") from error
 
     @model_serializer(mode="wrap")
-    def _leave_out_neutral(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+    def _leave_out_neutral(self, handler: Handler, info: SerializationInfo) -> dict[str, Any]:
         values = handler(self)
-        if info.context == _COMPARABLE:
-            for name, field in type(self).model_fields.items():
-                marks = [mark for mark in field.metadata if isinstance(mark, Neutral)]
-                if marks and _plain(getattr(self, name)) == _plain(marks[0].value):
-                    values.pop(name, None)
+        for name, field in type(self).model_fields.items() if info.context == _COMPARABLE else ():
+            if any(getattr(self, name) == mark.value for mark in field.metadata if isinstance(mark, Neutral)):
+                values.pop(name, None)
         return values
-
-
-def _plain(value: Any) -> Any:
-    return value.comparable() if isinstance(value, Section) else value

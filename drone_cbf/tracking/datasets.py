@@ -15,17 +15,13 @@ from mlflow.data.dataset import Dataset
 from mlflow.data.meta_dataset import MetaDataset
 
 GENERATOR = "drone_cbf.physics.scenes.make_scene_sampler"
-_DIGEST_LENGTH = 16
 
 
 def scene_dataset(scene: Mapping[str, Any], families: Sequence[str], seed: int, **further: Any) -> Dataset:
     """The scenes of a run as a dataset.
 
-    Args:
-        scene: the section ``scene`` of the run's system, as plain values.
-        families: names of scene families, in the order in which the generator draws them.
-        seed: root of the generator's randomness.
-        further: other arguments that decide which scenes are drawn: kinds of goals, number of scenes ...
+    ``scene`` is that section of the run's system, as plain values, ``families`` are the scene families in the order in
+    which the generator draws them, and ``further`` all else that decides which scenes are drawn, such as their number.
     """
     settings = {"families": list(families), "seed": seed, **further, "scene": dict(scene)}
     source = CodeDatasetSource({"generator": GENERATOR, **settings})
@@ -36,4 +32,4 @@ def scene_dataset(scene: Mapping[str, Any], families: Sequence[str], seed: int, 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """A short digest of plain settings; the order of keys does not matter, that of lists does."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{GENERATOR}\n{text}".encode()).hexdigest()[:_DIGEST_LENGTH]
+    return hashlib.sha256(f"{GENERATOR}\n{text}".encode()).hexdigest()[:16]

@@ -11,7 +11,6 @@ MODE = "workflowType=machine_learning"
 
 
 def run_page(run_id: str, experiment_id: str) -> str:
-    """The page of a run."""
     return f"#/experiments/{experiment_id}/runs/{run_id}?{MODE}"
 
 

@@ -11,20 +11,15 @@ FAILURE_TAG = "drone_cbf.failure"
 DEVICE_TAG = "drone_cbf.device"
 VERSIONS_TAG = "drone_cbf.versions"
 """Versions of Python and of the packages that decide the figures: ``jax 0.10.2, numpy 2.4.6, ...``."""
-VERSION_PREFIX = "drone_cbf.version."
-"""Older runs have one such tag per package in place of ``VERSIONS_TAG``."""
+VERSION_PREFIX = "drone_cbf.version."  # Older runs have one such tag per package in place of ``VERSIONS_TAG``
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "drone_cbf.git_dirty"
-DIGEST_TAG = "drone_cbf.config_digest"
-"""Equal for runs with the same settings, parent and curriculum."""
-PROCESS_TAG = "drone_cbf.process"
-"""Host, process ID and start time of the process that writes the run."""
-RESUMED_TAG = "drone_cbf.resumed"
-"""How often an interrupted run was resumed."""
+DIGEST_TAG = "drone_cbf.config_digest"  # Equal for runs with the same settings, parent and curriculum
+PROCESS_TAG = "drone_cbf.process"  # Host, process ID and start time of the process that writes the run
+RESUMED_TAG = "drone_cbf.resumed"  # How often an interrupted run was resumed
 RESUMES_TAG = "drone_cbf.resumes"
 """On a run that ``mlflow run`` prepared: the interrupted run that was resumed in its place."""
-INTERRUPTED = "interrupted"
-"""Start of the reason (``FAILURE_TAG``) of a run that was stopped from outside."""
+INTERRUPTED = "interrupted"  # Start of the reason (``FAILURE_TAG``) of a run that was stopped from outside
 RESUMED_WITH_TAG = "drone_cbf.resumed_with"
 """Changes of versions, commit or device since the start of a resumed run; results may not be bit-identical."""
 NESTED_TAG = "mlflow.parentRunId"
@@ -47,9 +42,3 @@ def environment_of(tags: Mapping[str, str]) -> dict[str, str]:
     named = {COMMIT_TAG: "commit", DIRTY_TAG: "uncommitted changes", DEVICE_TAG: "device"}
     found = {f"version.{name}": version for name, version in versions_of(tags).items()}
     return found | {name: tags[tag] for tag, name in named.items() if tag in tags}
-
-
-def environment_changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Where two environments (:func:`environment_of`) differ: name -> both values, ``unknown`` where one has none."""
-    both = {name: (before.get(name, "unknown"), after.get(name, "unknown")) for name in sorted({*before, *after})}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from drone_cbf.errors import GateError
-from drone_cbf.tracking.registry.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge, to_rows
+from drone_cbf.tracking.registry.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge
 from drone_cbf.tracking.registry.judgement import Judged, champion_metrics, find_judged, mark, promote_judged
 from projects.cli.arguments import mlflow_run
 from projects.cli.stage_parameters import GateParameters
@@ -69,7 +69,7 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
         "champion_run": judged.champion_run,
         "gates": stage.parameters.gates,
         "gates_digest": digest,
-        "checks": to_rows(verdict.checks),
+        "checks": [asdict(check) for check in verdict.checks],
         "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.gates.query()},
         "not_in_queries": list(verdict.gates.not_searchable),
     }

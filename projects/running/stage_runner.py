@@ -18,8 +18,8 @@ from drone_cbf.errors import ConfigError, DroneCbfError
 from drone_cbf.recorder import CompositeRecorder, ListRecorder, Recorder
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
-from drone_cbf.tracking.runs.dry_runs import mark_dry_run
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
+from drone_cbf.tracking.runs.presentation import mark_dry_run
 from drone_cbf.tracking.runs.resuming import Stored, delete_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG

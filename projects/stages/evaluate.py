@@ -11,7 +11,7 @@ from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
-from drone_cbf.tracking.registry.logged_policies import log_policy
+from drone_cbf.tracking.registry.versions import log_policy
 from drone_cbf.tracking.runs.lineage import get_run
 from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation

@@ -14,8 +14,8 @@ from flax import struct
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import CheckpointError
-from drone_cbf.tracking.checkpoints.manifests import MANIFEST
-from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint, to_leaves
+from drone_cbf.tracking.checkpoints.packages import MANIFEST, to_leaves
+from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint
 from drone_cbf.tracking.runs.stage_run import StageRun
 
 

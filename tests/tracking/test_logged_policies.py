@@ -6,7 +6,7 @@ import mlflow
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.datasets import scene_dataset
-from drone_cbf.tracking.registry.logged_policies import log_policy
+from drone_cbf.tracking.registry.versions import log_policy
 from drone_cbf.tracking.runs.stage_run import StageRun
 
 

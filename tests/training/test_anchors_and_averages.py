@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
+from drone_cbf.tracking.checkpoints.packages import to_leaves, unflatten
+from drone_cbf.tracking.checkpoints.store import match
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor import measurements
@@ -194,7 +196,7 @@ def test_the_averages_follow_both_networks_from_update_to_update(kept):
 
 def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bits(kept, update):
     states, rows = kept
-    stored = unflatten(to_leaves(states[FROZEN + 1]))
+    stored = unflatten_dict(to_leaves(states[FROZEN + 1]))
     state, figures = update(match(begin(SETTINGS), stored, "checkpoint"))
     jax.tree.map(np.testing.assert_array_equal, state, states[FROZEN + 2])
     np.testing.assert_equal({name: float(value) for name, value in figures.items()}, rows[FROZEN + 1])

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
-from drone_cbf.tracking.checkpoints.store import match, to_leaves, unflatten
+from drone_cbf.tracking.checkpoints.packages import to_leaves
+from drone_cbf.tracking.checkpoints.store import match
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from tests.training import scripted_training
 from tests.training.scripted_training import (
@@ -147,7 +149,7 @@ def test_a_killed_run_resumes_to_the_same_bits_whatever_the_monitor_remembers():
     assert {progress.monitor.backoffs for progress in whole.recorder.states.values()} >= {0, 1}
     for step in (4, 5, 9, 13, 14):
         stored = whole.recorder.states[step]
-        loaded = match(stored, unflatten(to_leaves(stored)), "progress")  # as the store gives it back
+        loaded = match(stored, unflatten_dict(to_leaves(stored)), "progress")  # as the store gives it back
         rest = train(script, *stages, saved=loaded, **options)
         assert rest.final == whole.final
         later = [row for row in whole.recorder.rows if row["step"] >= step]

@@ -10,14 +10,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.queries.cells import cell_figures
-from drone_cbf.tracking.tags import environment_changes, environment_of
+from drone_cbf.tracking.tags import environment_of
 
-LEFT_OUT = ("system/",)
-"""Metrics that measure the machine, not the run."""
+LEFT_OUT = ("system/",)  # Metrics that measure the machine, not the run
 UNLESS_LOGGED = {"adaptive/": 1.0}
 """Beginning of a metric's name -> its value at steps that log none: these factors are 1 until the first roll-back."""
-Series = dict[int, list[float]]
-"""Step -> its logged values in order."""
+Series = dict[int, list[float]]  # Step -> its logged values in order
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,12 @@ class Comparison:
     """One metric of two runs."""
 
     metric: str
-    steps: int
-    """Steps at which at least one run logged it."""
-    disagreeing: int
-    """Steps at which the runs disagree, or only one of them logged it."""
+    steps: int  # Steps at which at least one run logged it
+    disagreeing: int  # Steps at which the runs disagree, or only one of them logged it; ``first`` is the first of them
     first: int | None
-    """The first of these."""
-    largest_difference: float
-    """Over the steps of both; NaN if one value is NaN and the other is not."""
-    recorded: float
-    """Last value of the recorded run; NaN if it has none."""
+    largest_difference: float  # Over the steps of both; NaN if one value is NaN and the other is not
+    recorded: float  # Last value of the recorded run; NaN if it has none
     repeated: float
-    """Last value of the repeated run; NaN if it has none."""
 
 
 def compare_runs(
@@ -62,11 +54,10 @@ def compare_runs(
 
     A figure that one run logged and the other holds only in its table of cells is compared by its value alone.
     """
-    tables = [cell_figures(run.info.run_id) for run in (recorded, repeated)]
-    found = []
-    for number, name in enumerate(figure_names(recorded, repeated)):
-        logged = [_series(run, name) for run in (recorded, repeated)]
-        before, after = _comparable(name, logged, tables)
+    runs, found = (recorded, repeated), []
+    tables = [cell_figures(run.info.run_id) for run in runs]
+    for number, name in enumerate(figure_names(*runs)):
+        before, after = _comparable(name, [_series(run, name) for run in runs], tables)
         found.append(compare_series(name, before, after, tolerance))
         progress(number)
     return found
@@ -95,38 +86,34 @@ def _comparable(name: str, logged: Sequence[Series], tables: Sequence[Mapping[st
 def compare_series(metric: str, recorded: Series, repeated: Series, tolerance: Tolerance) -> Comparison:
     """Compares one metric at every step."""
     steps = sorted(recorded.keys() | repeated.keys())
-    wrong = [step for step in steps if not _agree(recorded.get(step, []), repeated.get(step, []), tolerance)]
+    logged = {step: (recorded.get(step, []), repeated.get(step, [])) for step in steps}
+    wrong = [
+        step
+        for step, (left, right) in logged.items()
+        if len(left) != len(right) or not all(map(tolerance.accepts, left, right))
+    ]
     differences = [
         0.0 if left == right or (math.isnan(left) and math.isnan(right)) else abs(left - right)
-        for step in recorded.keys() & repeated.keys()
-        for left, right in zip(recorded[step], repeated[step], strict=False)
+        for both in logged.values()
+        for left, right in zip(*both, strict=False)
     ]
-    undefined = any(map(math.isnan, differences))
-    return Comparison(
-        metric=metric,
-        steps=len(steps),
-        disagreeing=len(wrong),
-        first=wrong[0] if wrong else None,
-        largest_difference=math.nan if undefined else max(differences, default=0.0),
-        recorded=_last(recorded),
-        repeated=_last(repeated),
-    )
+    largest = math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
+    first = wrong[0] if wrong else None
+    return Comparison(metric, len(steps), len(wrong), first, largest, _last(recorded), _last(repeated))
 
 
 def environment_differences(recorded: Mapping[str, str], repeated: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Versions, commit and device in which the tags of two runs differ: name -> both values."""
-    return environment_changes(environment_of(recorded), environment_of(repeated))
-
-
-def _agree(left: list[float], right: list[float], tolerance: Tolerance) -> bool:
-    return len(left) == len(right) and all(map(tolerance.accepts, left, right))
+    """Versions, commit and device in which the tags of two runs differ: name -> both values, or ``unknown``."""
+    before, after = environment_of(recorded), environment_of(repeated)
+    both = {name: (before.get(name, "unknown"), after.get(name, "unknown")) for name in sorted({*before, *after})}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
 
 
 def _series(run: Run, metric: str) -> Series:
     series: Series = {}
-    if metric in run.data.metrics:
-        for point in MlflowClient().get_metric_history(run.info.run_id, metric):
-            series.setdefault(point.step, []).append(point.value)
+    known = metric in run.data.metrics
+    for point in MlflowClient().get_metric_history(run.info.run_id, metric) if known else ():
+        series.setdefault(point.step, []).append(point.value)
     return series
 
 

@@ -7,16 +7,15 @@ Older evaluations logged all of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 from mlflow.entities import Run
 
 from drone_cbf.tracking.queries.records import table
 
 CELLS_FILE = "tables/cells.json"
-PREFIX = {True: "eval", False: "eval_unfiltered"}
-"""First part of a metric's name by whether the filter was on."""
+PREFIX = {True: "eval", False: "eval_unfiltered"}  # First part of a metric's name by whether the filter was on
 LOGGED = ("success_rate", "collisions", "max_violation")
 """Figures of a single cell that are metrics, with the filter on; of a policy that has none, without it."""
 _PLACE = ("scene", "noise", "goals", "filtered")
@@ -38,15 +37,11 @@ def cell_figures(run_id: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in table(run_id, CELLS_FILE):
         place = f"{PREFIX[row['filtered']]}/{row['scene']}/noise_{row['noise']:g}/{row['goals']}"
-        found |= {f"{place}/{name}": _number(value) for name, value in row.items() if name not in _PLACE}
-    return found
+        figures = {name: value for name, value in row.items() if name not in _PLACE}
+        found |= {f"{place}/{name}": math.nan if value is None else float(value) for name, value in figures.items()}
+    return found  # JSON holds null for NaN
 
 
 def logged_figures(figures: Mapping[str, float]) -> dict[str, float]:
     """Of a cell's figures those that are metrics."""
     return {name: figures[name] for name in LOGGED}
-
-
-def _number(value: Any) -> float:
-    """A stored figure; JSON holds null for NaN."""
-    return float("nan") if value is None else float(value)

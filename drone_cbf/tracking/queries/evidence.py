@@ -14,26 +14,14 @@ from drone_cbf.config import PhysicsConfig, SceneConfig
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.records import evaluations_of, search_runs
-from drone_cbf.tracking.runs.lineage import (
-    Parent,
-    check_finished,
-    children,
-    get_active_run,
-    get_run,
-    load_config,
-    resolve_parent,
-)
+from drone_cbf.tracking.runs import lineage
+from drone_cbf.tracking.runs.lineage import Parent, get_run, load_config
 from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, PARENT_TAG, STAGE_TAG
 
 EVALUATION_TAG = "drone_cbf.evaluation_run"
 """On a register run and a model version: the evaluate run of the registered policy."""
-RANKING = (
-    ("eval/collisions", False),
-    ("eval/max_violation", False),
-    ("eval/success_rate", True),
-    ("eval/final_distance_mean", False),
-)
-"""The order of ``best_of``: metric of the evaluation, whether greater is better. Ties go to the latest."""
+RANKING = {"eval/collisions": 1, "eval/max_violation": 1, "eval/success_rate": -1, "eval/final_distance_mean": 1}
+"""The order of ``best_of``: metric of the evaluation -> 1 if less is better, -1 if more is. Ties go to the latest."""
 _EVALUATE = "mlflow run . -e evaluate -P parent_run={}"
 CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
 """Parameters of an evaluation that decide which flights it makes."""
@@ -45,56 +33,47 @@ CURRICULUM_TAG = "drone_cbf.curriculum"
 
 @dataclass(frozen=True)
 class EvaluatedPolicy:
-    """A policy of the stage ``safety`` and its evaluation."""
+    """A policy, its safety run, its evaluation and the ``config.yaml`` of that."""
 
     training: Parent
-    """The safety run."""
     evaluation: Run
     config: Mapping[str, Any]
-    """``config.yaml`` of the evaluation."""
     provenance: Mapping[str, str]
     """Tags: curriculum, seed and commit of the training, digest of the evaluation's conditions."""
 
 
 def evaluated_policy(evaluation: Run) -> EvaluatedPolicy:
-    """The policy that a finished evaluation measured.
-
-    Raises:
-        LineageError: its parent is not a finished safety run, or a config cannot be read.
-    """
-    training = resolve_parent(evaluation.data.tags.get(PARENT_TAG, ""), ("safety",))
+    """The policy that an evaluation measured; LineageError if its parent is no finished safety run with a config."""
+    training = lineage.resolve_parent(evaluation.data.tags.get(PARENT_TAG, ""), ("safety",))
     config = load_config(evaluation.info.run_id)
     tags = get_run(training.run_id).data.tags
     known = {name: tags[name] for name in (CURRICULUM_TAG, COMMIT_TAG, DIRTY_TAG) if name in tags}
     seed = str(training.config.get("parameters", {}).get("seed", "unknown"))
-    digest = settings_digest(conditions(config))
-    provenance = {**known, "drone_cbf.seed": seed, "drone_cbf.conditions": digest}
-    return EvaluatedPolicy(training=training, evaluation=evaluation, config=config, provenance=provenance)
+    provenance = {**known, "drone_cbf.seed": seed, "drone_cbf.conditions": settings_digest(conditions(config))}
+    return EvaluatedPolicy(training, evaluation, config, provenance)
 
 
 def find_evaluation(run_id: str) -> Run:
     """The finished evaluation of ``run_id``: an evaluate run itself, or a training, pipeline or register run.
 
-    Raises:
-        LineageError: there is no such run, it is deleted or unfinished, or nothing finished has evaluated it.
+    Raises LineageError if there is no such run, it is deleted or unfinished, or nothing finished has evaluated it.
     """
-    run = get_active_run(run_id)
+    run = lineage.get_active_run(run_id)
     stage = run.data.tags.get(STAGE_TAG, "unknown")
     if stage == "evaluate":
-        check_finished(run, wanted="a finished evaluation")
+        lineage.check_finished(run, wanted="a finished evaluation")
         return run
     if EVALUATION_TAG in run.data.tags:
         return find_evaluation(run.data.tags[EVALUATION_TAG])
     if stage == "pipeline":
-        found = [child for child in children(run) if _is_finished_evaluation(child)]
-        trained = [child.info.run_id for child in children(run) if child.data.tags.get(STAGE_TAG) == "safety"]
+        children = [(child.data.tags.get(STAGE_TAG), child) for child in lineage.children(run)]
+        found = [child for stage, child in children if stage == "evaluate" and child.info.status == "FINISHED"]
+        trained = [child.info.run_id for stage, child in children if stage == "safety"]
     elif stage in ("efficiency", "pretrain_cbf", "safety"):
         found, trained = evaluations_of(run_id), [run_id]
     else:
-        raise LineageError(
-            f"run {run_id} is a run of stage {stage}, which has no evaluation; "
-            "name a safety, evaluate, pipeline or register run"
-        )
+        remedy = "name a safety, evaluate, pipeline or register run"
+        raise LineageError(f"run {run_id} is a run of stage {stage}, which has no evaluation; {remedy}")
     if not found:
         command = _EVALUATE.format(trained[-1] if trained else "<safety run>")
         raise LineageError(f"run {run_id} ({stage}) has no finished evaluation; evaluate it first: {command}")
@@ -105,18 +84,14 @@ def best_evaluation(query: str) -> Run:
     """The best evaluation, by :data:`RANKING`, of the runs that match ``query``.
 
     ``query`` is a filter of MLflow's ``search_runs``. It may name evaluations themselves, or safety runs or pipelines.
-
-    Raises:
-        ConfigError: MLflow refuses the filter, or it compares evaluations made under different conditions.
-        LineageError: there is no finished evaluation.
+    Raises ConfigError if MLflow refuses the filter, or it finds evaluations made under different conditions, and
+    LineageError if it finds no finished evaluation.
     """
     found = {run.info.run_id: run for run in map(_evaluation_or_none, search_runs(query)) if run is not None}
     if not found:
-        raise LineageError(
-            f"best_of = {query} finds no finished evaluation of a safety run; "
-            "correct the filter, or evaluate first: " + _EVALUATE.format("<safety run>")
-        )
-    by_conditions = {conditions_digest(run) for run in found.values()}
+        remedy = f"correct the filter, or evaluate first: {_EVALUATE.format('<safety run>')}"
+        raise LineageError(f"best_of = {query} finds no finished evaluation of a safety run; {remedy}")
+    by_conditions = {settings_digest(conditions(load_config(run_id))) for run_id in found}
     if len(by_conditions) > 1:
         raise ConfigError(
             f"best_of = {query} finds {len(found)} evaluations under {len(by_conditions)} different conditions "
@@ -148,11 +123,6 @@ def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def conditions_digest(evaluation: Run) -> str:
-    """Equal for evaluations under the same conditions."""
-    return settings_digest(conditions(load_config(evaluation.info.run_id)))
-
-
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Every difference between two nested settings: name and both values."""
     found: list[str] = []
@@ -166,7 +136,7 @@ def differences(mine: Mapping[str, Any], other: Mapping[str, Any], prefix: str =
 
 
 def _rank(run: Run) -> tuple[float, ...]:
-    figures = [run.data.metrics.get(name, math.nan) * (-1.0 if greater else 1.0) for name, greater in RANKING]
+    figures = [run.data.metrics.get(name, math.nan) * sign for name, sign in RANKING.items()]
     return (*(math.inf if math.isnan(figure) else figure for figure in figures), -run.info.start_time)
 
 
@@ -180,7 +150,3 @@ def _evaluation_or_none(run: Run) -> Run | None:
     except LineageError:  # a filter may also match runs that were not evaluated
         return None
     return evaluation if trained.data.tags.get(STAGE_TAG) == "safety" else None
-
-
-def _is_finished_evaluation(run: Run) -> bool:
-    return run.data.tags.get(STAGE_TAG) == "evaluate" and run.info.status == "FINISHED"

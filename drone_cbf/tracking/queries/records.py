@@ -16,101 +16,69 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError
+from drone_cbf.tracking import tags as names
 from drone_cbf.tracking.runs.lineage import get_active_run, load_config
-from drone_cbf.tracking.tags import (
-    COMMIT_TAG,
-    CURRICULUM_FILE,
-    DIGEST_TAG,
-    FAILURE_TAG,
-    NESTED_TAG,
-    PARENT_TAG,
-    STAGE_TAG,
-)
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run at the time of reading."""
+    """One run at the time of reading. Text that was not recorded is empty, a seed -1."""
 
     run_id: str
     experiment_id: str
     name: str
-    stage: str
-    """Empty for a run of another project."""
-    status: str
-    """As MLflow calls it: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED."""
+    stage: str  # empty for a run of another project
+    status: str  # of MLflow: RUNNING, FINISHED, FAILED, KILLED, SCHEDULED
     started: datetime
-    seconds: float | None
-    """Duration; None while it runs."""
+    seconds: float | None  # duration; None while it runs
     params: dict[str, str]
-    metrics: dict[str, float]
-    """Last value of every metric."""
+    metrics: dict[str, float]  # last value of each
     tags: dict[str, str]
 
     @property
     def parent_run(self) -> str | None:
-        """The run that this one continues from."""
-        return self.tags.get(PARENT_TAG)
+        return self.tags.get(names.PARENT_TAG)
 
     @property
     def failure(self) -> str:
-        """Why it failed; empty if no reason was recorded."""
-        return self.tags.get(FAILURE_TAG, "")
+        return self.tags.get(names.FAILURE_TAG, "")
 
     @property
     def commit(self) -> str:
-        """Git commit of the code; empty if unknown."""
-        return self.tags.get(COMMIT_TAG, "")
+        return self.tags.get(names.COMMIT_TAG, "")
 
     @property
     def seed(self) -> int:
-        """Root of its randomness; -1 if it has none."""
         return int(self.params.get("seed", "-1"))
 
     @property
     def curriculum(self) -> str:
-        """Name of its curriculum; empty if it has none."""
         return self.tags.get("drone_cbf.curriculum", "")
 
 
 def read(run_id: str) -> Record:
-    """The run ``run_id``.
-
-    Raises:
-        LineageError: there is none, or it is deleted.
-    """
+    """The run ``run_id``; LineageError if there is none, or it is deleted."""
     return to_record(get_active_run(run_id))
 
 
 def experiment_id(name: str) -> str:
-    """ID of the experiment of that name (or ID).
-
-    Raises:
-        ConfigError: there is none; the message lists those that exist.
-    """
-    client = MlflowClient()
-    known = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+    """ID of the experiment of that name (or ID); ConfigError, which lists those that exist, if there is none."""
+    known = {experiment.name: experiment.experiment_id for experiment in MlflowClient().search_experiments()}
     if name in known or name in known.values():
         return known.get(name, name)
-    raise ConfigError(
-        f"experiment = {name} does not exist in {mlflow.get_tracking_uri()}; name one of {', '.join(sorted(known))}"
-    )
+    remedy = f"name one of {', '.join(sorted(known))}"
+    raise ConfigError(f"experiment = {name} does not exist in {mlflow.get_tracking_uri()}; {remedy}")
 
 
 def search_runs(query: str, experiment: str | None = None) -> list[Run]:
     """Active runs that match MLflow's filter ``query``, oldest first; in every experiment unless one (ID) is given.
 
-    Raises:
-        ConfigError: MLflow does not understand the query.
+    Raises ConfigError if MLflow does not understand the query.
     """
+    where: dict[str, Any] = {"experiment_ids": [experiment]} if experiment else {"search_all_experiments": True}
+    order = ["attributes.start_time ASC"]
     try:
-        return mlflow.search_runs(
-            experiment_ids=[experiment] if experiment else None,
-            search_all_experiments=experiment is None,
-            filter_string=query,
-            order_by=["attributes.start_time ASC"],
-            output_format="list",
-        )
+        return mlflow.search_runs(filter_string=query, order_by=order, output_format="list", **where)
     except MlflowException as error:
         reason = " ".join(str(error.message).split())
         example = "tags.drone_cbf.curriculum = 'default'"
@@ -124,35 +92,31 @@ def search(query: str, experiment: str | None = None) -> list[Record]:
 
 def nested(record: Record) -> list[Record]:
     """The children of a run, oldest first."""
-    return search(f"tags.`{NESTED_TAG}` = '{record.run_id}'", record.experiment_id)
+    return search(f"tags.`{names.NESTED_TAG}` = '{record.run_id}'", record.experiment_id)
 
 
 def evaluations_of(run_id: str) -> list[Run]:
     """Finished evaluations of a run, in any experiment, oldest first."""
-    return search_runs(
-        f"tags.`{PARENT_TAG}` = '{run_id}' and tags.`{STAGE_TAG}` = 'evaluate' and attributes.status = 'FINISHED'"
-    )
+    finished = f"tags.`{names.STAGE_TAG}` = 'evaluate' and attributes.status = 'FINISHED'"
+    return search_runs(f"tags.`{names.PARENT_TAG}` = '{run_id}' and {finished}")
 
 
 def same_settings(digest: str) -> list[Record]:
     """Runs in any experiment whose settings have that digest, oldest first."""
-    return search(f"tags.`{DIGEST_TAG}` = '{digest}'")
+    return search(f"tags.`{names.DIGEST_TAG}` = '{digest}'")
 
 
-def history(run_id: str, names: Iterable[str]) -> list[dict[str, float]]:
-    """Those of the metrics ``names`` that the run has, one row per step in order: ``{"step": ..., name: value}``."""
+def history(run_id: str, metrics: Iterable[str]) -> list[dict[str, float]]:
+    """Those of ``metrics`` that the run has, one row per step in order: ``{"step": ..., name: value}``."""
     client = MlflowClient()
     known = client.get_run(run_id).data.metrics
     rows: dict[int, dict[str, float]] = {}
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys(metrics):
         # The last value of a repeated step counts.
-        for metric in sorted(client.get_metric_history(run_id, name), key=_order) if name in known else []:
+        points = client.get_metric_history(run_id, name) if name in known else []
+        for metric in sorted(points, key=lambda metric: (metric.step, metric.timestamp)):
             rows.setdefault(metric.step, {"step": float(metric.step)})[name] = metric.value
     return [rows[step] for step in sorted(rows)]
-
-
-def _order(metric: Any) -> tuple[int, int]:
-    return metric.step, metric.timestamp
 
 
 def settings(run_id: str) -> dict[str, Any]:
@@ -167,8 +131,7 @@ def artifact_names(run_id: str, folder: str) -> list[str]:
 
 def artifact(run_id: str, path: str) -> bytes | None:
     """Content of one artifact, or None if the run has no such file."""
-    folder = path.rpartition("/")[0]
-    if path not in artifact_names(run_id, folder):
+    if path not in artifact_names(run_id, path.rpartition("/")[0]):
         return None
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as place:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=path, dst_path=place)).read_bytes()
@@ -176,17 +139,13 @@ def artifact(run_id: str, path: str) -> bytes | None:
 
 def stored_curriculum(run_id: str) -> dict[str, Any]:
     """The curriculum of a run as it was then; empty if it had none."""
-    content = artifact(run_id, CURRICULUM_FILE)
-    return json.loads(content) if content else {}
+    return json.loads(artifact(run_id, names.CURRICULUM_FILE) or "{}")
 
 
 def table(run_id: str, path: str) -> list[dict[str, Any]]:
     """Rows of a table that was logged as JSON; none if the run has no such file."""
-    content = artifact(run_id, path)
-    if content is None:
-        return []
-    columns = json.loads(content)
-    return [dict(zip(columns["columns"], row, strict=True)) for row in columns["data"]]
+    content = json.loads(artifact(run_id, path) or '{"columns": [], "data": []}')
+    return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
 
 
 def to_record(run: Run) -> Record:
@@ -196,7 +155,7 @@ def to_record(run: Run) -> Record:
         run_id=info.run_id,
         experiment_id=info.experiment_id,
         name=info.run_name or info.run_id,
-        stage=run.data.tags.get(STAGE_TAG, ""),
+        stage=run.data.tags.get(names.STAGE_TAG, ""),
         status=info.status,
         started=datetime.fromtimestamp(info.start_time / 1000.0, UTC),
         seconds=(ended - info.start_time) / 1000.0 if ended else None,

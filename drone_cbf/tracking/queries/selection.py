@@ -7,25 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.tracking.queries.records import (
-    Record,
-    artifact,
-    evaluations_of,
-    experiment_id,
-    nested,
-    read,
-    search,
-    to_record,
-)
+from drone_cbf.tracking.queries import records
+from drone_cbf.tracking.queries.records import Record, evaluations_of, read
 from drone_cbf.tracking.runs.lineage import check_finished, get_active_run, stage_text
 from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
 from drone_cbf.tracking.tags import INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
-GROUPS = ("pipeline", "suite")
-"""Stages whose runs are groups of other runs."""
-MEMBERS_FILE = "suite.json"
-"""Artifact of a suite: the runs of its members, reused ones included."""
+GROUPS = ("pipeline", "suite")  # Stages whose runs are groups of other runs
+_KNOWN = (*TRAINING_STAGES, "evaluate", *GROUPS)
+MEMBERS_FILE = "suite.json"  # Artifact of a suite: the runs of its members, reused ones included
 
 
 @dataclass(frozen=True)
@@ -39,14 +30,13 @@ class Evaluated:
 def select_runs(runs: Sequence[str], experiment: str, query: str = "") -> list[Record]:
     """The runs that are named, or those of the experiment that match; suites and pipelines as single runs.
 
-    Raises:
-        LineageError: a run does not exist, is deleted, or belongs to another project.
-        ConfigError: the experiment does not exist, the query is wrong, or no run of this project matches.
+    Raises LineageError if a named run does not exist, is deleted, or belongs to another project, and ConfigError if the
+    experiment does not exist, the query is wrong, or no run of this project matches.
     """
     if runs:
         return [_of_this_project(read(run_id)) for run_id in runs]
-    known = (*TRAINING_STAGES, "evaluate", *GROUPS)
-    found = [record for record in search(query, experiment_id(experiment)) if record.stage in known]
+    found = records.search(query, records.experiment_id(experiment))
+    found = [record for record in found if record.stage in _KNOWN]
     if not found:
         matching = f" that matches {query}" if query else ""
         raise ConfigError(f"experiment {experiment} holds no run of a stage{matching}; name another, or train first")
@@ -57,37 +47,32 @@ def members(record: Record) -> list[Record]:
     """The runs of a suite or a pipeline; for any other run the run itself."""
     if record.stage not in GROUPS:
         return [record]
-    stored = artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
+    stored = records.artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
     if stored is None:
-        return nested(record)
+        return records.nested(record)
     return [read(member["run_id"]) for member in json.loads(stored)["members"] if member["run_id"]]
 
 
-def evaluated(records: Sequence[Record], strict: bool) -> list[Evaluated]:
+def evaluated(selected: Sequence[Record], strict: bool) -> list[Evaluated]:
     """Trained runs with their evaluations, each pair once, in the given order.
 
     A trained run is paired with its newest finished evaluation, an evaluation with the run that it measured. Runs
-    without one are left out; with ``strict``, those named individually are an error.
-
-    Raises:
-        LineageError: with ``strict``, a named run is unfinished, failed or not evaluated; or no pair is left.
+    without one are left out. Raises LineageError if no pair is left or, with ``strict``, a run that is named
+    individually is unfinished, failed or not evaluated.
     """
     pairs: dict[str, Evaluated] = {}
-    for named in records:
+    for named in selected:
         must = strict and named.stage not in GROUPS
         if must:
             check_finished(get_active_run(named.run_id))
         for record in members(named):
-            pair = _pair(record)
-            if pair is not None:
+            if pair := _pair(record):
                 pairs[pair.evaluation.run_id] = pair
             elif must:
-                raise LineageError(
-                    f"run {record.run_id} ({record.stage}) has no finished evaluation; {_remedy(record)}"
-                )
+                what = f"run {record.run_id} ({record.stage})"
+                raise LineageError(f"{what} has no finished evaluation; {_remedy(record)}")
     if not pairs:
-        last = records[-1]
-        raise LineageError(f"none of the {len(records)} runs has a finished evaluation; {_remedy(last)}")
+        raise LineageError(f"none of the {len(selected)} runs has a finished evaluation; {_remedy(selected[-1])}")
     return list(pairs.values())
 
 
@@ -112,16 +97,14 @@ def _pair(record: Record) -> Evaluated | None:
     if record.stage == "evaluate":
         return Evaluated(read(record.parent_run), record) if record.parent_run else None
     found = evaluations_of(record.run_id) if record.stage in TRAINING_STAGES else []
-    return Evaluated(record, to_record(found[-1])) if found else None
+    return Evaluated(record, records.to_record(found[-1])) if found else None
 
 
 def _of_this_project(record: Record) -> Record:
-    known = (*TRAINING_STAGES, "evaluate", *GROUPS)
-    if record.stage in known:
+    if record.stage in _KNOWN:
         return record
-    raise LineageError(
-        f"run {record.run_id} is {stage_text(record.stage)}; name a run of {', '.join(known[:-1])} or {known[-1]}"
-    )
+    remedy = f"name a run of {', '.join(_KNOWN[:-1])} or {_KNOWN[-1]}"
+    raise LineageError(f"run {record.run_id} is {stage_text(record.stage)}; {remedy}")
 
 
 def _remedy(record: Record) -> str:

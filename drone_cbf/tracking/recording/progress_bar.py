@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from drone_cbf.recorder import SilentRecorder
@@ -21,31 +21,10 @@ SHOWN = {
     "curriculum/blend": "blend",
 }
 """Figures beside the bar, where a stage reports them."""
-AS_SET = {"curriculum/blend"}
-"""Figures that are settings, not measurements: shown as they are."""
+AS_SET = {"curriculum/blend"}  # Figures that are settings, not measurements: shown as they are
 COMPILING = "compiling the first step"
-MEASURED_BEFORE = "monitor/"
-"""How figures begin that may be measured before the step of their number is done."""
-SMOOTHING = 0.9
-"""Share of the past in the figures shown: single updates jump too much to be read."""
-
-
-@dataclass(frozen=True)
-class _Mean:
-    """Running mean that forgets; a value that is not a number shows once and is forgotten at the next."""
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    @property
-    def value(self) -> float:
-        return self.total / self.weight
-
-    def updated(self, value: float) -> _Mean:
-        known = self.total == self.total
-        total = SMOOTHING * self.total if known else 0.0
-        weight = SMOOTHING * self.weight if known else 0.0
-        return _Mean(total + (1.0 - SMOOTHING) * value, weight + (1.0 - SMOOTHING))
+MEASURED_BEFORE = "monitor/"  # How figures begin that may be measured before the step of their number is done
+SMOOTHING = 0.9  # Share of the past in the figures shown: single updates jump too much to be read
 
 
 class ProgressRecorder(SilentRecorder):
@@ -58,16 +37,14 @@ class ProgressRecorder(SilentRecorder):
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
         self._bar: Progress | None = None
+        self._task = TaskID(0)
         self._status: Status | None = None
         self._description = ""
-        self.total = 0
-        """Steps of the phase; 0 before it begins."""
-        self.done = 0
-        """Steps that are finished."""
-        self._tenths = 0
+        self.total, self.done, self._tenths = 0, 0, 0
+        """Steps of the phase (0 before it begins) and those that are finished, also in tenths of the phase."""
         self._first: tuple[int, float] | None = None
         """Steps done and time when the first new step was done: rates leave compiling out."""
-        self._figures: dict[str, _Mean] = {}
+        self._means: dict[str, tuple[float, float]] = {}  # Label -> weighted sum and weight of a mean that forgets
 
     def prepare(self, stage: str) -> None:
         """Shows that the stage loads and compiles, until its steps begin."""
@@ -76,23 +53,15 @@ class ProgressRecorder(SilentRecorder):
             self._status.start()
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        if description == self._description:
-            self._extend(total_steps)
-        else:
-            self._start(description, total_steps, done)
-
-    def _extend(self, total_steps: int) -> None:
-        """The phase under way has become longer or shorter."""
         self.total = total_steps
-        self._tenths = self.done * 10 // max(total_steps, 1)
-        if self._bar is not None:
-            self._bar.update(self._task, total=total_steps)
-
-    def _start(self, description: str, total_steps: int, done: int) -> None:
+        if description == self._description:  # the phase under way has become longer or shorter
+            self._tenths = self.done * 10 // max(total_steps, 1)
+            if self._bar is not None:
+                self._bar.update(self._task, total=total_steps)
+            return
         self.close()
-        self._description, self.total, self.done = description, total_steps, done
+        self._description, self.done, self._first, self._means = description, done, None, {}
         self._tenths = done * 10 // max(total_steps, 1)
-        self._first, self._figures = None, {}
         if self._console.is_terminal:
             self._bar = self._new_bar()
             self._task = self._bar.add_task(description, total=total_steps, completed=done, figures=COMPILING)
@@ -108,8 +77,10 @@ class ProgressRecorder(SilentRecorder):
         self._first = self._first or (self.done, time.monotonic())
         for name, label in SHOWN.items():
             if name in values:
-                mean = _Mean() if name in AS_SET else self._figures.get(label, _Mean())
-                self._figures[label] = mean.updated(values[name])
+                total, weight = self._means.get(label, (0.0, 0.0))
+                past = 0.0 if name in AS_SET or math.isnan(total) else SMOOTHING  # NaN shows once
+                total = (past * total if past else 0.0) + (1.0 - SMOOTHING) * values[name]
+                self._means[label] = total, past * weight + (1.0 - SMOOTHING)
         tenths = self.done * 10 // max(self.total, 1)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, figures=self._text())
@@ -131,18 +102,12 @@ class ProgressRecorder(SilentRecorder):
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _new_bar(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-        )
-        return Progress(*columns, console=self._console, refresh_per_second=4)
+        steps = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[figures]}")
+        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+        return Progress(*steps, *times, console=self._console, refresh_per_second=4)
 
     def _text(self) -> str:
-        figures = [f"{label} {mean.value:.3g}" for label, mean in self._figures.items()]
+        figures = [f"{label} {total / weight:.3g}" for label, (total, weight) in self._means.items()]
         before, since = self._first or (self.done, time.monotonic())
         if self.done > before:
             figures.append(f"{(self.done - before) / max(time.monotonic() - since, 1e-9):.2g} steps/s")

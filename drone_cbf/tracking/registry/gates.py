@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
 
 import mlflow
 from mlflow.models import MetricThreshold
@@ -19,8 +20,7 @@ from drone_cbf.tracking.tags import STAGE_TAG
 
 GATE_TAG = "drone_cbf.gate"
 PASSED, FAILED = "passed", "failed"
-PASSING_RUNS = f"tags.`{GATE_TAG}` = '{PASSED}'"
-"""Filter of ``search_runs`` that finds every run that has passed."""
+PASSING_RUNS = f"tags.`{GATE_TAG}` = '{PASSED}'"  # Filter of ``search_runs`` that finds every run that has passed
 
 
 class Gate(Section):
@@ -48,10 +48,7 @@ class Gate(Section):
 
     @property
     def limit(self) -> float:
-        """``at_least`` or ``at_most``."""
-        limit = self.at_least if self.at_least is not None else self.at_most
-        assert limit is not None
-        return limit
+        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]  # validated
 
 
 class GateSettings(Section):
@@ -62,9 +59,8 @@ class GateSettings(Section):
 
     @model_validator(mode="after")
     def _metrics_are_distinct(self) -> GateSettings:
-        names = [gate.metric for gate in self.gates]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        names = sorted(gate.metric for gate in self.gates)
+        if twice := [name for name, following in pairwise(names) if name == following]:
             raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
         return self
 
@@ -78,15 +74,9 @@ class GateSettings(Section):
         return tuple(gate.metric for gate in self.gates if not is_logged(gate.metric))
 
     def query(self) -> str:
-        """Filter of ``search_runs`` that finds every evaluation that meets the absolute thresholds.
-
-        Gates of :attr:`not_searchable` are left out: MLflow searches metrics alone.
-        """
-        rows = [
-            f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}"
-            for gate in self.gates
-            if gate.metric not in self.not_searchable
-        ]
+        """Filter of ``search_runs`` for evaluations that meet the absolute thresholds but :attr:`not_searchable`."""
+        found = [gate for gate in self.gates if gate.metric not in self.not_searchable]
+        rows = [f"metrics.`{gate.metric}` {'>=' if gate.greater_is_better else '<='} {gate.limit!r}" for gate in found]
         return " and ".join([f"tags.`{STAGE_TAG}` = 'evaluate'", "attributes.status = 'FINISHED'", *rows])
 
 
@@ -95,16 +85,12 @@ class Check:
     """One threshold against one metric."""
 
     metric: str
-    kind: str
-    """``absolute``, or ``champion`` for the comparison with it."""
-    value: float | None
-    """Of the judged evaluation; None where it has no such metric."""
-    threshold: float | None
-    """None where the champion has no such metric."""
+    kind: str  # ``absolute``, or ``champion`` for the comparison with it
+    value: float | None  # Of the judged evaluation; None where it has no such metric
+    threshold: float | None  # None where the champion has no such metric
     greater_is_better: bool
     passed: bool
-    reason: str
-    """Empty where passed."""
+    reason: str  # empty where passed
 
 
 def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapping[str, float] | None) -> list[Check]:
@@ -114,25 +100,17 @@ def judge(settings: GateSettings, candidate: Mapping[str, float], champion: Mapp
     """
     logging.getLogger(validation.__name__).setLevel(logging.WARNING)  # a line for every check is no news
     checks = [_check(gate, "absolute", gate.limit, candidate) for gate in settings.gates]
-    if champion is None:
-        return checks
     for gate in settings.gates:
-        if gate.worse_by is not None:
+        if champion is not None and gate.worse_by is not None:
             known = champion.get(gate.metric, math.nan)
             limit = known - gate.worse_by if gate.greater_is_better else known + gate.worse_by
             checks.append(_check(gate, "champion", limit, candidate))
     return checks
 
 
-def to_rows(checks: Sequence[Check]) -> list[dict[str, object]]:
-    """The checks as plain values: what gate.json and the tables show."""
-    return [asdict(check) for check in checks]
-
-
 def _check(gate: Gate, kind: str, limit: float, candidate: Mapping[str, float]) -> Check:
+    reason, threshold = _complaint(gate, kind, limit, candidate), None if math.isnan(limit) else limit
     value = candidate.get(gate.metric)
-    threshold = None if math.isnan(limit) else limit
-    reason = _complaint(gate, kind, limit, candidate)
     return Check(gate.metric, kind, value, threshold, gate.greater_is_better, not reason, reason)
 
 

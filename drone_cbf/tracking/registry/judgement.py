@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
@@ -14,8 +15,10 @@ from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking.queries.cells import evaluation_figures
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
 from drone_cbf.tracking.registry.gates import GATE_TAG
-from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, tag_versions, versions_of
+from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, versions_of
 from drone_cbf.tracking.runs.lineage import get_run, load_config
+from drone_cbf.tracking.runs.presentation import set_tags
+from drone_cbf.tracking.runs.stage_run import flatten
 
 _LONGEST_TAG = 4000
 
@@ -26,45 +29,33 @@ class Judged:
 
     run_id: str
     experiment_id: str
-    metrics: Mapping[str, float]
-    """All its figures by metric name, also those that only its table of cells holds."""
-    versions: list[ModelVersion]
-    """Registered versions for which this evaluation speaks, newest first."""
-    champion_run: str | None
-    """The champion's evaluation under the same conditions; None: there is no other champion."""
+    metrics: Mapping[str, float]  # All its figures by metric name, also those that only its table of cells holds
+    versions: list[ModelVersion]  # Registered versions for which this evaluation speaks, newest first
+    champion_run: str | None  # The champion's evaluation under the same conditions; None: there is no other champion
 
 
 def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
     """The evaluation that ``run_id`` is or leads to, or that of the champion of ``model`` where it is empty.
 
-    Raises:
-        LineageError: there is none; or it is to be promoted, and no version is registered for it.
-        ConfigError: the champion was not evaluated under the same conditions, so that it cannot be compared.
+    Raises LineageError if there is none, or it is to be promoted and no version is registered for it, and ConfigError
+    if the champion was not evaluated under the same conditions, so that it cannot be compared.
     """
     best = champion(model)
     if not run_id:
         if best is None:
-            raise LineageError(
-                f"{model} has no champion yet; promote an evaluated policy: "
-                f"mlflow run . -e gate -P run=<evaluate run> -P model={model} -P promote=true"
-            )
+            command = f"mlflow run . -e gate -P run=<evaluate run> -P model={model} -P promote=true"
+            raise LineageError(f"{model} has no champion yet; promote an evaluated policy: {command}")
         run_id = run_of(best, EVALUATION_TAG)
     evaluation = find_evaluation(run_id)
-    own = evaluation.info.run_id
+    own, experiment = evaluation.info.run_id, evaluation.info.experiment_id
     versions = versions_of(model, own)
     if promoting and not versions:
+        command = f"mlflow run . -e register -P run={own} -P model={model}"
         raise LineageError(
-            f"run {own} is registered as no version of {model}, so none can be promoted; register it first: "
-            f"mlflow run . -e register -P run={own} -P model={model}"
+            f"run {own} is registered as no version of {model}, so none can be promoted; register it first: {command}"
         )
-    rival = _rival(best, evaluation) if best is not None and not _same_policy(best, evaluation) else None
-    return Judged(
-        run_id=own,
-        experiment_id=evaluation.info.experiment_id,
-        metrics=evaluation_figures(evaluation),
-        versions=versions,
-        champion_run=rival.info.run_id if rival is not None else None,
-    )
+    rival = _rival(best, evaluation) if best is not None and run_of(best, EVALUATION_TAG) != own else None
+    return Judged(own, experiment, evaluation_figures(evaluation), versions, rival.info.run_id if rival else None)
 
 
 def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
@@ -76,18 +67,15 @@ def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -
     """Tags the judged run and its registered versions with the verdict and the digest of the ``gates`` behind it."""
     tags = {GATE_TAG: verdict, f"{GATE_TAG}_reason": reason[:_LONGEST_TAG], f"{GATE_TAG}_run": gate_run}
     tags |= {f"{GATE_TAG}_digest": gates}
-    MlflowClient().log_batch(judged.run_id, tags=[RunTag(key, text) for key, text in tags.items()])
-    tag_versions(judged.versions, tags)
+    set_tags(judged.run_id, tags)
+    for version, (key, text) in product(judged.versions, tags.items()):
+        MlflowClient().set_model_version_tag(version.name, version.version, key, text)
 
 
 def promote_judged(judged: Judged) -> str:
     """Makes the newest version of the judged run the champion, and returns its number."""
     promote(judged.versions[0])
     return str(judged.versions[0].version)
-
-
-def _same_policy(best: ModelVersion, evaluation: Run) -> bool:
-    return evaluation.info.run_id == run_of(best, EVALUATION_TAG)
 
 
 def _rival(best: ModelVersion, evaluation: Run) -> Run:
@@ -110,10 +98,9 @@ def _rival(best: ModelVersion, evaluation: Run) -> Run:
 
 def _parameters(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
     """The matrix of ``here`` and what else differs from ``there``, as parameters of an evaluation."""
-    wanted = {name: value for name, value in here.items() if not isinstance(value, Mapping) and value is not None}
-    for group, fields in here.items():
-        if isinstance(fields, Mapping):
-            wanted |= {f"{group}.{name}": value for name, value in fields.items() if value != there[group].get(name)}
-    return " ".join(
-        f"-P {name}={','.join(map(str, value)) if isinstance(value, list) else value}" for name, value in wanted.items()
-    )
+    groups = {name: fields for name, fields in here.items() if isinstance(fields, Mapping)}
+    other = {
+        group: {name: value for name, value in fields.items() if value != there[group].get(name)}
+        for group, fields in groups.items()
+    }
+    return " ".join(f"-P {name}={text}" for name, text in flatten({**here, **other}).items())

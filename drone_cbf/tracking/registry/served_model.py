@@ -12,15 +12,14 @@ import pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
 from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.runs.stage_run import failure_reason
 
-ARTIFACT = "policy"
-"""Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)."""
+ARTIFACT = "policy"  # Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Fields of a batch of observations by name -> fields of the answers by name."""
@@ -40,9 +39,8 @@ class ServedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # 
         self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
     ) -> Mapping[str, Any]:
         """Answers a batch: MLflow hands over a table with one row per observation."""
-        fields = {str(name): list(model_input[name]) for name in model_input}
         try:
-            return self._answer(fields)
+            return self._answer({str(name): list(model_input[name]) for name in model_input})
         except DroneCbfError as error:  # anything but an error of MLflow's own reaches an HTTP client without its text
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
 
@@ -50,18 +48,14 @@ class ServedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # 
 def download_package(model_uri: str) -> Package:
     """The package of a registered policy, such as ``models:/drone-policy@champion``.
 
-    Raises:
-        LineageError: there is no such model version.
-        CheckpointError: its files are incomplete or altered.
+    Raises LineageError if there is no such model version, and CheckpointError if its files are incomplete or altered.
     """
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         try:
             model = mlflow.artifacts.download_artifacts(artifact_uri=model_uri, dst_path=folder)
         except MlflowException as error:
-            raise LineageError(
-                f"{model_uri} cannot be loaded ({failure_reason(error)}); register a policy "
-                "(mlflow run . -e register -P run=<run id>), or correct the URI"
-            ) from error
+            remedy = "register a policy (mlflow run . -e register -P run=<run id>), or correct the URI"
+            raise LineageError(f"{model_uri} cannot be loaded ({failure_reason(error)}); {remedy}") from error
         return read_package(Path(model) / "artifacts" / ARTIFACT)
 
 
@@ -77,13 +71,7 @@ def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelS
     numbers among floats (``[3, 0, 1]`` in JSON), take a dictionary of arrays for a single row and check number by
     number; tensor types know no optional input. The model checks names, shapes, types and values itself.
     """
-    inputs: list[ColSpec | TensorSpec] = [
-        ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)
-    ]
-    outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(Array(DataType.float), "command"),
-        ColSpec(Array(DataType.float), "nominal_command"),
-        ColSpec(DataType.float, "h"),
-        ColSpec(DataType.string, "status"),
-    ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+    answers: dict[str, Array | DataType] = {"command": Array(DataType.float), "nominal_command": Array(DataType.float)}
+    answers |= {"h": DataType.float, "status": DataType.string}
+    inputs = Schema([ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)])
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]))

@@ -1,7 +1,12 @@
-"""Registered policies: versions of one model, found by alias: ``champion`` passed the gate, ``challenger`` is new."""
+"""Policies among MLflow's models: those that were evaluated, and the versions of a registered model.
+
+Versions are found by alias: ``champion`` passed the gate, ``challenger`` is new. Evaluated policies are ranked by
+``mlflow.search_logged_models(order_by=[{"field_name": "metrics.eval/success_rate", "ascending": False}])``.
+"""
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +15,7 @@ from typing import Any
 
 import mlflow
 from mlflow.data.dataset import Dataset
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -20,11 +26,11 @@ from drone_cbf.tracking.checkpoints.packages import write_package
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
 from drone_cbf.tracking.registry.served_model import ARTIFACT
 from drone_cbf.tracking.runs.stage_run import StageRun, shorten
+from drone_cbf.tracking.tags import NOTE_TAG
 
-LONGEST_DESCRIPTION = 5000
-"""Of a version; PostgreSQL refuses more (sqlite does not)."""
-CHALLENGER = "challenger"
-CHAMPION = "champion"
+LONGEST_DESCRIPTION = 5000  # Of a version; PostgreSQL refuses more (sqlite does not)
+CHALLENGER, CHAMPION = "challenger", "champion"
+POLICY = "policy"  # type of logged models, for ``filter_string="model_type = 'policy'"``
 TRAINING_TAG = "drone_cbf.training_run"
 MODEL_NOTE = """\
 Drone policies behind their safety filter. `@challenger` is the newest version, `@champion` the one that passed the gate
@@ -32,37 +38,48 @@ Drone policies behind their safety filter. `@challenger` is the newest version, 
 """
 
 
+def log_policy(
+    run: StageRun, name: str, origin: Mapping[str, str], figures: Mapping[str, float], dataset: Dataset, about: str = ""
+) -> str:
+    """Logs ``figures`` on the evaluation ``run`` and on a new logged model for the policy that it measured.
+
+    The model holds no weights: those are in the checkpoint of its training run. ``origin`` names that run, and the
+    curriculum and seed that it had; it becomes params and tags of the model, ``about`` its description. Returns the ID.
+    """
+    model = mlflow.create_external_model(
+        name=re.sub("[/:.%\"']", "_", name),  # what MLflow refuses
+        source_run_id=run.run_id,
+        params=dict(origin),
+        tags={NOTE_TAG: about, **{f"drone_cbf.{key}": value for key, value in origin.items()}},
+        model_type=POLICY,
+        experiment_id=run.experiment_id,
+    )
+    MlflowClient().log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    run.log_metrics(figures, model_id=model.model_id, dataset=dataset)
+    return model.model_id
+
+
 @dataclass(frozen=True)
 class Servable:
     """What a version is made of."""
 
-    tree: Any
-    """The controller's parameters: a pytree of arrays."""
-    config: Mapping[str, Any]
-    """What ``config.yaml`` of the package says: system, and where it comes from."""
-    code: Path
-    """File from which MLflow loads the model."""
-    package: Path
-    """Folder of the package that this file imports."""
-    requirements: Path
-    """requirements.txt, pinned."""
+    tree: Any  # the controller's parameters: a pytree of arrays
+    config: Mapping[str, Any]  # ``config.yaml`` of the package: system, and where it comes from
+    code: Path  # file from which MLflow loads the model
+    package: Path  # folder of the package that this file imports
+    requirements: Path  # requirements.txt, pinned
     signature: ModelSignature
-    example: Mapping[str, Any]
-    """A batch of observations, as arrays by name."""
+    example: Mapping[str, Any]  # a batch of observations, as arrays by name
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known about a version."""
+    """What is known about a version: metrics and scenes of its evaluation, Markdown, and where it comes from."""
 
     metrics: Mapping[str, float]
-    """Of the evaluation."""
     dataset: Dataset
-    """The scenes it flew in."""
     description: str
-    """Markdown."""
     tags: Mapping[str, str]
-    """Where it comes from."""
 
 
 def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evidence) -> ModelVersion:
@@ -109,25 +126,11 @@ def versions_of(name: str, evaluation_run: str) -> list[ModelVersion]:
 
 
 def run_of(version: ModelVersion, tag: str) -> str:
-    """The run that the version's ``tag`` names: its training, or its evaluation.
-
-    Raises:
-        LineageError: the tag is missing; the version was not made by the entry point ``register``.
-    """
+    """The run that the version's ``tag`` names: its training, or its evaluation; LineageError if the tag is missing."""
     if tag not in version.tags:
-        raise LineageError(
-            f"version {version.version} of {version.name} has no tag {tag}; it was not made by the entry point "
-            "register: register a run and promote that version"
-        )
+        remedy = "it was not made by the entry point register: register a run and promote that version"
+        raise LineageError(f"version {version.version} of {version.name} has no tag {tag}; {remedy}")
     return version.tags[tag]
-
-
-def tag_versions(versions: list[ModelVersion], tags: Mapping[str, str]) -> None:
-    """Sets ``tags`` on every one of ``versions``."""
-    client = MlflowClient()
-    for version in versions:
-        for key, text in tags.items():
-            client.set_model_version_tag(version.name, version.version, key, text)
 
 
 def promote(version: ModelVersion) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,11 @@ class Parent:
 
     run_id: str
     stage: str
-    config: dict[str, Any]
-    """Its ``config.yaml``."""
+    config: dict[str, Any]  # Its ``config.yaml``
 
 
 def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run") -> Parent:
-    """The finished run ``run_id`` of one of ``stages``; ``called`` is the parameter that names it.
-
-    Raises:
-        LineageError: there is no such run, or it is deleted, unfinished, failed, of another stage, or without config.
-    """
+    """The finished run ``run_id`` of one of ``stages``, or LineageError; ``called`` is the parameter that names it."""
     wanted = f"a finished {' or '.join(stages)} run"
     run = get_active_run(run_id, called, wanted)
     stage = run.data.tags.get(STAGE_TAG)
@@ -46,19 +42,14 @@ def check_finished(run: Run, called: str = "run", wanted: str = "another one") -
     """LineageError unless the run has finished; ``called`` and ``wanted`` as in :func:`get_active_run`."""
     if run.info.status == "FINISHED":
         return
-    reason = run.data.tags.get(FAILURE_TAG)
-    detail = f" ({reason})" if reason else ""
+    detail = f" ({reason})" if (reason := run.data.tags.get(FAILURE_TAG)) else ""
     remedy = "wait until it has finished" if run.info.status in ("RUNNING", "SCHEDULED") else "repeat it"
     stage = run.data.tags.get(STAGE_TAG)
     raise LineageError(f"{called} {run.info.run_id} ({stage}) is {run.info.status}{detail}; {remedy}, or name {wanted}")
 
 
 def find(run_id: str, part: str) -> str:
-    """The nearest run, ``run_id`` itself or in its ancestry, that provides ``part`` (``policy`` or ``barrier``).
-
-    Raises:
-        LineageError: none does.
-    """
+    """The nearest run of the ancestry that provides ``part`` (``policy`` or ``barrier``); LineageError if none does."""
     walked = []
     for run in ancestry(run_id):
         walked.append(f"{run.data.tags.get(STAGE_TAG, 'unknown')} {run.info.run_id}")
@@ -88,21 +79,16 @@ def ancestry(run_id: str) -> Iterator[Run]:
 def load_config(run_id: str) -> dict[str, Any]:
     """The ``config.yaml`` of a run; LineageError if it has none that can be read."""
     text = load_artifact(run_id, CONFIG_FILE)
-    try:
+    config = None
+    with suppress(yaml.YAMLError):
         config = yaml.safe_load(text)
-    except yaml.YAMLError:
-        config = None
     if not isinstance(config, dict):
         raise LineageError(f"{CONFIG_FILE} of run {run_id} is not valid; name another run, or repeat that one")
     return config
 
 
 def load_artifact(run_id: str, name: str) -> str:
-    """The text of an artifact.
-
-    Raises:
-        LineageError: the run has none of that name.
-    """
+    """The text of an artifact; LineageError if the run has none of that name."""
     try:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
     except (MlflowException, OSError) as error:
@@ -120,11 +106,7 @@ def _holds(run: Run, part: str) -> bool:
 
 
 def get_active_run(run_id: str, called: str = "run", wanted: str = "another one") -> Run:
-    """The run ``run_id``; messages call it ``called`` and suggest ``wanted`` in its place.
-
-    Raises:
-        LineageError: there is none, or it is deleted.
-    """
+    """The run, or LineageError if it is missing or deleted; messages call it ``called`` and suggest ``wanted``."""
     run = get_run(run_id, called)
     if run.info.lifecycle_stage != "active":
         restore = f"restore it (mlflow runs restore --run-id {run_id})"
@@ -133,11 +115,7 @@ def get_active_run(run_id: str, called: str = "run", wanted: str = "another one"
 
 
 def get_run(run_id: str, called: str = "parent_run") -> Run:
-    """The run ``run_id``, deleted or not; messages call it ``called``.
-
-    Raises:
-        LineageError: there is none.
-    """
+    """The run ``run_id``, deleted or not; LineageError, which calls it ``called``, if there is none."""
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as error:
@@ -147,11 +125,10 @@ def get_run(run_id: str, called: str = "parent_run") -> Run:
 
 def _named(name: str) -> str:
     """A hint if ``name`` is the name of a run and not an ID."""
-    client = MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if not re.fullmatch(r"[\w.-]+", name):
         return ""
-    found = client.search_runs(experiments, f"attributes.run_name = '{name}'", max_results=1)
+    query = f"attributes.run_name = '{name}'"
+    found = mlflow.search_runs(None, query, max_results=1, output_format="list", search_all_experiments=True)
     return f" (a run of that name has the ID {found[0].info.run_id})" if found else ""
 
 

@@ -20,25 +20,22 @@ from drone_cbf.tracking.tags import FAILURE_TAG
 
 @dataclass(frozen=True)
 class ChildRun:
-    """A finished nested run."""
+    """A finished nested run, with the last value of every metric."""
 
     run_id: str
     stage: str
     status: str
     seconds: float
     metrics: dict[str, float]
-    """Last value of every metric."""
 
 
 class StageFailed(DroneCbfError):
     """A nested stage ended without success."""
 
     def __init__(self, message: str, reason: str, run_id: str | None = None) -> None:
+        """``reason``: as recorded by the stage; ``run_id``: its run, None if it could not start."""
         super().__init__(message)
-        self.reason = reason
-        """As recorded by the stage."""
-        self.run_id = run_id
-        """Its run; None if it could not start."""
+        self.reason, self.run_id = reason, run_id
 
 
 def run_child(
@@ -46,22 +43,15 @@ def run_child(
 ) -> ChildRun:
     """Runs ``entry`` in the environment of this process, nested in ``run``; ``name`` of its run defaults to ``entry``.
 
-    With a parameter ``resume_run`` the child is the resumed run, which stays nested where it was.
-
-    Raises:
-        StageFailed: with the stage, its run and the recorded reason.
+    With a parameter ``resume_run`` the child is the resumed run, which stays nested where it was. Raises StageFailed
+    with the stage, its run and the recorded reason.
     """
     resumed = parameters.get("resume_run")
     before = {child.info.run_id for child in _children(run)}
     try:
-        submitted = mlflow.projects.run(
-            str(project),
-            entry,
-            parameters=dict(parameters),
-            experiment_id=run.experiment_id,
-            run_name=name or entry,
-            env_manager="local",  # not inherited: without it MLflow would prepare an environment for every child
-        )
+        settings = {"experiment_id": run.experiment_id, "run_name": name or entry, "parameters": dict(parameters)}
+        # MLflow does not pass on env_manager: without it, it would prepare an environment for every child.
+        submitted = mlflow.projects.run(str(project), entry, env_manager="local", **settings)
     except ExecutionException as error:
         started = [child for child in _children(run) if child.info.run_id not in before]
         if resumed and not started:

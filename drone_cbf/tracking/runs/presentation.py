@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
-from mlflow.entities import ViewType
+import mlflow
+from mlflow.entities import RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT
+from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 from mlflow.utils.name_utils import _GENERATOR_NOUNS, _GENERATOR_PREDICATES
 
-from drone_cbf.tracking.runs.tracking_store import get_or_create_experiment
 from drone_cbf.tracking.tags import NOTE_TAG, STAGE_TAG
 
-EXPERIMENT = "drone_cbf"
-"""Experiment of the runs for which no other was named."""
+EXPERIMENT = "drone_cbf"  # Experiment of the runs for which no other was named
 _DEFAULT_ID, _DEFAULT_NAME = "0", "Default"
-
-_RANDOM_NAME = re.compile(r"^([a-z]+)-([a-z]+)-\d+$")
 
 EXPERIMENT_NOTE = """\
 ### Drone policies, trained through differentiable physics and kept safe by a neural control barrier function
@@ -63,9 +62,15 @@ worst cells. Evaluations without a collision: ``metrics.`eval/collision_rate` = 
 
 
 def own_experiment(client: MlflowClient) -> str:
-    """ID of the project's own experiment, which is created where it does not exist."""
+    """ID of the project's own experiment, created where it does not exist; several processes may do so at once."""
     name_default_experiment(client, _DEFAULT_ID)
-    return get_or_create_experiment(EXPERIMENT)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    try:
+        return str(found.experiment_id) if found else str(client.create_experiment(EXPERIMENT))
+    except MlflowException:
+        if found := client.get_experiment_by_name(EXPERIMENT):
+            return str(found.experiment_id)
+        raise
 
 
 def name_default_experiment(client: MlflowClient, experiment_id: str) -> None:
@@ -76,36 +81,26 @@ def name_default_experiment(client: MlflowClient, experiment_id: str) -> None:
     """
     if experiment_id != _DEFAULT_ID or client.get_experiment_by_name(_DEFAULT_NAME) is None:
         return
-    if client.get_experiment_by_name(EXPERIMENT) is None and not _has_foreign_run(client):
+    if client.get_experiment_by_name(EXPERIMENT) is None and not _has_foreign_run():
         with suppress(MlflowException):  # another process was first, or the server does not permit it
             client.rename_experiment(_DEFAULT_ID, EXPERIMENT)
 
 
-def _has_foreign_run(client: MlflowClient) -> bool:
+def _has_foreign_run() -> bool:
     """Whether ``Default`` holds a run of another project; one that ``mlflow run`` prepared in vain is nobody's."""
-    token: str | None = None
-    while True:
-        page = client.search_runs([_DEFAULT_ID], run_view_type=ViewType.ALL, page_token=token)
-        for run in page:
-            prepared = MLFLOW_PROJECT_ENTRY_POINT in run.data.tags and not run.data.metrics
-            if STAGE_TAG not in run.data.tags and not prepared:
-                return True
-        token = page.token
-        if not token:
-            return False
+    runs = mlflow.search_runs([_DEFAULT_ID], run_view_type=ViewType.ALL, output_format="list")
+    foreign = (run for run in runs if STAGE_TAG not in run.data.tags)
+    return any(MLFLOW_PROJECT_ENTRY_POINT not in run.data.tags or run.data.metrics for run in foreign)
 
 
 def present_experiment(client: MlflowClient, experiment_id: str) -> None:
-    """Describes the experiment in the UI, once: what a person has written since is kept."""
+    """Describes the experiment in the UI, unless it has a description: a person may have written it."""
     if NOTE_TAG not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, NOTE_TAG, EXPERIMENT_NOTE)
 
 
 def name_run(client: MlflowClient, run_id: str, name: str, replaceable: str = "") -> None:
-    """Gives the run a name that says something, unless a person named it.
-
-    A name is a person's if it is neither one that MLflow drew at random nor ``replaceable``.
-    """
+    """Names the run, unless a person did: its name is neither ``replaceable`` nor one that MLflow drew at random."""
     known = client.get_run(run_id).info.run_name
     if known != name and (known == replaceable or not known or is_random_name(known)):
         client.update_run(run_id, name=name)
@@ -118,8 +113,23 @@ def unpadded(markdown: str) -> str:
 
 def is_random_name(name: str) -> bool:
     """Whether MLflow draws such names (``resilient-moth-482``) for runs that are given none."""
-    found = _RANDOM_NAME.match(name)
-    if found is None:
-        return False
-    first, second = found.groups()
-    return first in map(str.lower, _GENERATOR_PREDICATES) and second in map(str.lower, _GENERATOR_NOUNS)
+    first, _, rest = name.partition("-")
+    second, _, number = rest.partition("-")
+    known = first in map(str.lower, _GENERATOR_PREDICATES) and second in map(str.lower, _GENERATOR_NOUNS)
+    return known and number.isdecimal()
+
+
+def mark_dry_run(entry: str, text: str) -> None:
+    """Names the run that ``mlflow run`` has created for this process ``<entry>-dry-run``, and describes it by ``text``.
+
+    It stays: ``mlflow run`` sets its status in the end, and fails where it is deleted.
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID")
+    if run_id and MLFLOW_PROJECT_ENTRY_POINT in MlflowClient().get_run(run_id).data.tags:
+        name, note = f"{entry}-dry-run", f"```\n{text}\n```"
+        set_tags(run_id, {MLFLOW_RUN_NAME: name, "drone_cbf.dry_run": "true", NOTE_TAG: note})
+
+
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Sets all ``tags`` of the run in one call."""
+    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])

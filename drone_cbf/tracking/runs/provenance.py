@@ -15,12 +15,10 @@ _PACKAGES = ("drone_cbf", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", 
 
 def provenance(project: Path) -> dict[str, str]:
     """Tags: versions, kind of environment, and the git commit of the folder ``project`` (none outside a repository)."""
-    versions = {name: version for name in _PACKAGES if (version := _version(name))}
-    versions["python"] = platform.python_version()
-    tags = {VERSIONS_TAG: ", ".join(f"{name} {version}" for name, version in versions.items())}
-    tags["drone_cbf.environment"] = environment()
-    commit = _git(project, "rev-parse", "HEAD")
-    if commit:
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    versions.append(f"python {platform.python_version()}")
+    tags = {VERSIONS_TAG: ", ".join(versions), "drone_cbf.environment": environment()}
+    if commit := _git(project, "rev-parse", "HEAD"):
         tags[DIRTY_TAG] = "true" if _git(project, "status", "--porcelain") else "false"
         tags[COMMIT_TAG] = commit
     return tags

@@ -18,90 +18,66 @@ from typing import Any
 import mlflow
 import yaml
 from mlflow.data.dataset import Dataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from drone_cbf.errors import DroneCbfError
+from drone_cbf.tracking import tags as names
 from drone_cbf.tracking.links import run_page
-from drone_cbf.tracking.runs.presentation import (
-    name_default_experiment,
-    name_run,
-    own_experiment,
-    present_experiment,
-    unpadded,
-)
+from drone_cbf.tracking.runs import presentation, resuming
+from drone_cbf.tracking.runs.presentation import set_tags
 from drone_cbf.tracking.runs.provenance import provenance
-from drone_cbf.tracking.runs.resuming import (
-    Stored,
-    check_resumable,
-    process_name,
-    read_stored,
-    reopen,
-    retire_prepared_run,
-)
+from drone_cbf.tracking.runs.resuming import Stored
 from drone_cbf.tracking.runs.tracking_store import prepare_store
-from drone_cbf.tracking.tags import (
-    CONFIG_FILE,
-    FAILURE_TAG,
-    INTERRUPTED,
-    NOTE_TAG,
-    PROCESS_TAG,
-    RESUMED_TAG,
-    RESUMED_WITH_TAG,
-    STAGE_TAG,
-    environment_of,
-)
 
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
-_PARAMS_PER_CALL = 100
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """The active run of a stage."""
+    """The active run of a stage; ``stored`` is what a resumed run holds already."""
 
     run_id: str
     experiment_id: str
     stage: str
     stored: Stored = field(default_factory=Stored)
-    """Metrics and events that a resumed run holds already; empty for a new one."""
 
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
-        _set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
+        set_tags(self.run_id, {f"drone_cbf.{name}": text for name, text in tags.items()})
 
     def record_environment(self, tags: Mapping[str, str]) -> None:
         """Records versions, commit or device. A resumed run keeps those it began with and notes what has changed."""
         known = MlflowClient().get_run(self.run_id).data.tags
-        before, now = environment_of(known), environment_of(tags)
+        before, now = names.environment_of(known), names.environment_of(tags)
         both = sorted(before.keys() & now.keys())
         changed = [f"{name}: {before[name]} before, {now[name]} now" for name in both if before[name] != now[name]]
         new = {name: text for name, text in tags.items() if name not in known}
-        if changed and RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
-            told = [*filter(None, known.get(RESUMED_WITH_TAG, "").split("; ")), *changed]
-            new[RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
+        if changed and names.RESUMED_TAG in known:  # a new run may have a commit that 'mlflow run' has recorded
+            told = [*filter(None, known.get(names.RESUMED_WITH_TAG, "").split("; ")), *changed]
+            new[names.RESUMED_WITH_TAG] = shorten("; ".join(dict.fromkeys(told)), _LONGEST_TAG)
             message = f"environment changed; results may not be bit-identical: {'; '.join(changed)}"
             print(f"{self.stage}: {message}", file=sys.stderr)
-        _set_tags(self.run_id, new)
+        set_tags(self.run_id, new)
 
     def name(self, name: str) -> None:
         """Names the run in the UI, unless the user named it."""
-        name_run(MlflowClient(), self.run_id, name, replaceable=self.stage)
+        presentation.name_run(MlflowClient(), self.run_id, name, replaceable=self.stage)
 
     def describe(self, markdown: str) -> None:
         """Replaces the description that the MLflow UI shows; the whole text is also the artifact ``summary.md``."""
         mlflow.log_text(markdown, "summary.md", run_id=self.run_id)
-        _set_tags(self.run_id, {NOTE_TAG: shorten(unpadded(markdown), _LONGEST_TAG)})
+        set_tags(self.run_id, {names.NOTE_TAG: shorten(presentation.unpadded(markdown), _LONGEST_TAG)})
 
     def log_config(self, config: Mapping[str, Any]) -> None:
         """Stores ``config`` as ``config.yaml`` and, flattened, as params.
 
         A param that ``mlflow run`` logged keeps its spelling (``1e-3`` for 0.001): MLflow refuses to change it.
         """
-        mlflow.log_text(yaml.safe_dump(dict(config), sort_keys=False), CONFIG_FILE, run_id=self.run_id)
+        mlflow.log_text(yaml.safe_dump(dict(config), sort_keys=False), names.CONFIG_FILE, run_id=self.run_id)
         self.log_params(flatten(config))
 
     def log_params(self, values: Mapping[str, str]) -> None:
@@ -109,8 +85,8 @@ class StageRun:
         client = MlflowClient()
         known = client.get_run(self.run_id).data.params
         params = [Param(key, shorten(value, _LONGEST_PARAM)) for key, value in values.items() if key not in known]
-        for start in range(0, len(params), _PARAMS_PER_CALL):
-            client.log_batch(self.run_id, params=params[start : start + _PARAMS_PER_CALL])
+        for start in range(0, len(params), 100):
+            client.log_batch(self.run_id, params=params[start : start + 100])
 
     def log_metrics(
         self, values: Mapping[str, float], step: int = 0, model_id: str | None = None, dataset: Dataset | None = None
@@ -150,17 +126,14 @@ class StageRun:
         rows = [[_as_json(value) for value in row] for row in zip(*columns.values(), strict=True)]
         self.log_text(json.dumps({"columns": list(columns), "data": rows}), name)
         tables = json.loads(MlflowClient().get_run(self.run_id).data.tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
-        entry = {"path": name, "type": "table"}
-        if entry not in tables:
-            _set_tags(self.run_id, {MLFLOW_LOGGED_ARTIFACTS: json.dumps([*tables, entry])})
+        if (entry := {"path": name, "type": "table"}) not in tables:
+            set_tags(self.run_id, {MLFLOW_LOGGED_ARTIFACTS: json.dumps([*tables, entry])})
 
     def log_image(self, image: Any, key: str, step: int) -> None:
         """Stores one picture of a series that the MLflow UI shows over steps, as one chart per ``key``.
 
-        Args:
-            image: an array (height, width, 3 or 4; uint8, or floats in 0 to 1), or a matplotlib figure.
-            key: name of the series: letters, digits, ``_ - . /`` and spaces.
-            step: update at which the picture was taken.
+        ``image`` is an array (height, width, 3 or 4; uint8, or floats in 0 to 1), or a matplotlib figure; ``key`` the
+        name of the series: letters, digits, ``_ - . /`` and spaces.
         """
         with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
             if hasattr(image, "savefig"):
@@ -188,21 +161,21 @@ def stage_run(stage: str, project: Path, resume: str = "") -> Iterator[StageRun]
     run = StageRun(active.info.run_id, active.info.experiment_id, stage)
     try:
         if resume:
-            check_resumable(resume, stage)
-            active = _exchange(run, resume)
-            run = StageRun(resume, active.info.experiment_id, stage, read_stored(resume))
+            resuming.check_resumable(resume, stage)
+            resuming.retire_prepared_run(run.run_id, resume)
+            experiment = resuming.reopen(resume).info.experiment_id
+            run = StageRun(resume, experiment, stage, resuming.read_stored(resume))
         run.name(stage)
-        _set_tags(run.run_id, {STAGE_TAG: stage, PROCESS_TAG: process_name()})
-        name_default_experiment(MlflowClient(), run.experiment_id)
-        present_experiment(MlflowClient(), run.experiment_id)
+        set_tags(run.run_id, {names.STAGE_TAG: stage, names.PROCESS_TAG: resuming.process_name()})
+        presentation.name_default_experiment(MlflowClient(), run.experiment_id)
+        presentation.present_experiment(MlflowClient(), run.experiment_id)
         run.record_environment(provenance(project))
         yield run
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
         try:
-            _set_tags(run.run_id, {FAILURE_TAG: shorten(failure_reason(error), _LONGEST_TAG)})
+            set_tags(run.run_id, {names.FAILURE_TAG: shorten(failure_reason(error), _LONGEST_TAG)})
         finally:
-            mlflow.end_run("KILLED" if interrupted else "FAILED")
+            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     mlflow.end_run("FINISHED")
 
@@ -213,7 +186,7 @@ def failure_reason(error: BaseException) -> str:
     if isinstance(error, DroneCbfError):
         return text
     if isinstance(error, KeyboardInterrupt):
-        return f"{INTERRUPTED}{f' ({text})' if text else ''}"
+        return f"{names.INTERRUPTED}{f' ({text})' if text else ''}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -244,35 +217,16 @@ def ui_address(page: str) -> str:
 
 def _start() -> mlflow.ActiveRun:
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # start and end are not worth a line
+    chosen = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys()
     try:
         prepare_store()
-        return mlflow.start_run(experiment_id=_experiment())
+        return mlflow.start_run(experiment_id=None if chosen else presentation.own_experiment(MlflowClient()))
     except MlflowException as error:
-        raise DroneCbfError(f"no run can be started in {mlflow.get_tracking_uri()}: {_refusal(error)}") from error
-
-
-def _refusal(error: MlflowException) -> str:
-    """Why the store refused, and what to check."""
-    if error.get_http_status_code() == 401 or "error code 401" in str(error):
-        return "user name or password is wrong or missing; check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-    return f"{failure_reason(error)}; check MLFLOW_TRACKING_URI"
-
-
-def _exchange(prepared: StageRun, resume: str) -> mlflow.ActiveRun:
-    """The interrupted run in place of the one that was prepared."""
-    retire_prepared_run(prepared.run_id, resume)
-    return reopen(resume)
-
-
-def _experiment() -> str | None:
-    """ID of our experiment, or None if the caller chose one."""
-    if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys():
-        return None
-    return own_experiment(MlflowClient())
-
-
-def _set_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    MlflowClient().log_batch(run_id, tags=[RunTag(key, text) for key, text in tags.items()])
+        reason = f"{failure_reason(error)}; check MLFLOW_TRACKING_URI"
+        if error.get_http_status_code() == 401 or "error code 401" in str(error):
+            variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            reason = f"user name or password is wrong or missing; check {variables}"
+        raise DroneCbfError(f"no run can be started in {mlflow.get_tracking_uri()}: {reason}") from error
 
 
 def shorten(text: str, longest: int) -> str:

@@ -14,25 +14,20 @@ from pathlib import Path
 
 import mlflow
 from filelock import FileLock, Timeout
-from mlflow.exceptions import MlflowException
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
-from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
 
 _SCHEME = "sqlite:///"
-LOCK_TIMEOUT = 120.0
-"""Longest wait for the lock [s]; creating the tables takes a few seconds."""
+LOCK_TIMEOUT = 120.0  # Longest wait for the lock [s]; creating the tables takes a few seconds
 
 
 def prepare_store() -> None:
-    """Creates the active store if it is a sqlite file that is missing or empty.
-
-    Raises:
-        DroneCbfError: the file cannot be created, or another process held the lock for ``LOCK_TIMEOUT``.
-    """
-    file = sqlite_file(mlflow.get_tracking_uri())
-    if file is None or _has_content(file):
+    """Creates the active store if it is a missing or empty sqlite file; DroneCbfError if it cannot be, or is locked."""
+    uri = mlflow.get_tracking_uri()
+    path = uri.removeprefix(_SCHEME).partition("?")[0]
+    file = Path(path)
+    if not uri.startswith(_SCHEME) or path in ("", ":memory:") or _has_content(file):
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,20 +35,12 @@ def prepare_store() -> None:
             if not _has_content(file):
                 _create(file)
     except Timeout as error:
-        raise DroneCbfError(
-            f"{file} is locked for more than {LOCK_TIMEOUT:.0f} s by a process that creates it; if there is none, "
-            f"delete {error.lock_file} and start again"
-        ) from error
+        remedy = f"if there is none, delete {error.lock_file} and start again"
+        message = f"{file} is locked for more than {LOCK_TIMEOUT:.0f} s by a process that creates it; {remedy}"
+        raise DroneCbfError(message) from error
     except OSError as error:
-        raise DroneCbfError(
-            f"{file} cannot be created ({error.strerror}); make its folder writable, or set MLFLOW_TRACKING_URI"
-        ) from error
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file behind a sqlite URI; None for other stores and for a database in memory."""
-    path = uri.removeprefix(_SCHEME).partition("?")[0]
-    return Path(path) if uri.startswith(_SCHEME) and path not in ("", ":memory:") else None
+        remedy = "make its folder writable, or set MLFLOW_TRACKING_URI"
+        raise DroneCbfError(f"{file} cannot be created ({error.strerror}); {remedy}") from error
 
 
 def _has_content(file: Path) -> bool:
@@ -70,21 +57,6 @@ def _create(file: Path) -> None:
         store = SqlAlchemyStore(f"{_SCHEME}{new}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
         store.engine.dispose()
         new.replace(file)
-
-
-def get_or_create_experiment(name: str) -> str:
-    """ID of the experiment ``name``; several processes may create it at once."""
-    client = MlflowClient()
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    try:
-        return str(client.create_experiment(name))
-    except MlflowException:
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            raise
-        return str(found.experiment_id)
 
 
 if __name__ == "__main__":
