@@ -8,19 +8,21 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from drone_cbf.reporting.tables import markdown_table, percent
+from drone_cbf.reporting.tables import percent
 from projects.results_page.figures import (
-    CELLS,
     FOREST,
     GOALS,
     NOISE,
     NOT_MEASURED,
     ORIGINAL,
+    Row,
     benchmark_cells,
+    collision_texts,
     groups_of,
     largest_bound,
 )
 
+SCENES = (*ORIGINAL, *FOREST)
 ENOUGH_FLIGHTS, ENOUGH_IN_A_CELL = 10_000, 1_000
 """Flights without a collision over all cells and seeds, and flights of one policy in one cell, that the targets ask
 for."""
@@ -40,11 +42,6 @@ class Target(NamedTuple):
     scale: float = 1.0
     largest_is_worst: bool = True
 
-    @property
-    def noise_free(self) -> bool:
-        """Whether only the cells without noise count."""
-        return "at zero noise" in self.title
-
 
 TARGETS = (
     Target("success rate", "100 % on its one goal, 0 % shifted; 78–86 % at zero noise with its safety layer",
@@ -60,30 +57,33 @@ COUNTED = (
     ("flights of a policy in a cell", "16–200", f"≥ {ENOUGH_IN_A_CELL:,}"),
     ("training of one seed [min]", "days", f"≤ {LONGEST_TRAINING:g}"),
 )
+OF_CELL = {
+    "relaxed steps": ("relax_rate", 1.0),
+    "violation, largest [m/s]": ("max_violation", 1.0),
+    "violation, 99.9 % [m/s]": ("violation_p999", 1.0),
+    "final distance, mean [cm]": ("final_distance_mean", 100.0),
+    "final distance, 95 % [cm]": ("final_distance_p95", 100.0),
+}
+"""Title -> figure of a cell and its scale; shown as mean and worst over the seeds."""
 Judged = tuple[str, str]
 """Our worst figure, and whether it meets its target."""
 UNMEASURED: Judged = (NOT_MEASURED, NOT_MEASURED)
 
 
-def benchmark_section(policies: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame, curriculum: str) -> str:
-    """Markdown: targets, then cell by cell, of the largest group of the curriculum evaluated at blend 1."""
+def benchmark_tables(
+    policies: pd.DataFrame, cells: pd.DataFrame, runs: pd.DataFrame, curriculum: str
+) -> dict[str, object]:
+    """Targets, then cell by cell, of the largest group of the curriculum evaluated at blend 1."""
     groups = [members for (_, blend), members in groups_of(policies, curriculum).items() if blend == 1.0]
     members = max(groups, key=len, default=policies[:0])
-    flown = benchmark_cells(cells[cells["policy"].isin(members["policy"])], (*ORIGINAL, *FOREST))
+    flown = benchmark_cells(cells[cells["policy"].isin(members["policy"])], SCENES)
     titles = ["metric", "original's best", "target", "ours, worst", "met", "forest, worst", "met in the forest"]
     ours = [*judged(flown, ORIGINAL, len(members)), training_time(runs[runs["policy"].isin(members["policy"])])]
     forest = [*judged(flown, FOREST, len(members)), ("–", "–")]
-    lines = [*(target[:3] for target in TARGETS), *COUNTED]
-    rows = [dict(zip(titles, itertools.chain(*parts), strict=True)) for parts in zip(lines, ours, forest, strict=True)]
-    seeds = ", ".join(str(seed) for seed in members["seed"]) or "none"
-    return (
-        f"## The benchmark\n\nPolicies of the curriculum `{curriculum}`, evaluated with the neural barrier alone "
-        f"(blend 1); training seeds: {seeds}. *Ours, worst* is the worst of the {CELLS} cells that the original's "
-        "benchmark has: scenes `fixed_ring` and `random_cloud`, noise 0, 0.02 and 0.05 m, goals trained, shifted and "
-        "random, over all seeds. The 9 cells of the `forest`, with the same noise and goals, are ours alone and stand "
-        f"beside them.\n\n{markdown_table(rows)}\n\nAll {CELLS + CELLS // 2} cells, over the seeds (mean / "
-        f"worst):\n\n{markdown_table(cell_rows(flown))}"
-    )
+    lines = zip([*(target[:3] for target in TARGETS), *COUNTED], ours, forest, strict=True)
+    targets = [dict(zip(titles, itertools.chain(*parts), strict=True)) for parts in lines]
+    seeds = ", ".join(map(str, members["seed"])) or "none"
+    return {"curriculum": curriculum, "seeds": seeds, "targets": targets, "cells": cell_rows(flown)}
 
 
 def judged(flown: pd.DataFrame, scenes: Sequence[str], policies: int) -> list[Judged]:
@@ -105,17 +105,16 @@ def judged(flown: pd.DataFrame, scenes: Sequence[str], policies: int) -> list[Ju
 
 def _against_target(target: Target, cells: pd.DataFrame, per_noise: int) -> Judged:
     """The verdict is open while a cell is missing; ``per_noise``: cells that there should be at each noise."""
-    cells, expected = (
-        (cells[cells["noise"] == 0.0], per_noise) if target.noise_free else (cells, per_noise * len(NOISE))
-    )
+    noise_free = "at zero noise" in target.title
+    cells = cells[cells["noise"] == 0.0] if noise_free else cells
+    expected = per_noise * (1 if noise_free else len(NOISE))
     if cells.empty:
         return UNMEASURED
     values = cells[target.column] * target.scale
-    worst = values.max(skipna=False) if target.largest_is_worst else values.min(skipna=False)
+    worst = values.agg("max" if target.largest_is_worst else "min", skipna=False)
     passes = worst <= target.limit if target.largest_is_worst else worst >= target.limit  # NaN fails
-    met = (
-        f"in the {len(cells)} of {expected} cells measured" if passes and len(cells) < expected else _yes_or_no(passes)
-    )
+    partly = passes and len(cells) < expected
+    met = f"in the {len(cells)} of {expected} cells measured" if partly else _yes_or_no(passes)
     return percent(worst) if target.column == "success_rate" else f"{worst:.3g}", met
 
 
@@ -133,30 +132,22 @@ def _yes_or_no(passes: bool) -> str:
     return "yes" if passes else "**no**"
 
 
-def cell_rows(flown: pd.DataFrame) -> list[dict[str, object]]:
+def cell_rows(flown: pd.DataFrame) -> list[Row]:
     """One row for each of the 27 cells; a cell that nobody flew says so."""
     measured = dict(iter(flown.groupby(["scene", "noise", "goals"])))
     rows = []
-    for scene, noise, goals in itertools.product((*ORIGINAL, *FOREST), NOISE, GOALS):
-        row: dict[str, object] = {"scene": f"`{scene}`", "noise [m]": f"{noise:g}", "goals": goals}
-        cells = measured.get((scene, noise, goals), flown[:0])
+    for place in itertools.product(SCENES, NOISE, GOALS):
+        row: Row = {"scene": f"`{place[0]}`", "noise [m]": f"{place[1]:g}", "goals": place[2]}
+        cells = measured.get(place, flown[:0])
         rows.append(row | {"seeds": len(cells), **({"success": NOT_MEASURED} if cells.empty else _cell_figures(cells))})
     return rows
 
 
-def _cell_figures(cells: pd.DataFrame) -> dict[str, object]:
+def _cell_figures(cells: pd.DataFrame) -> Row:
     success = cells["success_rate"]
-    return {
-        "success": f"{percent(success.mean())} / {percent(success.min())}",
-        "collisions": f"{cells['collisions'].sum():.0f} in {cells['rollouts'].sum():,.0f}",
-        "99 % bound": f"{largest_bound(cells['collisions'], cells['rollouts']):.2g}",
-        "relaxed steps": _mean_and_worst(cells["relax_rate"]),
-        "violation, largest [m/s]": _mean_and_worst(cells["max_violation"]),
-        "violation, 99.9 % [m/s]": _mean_and_worst(cells["violation_p999"]),
-        "final distance, mean [cm]": _mean_and_worst(100.0 * cells["final_distance_mean"]),
-        "final distance, 95 % [cm]": _mean_and_worst(100.0 * cells["final_distance_p95"]),
-    }
-
-
-def _mean_and_worst(values: pd.Series) -> str:
-    return f"{values.mean(skipna=False):.2g} / {values.max(skipna=False):.2g}"
+    row: Row = {"success": f"{percent(success.mean())} / {percent(success.min())}"}
+    row |= collision_texts(cells["collisions"], cells["rollouts"])
+    for title, (name, scale) in OF_CELL.items():
+        values = scale * cells[name]
+        row[title] = f"{values.mean(skipna=False):.2g} / {values.max(skipna=False):.2g}"
+    return row

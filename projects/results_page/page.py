@@ -8,21 +8,26 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.reporting.pages.rendering import render
+from drone_cbf.reporting.trials import CONFIDENCE
 from projects.comparison.comparison import differing_flights
-from projects.results_page.ablations import Ablation, ablations_section, displaced_section, measured_ablations
-from projects.results_page.benchmark import benchmark_section
-from projects.results_page.curricula import barriers_section, curricula_section
+from projects.results_page.ablations import Ablation, displaced_tables, measured_ablations
+from projects.results_page.benchmark import benchmark_tables
 from projects.results_page.data import Results, select_evaluations
-from projects.results_page.decay import DECAY, decay_section
-from projects.results_page.figures import with_figures
-from projects.results_page.joint_training import joint_training_section
-from projects.results_page.pretraining import pretraining_section
+from projects.results_page.figures import group_rows, with_figures
+from projects.results_page.joint_training import UPDATES, joint_training
+from projects.results_page.sections import (
+    DECAY,
+    barrier_rows,
+    curriculum_rows,
+    decay_tables,
+    pretraining_rows,
+    run_tables,
+)
 
 SHOWN_BY_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
 """Notes that the page leaves out: its tables have a column for the blend, use the same cells of every policy, and say
 where cells are missing."""
-
 HEADLINES = {"success_rate": "min", "collisions": "sum", "rollouts": "sum", "max_violation": "max"}
 """Figures of the terminal's table, and how the cells of one policy become one number."""
 
@@ -41,30 +46,30 @@ class Page:
     """Curriculum that is held against the targets."""
     ablations: list[Ablation]
 
-    def markdown(self, written_by: str, picture: str) -> str:
+    def markdown(self, command: str, picture: str) -> str:
         """The whole page; ``picture``: name of the file with the effects of ablations, empty where there is none."""
         results, displaced = self.results, self.policies[self.policies["augment"] > 0.0]
         policies = self.policies[self.policies["augment"] == 0.0]
-        head = (
-            f"# Results\n\nWritten by `{written_by}` on {datetime.now(UTC):%Y-%m-%d}, from the runs listed at the "
-            "end.\n\nSuccess is reaching the goal and staying there without a collision; the violation is (−(dh/dt + "
-            "αh))₊ of the analytic barrier where the command acts, predicted from the true state (README, *What it "
-            "measures*)."
+        unchanged = [{"change": "none", **row} for row in group_rows(policies, self.benchmark)]
+        page = render(
+            "results.md",
+            command=command,
+            date=f"{datetime.now(UTC):%Y-%m-%d}",
+            notes=self.notes,
+            confidence=f"{100 * CONFIDENCE:.0f} %",
+            benchmark=benchmark_tables(policies, results.cells, results.runs, self.benchmark),
+            updates=UPDATES,
+            joint=joint_training(policies, results.losses),
+            curricula=curriculum_rows(policies),
+            barriers=barrier_rows(policies, results.cells),
+            picture=picture,
+            ablations=[*unchanged, *(one.row for one in self.ablations)],
+            displaced=displaced_tables(displaced, self.benchmark),
+            decay=decay_tables(policies, results.cells),
+            pretraining=pretraining_rows(policies),
+            runs=run_tables(results),
         )
-        sections = [
-            head,
-            "\n".join(f"- {note}" for note in self.notes),
-            benchmark_section(policies, results.cells, results.runs, self.benchmark),
-            joint_training_section(policies, results.losses),
-            curricula_section(policies),
-            barriers_section(policies, results.cells),
-            ablations_section(self.ablations, policies, self.benchmark, picture),
-            displaced_section(displaced, self.benchmark),
-            decay_section(policies, results.cells),
-            pretraining_section(policies),
-            runs_section(results),
-        ]
-        return "\n\n".join(filter(None, sections)) + "\n"
+        return page.strip() + "\n"
 
     def headlines(self) -> pd.DataFrame:
         """A row per policy of the safety stage, for the terminal: the worst of all its cells."""
@@ -89,34 +94,3 @@ def page_of(found: Results, benchmark: str) -> Page:
     if every.empty:
         notes = ["None of these runs has a finished evaluation."]
     return Page(results, every, notes, benchmark, measured_ablations(policies, benchmark))
-
-
-def runs_section(results: Results) -> str:
-    """Every run behind the page with its commit and duration, the environments, and how to repeat a run."""
-    runs = results.runs.assign(minutes=(results.runs["seconds"] / 60.0).round(1)).drop(columns="policy")
-    runs = runs.drop_duplicates("run_id").set_index("run_id")
-    if runs.empty:
-        return "## Runs\n\nNone."
-    rows = [
-        {
-            "curriculum": f"`{policy.group}`",
-            "seed": policy.seed,
-            "blend": f"{policy.blend:g}",
-            "trained by": f"`{policy.trained}`",
-            "evaluated by": f"`{policy.policy}`",
-            "commit": runs.loc[policy.trained, "commit"],
-            "minutes": runs.loc[policy.trained, "minutes"],
-        }
-        for policy in results.policies.itertuples()
-    ]
-    before = runs.drop(index=[*results.policies["trained"], *results.policies["policy"]])
-    built_on = [
-        {"stage": run.stage, "run": f"`{run.Index}`", "commit": run.commit, "minutes": run.minutes}
-        for run in before.itertuples()
-    ]
-    environments = "\n".join(f"- {text}" for text in runs["platform"].unique())
-    return (
-        f"## Runs\n\n{markdown_table(rows)}\n\nBuilt on:\n\n{markdown_table(built_on)}\n\n{environments}\n\n`mlflow "
-        "run . -e reproduce -P run=<ID>` repeats any of them in the store that holds it, and compares it figure by "
-        "figure with what was recorded."
-    )

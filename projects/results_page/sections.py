@@ -1,0 +1,140 @@
+"""Tables of a results page: curricula, barriers, gradient decay by horizon, pretraining of the barrier, and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from drone_cbf.reporting.trials import interval, paired_difference
+from projects.inputs.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.results_page.ablations import DECAY, effect_text
+from projects.results_page.data import ERROR, Results
+from projects.results_page.figures import (
+    BARRIER_ERROR,
+    FLIGHTS,
+    NOT_MEASURED,
+    ORIGINAL,
+    RELAXED_OF_CHANGED,
+    Row,
+    benchmark_cells,
+    group_rows,
+    groups_of,
+)
+
+NOT_COMPARED = ("fast",)
+"""Curricula that are too short to learn anything."""
+BARRIERS = {
+    "distance_hocbf": "analytic distance, second order; quadratic slack",
+    f"{ABLATIONS}distance_linear": "analytic distance, second order; linear slack",
+    f"{ABLATIONS}distance_braking": "analytic braking distance; linear slack; all else as in `distance_hocbf`",
+    f"{ABLATIONS}slack_quadratic": "neural braking distance; quadratic slack",
+    "analytic_baseline": "analytic braking distance; linear slack",
+    "default": "neural braking distance; linear slack",
+}
+"""Curriculum -> its barrier and its price on slack."""
+OF_BARRIERS = ("curriculum", "n", "success", "relaxed steps", RELAXED_OF_CHANGED, "collisions")
+"""Columns that the table of barriers repeats from the others."""
+JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
+"""What is shown of gradient decay in joint training, where nearly all flights succeed."""
+WITH_BARRIER = ("success", "largest violation, mean of cells [m/s]")
+"""What is shown of the flights with a pretrained barrier in the filter."""
+
+
+def curriculum_rows(policies: pd.DataFrame) -> list[Row]:
+    """Every shipped curriculum that is not an ablation, and every other that was measured."""
+    trained = policies[policies["stage"] == "safety"]["curriculum"]
+    names = dict.fromkeys([*(name for name in available() if name not in NOT_COMPARED), *trained])
+    return [row for name in names if not name.startswith(ABLATIONS) for row in group_rows(policies, name)]
+
+
+def barrier_rows(policies: pd.DataFrame, cells: pd.DataFrame) -> list[Row]:
+    """The original's barrier next to the braking barrier: why its policies live on slack, and what cures it."""
+    largest = benchmark_cells(cells).groupby(["policy", "scene"])["max_violation"].agg("max", skipna=False).unstack()
+    rows = []
+    for name, text in BARRIERS.items():
+        groups = list(groups_of(policies, name).values()) or [None]
+        for row, members in zip(group_rows(policies, name), groups, strict=True):
+            shown = {"barrier and price on slack": text, **{title: row[title] for title in OF_BARRIERS if title in row}}
+            if members is not None:
+                by_scene = largest.reindex(index=members["policy"], columns=ORIGINAL).dropna(how="all")
+                shown |= {f"violation in {scene}": interval(by_scene[scene]).text(".3g") for scene in ORIGINAL}
+            rows.append(shown)
+    return rows
+
+
+def decay_tables(policies: pd.DataFrame, cells: pd.DataFrame) -> dict[str, list[Row]]:
+    """Policies of the efficiency stage flown without a filter, then those of the safety stage with it."""
+    from_scratch = policies[(policies["stage"] == "efficiency") & policies["policy"].isin(cells["policy"])]
+    scratch_by_place = dict(iter(from_scratch.groupby(["gradient_decay", "horizon"])))
+    scratch, joint = {}, {}
+    for name in (name for name in available() if name.startswith(DECAY)):
+        shipped = load_curriculum(name)
+        place = float(shipped.system["physics.gradient_decay"]), shipped.stages[0].horizon
+        scratch[place] = scratch_by_place.get(place, from_scratch[:0])
+        joint[place] = policies[policies["curriculum"] == name]
+    flown = cells[cells["policy"].isin(from_scratch["policy"])]
+    return {
+        "from_scratch": _grid(scratch, lambda members: _by_scene(members, flown)),
+        "jointly": _grid(joint, lambda members: {title: interval(members[title]).text() for title in JOINT_FIGURES}),
+    }
+
+
+def _grid(by_place: Mapping[tuple[float, float], pd.DataFrame], figures: Callable[[pd.DataFrame], Row]) -> list[Row]:
+    """A row for each decay [1/s] and horizon [steps], measured or not."""
+    rows = []
+    for (decay, horizon), members in sorted(by_place.items(), key=lambda item: item[0]):
+        flights = None if members.empty else int(members[FLIGHTS].min())
+        row: Row = {"decay": decay, "horizon": int(horizon), "n": len(members), FLIGHTS: flights}
+        rows.append(row | ({"success": NOT_MEASURED} if members.empty else figures(members)))
+    return rows
+
+
+def _by_scene(members: pd.DataFrame, cells: pd.DataFrame) -> Row:
+    row: Row = {}
+    for scene in cells["scene"].unique():
+        of_scene = cells[(cells["scene"] == scene) & cells["policy"].isin(members["policy"])].groupby("policy")
+        row[f"success in {scene}"] = interval(of_scene["success_rate"].agg("min", skipna=False)).text(".3g")
+        row[f"time in {scene} [s]"] = interval(of_scene["time_to_goal"].mean()).text(".3g")
+    return row
+
+
+def pretraining_rows(policies: pd.DataFrame) -> list[Row]:
+    """Every way in which a barrier was pretrained, compared with the defaults; none where none was evaluated."""
+    found = policies[policies["stage"] == "pretrain_cbf"].sort_values("seed", kind="stable")
+    rows: list[Row] = []
+    default: dict[str, pd.Series] = {}
+    for changed, group in found.groupby("pretraining"):  # the defaults, an empty text, come first
+        members = group.drop_duplicates("seed", keep="last").set_index("seed")
+        figures = _pretraining_figures(members)
+        default = default if changed else figures
+        row = {"change": f"`{changed}`" if changed else "none", "n": len(members), FLIGHTS: int(members[FLIGHTS].min())}
+        row |= {title: interval(values).text(".3g") for title, values in figures.items()}
+        effects = {name: paired_difference(figures[name], default[name]) for name in figures if name in default}
+        rows.append(row | {"effect": effect_text(effects) if changed and default else "–"})
+    return rows
+
+
+def _pretraining_figures(members: pd.DataFrame) -> dict[str, pd.Series]:
+    """Title -> figure by seed; those of the barrier in cm, without seeds that lack them."""
+    figures = {title: members[members["cells"] > 0][title] for title in WITH_BARRIER}
+    errors = {f"error on {name.removeprefix(ERROR)} [cm]": name for name in members if name.startswith(ERROR)}
+    for title, name in (errors | {"margin [cm]": "margin"}).items():
+        if members[name].notna().any():
+            figures[title] = 100.0 * members[name].dropna()
+    return figures
+
+
+def run_tables(results: Results) -> dict[str, list[object]]:
+    """Every run behind the page with its commit and duration, and the environments."""
+    policies, runs = results.policies, results.runs.drop_duplicates("run_id").set_index("run_id")
+    runs = runs.assign(minutes=(runs["seconds"] / 60.0).round(1))
+    evaluated = [
+        {"curriculum": f"`{policy.group}`", "seed": policy.seed, "blend": f"{policy.blend:g}"}
+        | {"trained by": f"`{policy.trained}`", "evaluated by": f"`{policy.policy}`"}
+        | dict(runs.loc[policy.trained, ["commit", "minutes"]])
+        for policy in policies.itertuples()
+    ]
+    before = runs.drop(index=[*policies["trained"], *policies["policy"]]).reset_index()
+    before = before.assign(run="`" + before["run_id"] + "`")[["stage", "run", "commit", "minutes"]]
+    return {"evaluated": evaluated, "before": before.to_dict("records"), "environments": [*runs["platform"].unique()]}
