@@ -8,24 +8,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from drone_cbf.reporting.figures.effects import Effects
+from drone_cbf.reporting.figures.trial_figures import Effects
 from drone_cbf.reporting.trials import Interval, paired_difference
 from projects.inputs.curriculum_files import ABLATIONS, DEFAULT, available, load_curriculum, nearest_base
 from projects.results_page.figures import BARRIER_ERROR, Row, group_rows, groups_of
 
 DECAY = f"{ABLATIONS}decay_"
 """Prefix of the ablations of temporal gradient decay, which have tables of their own."""
-
-LARGER_IS_BETTER = {
-    "success": True,
-    "largest violation [m/s]": False,
-    "largest violation, mean of cells [m/s]": False,
-    "relaxed steps": False,
-    "time to goal [s]": False,
-    BARRIER_ERROR: False,
-}
+VIOLATIONS = ("largest violation [m/s]", "largest violation, mean of cells [m/s]")
+LARGER_IS_BETTER = {"success": True}
+LARGER_IS_BETTER |= dict.fromkeys((*VIOLATIONS, "relaxed steps", "time to goal [s]", BARRIER_ERROR), False)
 """The figures that are tested, by their title."""
-OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
+OF_ONE_BARRIER = (*VIOLATIONS, BARRIER_ERROR)
 """Those that do not compare where the analytic barrier or its gain differ."""
 NO_DIFFERENCE = "no difference found"
 TOO_FEW = "too few seeds"

@@ -28,9 +28,8 @@ STATES = {"updates": "by updates", "held out": "held out"}
 def joint_training(policies: pd.DataFrame, losses: pd.DataFrame) -> dict[str, Any] | None:
     """A row for each run of joint training that has losses at blend 1, ablations only counted; None for no such run."""
     before, after = losses["before_mean"], losses["after_mean"]
-    losses = losses.assign(
-        falls=(after < before) | ((before == 0.0) & (after == 0.0))
-    )  # zero cannot fall, NaN does not
+    # A loss that stays zero counts as falling, NaN does not.
+    losses = losses.assign(falls=(after < before) | ((before == 0.0) & (after == 0.0)))
     falls = losses.groupby(["states", "policy"])["falls"].all()
     by_updates, held_out = (falls[falls.index.get_level_values(0) == states].droplevel(0) for states in STATES)
     runs = policies[policies["policy"].isin(by_updates.index)].drop_duplicates("trained", keep="last")

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import pandas as pd
 
 from drone_cbf.reporting.trials import interval, paired_difference
 from projects.inputs.curriculum_files import ABLATIONS, available, load_curriculum
+from projects.results_page import figures
 from projects.results_page.ablations import DECAY, effect_text
 from projects.results_page.data import ERROR, Results
-from projects.results_page.figures import (
-    BARRIER_ERROR,
-    FLIGHTS,
-    NOT_MEASURED,
-    ORIGINAL,
-    RELAXED_OF_CHANGED,
-    Row,
-    benchmark_cells,
-    group_rows,
-    groups_of,
-)
+from projects.results_page.figures import BARRIER_ERROR, FLIGHTS, NOT_MEASURED, ORIGINAL, RELAXED_OF_CHANGED, Row
 
 NOT_COMPARED = ("fast",)
 """Curricula that are too short to learn anything."""
@@ -45,49 +34,42 @@ def curriculum_rows(policies: pd.DataFrame) -> list[Row]:
     """Every shipped curriculum that is not an ablation, and every other that was measured."""
     trained = policies[policies["stage"] == "safety"]["curriculum"]
     names = dict.fromkeys([*(name for name in available() if name not in NOT_COMPARED), *trained])
-    return [row for name in names if not name.startswith(ABLATIONS) for row in group_rows(policies, name)]
+    return [row for name in names if not name.startswith(ABLATIONS) for row in figures.group_rows(policies, name)]
 
 
 def barrier_rows(policies: pd.DataFrame, cells: pd.DataFrame) -> list[Row]:
     """The original's barrier next to the braking barrier: why its policies live on slack, and what cures it."""
-    largest = benchmark_cells(cells).groupby(["policy", "scene"])["max_violation"].agg("max", skipna=False).unstack()
+    by_scene = figures.benchmark_cells(cells).groupby(["policy", "scene"])["max_violation"]
+    largest = by_scene.agg("max", skipna=False).unstack()
     rows = []
     for name, text in BARRIERS.items():
-        groups = list(groups_of(policies, name).values()) or [None]
-        for row, members in zip(group_rows(policies, name), groups, strict=True):
+        groups = list(figures.groups_of(policies, name).values()) or [None]
+        for row, members in zip(figures.group_rows(policies, name), groups, strict=True):
             shown = {"barrier and price on slack": text, **{title: row[title] for title in OF_BARRIERS if title in row}}
             if members is not None:
-                by_scene = largest.reindex(index=members["policy"], columns=ORIGINAL).dropna(how="all")
-                shown |= {f"violation in {scene}": interval(by_scene[scene]).text(".3g") for scene in ORIGINAL}
+                flown = largest.reindex(index=members["policy"], columns=ORIGINAL).dropna(how="all")
+                shown |= {f"violation in {scene}": interval(flown[scene]).text(".3g") for scene in ORIGINAL}
             rows.append(shown)
     return rows
 
 
 def decay_tables(policies: pd.DataFrame, cells: pd.DataFrame) -> dict[str, list[Row]]:
-    """Policies of the efficiency stage flown without a filter, then those of the safety stage with it."""
-    from_scratch = policies[(policies["stage"] == "efficiency") & policies["policy"].isin(cells["policy"])]
-    scratch_by_place = dict(iter(from_scratch.groupby(["gradient_decay", "horizon"])))
-    scratch, joint = {}, {}
-    for name in (name for name in available() if name.startswith(DECAY)):
-        shipped = load_curriculum(name)
-        place = float(shipped.system["physics.gradient_decay"]), shipped.stages[0].horizon
-        scratch[place] = scratch_by_place.get(place, from_scratch[:0])
-        joint[place] = policies[policies["curriculum"] == name]
-    flown = cells[cells["policy"].isin(from_scratch["policy"])]
-    return {
-        "from_scratch": _grid(scratch, lambda members: _by_scene(members, flown)),
-        "jointly": _grid(joint, lambda members: {title: interval(members[title]).text() for title in JOINT_FIGURES}),
-    }
-
-
-def _grid(by_place: Mapping[tuple[float, float], pd.DataFrame], figures: Callable[[pd.DataFrame], Row]) -> list[Row]:
-    """A row for each decay [1/s] and horizon [steps], measured or not."""
-    rows = []
-    for (decay, horizon), members in sorted(by_place.items(), key=lambda item: item[0]):
-        flights = None if members.empty else int(members[FLIGHTS].min())
-        row: Row = {"decay": decay, "horizon": int(horizon), "n": len(members), FLIGHTS: flights}
-        rows.append(row | ({"success": NOT_MEASURED} if members.empty else figures(members)))
-    return rows
+    """A row for each decay [1/s] and horizon [steps]: efficiency policies without a filter, safety policies with it."""
+    shipped = {name: load_curriculum(name) for name in available() if name.startswith(DECAY)}
+    places = {name: (float(one.system["physics.gradient_decay"]), one.stages[0].horizon)
+              for name, one in shipped.items()}  # fmt: skip
+    efficiency = policies[(policies["stage"] == "efficiency") & policies["policy"].isin(cells["policy"])]
+    flown = cells[cells["policy"].isin(efficiency["policy"])]
+    tables: dict[str, list[Row]] = {"from_scratch": [], "jointly": []}
+    for name, (decay, horizon) in sorted(places.items(), key=lambda item: item[1]):
+        trained_so = (efficiency["gradient_decay"] == decay) & (efficiency["horizon"] == horizon)
+        scratch, joint = efficiency[trained_so], policies[policies["curriculum"] == name]
+        shown = _by_scene(scratch, flown), {title: interval(joint[title]).text() for title in JOINT_FIGURES}
+        for rows, members, measured in zip(tables.values(), (scratch, joint), shown, strict=True):
+            row: Row = {"decay": decay, "horizon": horizon, "n": len(members), FLIGHTS: None}
+            measured = {FLIGHTS: int(members[FLIGHTS].min()), **measured} if len(members) else {"success": NOT_MEASURED}
+            rows.append(row | measured)
+    return tables
 
 
 def _by_scene(members: pd.DataFrame, cells: pd.DataFrame) -> Row:
@@ -106,23 +88,23 @@ def pretraining_rows(policies: pd.DataFrame) -> list[Row]:
     default: dict[str, pd.Series] = {}
     for changed, group in found.groupby("pretraining"):  # the defaults, an empty text, come first
         members = group.drop_duplicates("seed", keep="last").set_index("seed")
-        figures = _pretraining_figures(members)
-        default = default if changed else figures
+        values = _pretraining_figures(members)
+        default = default if changed else values
         row = {"change": f"`{changed}`" if changed else "none", "n": len(members), FLIGHTS: int(members[FLIGHTS].min())}
-        row |= {title: interval(values).text(".3g") for title, values in figures.items()}
-        effects = {name: paired_difference(figures[name], default[name]) for name in figures if name in default}
+        row |= {title: interval(by_seed).text(".3g") for title, by_seed in values.items()}
+        effects = {title: paired_difference(values[title], default[title]) for title in values if title in default}
         rows.append(row | {"effect": effect_text(effects) if changed and default else "–"})
     return rows
 
 
 def _pretraining_figures(members: pd.DataFrame) -> dict[str, pd.Series]:
     """Title -> figure by seed; those of the barrier in cm, without seeds that lack them."""
-    figures = {title: members[members["cells"] > 0][title] for title in WITH_BARRIER}
+    values = {title: members[members["cells"] > 0][title] for title in WITH_BARRIER}
     errors = {f"error on {name.removeprefix(ERROR)} [cm]": name for name in members if name.startswith(ERROR)}
     for title, name in (errors | {"margin [cm]": "margin"}).items():
         if members[name].notna().any():
-            figures[title] = 100.0 * members[name].dropna()
-    return figures
+            values[title] = 100.0 * members[name].dropna()
+    return values
 
 
 def run_tables(results: Results) -> dict[str, list[object]]:
