@@ -64,7 +64,7 @@ class Interval:
         return f"{self.mean:{form}}{spread}"
 
 
-def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
+def interval(values: Iterable[float]) -> Interval:
     """Mean and two-sided Student-t interval (Gosset 1908); a NaN among the values makes both NaN.
 
     With two values the interval is 12.7 standard errors wide at 95 %.
@@ -73,7 +73,7 @@ def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interva
     if len(data) < 2:
         return Interval(float(data[0]) if len(data) else math.nan, math.nan, len(data))
     error = float(stats.sem(data)) if np.ptp(data) else 0.0  # rounding of the mean gives equal values a tiny spread
-    width = float(stats.t.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error
+    width = float(stats.t.ppf(0.5 + CONFIDENCE / 2.0, len(data) - 1)) * error
     return Interval(float(data.mean()), width, len(data))
 
 

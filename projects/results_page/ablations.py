@@ -11,7 +11,7 @@ import pandas as pd
 from drone_cbf.reporting.figures.trial_figures import Effects
 from drone_cbf.reporting.trials import Interval, paired_difference
 from projects.inputs.curriculum_files import ABLATIONS, DEFAULT, available, load_curriculum, nearest_base
-from projects.results_page.figures import BARRIER_ERROR, Row, group_rows, groups_of
+from projects.results_page.figures import BARRIER_ERROR, Row, group_rows, groups_and_rows, groups_of
 
 DECAY = f"{ABLATIONS}decay_"
 """Prefix of the ablations of temporal gradient decay, which have tables of their own."""
@@ -58,14 +58,14 @@ def compared(policies: pd.DataFrame, name: str, baseline: str, description: str 
 
     Without a ``description`` the change is described as when the policies were trained.
     """
-    groups, bases = groups_of(policies, name), groups_of(policies, baseline)
-    if not groups:
-        return [Ablation(name, {"change": description, **row}, baseline, {}) for row in group_rows(policies, name)]
-    found = []
-    for row, ((group, blend), members) in zip(group_rows(policies, name), groups.items(), strict=True):
+    bases, found = groups_of(policies, baseline), []
+    for members, row in groups_and_rows(policies, name):
+        if members.empty:
+            return [Ablation(name, {"change": description, **row}, baseline, {})]
+        group, blend, trained_as = members.iloc[0][["group", "blend", "description"]]
         base = max(bases, key=lambda key: (key[1] == blend, len(bases[key])), default=None)
         effects = effects_of(members, bases[base] if base else policies[:0])
-        row = {"change": description or members["description"].iloc[0], **row, "compared with": f"`{baseline}`"}
+        row = {"change": description or trained_as, **row, "compared with": f"`{baseline}`"}
         found.append(Ablation(group, row | {"effect": effect_text(effects)}, baseline, effects))
     return found
 
@@ -73,8 +73,8 @@ def compared(policies: pd.DataFrame, name: str, baseline: str, description: str 
 def effects_of(members: pd.DataFrame, base: pd.DataFrame) -> dict[str, Interval | None]:
     """By how much each tested figure of ``members`` is larger than that of ``base``."""
     barriers = pd.concat([members, base])[["barrier", "class_k_gain"]].drop_duplicates()
-    titles = [title for title in LARGER_IS_BETTER if len(barriers) == 1 or title not in OF_ONE_BARRIER]
     ours, theirs = (some[some["cells"] > 0].set_index("seed") for some in (members, base))
+    titles = (title for title in LARGER_IS_BETTER if len(barriers) == 1 or title not in OF_ONE_BARRIER)
     return {title: paired_difference(ours[title], theirs[title]) for title in titles}
 
 

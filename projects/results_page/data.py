@@ -13,11 +13,6 @@ import pandas as pd
 
 from drone_cbf.errors import ConfigError
 
-FIGURES = (
-    "success_rate", "collisions", "rollouts", "max_violation", "violation_p999", "relax_rate", "intervention_rate",
-    "time_to_goal", "final_distance_mean", "final_distance_p95",
-)  # fmt: skip
-"""The figures of a cell that the page uses."""
 TEXT = (
     "policy", "group", "settings", "stage", "curriculum", "description", "barrier", "trained", "evaluated",
     "parameters", "pretraining", "scene", "goals", "loss", "states", "run_id", "commit", "platform",
@@ -29,7 +24,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         "class_k_gain", "gradient_decay", "horizon", "barrier_error", "trained", "evaluated", "rollouts", "parameters",
         "pretraining", "margin", "measurements", "below", "longest", "patience",
     ),
-    "cells": ("policy", "scene", "noise", "goals", "filtered", *FIGURES),
+    "cells": (
+        "policy", "scene", "noise", "goals", "filtered", "success_rate", "collisions", "rollouts", "max_violation",
+        "violation_p999", "relax_rate", "intervention_rate", "time_to_goal", "final_distance_mean",
+        "final_distance_p95",
+    ),
     "losses": ("policy", "loss", "states", "before_mean", "after_mean", "before_median", "after_median"),
     "runs": ("policy", "run_id", "stage", "commit", "platform", "seconds"),
 }  # fmt: skip
@@ -68,7 +67,7 @@ def results_of(tables: Mapping[str, Any]) -> Results:
 
 
 def _typed(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    table = table if len(table.columns) else table.reindex(columns=COLUMNS[name])
+    table = table if len(table.columns) else pd.DataFrame(columns=COLUMNS[name])
     if missing := [column for column in COLUMNS[name] if column not in table]:
         raise KeyError(f"{name}: no column {missing[0]}")
     types = {column: str if column in TEXT else float for column in table} | {"filtered": bool, "seed": int}
@@ -117,10 +116,10 @@ def select_evaluations(results: Results) -> tuple[Results, list[str]]:
     The evaluation with the most flights counts, of equal ones the newer one. Groups of different settings get different
     names: results of several stores, each named by what differs within it, may share one.
     """
-    names = results.policies.groupby("settings")["group"].agg(lambda groups: max(groups, key=len))
+    policies = results.policies
+    names = policies.groupby("settings")["group"].agg(lambda groups: max(groups, key=len))
     names = names.where(~names.duplicated(keep=False), names + " [" + names.index + "]")
-    policies = results.policies.assign(group=results.policies["settings"].map(names))
-    policies = policies.drop_duplicates("policy", keep="last")
+    policies = policies.assign(group=policies["settings"].map(names)).drop_duplicates("policy", keep="last")
     ordered = policies.sort_values(["rollouts", "evaluated"], kind="stable")
     left_out = ordered[ordered.duplicated(["settings", "seed", "blend", "augment"], keep="last")]
     notes = [

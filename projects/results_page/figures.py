@@ -61,10 +61,15 @@ def groups_of(policies: pd.DataFrame, curriculum: str) -> dict[tuple[str, float]
     return dict(iter(found.groupby(["group", "blend"], sort=False)))
 
 
+def groups_and_rows(policies: pd.DataFrame, curriculum: str) -> list[tuple[pd.DataFrame, Row]]:
+    """The groups of the curriculum, each with its row; no policies and a row that says so where none was measured."""
+    found = [(some, _group_row(*key, some)) for key, some in groups_of(policies, curriculum).items()]
+    return found or [(policies[:0], {"curriculum": f"`{curriculum}`", "n": 0, "success": NOT_MEASURED})]
+
+
 def group_rows(policies: pd.DataFrame, curriculum: str) -> list[Row]:
-    """One row per group of the curriculum; one that says so where none was measured."""
-    rows = [_group_row(group, blend, some) for (group, blend), some in groups_of(policies, curriculum).items()]
-    return rows or [{"curriculum": f"`{curriculum}`", "n": 0, "success": NOT_MEASURED}]
+    """The rows alone."""
+    return [row for _, row in groups_and_rows(policies, curriculum)]
 
 
 def _group_row(group: str, blend: float, members: pd.DataFrame) -> Row:

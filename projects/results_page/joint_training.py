@@ -11,6 +11,7 @@ import pandas as pd
 
 from drone_cbf.training.curriculum.mechanisms import LossWeights, Monitor
 from projects.inputs.curriculum_files import ABLATIONS
+from projects.results_page.data import COLUMNS
 from projects.results_page.figures import NOT_MEASURED, Row
 
 LOSSES = ("cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot")
@@ -105,9 +106,8 @@ def loss_changes(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, A
 
 
 def _change(name: str, states: str, before: list[float], after: list[float]) -> Row:
-    means = {"before_mean": np.mean(before), "after_mean": np.mean(after)}
-    medians = {"before_median": np.median(before), "after_median": np.median(after)}
-    return {"loss": name, "states": states, **means, **medians}
+    means, medians = ([how(before), how(after)] for how in (np.mean, np.median))
+    return dict(zip(COLUMNS["losses"][1:], [name, states, *means, *medians], strict=True))
 
 
 def success_counts(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> dict[str, int]:

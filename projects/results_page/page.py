@@ -1,9 +1,9 @@
-"""A results page as a whole: which policies it shows, and its sections in their order."""
+"""A results page as a whole: which policies it shows, and its sections."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -11,19 +11,12 @@ import pandas as pd
 from drone_cbf.reporting.pages.rendering import render
 from drone_cbf.reporting.trials import CONFIDENCE
 from projects.comparison.comparison import differing_flights
-from projects.results_page.ablations import Ablation, displaced_tables, measured_ablations
+from projects.results_page import sections
+from projects.results_page.ablations import DECAY, Ablation, displaced_tables
 from projects.results_page.benchmark import benchmark_tables
-from projects.results_page.data import Results, select_evaluations
-from projects.results_page.figures import group_rows, with_figures
+from projects.results_page.data import Results
+from projects.results_page.figures import group_rows
 from projects.results_page.joint_training import UPDATES, joint_training
-from projects.results_page.sections import (
-    DECAY,
-    barrier_rows,
-    curriculum_rows,
-    decay_tables,
-    pretraining_rows,
-    run_tables,
-)
 
 SHOWN_BY_TABLES = ("The evaluations differ in blend:", "The evaluations differ in scenarios:")
 """Notes that the page leaves out: its tables have a column for the blend, use the same cells of every policy, and say
@@ -32,65 +25,48 @@ HEADLINES = {"success_rate": "min", "collisions": "sum", "rollouts": "sum", "max
 """Figures of the terminal's table, and how the cells of one policy become one number."""
 
 
-@dataclass(frozen=True)
-class Page:
-    """What a results page shows."""
-
-    results: Results
-    """One evaluation of each policy, blend and displacement."""
-    policies: pd.DataFrame
-    """The same policies with their figures."""
-    notes: list[str]
-    """For the reader: evaluations left out, and differences between those compared."""
-    benchmark: str
-    """Curriculum that is held against the targets."""
-    ablations: list[Ablation]
-
-    def markdown(self, command: str, picture: str) -> str:
-        """The whole page; ``picture``: name of the file with the effects of ablations, empty where there is none."""
-        results, displaced = self.results, self.policies[self.policies["augment"] > 0.0]
-        policies = self.policies[self.policies["augment"] == 0.0]
-        unchanged = [{"change": "none", **row} for row in group_rows(policies, self.benchmark)]
-        page = render(
-            "results.md",
-            command=command,
-            date=f"{datetime.now(UTC):%Y-%m-%d}",
-            notes=self.notes,
-            confidence=f"{100 * CONFIDENCE:.0f} %",
-            benchmark=benchmark_tables(policies, results.cells, results.runs, self.benchmark),
-            updates=UPDATES,
-            joint=joint_training(policies, results.losses),
-            curricula=curriculum_rows(policies),
-            barriers=barrier_rows(policies, results.cells),
-            picture=picture,
-            ablations=[*unchanged, *(one.row for one in self.ablations)],
-            displaced=displaced_tables(displaced, self.benchmark),
-            decay=decay_tables(policies, results.cells),
-            pretraining=pretraining_rows(policies),
-            runs=run_tables(results),
-        )
-        return page.strip() + "\n"
-
-    def headlines(self) -> pd.DataFrame:
-        """A row per policy of the safety stage, for the terminal: the worst of all its cells."""
-        cells = self.results.cells.groupby("policy")
-        worst = {name: cells[name].agg(how, skipna=False) for name, how in HEADLINES.items()}
-        policies = self.results.policies[self.results.policies["stage"] == "safety"]
-        names = [
-            f"{row.group}, blend {row.blend:g}{f', augment {row.augment:g}' if row.augment else ''}"
-            for row in policies.itertuples()
-        ]
-        return policies[["policy", "seed"]].assign(group=names).join(pd.DataFrame(worst), on="policy")
+def page_text(
+    results: Results, policies: pd.DataFrame, ablations: Sequence[Ablation], benchmark: str, **head: object
+) -> str:
+    """The whole page in Markdown; ``policies``: those of the results with their figures, ``benchmark``: the curriculum
+    that is held against the targets, ``head``: the template's ``command``, ``notes`` and ``picture``."""
+    plain, displaced = policies[policies["augment"] == 0.0], policies[policies["augment"] > 0.0]
+    unchanged = [{"change": "none", **row} for row in group_rows(plain, benchmark)]
+    page = render(
+        "results.md",
+        **head,
+        date=f"{datetime.now(UTC):%Y-%m-%d}",
+        confidence=f"{100 * CONFIDENCE:.0f} %",
+        benchmark=benchmark_tables(plain, results.cells, results.runs, benchmark),
+        updates=UPDATES,
+        joint=joint_training(plain, results.losses),
+        curricula=sections.curriculum_rows(plain),
+        barriers=sections.barrier_rows(plain, results.cells),
+        ablations=[*unchanged, *(one.row for one in ablations)],
+        displaced=displaced_tables(displaced, benchmark),
+        decay=sections.decay_tables(plain, results.cells),
+        pretraining=sections.pretraining_rows(plain),
+        runs=sections.run_tables(results),
+    )
+    return page.strip() + "\n"
 
 
-def page_of(found: Results, benchmark: str) -> Page:
-    """What a page shows of all evaluations that were ``found``."""
-    results, notes = select_evaluations(found)
-    every = with_figures(results.policies, results.cells)
-    policies = every[every["augment"] == 0.0]
-    compared = policies[(policies["stage"] == "safety") & ~policies["curriculum"].str.startswith(DECAY)]
+def notes_on(policies: pd.DataFrame) -> list[str]:
+    """Differences between the evaluations of policies that stand in the same tables."""
+    if policies.empty:
+        return ["None of these runs has a finished evaluation."]
+    decay = policies["curriculum"].str.startswith(DECAY)
+    compared = policies[(policies["augment"] == 0.0) & (policies["stage"] == "safety") & ~decay]
     differing = differing_flights([json.loads(text) for text in compared["parameters"]])
-    notes += [note for note in differing if not note.startswith(SHOWN_BY_TABLES)]
-    if every.empty:
-        notes = ["None of these runs has a finished evaluation."]
-    return Page(results, every, notes, benchmark, measured_ablations(policies, benchmark))
+    return [note for note in differing if not note.startswith(SHOWN_BY_TABLES)]
+
+
+def headlines(results: Results) -> pd.DataFrame:
+    """A row per policy of the safety stage, for the terminal: the worst of all its cells."""
+    cells, policies = results.cells.groupby("policy"), results.policies[results.policies["stage"] == "safety"]
+    worst = {name: cells[name].agg(how, skipna=False) for name, how in HEADLINES.items()}
+    names = [
+        f"{row.group}, blend {row.blend:g}{f', augment {row.augment:g}' if row.augment else ''}"
+        for row in policies.itertuples()
+    ]
+    return policies[["policy", "seed"]].assign(group=names).join(pd.DataFrame(worst), on="policy")

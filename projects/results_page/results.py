@@ -14,11 +14,12 @@ from drone_cbf.reporting.pages.document import picture_of
 from drone_cbf.reporting.tables import terminal_table
 from drone_cbf.reporting.trials import headline_rows
 from drone_cbf.tracking.queries.selection import select_runs
-from drone_cbf.tracking.runs.stage_run import StageRun
+from drone_cbf.tracking.runs.stage_run import StageRun, flatten
 from projects.cli.store_parameters import ResultsParameters
-from projects.results_page.ablations import LARGER_IS_BETTER, drawn_effects
-from projects.results_page.data import archive, combined, read_archive
-from projects.results_page.page import page_of
+from projects.results_page.ablations import LARGER_IS_BETTER, drawn_effects, measured_ablations
+from projects.results_page.data import archive, combined, read_archive, select_evaluations
+from projects.results_page.figures import with_figures
+from projects.results_page.page import headlines, notes_on, page_text
 from projects.results_page.stored_runs import stored_results
 from projects.running.stage_runner import ROOT, Outcome, Stage
 
@@ -30,31 +31,31 @@ def work(stage: Stage) -> Outcome:
     parameters = stage.parameters
     output = output_file(parameters.output)
     kept = read_archive(ROOT / parameters.kept) if parameters.kept else None
-    named = parameters.runs or parameters.experiment
-    records = select_runs(parameters.runs, parameters.experiment, parameters.filter) if named else []
+    named = parameters.runs, parameters.experiment, parameters.filter
+    records = select_runs(*named) if any(named) else []
     print(f"results: reading {len(records)} runs", flush=True)
     found = stored_results(records)
-    page = page_of(combined(kept, found) if kept else found, parameters.benchmark)
-    baseline, effects = drawn_effects(page.ablations)
+    results, notes = select_evaluations(combined(kept, found) if kept else found)
+    policies = with_figures(results.policies, results.cells)
+    ablations = measured_ablations(policies[policies["augment"] == 0.0], parameters.benchmark)
+    baseline, effects = drawn_effects(ablations)
     name, data, picture = (file.name for file in files_of(output or PAGE))
-    text = page.markdown(command(parameters), picture if effects else "")
-    contents = {name: text.encode(), data: archive(page.results)}
+    head = {"command": command(parameters), "notes": notes + notes_on(policies), "picture": picture if effects else ""}
+    text = page_text(results, policies, ablations, parameters.benchmark, **head)
+    contents = {name: text.encode(), data: archive(results)}
     if effects:
         contents[picture] = picture_of(effects_figure(effects, LARGER_IS_BETTER, baseline), "ablations").png
     save(stage.run, contents, output.parent if output else None)
-    print(f"\n{terminal_table(headline_rows(page.headlines()))}\n")
+    print(f"\n{terminal_table(headline_rows(headlines(results)))}\n")
     where = output or f"artifact {PAGE} of run {stage.run.run_id}"
-    print(f"results: {len(page.policies)} evaluated policies; page: {where}", flush=True)
+    print(f"results: {len(policies)} evaluated policies; page: {where}", flush=True)
     return Outcome(text)
 
 
 def command(parameters: ResultsParameters) -> str:
     """The command that writes the page."""
-    given = {"runs": ",".join(parameters.runs), "experiment": parameters.experiment, "filter": parameters.filter}
-    given |= {"kept": parameters.kept, "output": parameters.output}
-    given |= {"benchmark": "" if parameters.benchmark == "default" else parameters.benchmark}
-    words = [f"-P {name}={shlex.quote(value)}" for name, value in given.items() if value]
-    return " ".join(["mlflow run . -e results", *words])
+    given = flatten(parameters.model_dump(exclude_defaults=True))
+    return " ".join(["mlflow run . -e results", *(f"-P {name}={shlex.quote(text)}" for name, text in given.items())])
 
 
 def files_of(page: Path) -> tuple[Path, Path, Path]:

@@ -43,10 +43,9 @@ def barrier_rows(policies: pd.DataFrame, cells: pd.DataFrame) -> list[Row]:
     largest = by_scene.agg("max", skipna=False).unstack()
     rows = []
     for name, text in BARRIERS.items():
-        groups = list(figures.groups_of(policies, name).values()) or [None]
-        for row, members in zip(figures.group_rows(policies, name), groups, strict=True):
+        for members, row in figures.groups_and_rows(policies, name):
             shown = {"barrier and price on slack": text, **{title: row[title] for title in OF_BARRIERS if title in row}}
-            if members is not None:
+            if len(members):
                 flown = largest.reindex(index=members["policy"], columns=ORIGINAL).dropna(how="all")
                 shown |= {f"violation in {scene}": interval(flown[scene]).text(".3g") for scene in ORIGINAL}
             rows.append(shown)
