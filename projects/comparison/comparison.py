@@ -95,16 +95,11 @@ def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
         chosen[key] = pair
     kept = [pair for pair in pairs if pair in chosen.values()]
     notes += differing_flights([flatten(settings(pair.evaluation.run_id).get("parameters", {})) for pair in kept])
-    trials = pd.DataFrame([_trial(pair, groups[pair.trained.run_id]) for pair in kept])
+    keys = [(groups[one.trained.run_id], one.trained.seed, one.trained.run_id, one.evaluation.run_id) for one in kept]
+    named = pd.DataFrame(keys, columns=["group", "seed", "run_id", "evaluation_run_id"])
+    worst = pd.DataFrame([pair.evaluation.metrics for pair in kept]).filter(regex="^eval/[^/]*$")
+    trials = named.join(worst.rename(columns=lambda name: name.removeprefix("eval/")))
     return Comparison(trials, _losses(kept, groups), kept, notes)
-
-
-def _trial(pair: Evaluated, group: str) -> dict[str, object]:
-    trained, evaluation = pair.trained, pair.evaluation
-    worst = {name.removeprefix("eval/"): value for name, value in evaluation.metrics.items()
-             if name.startswith("eval/") and name.count("/") == 1}  # fmt: skip
-    keys = {"group": group, "seed": trained.seed, "run_id": trained.run_id, "evaluation_run_id": evaluation.run_id}
-    return {**keys, **worst}
 
 
 def _losses(pairs: Sequence[Evaluated], groups: Mapping[str, str]) -> pd.DataFrame:

@@ -55,10 +55,8 @@ class Results:
 
     def of(self, policies: pd.DataFrame) -> Results:
         """The part of all tables that belongs to ``policies``, in their order."""
-        order = pd.Series(range(len(policies)), policies["policy"])
-        others = (table[table["policy"].isin(order.index)] for table in (self.cells, self.losses, self.runs))
-        by_policy = {"by": "policy", "key": lambda ids: ids.map(order), "kind": "stable"}
-        return Results(policies, *(one.sort_values(**by_policy) for one in others))
+        others = (self.cells, self.losses, self.runs)
+        return Results(policies, *(policies[["policy"]].merge(table, on="policy") for table in others))
 
 
 def results_of(tables: Mapping[str, Any]) -> Results:

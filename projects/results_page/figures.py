@@ -44,9 +44,8 @@ def benchmark_cells(cells: pd.DataFrame, scenes: Sequence[str] = ORIGINAL) -> pd
 def with_figures(policies: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """``policies`` with a column for each figure; NaN where no cell of the benchmark was flown."""
     flown, forest = (benchmark_cells(cells, scenes).groupby("policy") for scenes in (ORIGINAL, FOREST))
-    of_titles = ((title, some, *how) for some, titles in ((flown, PER_POLICY), (forest, IN_FOREST))
-                 for title, how in titles.items())  # fmt: skip
-    columns = {title: some[name].agg(how, skipna=False) for title, some, name, how in of_titles}
+    columns = {title: flown[name].agg(how, skipna=False) for title, (name, how) in PER_POLICY.items()}
+    columns |= {title: forest[name].agg(how, skipna=False) for title, (name, how) in IN_FOREST.items()}
     relaxed, changed = (flown[name].mean(skipna=False) for name in ("relax_rate", "intervention_rate"))
     columns |= {RELAXED_OF_CHANGED: (relaxed / changed).where(changed > 0.0), "cells": flown.size()}
     columns |= {"collisions": flown["collisions"].sum(), "flights": flown["rollouts"].sum()}

@@ -31,25 +31,19 @@ def joint_training(policies: pd.DataFrame, losses: pd.DataFrame) -> dict[str, An
     before, after = losses["before_mean"], losses["after_mean"]
     # A loss that stays zero counts as falling, NaN does not.
     losses = losses.assign(falls=(after < before) | ((before == 0.0) & (after == 0.0)))
-    falls = losses.groupby(["states", "policy"])["falls"].all()
-    by_updates, held_out = (falls[falls.index.get_level_values(0) == states].droplevel(0) for states in STATES)
-    runs = policies[policies["policy"].isin(by_updates.index)].drop_duplicates("trained", keep="last")
+    known = policies["policy"].isin(losses[losses["states"] == "updates"]["policy"])
+    runs = policies[known].drop_duplicates("trained", keep="last").sort_values(["group", "seed"])
     if runs.empty:
         return None
-    runs = runs.sort_values(["group", "seed"])
-    ablation = runs["curriculum"].str.startswith(ABLATIONS)
-    listed, counted = runs[~ablation], runs[ablation]
-    on_held_out = held_out[held_out.index.isin(listed["policy"])]
-    monitored = listed[listed["measurements"].notna()]
+    rows = [_row(run, losses[losses["policy"] == run.policy]) for run in runs.itertuples()]
+    ablation = [name.startswith(ABLATIONS) for name in runs["curriculum"]]
+    listed = [row for row, one in zip(rows, ablation, strict=True) if not one]
     return {
-        "rows": [_row(run, losses[losses["policy"] == run.policy]) for run in listed.itertuples()],
-        "falling": by_updates[listed["policy"]].sum(),
-        "held_out": len(on_held_out),
-        "falling_held_out": on_held_out.sum(),
-        "monitored": len(monitored),
-        "holding": (monitored["longest"] <= monitored["patience"]).sum(),
-        "ablations": len(counted),
-        "falling_ablations": by_updates[counted["policy"]].sum(),
+        "rows": listed,
+        "falls": [row["fall, by updates"] == "yes" for row in listed],
+        "held_out": [row["fall, held out"] == "yes" for row in listed if row["fall, held out"] != NOT_MEASURED],
+        "holds": [row["success holds"] == "yes" for row in listed if "success holds" in row],
+        "ablations": [row["fall, by updates"] == "yes" for row, one in zip(rows, ablation, strict=True) if one],
     }
 
 

@@ -11,8 +11,6 @@ from projects.results_page.ablations import DECAY, effect_text
 from projects.results_page.data import ERROR, Results
 from projects.results_page.figures import BARRIER_ERROR, FLIGHTS, NOT_MEASURED, ORIGINAL, RELAXED_OF_CHANGED, Row
 
-NOT_COMPARED = ("fast",)
-"""Curricula that are too short to learn anything."""
 BARRIERS = {
     "distance_hocbf": "analytic distance, second order; quadratic slack",
     f"{ABLATIONS}distance_linear": "analytic distance, second order; linear slack",
@@ -24,16 +22,16 @@ BARRIERS = {
 """Curriculum -> its barrier and its price on slack."""
 OF_BARRIERS = ("curriculum", "n", "success", "relaxed steps", RELAXED_OF_CHANGED, "collisions")
 """Columns that the table of barriers repeats from the others."""
-JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
-"""What is shown of gradient decay in joint training, where nearly all flights succeed."""
 WITH_BARRIER = ("success", "largest violation, mean of cells [m/s]")
 """What is shown of the flights with a pretrained barrier in the filter."""
+JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
+"""What is shown of gradient decay in joint training, where nearly all flights succeed."""
 
 
 def curriculum_rows(policies: pd.DataFrame) -> list[Row]:
     """Every shipped curriculum that is not an ablation, and every other that was measured."""
     trained = policies[policies["stage"] == "safety"]["curriculum"]
-    names = dict.fromkeys([*(name for name in available() if name not in NOT_COMPARED), *trained])
+    names = dict.fromkeys([*(name for name in available() if name != "fast"), *trained])  # too short to learn anything
     return [row for name in names if not name.startswith(ABLATIONS) for row in figures.group_rows(policies, name)]
 
 

@@ -41,16 +41,11 @@ def stored_results(records: Sequence[Record]) -> Results:
         run_id, key = pair.trained.run_id, {"policy": pair.evaluation.run_id}
         curriculum, cells = stored_curriculum(run_id), table(pair.evaluation.run_id, "tables/cells.json")
         updates = history(run_id, METRICS) if curriculum else []
-        policy = dict.fromkeys(COLUMNS["policies"]) | key | {"group": groups[run_id]}
-        policy |= {"rollouts": sum(cell["rollouts"] for cell in cells)}
+        policy = key | {"group": groups[run_id], "rollouts": sum(cell["rollouts"] for cell in cells)}
         policy |= _policy(pair, settings_of[run_id], curriculum) | success_counts(updates, curriculum)
-        filtered = pair.trained.stage != "efficiency"
-        tables["policies"].append(policy)
-        tables["cells"] += [
-            key | {name: cell.get(name) for name in COLUMNS["cells"][1:]}
-            for cell in cells
-            if cell["filtered"] is filtered
-        ]
+        tables["policies"].append(dict.fromkeys(COLUMNS["policies"]) | policy)
+        shown = [cell for cell in cells if cell["filtered"] is (pair.trained.stage != "efficiency")]
+        tables["cells"] += [key | {name: cell.get(name) for name in COLUMNS["cells"][1:]} for cell in shown]
         tables["losses"] += [key | change for change in loss_changes(updates, curriculum)]
         tables["runs"] += [key | run for run in _runs(pair)]
     return results_of(tables)
