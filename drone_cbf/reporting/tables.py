@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -13,22 +13,20 @@ ABSENT = "\N{EN DASH}"
 
 def markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
     """A pipe table, columns in order of first appearance, numbers aligned right; ``None.`` for no rows."""
-    return _table(rows, "pipe") if rows else "None."
+    return _table(rows, "pipe", lambda text: text.replace("|", "\\|").replace("\n", " ")) if rows else "None."
 
 
 def terminal_table(rows: Sequence[Mapping[str, object]]) -> str:
     """The same columns under a ruled header, for a terminal; empty for no rows."""
-    return _table(rows, "simple") if rows else ""
+    return _table(rows, "simple", str) if rows else ""
 
 
-def _table(rows: Sequence[Mapping[str, object]], style: str) -> str:
+def _table(rows: Sequence[Mapping[str, object]], style: str, escape: Callable[[str], str]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    escape = _escape if style == "pipe" else str
     cells = [[escape(cell_text(row.get(name))) for name in columns] for row in rows]
     sides = ["right" if is_numeric(rows, name) else "left" for name in columns]
     # Formatted beforehand: tabulate's own number parsing would turn the name "1e3" into 1000.
-    heads = [escape(name) for name in columns]
-    return tabulate(cells, headers=heads, tablefmt=style, disable_numparse=True, colalign=sides)
+    return tabulate(cells, list(map(escape, columns)), style, disable_numparse=True, colalign=sides)
 
 
 def percent(fraction: float) -> str:
@@ -37,6 +35,11 @@ def percent(fraction: float) -> str:
         return f"{fraction:.0%}".replace("%", " %")
     hundredths = min(max(round(1e4 * fraction), 1), 9999)
     return f"{hundredths / 100:.2f} %"
+
+
+def shortened(name: str, longest: int) -> str:
+    """``name``, cut with an ellipsis where it has more than ``longest`` characters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def cell_text(value: object) -> str:
@@ -53,7 +56,3 @@ def is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
     """Whether the column holds nothing but numbers and gaps."""
     present = [row[name] for row in rows if row.get(name) is not None]
     return bool(present) and not any(isinstance(value, str | bool) for value in present)
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -11,42 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from drone_cbf.reporting.tables import ABSENT, shortened
+
 CONFIDENCE = 0.95
 """Of the interval of a mean over seeds."""
 
-LONGEST_NAME = 60
-"""Characters of a group's name in a terminal; longer ones are cut."""
 
-
-@dataclass(frozen=True)
-class Measure:
-    """A figure that policies are compared by."""
+class Measure(NamedTuple):
+    """A figure that policies are compared by; ``key``: name of the metric without ``eval/``."""
 
     key: str
-    """Name of the metric without ``eval/``."""
-    title: str
-    unit: str
+    label: str
     required: float | None
     """DESIGN 5: the value that must be met; None: no requirement."""
 
-    @property
-    def label(self) -> str:
-        """Title with unit."""
-        return f"{self.title} [{self.unit}]" if self.unit else self.title
-
 
 MEASURES = (
-    Measure("success_rate", "success rate", "", 0.995),
-    Measure("collision_rate", "collision rate", "", 0.0),
-    Measure("relax_rate", "relaxed steps", "", 0.001),
-    Measure("max_violation", "largest violation", "m/s", 1.0),
-    Measure("violation_p999", "violation, 99.9 % quantile", "m/s", None),
-    Measure("final_distance_p95", "final distance, 95 % quantile", "m", None),
+    Measure("success_rate", "success rate", 0.995),
+    Measure("collision_rate", "collision rate", 0.0),
+    Measure("relax_rate", "relaxed steps", 0.001),
+    Measure("max_violation", "largest violation [m/s]", 1.0),
+    Measure("violation_p999", "violation, 99.9 % quantile [m/s]", None),
+    Measure("final_distance_p95", "final distance, 95 % quantile [m]", None),
 )
 """Figures of the worst cell of an evaluation."""
 
@@ -67,12 +59,12 @@ class Interval:
     def text(self, form: str = ".4g") -> str:
         """``mean ± half width``, or the mean alone where a single value gives no interval."""
         if math.isnan(self.mean):
-            return "\N{EN DASH}"
+            return ABSENT
         spread = "" if math.isnan(self.half_width) else f" ± {self.half_width:{'.2g' if form == '.4g' else form}}"
         return f"{self.mean:{form}}{spread}"
 
 
-def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interval:
+def interval(values: Iterable[float]) -> Interval:
     """Mean and two-sided Student-t interval (Gosset 1908); a NaN among the values makes both NaN.
 
     With two values the interval is 12.7 standard errors wide at 95 %.
@@ -81,7 +73,7 @@ def interval(values: Iterable[float], confidence: float = CONFIDENCE) -> Interva
     if len(data) < 2:
         return Interval(float(data[0]) if len(data) else math.nan, math.nan, len(data))
     error = float(stats.sem(data)) if np.ptp(data) else 0.0  # rounding of the mean gives equal values a tiny spread
-    width = float(stats.t.ppf(0.5 + confidence / 2.0, len(data) - 1)) * error
+    width = float(stats.t.ppf(0.5 + CONFIDENCE / 2.0, len(data) - 1)) * error
     return Interval(float(data.mean()), width, len(data))
 
 
@@ -107,7 +99,7 @@ def grouped(trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def summary_rows(trials: pd.DataFrame) -> list[dict[str, object]]:
     """One row per group: its seeds, n, and of every measure ``mean ± half width``."""
     return [
-        {"trained as": name, "n": len(members), "seeds": _seeds(members)}
+        {"trained as": name, "n": len(members), "seeds": ", ".join(map(str, members["seed"]))}
         | {measure.label: interval(members[measure.key]).text() for measure in measured(trials)}
         for name, members in grouped(trials).items()
     ]
@@ -118,20 +110,11 @@ def headline_rows(trials: pd.DataFrame) -> list[dict[str, object]]:
     rows = []
     for name, members in grouped(trials).items():
         counts = members.reindex(columns=["collisions", "rollouts"]).sum(skipna=False)
-        rows.append(
-            {
-                "policy": name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}",
-                "success, worst cell": interval(members["success_rate"]).text(),
-                "collisions": "{:,.0f} in {:,.0f}".format(*counts) if counts.notna().all() else None,
-                "largest violation [m/s]": interval(members["max_violation"]).text(),
-                "seeds": _seeds(members),
-            }
-        )
+        row = {"policy": shortened(name, 60), "success, worst cell": interval(members["success_rate"]).text()}
+        row |= {"collisions": "{:,.0f} in {:,.0f}".format(*counts) if counts.notna().all() else None}
+        row |= {"largest violation [m/s]": interval(members["max_violation"]).text()}
+        rows.append(row | {"seeds": ", ".join(map(str, members["seed"]))})
     return rows
-
-
-def _seeds(members: pd.DataFrame) -> str:
-    return ", ".join(map(str, members["seed"]))
 
 
 def summary_numbers(trials: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Compares evaluated policies: groups those that differ only in the seed, and writes tables, figures and metrics."""
+"""Entry point ``compare``: groups policies that differ only in the seed, and writes tables, figures and metrics."""
 
 from __future__ import annotations
 
@@ -13,27 +13,18 @@ from pydantic import ValidationError
 from drone_cbf.errors import ConfigError
 from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.tables import markdown_table, terminal_table
-from drone_cbf.reporting.trials import (
-    CONFIDENCE,
-    headline_rows,
-    loss_by_blend,
-    mean,
-    measured,
-    summary_numbers,
-    summary_rows,
-)
+from drone_cbf.reporting.trials import CONFIDENCE, headline_rows, loss_by_blend, summary_numbers, summary_rows
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.links import compare_page, run_page
 from drone_cbf.tracking.queries.records import Record, history, settings, stored_curriculum
-from drone_cbf.tracking.queries.selection import Evaluated
+from drone_cbf.tracking.queries.selection import Evaluated, evaluated, select_runs
 from drone_cbf.tracking.runs.lineage import ancestry
 from drone_cbf.tracking.runs.stage_run import flatten, ui_address
 from drone_cbf.training.curriculum.schema import Curriculum
 from projects.cli.stage_parameters import EvaluateParameters
 from projects.inputs.digests import NOT_COUNTED
-from projects.running.stage_runner import Stage
+from projects.running.stage_runner import Outcome, Stage
 
-FOLDER = "comparison"
 LOSSES = ("loss/cbf_hdot", "loss/cbf_value")
 """The loss that is shown against the blend: the first that any of the runs has."""
 BLEND = "curriculum/blend"
@@ -55,6 +46,12 @@ class Comparison:
     notes: list[str]
 
 
+def work(stage: Stage) -> Outcome:
+    asked = stage.parameters
+    records = select_runs(asked.runs, asked.experiment, asked.filter)
+    return Outcome(compare(stage, evaluated(records, strict=bool(asked.runs)), strict=bool(asked.runs)))
+
+
 def compare(stage: Stage, pairs: Sequence[Evaluated], strict: bool) -> str:
     """Logs tables, figures and metrics of a comparison to the stage's run; returns Markdown for its description.
 
@@ -63,22 +60,19 @@ def compare(stage: Stage, pairs: Sequence[Evaluated], strict: bool) -> str:
     """
     comparison = gather(pairs, strict)
     trials, losses = comparison.trials, comparison.losses
-    page = comparison_page(comparison)
-    tables = {"summary": summary_numbers(trials), "runs": trials}
-    if len(losses):
-        tables["loss_over_blend"] = loss_by_blend(losses)
-    stage.run.log_text(page, f"{FOLDER}/summary.md")
-    for name, table in tables.items():
-        stage.run.log_text(table.to_csv(index=False, na_rep="nan"), f"{FOLDER}/{name}.csv")
+    page, numbers = comparison_page(comparison), summary_numbers(trials)
+    tables = {"summary": numbers, "runs": trials}
+    stage.run.log_text(page, "comparison/summary.md")
     stage.draw("comparison.png", lambda: comparison_figure(trials))
     if len(losses):
+        tables["loss_over_blend"] = loss_by_blend(losses)
         stage.draw("loss_over_blend.png", lambda: loss_over_blend(losses))
-    stage.run.log_metrics(mean_metrics(trials))
+    for name, table in tables.items():
+        stage.run.log_text(table.to_csv(index=False, na_rep="nan"), f"comparison/{name}.csv")
+    stage.run.log_metrics(mean_metrics(numbers))
+    address = ui_address(links(comparison.pairs)["evaluations"])
     print(f"\n{terminal_table(headline_rows(trials))}\n")
-    print(
-        f"compare: the evaluations side by side in MLflow: {ui_address(links(comparison.pairs)['evaluations'])}",
-        flush=True,
-    )
+    print(f"compare: the evaluations side by side in MLflow: {address}", flush=True)
     return page
 
 
@@ -91,7 +85,7 @@ def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
     for pair in sorted(pairs, key=lambda one: one.evaluation.started):
         key = (groups[pair.trained.run_id], pair.trained.seed)
         if older := chosen.get(key):
-            which = f"{key[0]}, seed {key[1]}"
+            which = "{}, seed {}".format(*key)
             if strict:
                 raise ConfigError(
                     f"evaluations {older.evaluation.run_id} and {pair.evaluation.run_id} are both of {which}; an "
@@ -101,27 +95,20 @@ def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
         chosen[key] = pair
     kept = [pair for pair in pairs if pair in chosen.values()]
     notes += differing_flights([flatten(settings(pair.evaluation.run_id).get("parameters", {})) for pair in kept])
-    trials = pd.DataFrame([_trial(pair, groups[pair.trained.run_id]) for pair in kept])
+    keys = [(groups[one.trained.run_id], one.trained.seed, one.trained.run_id, one.evaluation.run_id) for one in kept]
+    named = pd.DataFrame(keys, columns=["group", "seed", "run_id", "evaluation_run_id"])
+    worst = pd.DataFrame([pair.evaluation.metrics for pair in kept]).filter(regex="^eval/[^/]*$")
+    trials = named.join(worst.rename(columns=lambda name: name.removeprefix("eval/")))
     return Comparison(trials, _losses(kept, groups), kept, notes)
-
-
-def _trial(pair: Evaluated, group: str) -> dict[str, object]:
-    keys = {"group": group, "seed": pair.trained.seed, "run_id": pair.trained.run_id}
-    worst = {
-        name.removeprefix("eval/"): value
-        for name, value in pair.evaluation.metrics.items()
-        if name.startswith("eval/") and name.count("/") == 1
-    }
-    return {**keys, "evaluation_run_id": pair.evaluation.run_id, **worst}
 
 
 def _losses(pairs: Sequence[Evaluated], groups: Mapping[str, str]) -> pd.DataFrame:
     """Of every run that has it, the loss that is shown, with the blend at the same updates."""
     name = next((name for name in LOSSES if any(name in pair.trained.metrics for pair in pairs)), None)
     rows = [
-        (groups[pair.trained.run_id], pair.trained.seed, pair.trained.run_id, row["step"], row[BLEND], name, row[name])
-        for pair in pairs
-        for row in (history(pair.trained.run_id, (name, BLEND)) if name else ())
+        (groups[run.run_id], run.seed, run.run_id, row["step"], row[BLEND], name, row[name])
+        for run in (pair.trained for pair in pairs)
+        for row in (history(run.run_id, (name, BLEND)) if name else ())
         if name in row and BLEND in row
     ]
     return pd.DataFrame(rows, columns=["group", "seed", "run_id", "step", "blend", "name", "value"])
@@ -142,14 +129,10 @@ def group_names(records: Sequence[Record], settings_of: Mapping[str, Mapping[str
         for run_id, row in table.iterrows():
             title = runs[run_id].curriculum or f"no curriculum ({stage})"
             name = ", ".join([title, *(f"{setting}={text}" for setting, text in row.dropna().items())])
-            names[run_id] = name, _content_digest(runs[run_id])
+            content = curriculum_content(stored_curriculum(run_id)) if runs[run_id].curriculum else {}
+            names[run_id] = name, settings_digest(content)[:6]
     contents = Counter(name for name, _ in set(names.values()))
     return {run_id: f"{name} [{digest}]" if contents[name] > 1 else name for run_id, (name, digest) in names.items()}
-
-
-def _content_digest(record: Record) -> str:
-    content = curriculum_content(stored_curriculum(record.run_id)) if record.curriculum else {}
-    return settings_digest(content)[:6]
 
 
 def curriculum_content(curriculum: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,14 +148,12 @@ def compared_settings(record: Record) -> dict[str, str]:
     """The settings of a run and, prefixed by their stage, of its ancestors; without seeds and run IDs."""
     found: dict[str, str] = {}
     for run in ancestry(record.run_id):
-        config = settings(run.info.run_id)
-        own = run.info.run_id == record.run_id
-        groups = {"parameters": config.get("parameters", {}), **({"system": config.get("system")} if own else {})}
-        part = flatten(groups)
+        config, own = settings(run.info.run_id), run.info.run_id == record.run_id
+        part, prefix = flatten({"parameters": config.get("parameters", {})}), f"{config.get('stage')}."
         if own:
+            part, prefix = part | flatten({"system": config.get("system")}), ""
             curriculum = stored_curriculum(record.run_id).get("system", {}) if record.curriculum else {}
             part |= {name: FROM_CURRICULUM for name, value in curriculum.items() if part.get(name) == str(value)}
-        prefix = "" if own else f"{config.get('stage')}."
         found |= {f"{prefix}{name}": text for name, text in part.items() if name not in NOT_COMPARED}
     return found
 
@@ -189,36 +170,26 @@ def differing_flights(parameters: Sequence[Mapping[str, str]]) -> list[str]:
 
 def links(pairs: Sequence[Evaluated]) -> dict[str, str]:
     """MLflow's own pages on exactly these runs: ``policies`` and ``evaluations``."""
-    trained = {pair.trained.run_id: pair.trained.experiment_id for pair in pairs}
-    evaluations = {pair.evaluation.run_id: pair.evaluation.experiment_id for pair in pairs}
+    runs = {"policies": [pair.trained for pair in pairs], "evaluations": [pair.evaluation for pair in pairs]}
     return {
-        "policies": compare_page(list(trained), list(trained.values())),
-        "evaluations": compare_page(list(evaluations), list(evaluations.values())),
+        name: compare_page([one.run_id for one in some], [one.experiment_id for one in some])
+        for name, some in runs.items()
     }
 
 
 def comparison_page(comparison: Comparison) -> str:
     """Markdown: the table of groups, how to read it, the links, and the runs."""
-    pages = links(comparison.pairs)
-    reading = (
-        f"Worst cell of each evaluation, filter on. Mean ± half width of the {CONFIDENCE:.0%} Student-t interval over "
-        "the n seeds; with n = 1 there is no interval."
-    ).replace("%", " %")
+    pages, trials = links(comparison.pairs), comparison.trials
     notes = "".join(f"\n- {note}" for note in comparison.notes)
     rows = [
-        {
-            "trained as": trial.group,
-            "seed": trial.seed,
-            "policy": _link(pair.trained),
-            "evaluation": _link(pair.evaluation),
-        }
-        for trial, pair in zip(comparison.trials.itertuples(), comparison.pairs, strict=True)
+        {"trained as": group, "seed": seed, "policy": _link(pair.trained), "evaluation": _link(pair.evaluation)}
+        for group, seed, pair in zip(trials["group"], trials["seed"], comparison.pairs, strict=True)
     ]
     return (
-        f"### Comparison\n\n{markdown_table(summary_rows(comparison.trials))}\n\n{reading}{notes}\n\n"
-        f"In MLflow: [compare the evaluations]({pages['evaluations']}), "
-        f"[compare the policies]({pages['policies']}).\n\n"
-        f"### Compared runs\n\n{markdown_table(rows)}"
+        f"### Comparison\n\n{markdown_table(summary_rows(trials))}\n\nWorst cell of each evaluation, filter on. Mean "
+        f"± half width of the {100 * CONFIDENCE:.0f} % Student-t interval over the n seeds; with n = 1 there is no "
+        f"interval.{notes}\n\nIn MLflow: [compare the evaluations]({pages['evaluations']}), [compare the policies]"
+        f"({pages['policies']}).\n\n### Compared runs\n\n{markdown_table(rows)}"
     )
 
 
@@ -226,8 +197,8 @@ def _link(record: Record) -> str:
     return f"[{record.run_id}]({run_page(record.run_id, record.experiment_id)})"
 
 
-def mean_metrics(trials: pd.DataFrame) -> dict[str, float]:
+def mean_metrics(numbers: pd.DataFrame) -> dict[str, float]:
     """``comparison/<group>/<measure>``: the means, so that suites can be searched and compared in MLflow."""
-    means = trials.groupby("group", sort=False)[[measure.key for measure in measured(trials)]].agg(mean)
-    means.index = means.index.str.replace(r"[^\w. -]+", "_", regex=True).str[:150]  # what MLflow allows in names
+    groups = numbers["group"].str.replace(r"[^\w. -]+", "_", regex=True).str[:150]  # what MLflow allows in names
+    means = numbers.filter(regex="_mean$").rename(columns=lambda name: name.removesuffix("_mean")).set_index(groups)
     return {f"comparison/{group}/{name}": value for (group, name), value in means.stack().dropna().items()}

@@ -8,33 +8,21 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from drone_cbf.reporting.figures.effects import Effects
-from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.reporting.trials import CONFIDENCE, Interval, paired_difference
+from drone_cbf.reporting.figures.trial_figures import Effects
+from drone_cbf.reporting.trials import Interval, paired_difference
 from projects.inputs.curriculum_files import ABLATIONS, DEFAULT, available, load_curriculum, nearest_base
-from projects.results_page.decay import DECAY
-from projects.results_page.figures import BARRIER_ERROR, group_rows, groups_of
+from projects.results_page.figures import BARRIER_ERROR, Row, group_rows, groups_and_rows, groups_of
 
-LARGER_IS_BETTER = {
-    "success": True,
-    "largest violation [m/s]": False,
-    "largest violation, mean of cells [m/s]": False,
-    "relaxed steps": False,
-    "time to goal [s]": False,
-    BARRIER_ERROR: False,
-}
+DECAY = f"{ABLATIONS}decay_"
+"""Prefix of the ablations of temporal gradient decay, which have tables of their own."""
+VIOLATIONS = ("largest violation [m/s]", "largest violation, mean of cells [m/s]")
+LARGER_IS_BETTER = {"success": True}
+LARGER_IS_BETTER |= dict.fromkeys((*VIOLATIONS, "relaxed steps", "time to goal [s]", BARRIER_ERROR), False)
 """The figures that are tested, by their title."""
-OF_ONE_BARRIER = ("largest violation [m/s]", "largest violation, mean of cells [m/s]", BARRIER_ERROR)
+OF_ONE_BARRIER = (*VIOLATIONS, BARRIER_ERROR)
 """Those that do not compare where the analytic barrier or its gain differ."""
 NO_DIFFERENCE = "no difference found"
 TOO_FEW = "too few seeds"
-READING = (
-    "Each is compared with the nearest measured curriculum that it extends, named in *compared with*; figures are "
-    "those of *Curricula*. *Effect* lists the figures in which the change is better or worse beyond the spread of the "
-    f"seeds: the {CONFIDENCE:.0%} Student-t interval of the difference at the same seed (same initial networks, same "
-    "scenes) excludes zero. One in twenty figures without a difference is listed by chance, and few seeds show only "
-    "large differences. Violation and barrier error are not tested where the barrier or its gain differs."
-).replace("%", " %")
 
 
 @dataclass(frozen=True)
@@ -42,18 +30,11 @@ class Ablation:
     """One group of policies, compared with those of the curriculum that it changes."""
 
     group: str
-    row: dict[str, object]
+    row: Row
     """Of the table."""
     baseline: str
     effects: Mapping[str, Interval | None]
     """Title of a figure -> by how much the change makes it larger; empty where nothing was measured."""
-
-
-def ablations_section(ablations: Sequence[Ablation], policies: pd.DataFrame, benchmark: str, picture: str) -> str:
-    """Markdown; ``picture``: name of the file with the figure, empty where there is none."""
-    rows = [{"change": "none", **row} for row in group_rows(policies, benchmark)]
-    shown = f"![Effect of each change on each figure]({picture})\n\n" if picture else ""
-    return f"## Ablations\n\n{READING}\n\n{shown}{markdown_table([*rows, *(one.row for one in ablations)])}"
 
 
 def measured_ablations(policies: pd.DataFrame, benchmark: str) -> list[Ablation]:
@@ -77,14 +58,14 @@ def compared(policies: pd.DataFrame, name: str, baseline: str, description: str 
 
     Without a ``description`` the change is described as when the policies were trained.
     """
-    groups, bases = groups_of(policies, name), groups_of(policies, baseline)
-    if not groups:
-        return [Ablation(name, {"change": description, **row}, baseline, {}) for row in group_rows(policies, name)]
-    found = []
-    for row, ((group, blend), members) in zip(group_rows(policies, name), groups.items(), strict=True):
+    bases, found = groups_of(policies, baseline), []
+    for members, row in groups_and_rows(policies, name):
+        if members.empty:
+            return [Ablation(name, {"change": description, **row}, baseline, {})]
+        group, blend, trained_as = members.iloc[0][["group", "blend", "description"]]
         base = max(bases, key=lambda key: (key[1] == blend, len(bases[key])), default=None)
         effects = effects_of(members, bases[base] if base else policies[:0])
-        row = {"change": description or members["description"].iloc[0], **row, "compared with": f"`{baseline}`"}
+        row = {"change": description or trained_as, **row, "compared with": f"`{baseline}`"}
         found.append(Ablation(group, row | {"effect": effect_text(effects)}, baseline, effects))
     return found
 
@@ -92,8 +73,8 @@ def compared(policies: pd.DataFrame, name: str, baseline: str, description: str 
 def effects_of(members: pd.DataFrame, base: pd.DataFrame) -> dict[str, Interval | None]:
     """By how much each tested figure of ``members`` is larger than that of ``base``."""
     barriers = pd.concat([members, base])[["barrier", "class_k_gain"]].drop_duplicates()
-    titles = [title for title in LARGER_IS_BETTER if len(barriers) == 1 or title not in OF_ONE_BARRIER]
     ours, theirs = (some[some["cells"] > 0].set_index("seed") for some in (members, base))
+    titles = (title for title in LARGER_IS_BETTER if len(barriers) == 1 or title not in OF_ONE_BARRIER)
     return {title: paired_difference(ours[title], theirs[title]) for title in titles}
 
 
@@ -117,23 +98,16 @@ def drawn_effects(ablations: Sequence[Ablation]) -> tuple[str, Effects]:
     return baseline, {one.group.removeprefix(ABLATIONS): one.effects for one in known if one.baseline == baseline}
 
 
-def displaced_section(policies: pd.DataFrame, benchmark: str) -> str:
-    """Every curriculum that was evaluated in displaced scenes, by displacement; empty for none."""
-    head = (
-        "## Displaced scenes\n\nThe same cells with each obstacle displaced by up to 0.5 m times *augment* along each "
-        "axis and start velocities of 1 m/s times *augment* (standard deviation), as a curriculum's `augment` does in "
-        "training: `mlflow run . -e evaluate -P augment=...`. *Effect* as in *Ablations*."
-    )
-    tables = [_displaced_table(members, benchmark, level) for level, members in policies.groupby("augment")]
-    return "\n\n".join([head, *tables]) if tables else ""
-
-
-def _displaced_table(policies: pd.DataFrame, benchmark: str, level: float) -> str:
-    unchanged, changed = [], []
-    for name in policies["curriculum"].unique():
-        baseline = nearest_measured(policies, name, benchmark)
-        if name == benchmark or not groups_of(policies, baseline):
-            unchanged += [{"change": "none", **row} for row in group_rows(policies, name)]
-        else:
-            changed += [one.row for one in compared(policies, name, baseline)]
-    return markdown_table([{"augment": f"{level:g}", **row} for row in [*unchanged, *changed]])
+def displaced_tables(policies: pd.DataFrame, benchmark: str) -> list[list[Row]]:
+    """Every curriculum that was evaluated in displaced scenes, a table for each displacement."""
+    tables = []
+    for level, members in policies.groupby("augment"):
+        unchanged, changed = [], []
+        for name in members["curriculum"].unique():
+            baseline = nearest_measured(members, name, benchmark)
+            if name == benchmark or not groups_of(members, baseline):
+                unchanged += [{"change": "none", **row} for row in group_rows(members, name)]
+            else:
+                changed += [one.row for one in compared(members, name, baseline)]
+        tables.append([{"augment": f"{level:g}", **row} for row in [*unchanged, *changed]])
+    return tables

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.reporting.trials import CONFIDENCE, interval
+from drone_cbf.reporting.trials import interval
 
 ORIGINAL, FOREST = ("fixed_ring", "random_cloud"), ("forest",)
 """Scenes of the original's benchmark, and the one that it never flew."""
@@ -25,22 +25,13 @@ PER_POLICY: Mapping[str, tuple[str, str]] = {
     "time to goal [s]": ("time_to_goal", "mean"),
 }
 """Title -> figure of a cell, and how the 18 cells of one policy become one number."""
-BARRIER_ERROR = "barrier error [cm]"
-RELAXED_OF_CHANGED = "relaxed of those changed"
 IN_FOREST: Mapping[str, tuple[str, str]] = {
     "success in the forest": ("success_rate", "min"),
     "largest violation in the forest [m/s]": ("max_violation", "max"),
 }
-FLIGHTS = "flights in a cell"
-READING = (
-    f"Each policy counts with the worst of the {CELLS} cells of fixed_ring and random_cloud, and, where flown, with "
-    "the worst of the 9 cells of the forest in columns of its own; steps changed, time to goal and the violation that "
-    f"says so are means of the {CELLS} cells. Values are mean ± half width of the {CONFIDENCE:.0%} Student-t interval "
-    f"over n seeds; with n = 1 there is no interval. Collisions are the sum over the {CELLS} cells; the bound is that "
-    "of the worst seed, because all seeds fly the same scenes. The barrier error is that of the neural barrier "
-    "relative to the analytic one near the boundary (|h| < 0.3 m), the mean over held-out flights at the end of "
-    "training. *Blend* is the share of the neural barrier in the evaluation."
-).replace("%", " %")
+BARRIER_ERROR, RELAXED_OF_CHANGED, FLIGHTS = "barrier error [cm]", "relaxed of those changed", "flights in a cell"
+
+Row = dict[str, object]
 
 
 def benchmark_cells(cells: pd.DataFrame, scenes: Sequence[str] = ORIGINAL) -> pd.DataFrame:
@@ -52,17 +43,15 @@ def benchmark_cells(cells: pd.DataFrame, scenes: Sequence[str] = ORIGINAL) -> pd
 
 def with_figures(policies: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """``policies`` with a column for each figure; NaN where no cell of the benchmark was flown."""
-    flown = benchmark_cells(cells).groupby("policy")
-    forest = benchmark_cells(cells, FOREST).groupby("policy")
+    flown, forest = (benchmark_cells(cells, scenes).groupby("policy") for scenes in (ORIGINAL, FOREST))
     columns = {title: flown[name].agg(how, skipna=False) for title, (name, how) in PER_POLICY.items()}
     columns |= {title: forest[name].agg(how, skipna=False) for title, (name, how) in IN_FOREST.items()}
     relaxed, changed = (flown[name].mean(skipna=False) for name in ("relax_rate", "intervention_rate"))
     columns |= {RELAXED_OF_CHANGED: (relaxed / changed).where(changed > 0.0), "cells": flown.size()}
     columns |= {"collisions": flown["collisions"].sum(), "flights": flown["rollouts"].sum()}
     columns |= {FLIGHTS: cells.groupby("policy")["rollouts"].min()}
-    return policies.join(pd.DataFrame(columns), on="policy").assign(
-        **{BARRIER_ERROR: 100.0 * policies["barrier_error"]}
-    )
+    error = 100.0 * policies["barrier_error"]
+    return policies.join(pd.DataFrame(columns), on="policy").assign(**{BARRIER_ERROR: error})
 
 
 def groups_of(policies: pd.DataFrame, curriculum: str) -> dict[tuple[str, float], pd.DataFrame]:
@@ -71,26 +60,34 @@ def groups_of(policies: pd.DataFrame, curriculum: str) -> dict[tuple[str, float]
     return dict(iter(found.groupby(["group", "blend"], sort=False)))
 
 
-def group_rows(policies: pd.DataFrame, curriculum: str) -> list[dict[str, object]]:
-    """One row per group of the curriculum; one that says so where none was measured."""
-    groups = groups_of(policies, curriculum)
-    if not groups:
-        return [{"curriculum": f"`{curriculum}`", "n": 0, "success": NOT_MEASURED}]
-    return [_group_row(group, blend, members) for (group, blend), members in groups.items()]
+def groups_and_rows(policies: pd.DataFrame, curriculum: str) -> list[tuple[pd.DataFrame, Row]]:
+    """The groups of the curriculum, each with its row; no policies and a row that says so where none was measured."""
+    found = [(some, _group_row(*key, some)) for key, some in groups_of(policies, curriculum).items()]
+    return found or [(policies[:0], {"curriculum": f"`{curriculum}`", "n": 0, "success": NOT_MEASURED})]
 
 
-def _group_row(group: str, blend: float, members: pd.DataFrame) -> dict[str, object]:
-    row: dict[str, object] = {"curriculum": f"`{group}`", "blend": f"{blend:g}", "n": len(members)}
+def group_rows(policies: pd.DataFrame, curriculum: str) -> list[Row]:
+    """The rows alone."""
+    return [row for _, row in groups_and_rows(policies, curriculum)]
+
+
+def _group_row(group: str, blend: float, members: pd.DataFrame) -> Row:
+    row: Row = {"curriculum": f"`{group}`", "blend": f"{blend:g}", "n": len(members)}
     flown = members[members["cells"] > 0]
     if flown.empty:
         return row | {"success": NOT_MEASURED}
     row |= {title: interval(flown[title]).text() for title in (*PER_POLICY, BARRIER_ERROR)}
-    row[RELAXED_OF_CHANGED] = interval(flown[RELAXED_OF_CHANGED]).text(".3g")
-    row["collisions"] = f"{flown['collisions'].sum():.0f} in {flown['flights'].sum():,.0f}"
-    row["99 % bound"] = f"{largest_bound(flown['collisions'], flown['flights']):.2g}"
+    row |= {RELAXED_OF_CHANGED: interval(flown[RELAXED_OF_CHANGED]).text(".3g")}
+    row |= collision_texts(flown["collisions"], flown["flights"])
     row |= {title: interval(flown[title]).text() for title in IN_FOREST if flown[title].notna().any()}
     fewest = flown["cells"].min()
     return row if fewest == CELLS else row | {"cells": f"{fewest:.0f} of {CELLS}"}
+
+
+def collision_texts(collisions: pd.Series, flights: pd.Series) -> Row:
+    """All collisions of several policies, and the largest of their bounds."""
+    bound = f"{largest_bound(collisions, flights):.2g}"
+    return {"collisions": f"{collisions.sum():.0f} in {flights.sum():,.0f}", "99 % bound": bound}
 
 
 def largest_bound(collisions: pd.Series, flights: pd.Series) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.training.curriculum.mechanisms import LossWeights, Monitor
 from projects.inputs.curriculum_files import ABLATIONS
-from projects.results_page.figures import NOT_MEASURED
+from projects.results_page.data import COLUMNS
+from projects.results_page.figures import NOT_MEASURED, Row
 
 LOSSES = ("cbf_value", "cbf_gradient", "cbf_safe", "cbf_unsafe", "cbf_hdot")
 """Of the barrier, without ``loss/``."""
@@ -22,51 +22,34 @@ BLEND, STAGE, SUCCESS = "curriculum/blend", "curriculum/stage", "eval/success_ra
 HELD_OUT = {name: (f"held_out/{name}_before", f"held_out/{name}_after") for name in LOSSES}
 METRICS = (*(f"loss/{name}" for name in LOSSES), *itertools.chain(*HELD_OUT.values()), BLEND, STAGE, SUCCESS)
 """Whose histories are read."""
-READING = (
-    "Losses *held out* compare the barrier at the start and at the end of the last stage at blend 1 on the same "
-    f"states, from which no update learned. Losses *by updates* are the mean of the first and of the last {UPDATES} "
-    "updates at blend 1, each on its own states; the ratio of the medians is given because a single steep state can "
-    "dominate the mean. Losses without weight there are left out. Success is that of the monitor's measurements and "
-    "of those at the end of each stage, against the threshold of the stage; the longest run counts consecutive "
-    "measurements below it within one stage and should not exceed the monitor's patience."
-)
+STATES = {"updates": "by updates", "held out": "held out"}
+"""On which losses are compared -> title."""
 
 
-def joint_training_section(policies: pd.DataFrame, losses: pd.DataFrame) -> str:
-    """One row for each run of joint training that has losses at blend 1; ablations are only counted."""
-    title = "## Joint training at blend 1"
-    losses = losses.assign(falls=_falls(losses["before_mean"], losses["after_mean"]))
-    by_updates = losses[losses["states"] == "updates"].groupby("policy")["falls"].all()
-    held_out = losses[losses["states"] == "held out"].groupby("policy")["falls"].all()
-    runs = policies[policies["policy"].isin(by_updates.index)].drop_duplicates("trained", keep="last")
+def joint_training(policies: pd.DataFrame, losses: pd.DataFrame) -> dict[str, Any] | None:
+    """A row for each run of joint training that has losses at blend 1, ablations only counted; None for no such run."""
+    before, after = losses["before_mean"], losses["after_mean"]
+    # A loss that stays zero counts as falling, NaN does not.
+    losses = losses.assign(falls=(after < before) | ((before == 0.0) & (after == 0.0)))
+    known = policies["policy"].isin(losses[losses["states"] == "updates"]["policy"])
+    runs = policies[known].drop_duplicates("trained", keep="last").sort_values(["group", "seed"])
     if runs.empty:
-        return f"{title}\n\nNot measured: none of these runs has a history of {2 * UPDATES} updates at blend 1."
-    runs = runs.sort_values(["group", "seed"])
-    ablation = runs["curriculum"].str.startswith(ABLATIONS)
-    listed, counted = runs[~ablation], runs[ablation]
-    on_held_out = held_out[held_out.index.isin(listed["policy"])]
-    monitored = listed[listed["measurements"].notna()]
-    summary = (
-        f"In {by_updates[listed['policy']].sum()} of {len(listed)} runs every loss of the barrier falls at blend 1 by "
-        f"the updates; on held-out states in {on_held_out.sum()} of the {len(on_held_out)} where that was measured. In "
-        f"{(monitored['longest'] <= monitored['patience']).sum()} of {len(monitored)} monitored runs success was never "
-        "below its stage's threshold for longer than the patience."
-    )
-    if len(counted):
-        falling = by_updates[counted["policy"]].sum()
-        summary += f" Of {len(counted)} runs of ablations, which are not listed, in {falling} all fall by the updates."
-    rows = [_row(run, losses[losses["policy"] == run.policy]) for run in listed.itertuples()]
-    return f"{title}\n\n{summary} {READING}\n\n{markdown_table(rows)}"
+        return None
+    rows = [_row(run, losses[losses["policy"] == run.policy]) for run in runs.itertuples()]
+    ablation = [name.startswith(ABLATIONS) for name in runs["curriculum"]]
+    listed = [row for row, one in zip(rows, ablation, strict=True) if not one]
+    return {
+        "rows": listed,
+        "falls": [row["fall, by updates"] == "yes" for row in listed],
+        "held_out": [row["fall, held out"] == "yes" for row in listed if row["fall, held out"] != NOT_MEASURED],
+        "holds": [row["success holds"] == "yes" for row in listed if "success holds" in row],
+        "ablations": [row["fall, by updates"] == "yes" for row, one in zip(rows, ablation, strict=True) if one],
+    }
 
 
-def _falls(before: pd.Series, after: pd.Series) -> pd.Series:
-    """A loss that stays zero cannot fall; NaN does not fall."""
-    return (after < before) | ((before == 0.0) & (after == 0.0))
-
-
-def _row(run: Any, losses: pd.DataFrame) -> dict[str, object]:
-    row: dict[str, object] = {"curriculum": f"`{run.group}`", "seed": run.seed}
-    for states, title in (("held out", "held out"), ("updates", "by updates")):
+def _row(run: Any, losses: pd.DataFrame) -> Row:
+    row: Row = {"curriculum": f"`{run.group}`", "seed": run.seed}
+    for states, title in reversed(STATES.items()):
         changes = losses[losses["states"] == states].set_index("loss")
         changes = changes.loc[[name for name in LOSSES if name in changes.index]]
         row |= {f"`{name}`, {title}": _change_text(change) for name, change in changes.iterrows()}
@@ -74,12 +57,9 @@ def _row(run: Any, losses: pd.DataFrame) -> dict[str, object]:
         row[f"fall, {title}"] = NOT_MEASURED if changes.empty else f"**no**: {', '.join(rising)}" if rising else "yes"
     if not run.measurements > 0:
         return row | {"success below threshold": NOT_MEASURED}
-    return row | {
-        "success below threshold": f"{run.below:.0f} of {run.measurements:.0f}",
-        "longest run": f"{run.longest:.0f}",
-        "patience": f"{run.patience:.0f}",
-        "success holds": "yes" if run.longest <= run.patience else "**no**",
-    }
+    row["success below threshold"] = f"{run.below:.0f} of {run.measurements:.0f}"
+    row |= {"longest run": f"{run.longest:.0f}", "patience": f"{run.patience:.0f}"}
+    return row | {"success holds": "yes" if run.longest <= run.patience else "**no**"}
 
 
 def _change_text(change: pd.Series) -> str:
@@ -101,7 +81,7 @@ def weighted_losses(curriculum: Mapping[str, Any]) -> list[str]:
     return [name for name in LOSSES if any({**general, **stage.get("weights", {})}.get(name) for stage in stages)]
 
 
-def loss_changes(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> list[dict[str, Any]]:
+def loss_changes(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> list[Row]:
     """Rows of the table ``losses``: of each weighted loss both ends of the training at blend 1.
 
     By the updates where there are enough for both ends; on held-out states from the last stage at blend 1.
@@ -119,15 +99,9 @@ def loss_changes(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, A
     return changes
 
 
-def _change(name: str, states: str, before: list[float], after: list[float]) -> dict[str, Any]:
-    means = {"before_mean": np.mean(before), "after_mean": np.mean(after)}
-    return {
-        "loss": name,
-        "states": states,
-        **means,
-        "before_median": np.median(before),
-        "after_median": np.median(after),
-    }
+def _change(name: str, states: str, before: list[float], after: list[float]) -> Row:
+    means, medians = ([how(before), how(after)] for how in (np.mean, np.median))
+    return dict(zip(COLUMNS["losses"][1:], [name, states, *means, *medians], strict=True))
 
 
 def success_counts(rows: Sequence[Mapping[str, float]], curriculum: Mapping[str, Any]) -> dict[str, int]:

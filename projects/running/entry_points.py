@@ -83,7 +83,7 @@ def _store_reader(name: str, parameters: type[Section], work: str, *, device: bo
 REPRODUCE = _store_reader("reproduce", stage_parameters.ReproduceParameters, "projects.workflows.reproduce")
 REGISTER = _store_reader("register", stage_parameters.RegisterParameters, "projects.registration.register", device=True)
 GATE = _store_reader("gate", stage_parameters.GateParameters, "projects.registration.gate")
-COMPARE = _store_reader("compare", store_parameters.CompareParameters, "projects.comparison.compare")
+COMPARE = _store_reader("compare", store_parameters.CompareParameters, "projects.comparison.comparison")
 REPORT = _store_reader("report", store_parameters.ReportParameters, "projects.training_report.report")
 RESULTS = _store_reader("results", store_parameters.ResultsParameters, "projects.results_page.results")
 

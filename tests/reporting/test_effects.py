@@ -9,7 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
-from drone_cbf.reporting.figures.effects import BETTER, NEITHER, WORSE, effects_figure
+from drone_cbf.reporting.figures.trial_figures import BETTER, NEITHER, WORSE, effects_figure
 from drone_cbf.reporting.trials import Interval
 
 LARGER_IS_BETTER = {"success": True, "violation": False}

@@ -14,7 +14,7 @@ from drone_cbf.config import OptimiserConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import make_policy
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.tracking.checkpoints.packages import to_leaves, unflatten
+from drone_cbf.tracking.checkpoints.packages import to_leaves
 from drone_cbf.tracking.checkpoints.store import match
 from drone_cbf.training.curriculum.mechanisms import Learning, LossWeights
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
