@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,13 +28,8 @@ def interruptible() -> Iterator[None]:
             signal.signal(name, signal.SIG_IGN)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {name: signal.getsignal(name) for name in SIGNALS}
-    try:
-        for name in SIGNALS:
-            signal.signal(name, interrupt)
-    except ValueError:  # not the main thread: signals are not ours
-        yield
-        return
+    ours = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    before = {name: signal.signal(name, interrupt) for name in ours}
     try:
         yield
     finally:

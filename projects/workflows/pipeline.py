@@ -13,9 +13,9 @@ from projects.cli.arguments import as_text, mlflow_run
 from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
-from projects.running.children import prepare_for_children
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.summaries import lineage_table, worst_cell_summary
+from projects.running.worker import prepare_for_children
 
 WORST_CELL = ("eval", "eval_unfiltered")
 """Prefixes of the figures that evaluate gives for the worst cell: ``eval/<metric>``."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from drone_cbf.errors import ReproductionError
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries.agreement import (
     Comparison,
     Tolerance,
@@ -17,10 +21,14 @@ from drone_cbf.tracking.queries.agreement import (
 )
 from drone_cbf.tracking.runs.lineage import get_run
 from drone_cbf.tracking.runs.nesting import run_child
-from projects.inputs.recorded_run import Recorded, read_recorded
-from projects.running.children import prepare_for_children
 from projects.running.stage_runner import ROOT, Outcome, Stage
-from projects.workflows.agreement_page import agreement_page
+from projects.running.worker import prepare_for_children
+from projects.workflows.recorded_run import Recorded, read_recorded
+
+Changes = Mapping[str, tuple[str, str]]
+"""Version, commit, device or parameter that differs -> recorded and repeated value."""
+SHOWN = 20
+"""Metrics that the description shows; the table artifact holds all."""
 
 
 def work(stage: Stage) -> Outcome:
@@ -69,3 +77,46 @@ def conclude(stage: Stage, recorded: Recorded, rows: Sequence[Comparison], page:
         )
     print(f"reproduce: all {len(rows)} metrics of run {recorded.run_id} agree at every step", flush=True)
     return Outcome(page)
+
+
+def agreement_page(
+    recorded: Any, repeated: Any, rows: Sequence[Comparison], changed: Changes, tolerance: Tolerance
+) -> str:
+    """The verdict, what differs between the two runs' environments, and the metrics that differ most, in Markdown."""
+    wrong = sum(row.disagreeing > 0 for row in rows)
+    verdict = f"{wrong} of {len(rows)} metrics disagree" if wrong else f"all {len(rows)} metrics agree at every step"
+    accepted = "to the last bit"
+    if tolerance != Tolerance():
+        accepted = f"within {tolerance.absolute:g} + {tolerance.relative:g} x the value"
+    before, after = (linked(run.info.run_id, run.info.experiment_id) for run in (recorded, repeated))
+    environment = [{"": name, "recorded": pair[0], "repeated": pair[1]} for name, pair in changed.items()]
+    parts = [
+        f"### Reproduction: {verdict}",
+        f"Recorded: run {before}. Repeated: run {after}. Figures must agree {accepted}.",
+        "#### Environment",
+        markdown_table(environment) if changed else "Commit, versions and device are the same.",
+    ]
+    if rows:
+        shown = [_row(row) for row in sorted(rows, key=_order)[:SHOWN]]
+        parts += ["#### Metrics, the most different first", markdown_table(shown)]
+    if len(rows) > SHOWN:
+        parts.append(f"{len(rows) - SHOWN} more in `tables/reproduction.json`.")
+    return "\n\n".join(parts)
+
+
+def _row(row: Comparison) -> dict[str, object]:
+    return {
+        "metric": row.metric,
+        "agrees": not row.disagreeing,
+        "steps": row.steps,
+        "disagreeing": row.disagreeing,
+        "first at step": row.first,
+        "largest difference": row.largest_difference,
+        "recorded, last": row.recorded,
+        "repeated, last": row.repeated,
+    }
+
+
+def _order(row: Comparison) -> tuple[float, ...]:
+    difference = math.inf if math.isnan(row.largest_difference) else row.largest_difference
+    return (-row.disagreeing, -difference)

@@ -19,7 +19,7 @@ from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
 from projects.inputs.curriculum_levels import LEVELS, curriculum_of, with_levels
 from projects.inputs.digests import config_digest
-from projects.running.entry_points import EVALUATE, SAFETY, EntryPoint
+from projects.running.entry_points import ENTRY_POINTS, EntryPoint
 from projects.running.stage_runner import Outcome, Stage, run_stage
 from projects.stages import safety
 from tests.projects.recorded import record
@@ -148,7 +148,7 @@ def test_what_a_curriculum_extends_is_told_from_the_nearest_on() -> None:
 
 def test_every_shipped_system_fits_the_default_system() -> None:
     for name in available():
-        system = SAFETY.system_of(SafetyParameters(parent_run="x", curriculum=name), None, {})
+        system = ENTRY_POINTS["safety"].system_of(SafetyParameters(parent_run="x", curriculum=name), None, {})
         assert all(getattr(getattr(system, s.split(".")[0]), s.split(".")[1]) == value
                    for s, value in load_curriculum(name).system.items())  # fmt: skip
 
@@ -220,7 +220,7 @@ def test_too_few_levels_say_how_many_there_must_be() -> None:
 def test_digests_tell_levels_and_settings_apart_and_not_their_spelling() -> None:
     def digest(**given: object) -> str:
         parameters = SafetyParameters.model_validate({"parent_run": "x", **given})
-        return config_digest("safety", parameters, SAFETY.system_of(parameters, None, {}))
+        return config_digest("safety", parameters, ENTRY_POINTS["safety"].system_of(parameters, None, {}))
 
     plain = digest()
     assert digest(noise_levels=(0.0, 0.02, 0.05)) == plain, "the levels that it has anyway"
@@ -263,18 +263,20 @@ def test_settings_of_a_curriculum_act_between_the_parents_and_the_command_line_a
     experiment: str, parent: str
 ) -> None:
     asked = ("--curriculum=distance_hocbf", "--sensor.lookahead=0.3")
-    run = started(experiment, SAFETY, parent, *asked)
+    run = started(experiment, ENTRY_POINTS["safety"], parent, *asked)
     system = load_config(run.info.run_id)["system"]
     assert system["physics"]["lag_time"] == 0.1, "the parent's"
     assert (system["barrier"]["kind"], system["filter"]["penalty"]) == ("distance_hocbf", 300.0), "the curriculum's"
     assert system["sensor"]["lookahead"] == 0.3, "the command line's"
     assert run.data.params["filter.slack_penalty"] == "quadratic"
-    measured = started(experiment, EVALUATE, run.info.run_id, "--blend=0")
+    measured = started(experiment, ENTRY_POINTS["evaluate"], run.info.run_id, "--blend=0")
     assert load_config(measured.info.run_id)["system"] == system
 
 
 def test_levels_are_recorded_in_the_runs_curriculum_and_its_tag(experiment: str, parent: str) -> None:
-    run = started(experiment, SAFETY, parent, "--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2")
+    run = started(
+        experiment, ENTRY_POINTS["safety"], parent, "--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2"
+    )
     stored = yaml.safe_load(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/curriculum.json"))
     assert [(stage["blend"], stage["steps"]) for stage in stored["stages"]] == [(0.5, 1), (0.5, 2)]
     assert stored["name"].startswith("fast*")
@@ -294,6 +296,6 @@ def test_bad_levels_and_settings_fail_the_run_in_one_line(
         ("--stage_steps=0",): "stage_steps = 0 is out of range",
         (f"--curriculum={wide}",): "cloud_obstacles = 40 exceeds obstacles = 28",
     }.items():
-        assert run_stage(SAFETY, nothing, [f"--parent_run={parent}", *arguments]) == 1
+        assert run_stage(ENTRY_POINTS["safety"], nothing, [f"--parent_run={parent}", *arguments]) == 1
         shown = capsys.readouterr().err
         assert message in shown and shown.count("\n") == 1

@@ -13,16 +13,10 @@ from drone_cbf.errors import LineageError
 from drone_cbf.tracking.runs.lineage import load_artifact, resolve_parent
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.cli.arguments import as_text, build_system, parse
-from projects.cli.stage_parameters import EfficiencyParameters, EvaluateParameters, PretrainParameters, SafetyParameters
 from projects.inputs.curriculum_files import load_curriculum
+from projects.running.entry_points import ENTRY_POINTS
 
 REPEATABLE = ("efficiency", "pretrain_cbf", "safety", "evaluate")
-PARAMETERS: dict[str, type[Section]] = {
-    "efficiency": EfficiencyParameters,
-    "pretrain_cbf": PretrainParameters,
-    "safety": SafetyParameters,
-    "evaluate": EvaluateParameters,
-}
 NOT_REPEATED = ("resume_run",)
 """Parameters that say how a run came about, not what it computes."""
 
@@ -61,14 +55,13 @@ def read_recorded(run_id: str) -> Recorded:
         parameters, system = recorded.config["parameters"], recorded.config["system"]
     except KeyError as error:
         raise LineageError(f"config.yaml of run {run_id} has no {error}; it cannot be repeated") from error
-    given = {
-        name: as_text(value) for name, value in parameters.items() if value is not None and name not in NOT_REPEATED
-    }
+    asked = {name: value for name, value in parameters.items() if value is not None and name not in NOT_REPEATED}
+    given = {name: as_text(value) for name, value in asked.items()}
     for group, fields in system.items():
         given |= {f"{group}.{name}": as_text(value) for name, value in fields.items()}
     curriculum = load_artifact(run_id, CURRICULUM_FILE) if recorded.stage == "safety" else None
-    newer = _newer(PARAMETERS[recorded.stage], parameters, system)
-    result = Recorded(run_id=run_id, stage=recorded.stage, given=given, curriculum=curriculum, newer=newer)
+    newer = _newer(ENTRY_POINTS[recorded.stage].parameters, parameters, system)
+    result = Recorded(run_id, recorded.stage, given, curriculum, newer)
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         _check(result, Path(folder), parameters, system)
     return result
@@ -76,29 +69,28 @@ def read_recorded(run_id: str) -> Recorded:
 
 def _newer(model: type[Section], parameters: Mapping[str, Any], system: Mapping[str, Any]) -> dict[str, str]:
     """What the command line of today has and the run had not, with the value that is taken."""
-    found = {
-        name: field.default for name, field in model.model_fields.items() if name not in {*parameters, *NOT_REPEATED}
-    }
+    old = {*parameters, *NOT_REPEATED}
+    found = {name: field.default for name, field in model.model_fields.items() if name not in old}
     for group, fields in SystemConfig().model_dump(mode="json").items():
-        known = system.get(group, {})
-        found |= {f"{group}.{name}": value for name, value in fields.items() if name not in known}
+        found |= {f"{group}.{name}": value for name, value in fields.items() if name not in system.get(group, {})}
     return {name: as_text(value) for name, value in found.items()}
 
 
 def _check(recorded: Recorded, folder: Path, parameters: Mapping[str, Any], system: Mapping[str, Any]) -> None:
     """What will be parsed must be what was stored."""
     arguments = recorded.arguments(folder)
-    model = PARAMETERS[recorded.stage]
-    parsed = parse(recorded.stage, model, [f"--{name}={text}" for name, text in arguments.items()])
+    words = [f"--{name}={text}" for name, text in arguments.items()]
+    parsed = parse(recorded.stage, ENTRY_POINTS[recorded.stage].parameters, words)
     if recorded.curriculum is not None:
         load_curriculum(arguments["curriculum"])
     again = parsed.parameters.model_dump(mode="json")
-    changed = [name for name in recorded.given if name in parameters and again.get(name) != parameters[name]]
-    changed = [name for name in changed if name != "curriculum"]  # read from the run, not from its file of today
+    # The curriculum is read from the run, not from its file of today.
+    compared = recorded.given.keys() & parameters.keys() - {"curriculum"}
+    changed = sorted(name for name in compared if again.get(name) != parameters[name])
     rebuilt = build_system(None, parsed.system).model_dump(mode="json")
     expected = SystemConfig.model_validate(system).model_dump(mode="json")
     if changed or rebuilt != expected:
         raise LineageError(
             f"run {recorded.run_id} was given other parameters than this version has "
-            f"({', '.join(sorted(changed)) or 'system'}); repeat it with the commit that recorded it"
+            f"({', '.join(changed) or 'system'}); repeat it with the commit that recorded it"
         )
