@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.serving.observations import OPTIONAL, REQUIRED, example_observations
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
 from drone_cbf.tracking.datasets import Dataset, scene_dataset
+from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries.evidence import (
     EVALUATION_TAG,
     EvaluatedPolicy,
@@ -17,12 +19,18 @@ from drone_cbf.tracking.queries.evidence import (
 )
 from drone_cbf.tracking.registry.served_model import policy_signature
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
+from drone_cbf.tracking.runs.presentation import unpadded
 from projects.cli.arguments import check, mlflow_run
 from projects.cli.stage_parameters import EvaluateParameters
-from projects.registration.version_page import version_page
 from projects.running.stage_runner import ROOT, Outcome, Stage
+from projects.running.summaries import verdict, worst_cell_rows
 from projects.stages.evaluate import load_controller
 from projects.workflows.pipeline import worst_cell
+
+ANSWERS = """\
+Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
+(the policy's command meets the row; `h` may be negative: it then recovers fast enough),
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +44,10 @@ class Source:
 
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    source = read_source(
-        evaluated_policy(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run))
-    )
+    evaluation = best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run)
+    found = evaluated_policy(evaluation)
+    own = check(EvaluateParameters, found.config["parameters"])
+    source = Source(found, own, check(SystemConfig, found.config["system"]))
     tags = lineage_tags(stage, source)
     stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
     metrics = worst_cell(source.found.evaluation.data.metrics)
@@ -50,12 +59,6 @@ def work(stage: Stage) -> Outcome:
     shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
     page = f"### Version {version.version} of {wanted.model}\n\n{page}"
     return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
-
-
-def read_source(found: EvaluatedPolicy) -> Source:
-    """What was found, with the settings of the evaluation checked."""
-    settings = check(EvaluateParameters, found.config["parameters"])
-    return Source(found, settings, check(SystemConfig, found.config["system"]))
 
 
 def servable(stage: Stage, source: Source, tags: Mapping[str, str]) -> Servable:
@@ -88,3 +91,27 @@ def lineage_tags(stage: Stage, source: Source) -> dict[str, str]:
         "drone_cbf.blend": f"{source.settings.blend:g}",
         **source.found.provenance,
     }
+
+
+def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: EvaluatedPolicy) -> str:
+    """Evidence, origin and use of a version; without padding, because stores limit the length."""
+    experiment = found.evaluation.info.experiment_id
+    runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
+    links = [{"stage": stage, "run": linked(run, experiment)} for stage, run in runs.items()]
+    origin = [{"tag": name, "value": text} for name, text in tags.items()]
+    inputs = [{"input": name, "needed": name not in OPTIONAL, "meaning": text} for name, text in MEANING.items()]
+    parts = [
+        "#### Evidence: the worst cell of the evaluation",
+        verdict(metrics),
+        markdown_table(worst_cell_rows(metrics)),
+        "#### Where it comes from",
+        markdown_table(links),
+        markdown_table(origin),
+        "#### How to ask it",
+        f'`mlflow.pyfunc.load_model("models:/{model}@champion").predict({{"position": ...}})`, or '
+        f"`mlflow models serve -m models:/{model}@champion --env-manager local -p 5001` and POST "
+        '`{"inputs": {"position": [[...]], ...}}` to `/invocations`. The first axis of every field is the batch.',
+        markdown_table(inputs),
+        ANSWERS,
+    ]
+    return unpadded("\n\n".join(parts))

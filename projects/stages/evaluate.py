@@ -18,8 +18,7 @@ from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
-from projects.running.summaries import evaluation_summary, verdict
-from projects.running.terminal import evaluation_text
+from projects.running.summaries import evaluation_summary, evaluation_text, verdict
 from projects.running.trained_networks import has_barrier, load_barrier, load_policy
 
 
