@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.recorder import CompositeRecorder, Recorder
+from drone_cbf.recorder import CompositeRecorder, Recorder, SilentRecorder
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.dry_runs import mark_dry_run
@@ -52,20 +52,14 @@ class Stage:
     """The figures recorded so far, for curves."""
 
     def draw(self, name: str, figure: Callable[[], Any]) -> None:
-        """Uploads what ``figure`` draws as ``figures/<name>``.
-
-        Figures that cannot be drawn (ValueError: too little data, say) are an event of the run: what was learned must
-        not be lost over them.
-        """
+        """Uploads what ``figure`` draws as ``figures/<name>``; one that cannot be drawn does not fail the run."""
         try:
             drawn = figure()
-        except ValueError as error:
+        except ValueError as error:  # too little data, say
             self.recorder.event(len(self.history.rows), f"figure {name} was left out: {error}")
             return
-        if isinstance(drawn, str):
-            self.run.log_text(drawn, f"figures/{name}")
-        else:
-            self.run.log_figure(drawn, f"figures/{name}")
+        store = self.run.log_text if isinstance(drawn, str) else self.run.log_figure
+        store(drawn, f"figures/{name}")
 
 
 @dataclass(frozen=True)
@@ -112,17 +106,14 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
     except KeyboardInterrupt as error:
         hint = resume_hint(entry, run.run_id if run else None, shown, arguments)
         return _complain(f"{entry.name} {hint}", error, 130)
-    except DroneCbfError as error:
+    except Exception as error:
+        if not isinstance(error, DroneCbfError):  # not foreseen: its origin helps whoever repairs it
+            traceback.print_exc()
         return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
-    except Exception as error:  # not foreseen: its origin helps whoever repairs it
-        traceback.print_exc()
-        return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
-    lines = [outcome.shown] if outcome.shown else []
-    lines.append(
-        f"{entry.name} finished: run {run.run_id}, see {run_link(run.run_id, run.experiment_id)} ('make ui' serves it)"
-    )
+    link = run_link(run.run_id, run.experiment_id)
+    lines = [outcome.shown, f"{entry.name} finished: run {run.run_id}, see {link} ('make ui' serves it)"]
     lines += [f"Next: {command}" for command in outcome.following]
-    print("\n".join(lines), flush=True)
+    print("\n".join(filter(None, lines)), flush=True)
     return 0
 
 
@@ -141,11 +132,9 @@ def _complain(reason: str, error: BaseException, code: int) -> int:
     return code
 
 
-def _perform(
-    entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str], shown: ProgressRecorder
-) -> Outcome:
+def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str], shown: ProgressRecorder) -> Outcome:
     """Parses the command line, records what the run is given, and does its work."""
-    given = parse(entry.name, entry.parameters, arguments, entry.system)
+    given = parse(entry.name, entry.parameters, words, entry.system)
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
@@ -174,7 +163,10 @@ def _perform(
     history = _History(run.stored)
     with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
-        outcome = _work(work, stage)
+        try:
+            outcome = work(stage)
+        except ValidationError as error:  # settings that the stage builds from its parameters
+            raise ConfigError(explain(error)) from error
     _conclude(run, outcome, history)
     return outcome
 
@@ -188,25 +180,17 @@ def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
     delete_progress(run.run_id)
 
 
-def _work(work: Work, stage: Stage) -> Outcome:
-    try:
-        return work(stage)
-    except ValidationError as error:  # settings that the stage builds from its parameters
-        raise ConfigError(explain(error)) from error
-
-
 @contextmanager
 def recording(run: StageRun, shown: ProgressRecorder, history: ListRecorder) -> Iterator[Recorder]:
     """A recorder that stores, shows and remembers; everything is stored when the block ends."""
     store = MlflowRecorder(run)
     try:
-        yield CompositeRecorder((store, shown, history))
+        with closing(shown):
+            yield CompositeRecorder((store, shown, history))
     except BaseException:
-        shown.close()
         with suppress(DroneCbfError):  # the first failure is the one to report
             store.close(interrupted=True)
         raise
-    shown.close()
     store.close()
 
 
@@ -218,12 +202,8 @@ class _History(ListRecorder):
         self.known = stored.rows[-1]["step"] if stored.rows else -1.0
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Steps that a resumed run repeats are there already."""
-        if step > self.known:
+        if step > self.known:  # a resumed run repeats some steps
             super().metrics(step, values)
 
-    def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        """Not kept: it may be large, and its buffers may be donated to the next update."""
-
-    def progress(self, step: int, tree: Any) -> None:
-        """Not kept, for the same reasons."""
+    # Not kept: they may be large, and their buffers may be donated to the next update.
+    checkpoint, progress = SilentRecorder.checkpoint, SilentRecorder.progress

@@ -27,9 +27,8 @@ def load_controller(stage: Stage) -> ControllerParams:
     blend = jnp.float32(stage.parameters.blend)
     if not has_barrier(stage):
         return ControllerParams(policy=load_policy(stage), barrier=None, margin=jnp.float32(0.0), blend=blend)
-    barrier = load_barrier(stage)
-    margin = jnp.float32(barrier.margin)
-    return ControllerParams(policy=load_policy(stage), barrier=barrier.params, margin=margin, blend=blend)
+    barrier, margin = load_barrier(stage)
+    return ControllerParams(policy=load_policy(stage), barrier=barrier, margin=jnp.float32(margin), blend=blend)
 
 
 def work(stage: Stage) -> Outcome:

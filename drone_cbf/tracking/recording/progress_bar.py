@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from drone_cbf.recorder import SilentRecorder
@@ -30,24 +30,6 @@ SMOOTHING = 0.9
 """Share of the past in the figures shown: single updates jump too much to be read."""
 
 
-@dataclass(frozen=True)
-class _Mean:
-    """Running mean that forgets; a value that is not a number shows once and is forgotten at the next."""
-
-    total: float = 0.0
-    weight: float = 0.0
-
-    @property
-    def value(self) -> float:
-        return self.total / self.weight
-
-    def updated(self, value: float) -> _Mean:
-        known = self.total == self.total
-        total = SMOOTHING * self.total if known else 0.0
-        weight = SMOOTHING * self.weight if known else 0.0
-        return _Mean(total + (1.0 - SMOOTHING) * value, weight + (1.0 - SMOOTHING))
-
-
 class ProgressRecorder(SilentRecorder):
     """A progress bar with live figures; where stderr is no terminal, one line at every tenth of the work.
 
@@ -64,10 +46,10 @@ class ProgressRecorder(SilentRecorder):
         """Steps of the phase; 0 before it begins."""
         self.done = 0
         """Steps that are finished."""
-        self._tenths = 0
         self._first: tuple[int, float] | None = None
         """Steps done and time when the first new step was done: rates leave compiling out."""
-        self._figures: dict[str, _Mean] = {}
+        self._figures: dict[str, tuple[float, float]] = {}
+        """Label -> weighted sum of the values so far, the latest the heaviest, and the sum of the weights."""
 
     def prepare(self, stage: str) -> None:
         """Shows that the stage loads and compiles, until its steps begin."""
@@ -76,25 +58,18 @@ class ProgressRecorder(SilentRecorder):
             self._status.start()
 
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
-        if description == self._description:
-            self._extend(total_steps)
-        else:
-            self._start(description, total_steps, done)
-
-    def _extend(self, total_steps: int) -> None:
-        """The phase under way has become longer or shorter."""
         self.total = total_steps
-        self._tenths = self.done * 10 // max(total_steps, 1)
-        if self._bar is not None:
-            self._bar.update(self._task, total=total_steps)
-
-    def _start(self, description: str, total_steps: int, done: int) -> None:
+        if description == self._description:  # the phase under way has become longer or shorter
+            if self._bar is not None:
+                self._bar.update(self._task, total=total_steps)
+            return
         self.close()
-        self._description, self.total, self.done = description, total_steps, done
-        self._tenths = done * 10 // max(total_steps, 1)
+        self._description, self.done = description, done
         self._first, self._figures = None, {}
         if self._console.is_terminal:
-            self._bar = self._new_bar()
+            columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[figures]}")
+            times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+            self._bar = Progress(*columns, *times, console=self._console, refresh_per_second=4)
             self._task = self._bar.add_task(description, total=total_steps, completed=done, figures=COMPILING)
             self._bar.start()
         else:
@@ -104,17 +79,19 @@ class ProgressRecorder(SilentRecorder):
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if values and all(name.startswith(MEASURED_BEFORE) for name in values):
             return
+        tenths = self._tenths()
         self.done = max(self.done, step + 1)
         self._first = self._first or (self.done, time.monotonic())
         for name, label in SHOWN.items():
             if name in values:
-                mean = _Mean() if name in AS_SET else self._figures.get(label, _Mean())
-                self._figures[label] = mean.updated(values[name])
-        tenths = self.done * 10 // max(self.total, 1)
+                total, weight = self._figures.get(label, (0.0, 0.0))
+                if name in AS_SET or math.isnan(total):  # what is not a number shows once and is forgotten
+                    total, weight = 0.0, 0.0
+                total, weight = SMOOTHING * total, SMOOTHING * weight
+                self._figures[label] = total + (1.0 - SMOOTHING) * values[name], weight + (1.0 - SMOOTHING)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, figures=self._text())
-        elif tenths > self._tenths:
-            self._tenths = tenths
+        elif self._tenths() > tenths:
             self._print(f"{self._description}: {self.done}/{self.total}  {self._text()}")
 
     def event(self, step: int, text: str) -> None:
@@ -130,19 +107,11 @@ class ProgressRecorder(SilentRecorder):
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _new_bar(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-        )
-        return Progress(*columns, console=self._console, refresh_per_second=4)
+    def _tenths(self) -> int:
+        return self.done * 10 // max(self.total, 1)
 
     def _text(self) -> str:
-        figures = [f"{label} {mean.value:.3g}" for label, mean in self._figures.items()]
+        figures = [f"{label} {total / weight:.3g}" for label, (total, weight) in self._figures.items()]
         before, since = self._first or (self.done, time.monotonic())
         if self.done > before:
             figures.append(f"{(self.done - before) / max(time.monotonic() - since, 1e-9):.2g} steps/s")
