@@ -10,8 +10,8 @@ from drone_cbf.config import Section, SystemConfig
 from projects.cli import stage_parameters as flown
 from projects.cli import store_parameters as stored
 from projects.cli.arguments import KEPT_FROM_PARENT, build_system
+from projects.inputs.curriculum_files import with_sizes
 from projects.inputs.curriculum_levels import named_curriculum
-from projects.inputs.pipeline_sizes import with_sizes
 
 
 @dataclass(frozen=True)

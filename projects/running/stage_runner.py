@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -20,19 +22,27 @@ from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.dry_runs import mark_dry_run
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
-from drone_cbf.tracking.runs.resuming import Stored, delete_progress
+from drone_cbf.tracking.runs.resuming import PROGRESS, Stored, delete_progress, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
 from drone_cbf.training.recorder import ListRecorder
-from projects.cli.arguments import KEPT_FROM_PARENT, Arguments, as_recorded, build_system, parse, resume_request
+from projects.cli.arguments import (
+    KEPT_FROM_PARENT,
+    Arguments,
+    as_command,
+    as_recorded,
+    build_system,
+    parse,
+    resume_request,
+)
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import EntryPoint
-from projects.running.interruptions import interruptible, resume_hint
 from projects.running.jax_setup import collect_rarely, configure_jax, device_name
 from projects.running.run_names import run_name, scene_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -207,3 +217,38 @@ class _History(ListRecorder):
 
     # Not kept: they may be large, and their buffers may be donated to the next update.
     checkpoint, progress = SilentRecorder.checkpoint, SilentRecorder.progress
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt, once: a second one must not cut short how the run is closed.
+
+    Ctrl-C in a terminal reaches a workflow and its child, and the workflow then ends the child with SIGTERM too.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        for name in SIGNALS:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    ours = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    before = {name: signal.signal(name, interrupt) for name in ours}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
+    """Where the stage was interrupted, and the command that resumes or restarts it."""
+    place = f" at step {shown.done} of {shown.total}" if shown.total else ""
+    resumable = run_id if "resume_run" in entry.parameters.model_fields else None
+    try:
+        if resumable and (stored := latest_progress(resumable)):
+            state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
+            return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
+        again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
+    except DroneCbfError as error:
+        return f"interrupted{place} ({error})"
+    return f"interrupted{place};{' no state is stored;' if resumable else ''} start it again with: {again}"
