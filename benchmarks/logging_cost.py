@@ -42,8 +42,7 @@ from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_param
 from drone_cbf.recorder import Recorder, SilentRecorder
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.checkpoints.store import save_checkpoint, to_leaves, unflatten
-from drone_cbf.tracking.recording.background_writer import INTERVAL
-from drone_cbf.tracking.recording.mlflow_recorder import BETWEEN_STATES, MlflowRecorder
+from drone_cbf.tracking.recording.mlflow_recorder import BETWEEN_STATES, INTERVAL, MlflowRecorder
 from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages.efficiency import train_efficiency

@@ -110,11 +110,7 @@ def _last_or_fraction(text: str) -> str:
 Blend = Annotated[str, AfterValidator(_last_or_fraction)]
 
 
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-Size = Annotated[int | None, BeforeValidator(_none_if_empty)]
+Size = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
 """None where it is left to the curriculum."""
 PIPELINE_SIZES = {
     "efficiency_steps": _default(EfficiencySettings, "steps"),

@@ -6,7 +6,8 @@ import hashlib
 import json
 
 from drone_cbf.config import Section, SystemConfig
-from projects.inputs.curriculum_levels import LEVELS, curriculum_of
+from projects.inputs.curriculum_files import load_curriculum
+from projects.inputs.curriculum_levels import LEVELS, with_levels
 
 NOT_COUNTED = ("resume_run", "checkpoint_every")
 """Parameters that do not change the results."""
@@ -22,6 +23,6 @@ def config_digest(stage: str, parameters: Section, system: SystemConfig | None) 
     counted = {name: value for name, value in parameters.comparable().items() if name not in NOT_COUNTED}
     if "curriculum" in counted:
         levels = {name: counted.pop(name) for name in LEVELS if name in counted}
-        counted["curriculum"] = curriculum_of(counted["curriculum"], levels).comparable()
+        counted["curriculum"] = with_levels(load_curriculum(counted["curriculum"]), levels).comparable()
     content = {"stage": stage, "parameters": counted, "system": system and system.comparable()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
-from drone_cbf.tracking.datasets import Dataset, scene_dataset
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries.evidence import (
     EVALUATION_TAG,
@@ -22,6 +21,7 @@ from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servabl
 from drone_cbf.tracking.runs.presentation import unpadded
 from projects.cli.arguments import check, mlflow_run
 from projects.cli.stage_parameters import EvaluateParameters
+from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.summaries import verdict, worst_cell_rows
 from projects.stages.evaluate import load_controller
@@ -33,40 +33,31 @@ Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not 
 `intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """What is registered: the runs it comes from, with their settings checked."""
-
-    found: EvaluatedPolicy
-    settings: EvaluateParameters
-    system: SystemConfig
-
-
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    evaluation = best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run)
-    found = evaluated_policy(evaluation)
-    own = check(EvaluateParameters, found.config["parameters"])
-    source = Source(found, own, check(SystemConfig, found.config["system"]))
-    tags = lineage_tags(stage, source)
+    found = evaluated_policy(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run))
+    parameters = check(EvaluateParameters, found.config["parameters"])
+    system = check(SystemConfig, found.config["system"])
+    evaluated = replace(stage, parameters=parameters, system=system, parent=found.training)
+    tags = lineage_tags(evaluated, found)
     stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
-    metrics = worst_cell(source.found.evaluation.data.metrics)
-    page = version_page(wanted.model, metrics, tags, source.found)
-    evidence = Evidence(metrics=metrics, dataset=scenes_of(source), description=page, tags=tags)
-    version = register_policy(stage.run, wanted.model, servable(stage, source, tags), evidence)
+    metrics = worst_cell(found.evaluation.data.metrics)
+    page = version_page(wanted.model, metrics, tags, found)
+    scenes, _ = next(scene_datasets(parameters, system))
+    evidence = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
+    version = register_policy(stage.run, wanted.model, servable(evaluated, tags), evidence)
     stage.run.tag(model_version=str(version.version))
-    gate = {"run": source.found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
+    gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
     shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
     page = f"### Version {version.version} of {wanted.model}\n\n{page}"
     return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
 
 
-def servable(stage: Stage, source: Source, tags: Mapping[str, str]) -> Servable:
+def servable(evaluated: Stage, tags: Mapping[str, str]) -> Servable:
     """The very controller that was evaluated, ready to be stored."""
-    as_evaluated = replace(stage, parameters=source.settings, system=source.system, parent=source.found.training)
     return Servable(
-        tree=load_controller(as_evaluated),
-        config={"system": source.system.model_dump(mode="json"), "source": dict(tags)},
+        tree=load_controller(evaluated),
+        config={"system": evaluated.system.model_dump(mode="json"), "source": dict(tags)},
         code=ROOT / "projects" / "registration" / "policy_model.py",
         package=ROOT / "drone_cbf",
         requirements=ROOT / "requirements.txt",
@@ -75,21 +66,14 @@ def servable(stage: Stage, source: Source, tags: Mapping[str, str]) -> Servable:
     )
 
 
-def scenes_of(source: Source) -> Dataset:
-    """The scenes of the evaluation, as the evaluate run itself names them."""
-    settings = source.settings
-    further = {"goals": list(settings.goals), "rollouts": settings.rollouts}
-    return scene_dataset(source.system.scene.comparable(), settings.scenarios, settings.seed, **further)
-
-
-def lineage_tags(stage: Stage, source: Source) -> dict[str, str]:
+def lineage_tags(evaluated: Stage, found: EvaluatedPolicy) -> dict[str, str]:
     """Where the version comes from."""
     return {
-        TRAINING_TAG: source.found.training.run_id,
-        EVALUATION_TAG: source.found.evaluation.info.run_id,
-        "drone_cbf.register_run": stage.run.run_id,
-        "drone_cbf.blend": f"{source.settings.blend:g}",
-        **source.found.provenance,
+        TRAINING_TAG: found.training.run_id,
+        EVALUATION_TAG: found.evaluation.info.run_id,
+        "drone_cbf.register_run": evaluated.run.run_id,
+        "drone_cbf.blend": f"{evaluated.parameters.blend:g}",
+        **found.provenance,
     }
 
 

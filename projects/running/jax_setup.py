@@ -23,9 +23,8 @@ def configure_jax(root: Path) -> None:
     import jax
 
     if NO_FUSION_EMITTERS not in (flags := os.environ.get("XLA_FLAGS", "")):
-        os.environ["XLA_FLAGS"] = (
-            f"{NO_FUSION_EMITTERS} {flags}".strip()
-        )  # the last one counts: the user's stays in force
+        # The last one counts: the user's stays in force.
+        os.environ["XLA_FLAGS"] = f"{NO_FUSION_EMITTERS} {flags}".strip()
     with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
         jax.config.update("jax_num_cpu_devices", cpu_devices())
     # A call stack for every operation of a program costs a tenth of the time before a stage's first step.

@@ -26,15 +26,7 @@ from drone_cbf.tracking.runs.resuming import PROGRESS, Stored, delete_progress, 
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
 from drone_cbf.training.recorder import ListRecorder
-from projects.cli.arguments import (
-    KEPT_FROM_PARENT,
-    Arguments,
-    as_command,
-    as_recorded,
-    build_system,
-    parse,
-    resume_request,
-)
+from projects.cli.arguments import KEPT_FROM_PARENT, as_command, as_recorded, build_system, parse, resume_request
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import EntryPoint
@@ -92,10 +84,7 @@ Preview = Callable[[Any, Mapping[str, str]], str]
 
 
 def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: Preview | None = None) -> int:
-    """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted.
-
-    ``preview`` answers a dry run, which starts no run.
-    """
+    """Runs ``work`` as an MLflow run, or ``preview`` without one; the exit code: 0, 1 (failed) or 130 (interrupted)."""
     with interruptible():  # until all is said: a workflow that is interrupted ends its child with a second signal
         return _attempt(entry, work, arguments, preview)
 
@@ -106,10 +95,7 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
     run: StageRun | None = None
     try:
         resume = resume_request(entry.parameters, arguments)
-        if preview is not None and (given := _dry_run(entry, arguments)):
-            planned = preview(given.parameters, given.system_text)
-            print(planned, flush=True)
-            mark_dry_run(entry.name, planned)
+        if preview is not None and _is_previewed(entry, preview, arguments):
             return 0
         with stage_run(entry.name, ROOT, resume) as run:
             outcome = _perform(entry, work, run, arguments, shown)
@@ -127,13 +113,17 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
     return 0
 
 
-def _dry_run(entry: EntryPoint, arguments: Sequence[str]) -> Arguments | None:
-    """The arguments, where they ask for a dry run."""
+def _is_previewed(entry: EntryPoint, preview: Preview, arguments: Sequence[str]) -> bool:
+    """Prints the plan, where the arguments ask for a dry run."""
     try:
         given = parse(entry.name, entry.parameters, arguments, entry.system)
     except ConfigError:
-        return None  # reported by a run that can be marked as failed
-    return given if given.parameters.dry_run else None
+        return False  # reported by a run that can be marked as failed
+    if given.parameters.dry_run:
+        planned = preview(given.parameters, given.system_text)
+        print(planned, flush=True)
+        mark_dry_run(entry.name, planned)
+    return bool(given.parameters.dry_run)
 
 
 def _complain(reason: str, error: BaseException, code: int) -> int:

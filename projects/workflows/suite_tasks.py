@@ -108,13 +108,10 @@ def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
     Raises:
         ConfigError: a value is refused by the task's own entry point.
     """
-    found = earlier_runs(task, parent_run)
-    if not reuse:
-        return Member(task, "planned")
-    finished = [run for run in found if run.status == "FINISHED"]
-    if finished:
+    found = earlier_runs(task, parent_run)  # checks the values in any case
+    if reuse and (finished := [run for run in found if run.status == "FINISHED"]):
         return Member(task, "reused", finished[-1])
-    resumable = "resume_run" in task.entry.parameters.model_fields
+    resumable = reuse and "resume_run" in task.entry.parameters.model_fields
     interrupted = [run for run in found if resumable and is_resumable(run)]
     return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
 

@@ -17,7 +17,7 @@ from drone_cbf.training.curriculum.schema import Curriculum
 from projects.cli.arguments import KEPT_FROM_PARENT
 from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
-from projects.inputs.curriculum_levels import LEVELS, curriculum_of, with_levels
+from projects.inputs.curriculum_levels import LEVELS, with_levels
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import ENTRY_POINTS, EntryPoint
 from projects.running.stage_runner import Outcome, Stage, run_stage
@@ -82,12 +82,12 @@ def test_stages_are_replaced_as_a_whole_and_every_stage_changes_each_of_them(bas
         ("extends: default\n", "name is missing; what extends default needs a name of its own"),
         ("name: mine\nextends: default\nevery_stage: [1]\n", r"every_stage = \[1\] is not a mapping"),
         ("name: mine\nextends: default\nevery_stage: {horizons: 60}\n", "stages.0.horizons = 60: Extra inputs"),
-        ("name: mine\nextends: default\nsystem: {filter.penalti: 1}\n", "filter.penalti is no setting of the system"),
+        ("name: mine\nextends: default\nsystem: {filter.penalti: 1}\n", "filter.penalti is not a system setting"),
         (
             "name: mine\nextends: default\nsystem: {filters.penalty: 1}\n",
-            "filters.penalty is no setting .*the groups are",
+            "filters.penalty is not a system setting .*the groups are",
         ),
-        ("name: mine\nextends: default\nsystem: {penalty: 1}\n", "penalty is no setting of the system"),
+        ("name: mine\nextends: default\nsystem: {penalty: 1}\n", "penalty is not a system setting"),
         (
             "name: mine\nextends: default\nsystem: {filter.penalty: -1}\n",
             "filter.penalty = -1: Input should be greater",
@@ -189,21 +189,20 @@ def test_the_presets_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_replace_one_field_of_each_stage_and_mark_the_name(name: str) -> None:
     values = (4, 5, 6) if name == "stage_steps" else (0.1, 0.2, 0.3)
-    plain, changed = load_curriculum("default"), curriculum_of("default", {name: values})
+    plain = load_curriculum("default")
+    changed = with_levels(plain, {name: values})
     field = LEVELS[name]
     assert tuple(getattr(stage, field) for stage in changed.stages) == values
     same = [stage.model_dump(exclude={field}) for stage in plain.stages]
     assert [stage.model_dump(exclude={field}) for stage in changed.stages] == same
     assert changed.name.startswith("default*") and len(changed.name) == len("default*") + 6
-    assert (
-        curriculum_of("default", {name: values[:1]}).stages == curriculum_of("default", {name: values[:1] * 3}).stages
-    )
+    assert with_levels(plain, {name: values[:1]}).stages == with_levels(plain, {name: values[:1] * 3}).stages
 
 
 def test_levels_that_change_nothing_leave_the_name_and_others_have_names_of_their_own() -> None:
     plain = load_curriculum("default")
-    assert curriculum_of("default", {"noise_levels": (0.0, 0.02, 0.05), "blend_levels": ()}) == plain
-    first, second = (curriculum_of("default", {"noise_levels": (level,)}) for level in (0.1, 0.2))
+    assert with_levels(plain, {"noise_levels": (0.0, 0.02, 0.05), "blend_levels": ()}) == plain
+    first, second = (with_levels(plain, {"noise_levels": (level,)}) for level in (0.1, 0.2))
     assert first.name != second.name
     assert with_levels(first, {"noise_levels": (0.1,)}) == first, "repeated from its stored curriculum"
     long = plain.model_copy(update={"name": "x" * 60})
@@ -214,7 +213,7 @@ def test_levels_that_change_nothing_leave_the_name_and_others_have_names_of_thei
 def test_too_few_levels_say_how_many_there_must_be() -> None:
     told = r"noise_levels = 0,0.1 has 2 values, and curriculum default has 3 stages \(analytic, mixed, neural\); give 3"
     with pytest.raises(ConfigError, match=told):
-        curriculum_of("default", {"noise_levels": (0.0, 0.1)})
+        with_levels(load_curriculum("default"), {"noise_levels": (0.0, 0.1)})
 
 
 def test_digests_tell_levels_and_settings_apart_and_not_their_spelling() -> None:

@@ -100,7 +100,7 @@ def test_a_later_field_changes_the_digest_only_of_runs_that_use_it(monkeypatch: 
     expected = RECORDED["stages"]["safety"]["config_digest"]
     plain = LaterParameters.model_validate(RECORDED["stages"]["safety"]["parameters"])
     curriculum = LaterCurriculum.model_validate(RECORDED["curriculum"])
-    monkeypatch.setattr(digests, "curriculum_of", lambda name, levels: curriculum)
+    monkeypatch.setattr(digests, "with_levels", lambda loaded, levels: curriculum)
 
     def digest(parameters: Section = plain, system: SystemConfig = later_system(moving=0.0)) -> str:
         return config_digest("safety", parameters, system)

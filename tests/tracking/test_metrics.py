@@ -9,7 +9,7 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking.recording.background_writer import PER_CALL, BackgroundWriter
+from drone_cbf.tracking.recording.mlflow_recorder import PER_CALL, BackgroundWriter
 from drone_cbf.tracking.runs.stage_run import StageRun
 
 
