@@ -178,10 +178,8 @@ class RegisterParameters(Section):
     @model_validator(mode="after")
     def _has_one_source(self) -> RegisterParameters:
         if bool(self.run) == bool(self.best_of):
-            raise ValueError(
-                "give one of run (-P run=<safety, evaluate or pipeline run>) and best_of "
-                "(-P best_of=<filter of search_runs>)"
-            )
+            first = "run (-P run=<safety, evaluate or pipeline run>)"
+            raise ValueError(f"give one of {first} and best_of (-P best_of=<filter of search_runs>)")
         return self
 
 
@@ -208,9 +206,8 @@ class GateParameters(Section):
     @model_validator(mode="after")
     def _judges_one(self) -> GateParameters:
         if bool(self.run) == self.champion:
-            raise ValueError(
-                "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
-            )
+            first = "run (-P run=<evaluate, safety or pipeline run>)"
+            raise ValueError(f"give one of {first} and champion (-P champion=true)")
         if self.champion and self.promote:
             raise ValueError(
                 "the champion is promoted already; leave champion out and name a run: "

@@ -10,22 +10,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite": "a finite number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list like 1,2,3",
-}
-_BOUNDS = {
-    "ge": ">= {}",
-    "gt": "> {}",
-    "le": "<= {}",
-    "lt": "< {}",
-    "min_length": "at least {} entries",
-    "max_length": "at most {} entries",
-}
+_KINDS = {"int": "a whole number", "float": "a number", "finite": "a finite number"}
+_KINDS |= {"bool": "true or false", "string": "text", "tuple": "a list like 1,2,3"}
+_BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
+_BOUNDS |= {"min_length": "at least {} entries", "max_length": "at most {} entries"}
 """How each of pydantic's constraints is written."""
 
 

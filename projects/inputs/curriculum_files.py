@@ -39,12 +39,11 @@ def load_curriculum(name: str) -> Curriculum:
     if isinstance(content, Mapping):
         content = {key: value for key, value in content.items() if key != PIPELINE}
     curriculum = parse_curriculum(content, str(path))
-    for setting in KEPT_FROM_PARENT:
-        if setting in curriculum.system:
-            raise ConfigError(
-                f"curriculum {path}: system: {setting} shapes networks that are trained before the curriculum begins; "
-                f"leave it out, and train them with it: mlflow run . -e efficiency -P {setting}=<value>"
-            )
+    if shaping := [name for name in KEPT_FROM_PARENT if name in curriculum.system]:
+        raise ConfigError(
+            f"curriculum {path}: system: {shaping[0]} shapes networks that are trained before the curriculum begins; "
+            f"leave it out, and train them with it: mlflow run . -e efficiency -P {shaping[0]}=<value>"
+        )
     return curriculum
 
 
@@ -93,8 +92,7 @@ def _place(name: str, folder: Path, user: str = "") -> Path:
     """The file of the curriculum ``name``; relative paths begin in ``folder``. ``user``: the file that extends it."""
     if Path(name).suffix in (".yaml", ".yml"):
         return folder / name
-    known = available()
-    if name in known:
+    if name in (known := available()):
         return FOLDER / f"{name}.yaml"
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? Else " if close else ""
@@ -118,7 +116,7 @@ def _content(path: Path, users: tuple[Path, ...]) -> object:
             raise ConfigError(f"curriculum {path}: name is missing; what {BASE} {base} needs a name of its own")
         place = _place(base, path.parent, f"curriculum {path}: {BASE}: ")
         if place.resolve() in [user.resolve() for user in (*users, path)]:
-            chain = " -> ".join(str(user) for user in (*users, path, place))
+            chain = " -> ".join(map(str, (*users, path, place)))
             raise ConfigError(f"curriculum {path}: {BASE} = {base} leads back to itself ({chain}); break the circle")
         below = _content(place, (*users, path))
         own = _merged(below, own) if isinstance(below, Mapping) else own

@@ -91,25 +91,20 @@ def gate_page(judged: Judged, verdict: Verdict) -> str:
     champion = f"run {judged.champion_run}" if judged.champion_run else "none; the thresholds alone decide"
     unsearchable = ", ".join(f"`{name}`" for name in gates.not_searchable)
     without = f" (without {unsearchable}: of cells, only the table `{CELLS_FILE}` holds these)" if unsearchable else ""
-    return "\n\n".join(
-        [
-            f"### Gate: {verdict.outcome}",
-            f"Judged: run {linked(judged.run_id, judged.experiment_id)}. Champion: {champion}.",
-            markdown_table([_row(check) for check in verdict.checks]),
-            "Filters of the MLflow UI's search box and of `search_runs`:",
-            f"- every run that has passed: ``{PASSING_RUNS}``\n"
-            f"- every evaluation that meets the thresholds{without}: ``{gates.query()}``",
-        ]
-    )
+    parts = [
+        f"### Gate: {verdict.outcome}",
+        f"Judged: run {linked(judged.run_id, judged.experiment_id)}. Champion: {champion}.",
+        markdown_table([_row(check) for check in verdict.checks]),
+        "Filters of the MLflow UI's search box and of `search_runs`:",
+        f"- every run that has passed: ``{PASSING_RUNS}``\n"
+        f"- every evaluation that meets the thresholds{without}: ``{gates.query()}``",
+    ]
+    return "\n\n".join(parts)
 
 
 def _row(check: Check) -> dict[str, object]:
     name = check.metric.rpartition("/")[2]
-    return {
-        "metric": check.metric,
-        "unit": UNITS.get(name, ""),
-        "against": "threshold" if check.kind == "absolute" else "champion",
-        "value": as_shown(name, check.value),
-        "limit": target_text(check),
-        "passed": "yes" if check.passed else "**no**",
-    }
+    against = "threshold" if check.kind == "absolute" else "champion"
+    figure = {"metric": check.metric, "unit": UNITS.get(name, ""), "against": against}
+    passed = "yes" if check.passed else "**no**"
+    return {**figure, "value": as_shown(name, check.value), "limit": target_text(check), "passed": passed}

@@ -9,13 +9,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
 from drone_cbf.tracking.links import linked
-from drone_cbf.tracking.queries.evidence import (
-    EVALUATION_TAG,
-    EvaluatedPolicy,
-    best_evaluation,
-    evaluated_policy,
-    find_evaluation,
-)
+from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
 from drone_cbf.tracking.runs.presentation import unpadded
@@ -35,17 +29,20 @@ Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not 
 
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    found = evaluated_policy(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run))
+    evaluation = evidence.best_evaluation(wanted.best_of) if wanted.best_of else evidence.find_evaluation(wanted.run)
+    found = evidence.evaluated_policy(evaluation)
     parameters = check(EvaluateParameters, found.config["parameters"])
     system = check(SystemConfig, found.config["system"])
     evaluated = replace(stage, parameters=parameters, system=system, parent=found.training)
-    tags = lineage_tags(evaluated, found)
+    origin = {TRAINING_TAG: found.training.run_id, evidence.EVALUATION_TAG: found.evaluation.info.run_id}
+    how = {"drone_cbf.register_run": stage.run.run_id, "drone_cbf.blend": f"{parameters.blend:g}"}
+    tags = {**origin, **how, **found.provenance}
     stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
     metrics = worst_cell(found.evaluation.data.metrics)
     page = version_page(wanted.model, metrics, tags, found)
     scenes, _ = next(scene_datasets(parameters, system))
-    evidence = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
-    version = register_policy(stage.run, wanted.model, servable(evaluated, tags), evidence)
+    shown_with_it = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
+    version = register_policy(stage.run, wanted.model, servable(evaluated, tags), shown_with_it)
     stage.run.tag(model_version=str(version.version))
     gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
     shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
@@ -66,18 +63,9 @@ def servable(evaluated: Stage, tags: Mapping[str, str]) -> Servable:
     )
 
 
-def lineage_tags(evaluated: Stage, found: EvaluatedPolicy) -> dict[str, str]:
-    """Where the version comes from."""
-    return {
-        TRAINING_TAG: found.training.run_id,
-        EVALUATION_TAG: found.evaluation.info.run_id,
-        "drone_cbf.register_run": evaluated.run.run_id,
-        "drone_cbf.blend": f"{evaluated.parameters.blend:g}",
-        **found.provenance,
-    }
-
-
-def version_page(model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: EvaluatedPolicy) -> str:
+def version_page(
+    model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: evidence.EvaluatedPolicy
+) -> str:
     """Evidence, origin and use of a version; without padding, because stores limit the length."""
     experiment = found.evaluation.info.experiment_id
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drone_cbf.config import Section, SystemConfig
@@ -42,11 +43,8 @@ class EntryPoint:
         return build_system(inherited, both, KEPT_FROM_PARENT)
 
 
-def _store_reader(name: str, parameters: type[Section], work: str, *, device: bool = False) -> EntryPoint:
-    """An entry point that builds on recorded runs and flies no system of its own."""
-    return EntryPoint(name, parameters, work, device=device, system=False)
-
-
+_store_reader = partial(EntryPoint, device=False, system=False)
+"""Builds on recorded runs and flies no system of its own."""
 _BARRIERS = ("pretrain_cbf", "safety")
 _ENTRIES = (
     EntryPoint("efficiency", flown.EfficiencyParameters, "projects.stages.efficiency"),

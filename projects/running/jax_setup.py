@@ -38,11 +38,7 @@ def configure_jax(root: Path) -> None:
 
 
 def collect_rarely() -> None:
-    """Makes full garbage collections rare; young garbage is collected as before.
-
-    A full collection visits everything that JAX has traced. It takes half a second, in which nothing is trained, and
-    storing metrics triggers it.
-    """
+    """Makes full garbage collections rare: each visits all that JAX has traced, and training waits half a second."""
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, MIDDLE_PER_FULL)
 

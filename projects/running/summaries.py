@@ -29,20 +29,11 @@ CELL_COLUMNS = (
     *("success_rate", "collisions", "max_violation", "relax_rate", "final_distance_p95"),
 )
 """Of the table of cells, what fits the page beside MLflow's own column; the table artifact holds every figure."""
-SUMMED_UP = {
-    "success_rate": "min",
-    "collisions": "sum",
-    "rollouts": "sum",
-    "max_violation": "max",
-    "final_distance_mean": "max",
-}
+SUMMED_UP = {"success_rate": "min", "collisions": "sum", "rollouts": "sum"}
+SUMMED_UP |= {"max_violation": "max", "final_distance_mean": "max"}
 """Figure of a cell -> how the cells of one scene and noise level are summed up."""
-SUMS = {
-    "success": "{success_rate:.3g}",
-    "collisions": "{collisions:.0f}/{rollouts:.0f}",
-    "violation [m/s]": "{max_violation:.3g}",
-    "distance [m]": "{final_distance_mean:.3g}",
-}
+SUMS = {"success": "{success_rate:.3g}", "collisions": "{collisions:.0f}/{rollouts:.0f}"}
+SUMS |= {"violation [m/s]": "{max_violation:.3g}", "distance [m]": "{final_distance_mean:.3g}"}
 """Column in the terminal -> how these are written."""
 
 
@@ -86,14 +77,11 @@ def evaluation_text(cells: Sequence[Mapping[str, object]], figures: Mapping[str,
     beside = sums[place].assign(**texts).groupby(place, sort=False).agg(" | ".join).reset_index().to_dict("records")
     parts = ["Worst over goals, by scene and noise [m] (filter on | off)", terminal_table(beside)]
     if any(cell["filtered"] for cell in cells):
+        checks = _checks(figures).values()
+        limits = [target_text(check).replace("≥", ">=").replace("≤", "<=") for check in checks]
         targets = [
-            {
-                "metric": check.metric,
-                "value": check.value,
-                "target": target_text(check).replace("≥", ">=").replace("≤", "<="),
-                "": "pass" if check.passed else "FAIL",
-            }
-            for check in _checks(figures).values()
+            {"metric": check.metric, "value": check.value, "target": limit, "": "pass" if check.passed else "FAIL"}
+            for check, limit in zip(checks, limits, strict=True)
         ]
         parts += ["Targets (projects/gates.yaml) for the worst cell, filter on", terminal_table(targets)]
     return "\n\n".join(parts)

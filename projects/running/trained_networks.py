@@ -16,10 +16,7 @@ from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, match
 from drone_cbf.tracking.runs.lineage import find, provides, resolve_parent
 from projects.running.stage_runner import Stage
 
-INITIAL: dict[str, Callable[[SystemConfig, jax.Array], Any]] = {
-    "policy": initial_policy_params,
-    "barrier": initial_barrier_params,
-}
+INITIAL: dict[str, Callable[..., Any]] = {"policy": initial_policy_params, "barrier": initial_barrier_params}
 """Part of a checkpoint -> its parameters before training, which have the shape that the system describes."""
 
 

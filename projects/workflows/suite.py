@@ -25,15 +25,8 @@ from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.worker import prepare_for_children
 from projects.workflows.suite_tasks import DONE, Member, State, Task, plan, suite_tasks, walk
 
-STATES: dict[State, str] = {
-    "planned": "to be trained",
-    "interrupted": "to be resumed",
-    "reused": "reused",
-    "trained": "done",
-    "resumed": "resumed and done",
-    "failed": "FAILED",
-    "left out": "left out",
-}
+STATES: dict[State, str] = {"planned": "to be trained", "interrupted": "to be resumed", "reused": "reused"}
+STATES |= {"trained": "done", "resumed": "resumed and done", "failed": "FAILED", "left out": "left out"}
 """How each state is written."""
 LONGEST_REASON = 300
 """Characters of a reason in a table or a message; the failed run holds the whole."""
@@ -152,12 +145,15 @@ def suite_page(members: Sequence[Member]) -> str:
     return f"### Children: {told}\n\n{table}{notes if len(commits) > 1 else ''}"
 
 
+def _identity(task: Task) -> dict[str, object]:
+    return {"stage": task.entry.name, "curriculum": task.curriculum, "seed": task.seed}
+
+
 def _row(member: Member) -> dict[str, object]:
     run, task = member.run, member.task
     return {
-        "stage": task.entry.name,
+        **_identity(task),
         "curriculum": task.curriculum or None,
-        "seed": task.seed,
         "state": STATES[member.state],
         "run": linked(run.run_id, run.experiment_id) if run else None,
         "seconds": round(run.seconds, 1) if run and run.seconds is not None else None,
@@ -169,13 +165,7 @@ def _row(member: Member) -> dict[str, object]:
 def store_members(run: StageRun, members: Sequence[Member]) -> None:
     """Leaves the runs that stand for the suite's children for ``compare`` and ``report``."""
     rows = [
-        {
-            "stage": member.task.entry.name,
-            "curriculum": member.task.curriculum,
-            "seed": member.task.seed,
-            "state": member.state,
-            "run_id": member.run.run_id if member.run else None,
-        }
+        {**_identity(member.task), "state": member.state, "run_id": member.run.run_id if member.run else None}
         for member in members
     ]
     run.log_text(json.dumps({"members": rows}, indent=1), MEMBERS_FILE)

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, TypeVar
 
 from mlflow.entities import Metric
@@ -50,9 +51,8 @@ class BackgroundWriter:
         """Accepts the metrics of one step; non-finite values are stored as they are."""
         self._raise_error()
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step) for key, value in values.items()]
         with self._lock:
-            self._metrics += rows
+            self._metrics += [Metric(key, float(value), now, step) for key, value in values.items()]
 
     def submit(self, job: Callable[[], None]) -> None:
         """Runs ``job`` in the background, after everything that was accepted before."""
@@ -89,8 +89,7 @@ class BackgroundWriter:
 
     def _store(self) -> None:
         with self._lock:
-            metrics, self._metrics = self._metrics, []
-            jobs, self._jobs = self._jobs, []
+            metrics, jobs, self._metrics, self._jobs = self._metrics, self._jobs, [], []
         for start in range(0, len(metrics), PER_CALL):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + PER_CALL])
         for job in jobs:
@@ -100,8 +99,7 @@ class BackgroundWriter:
 class MlflowRecorder(SilentRecorder):
     """Writes metrics, checkpoints and events to a run from a background thread, unless the run holds them already.
 
-    Of the states to resume from it stores the first, and later ones at least ``between_states`` seconds apart, one at
-    a time.
+    States to resume from are stored at least ``between_states`` seconds apart, one at a time.
     """
 
     def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
@@ -141,25 +139,21 @@ class MlflowRecorder(SilentRecorder):
         self._writer.submit(store)
 
     def restore(self, tree: Tree) -> Tree:
-        name = latest_progress(self._run.run_id)
-        if name is None:
-            return tree
-        return match(tree, load_checkpoint(self._run.run_id, name), f"checkpoint '{name}' of run {self._run.run_id}")
+        run_id = self._run.run_id
+        name = latest_progress(run_id)
+        return match(tree, load_checkpoint(run_id, name), f"checkpoint '{name}' of run {run_id}") if name else tree
 
     def event(self, step: int, text: str) -> None:
-        if (step, text) in self.events:  # a repeated step of a resumed run
-            return
-        self.events.append((step, text))
-        page = events_page(self.events)
-        self._writer.submit(lambda: self._run.log_text(page, "events.md"))
+        if (step, text) not in self.events:  # a resumed run repeats some steps
+            self.events.append((step, text))
+            page = events_page(self.events)
+            self._writer.submit(lambda: self._run.log_text(page, "events.md"))
 
     def close(self, interrupted: bool = False) -> None:
         """Waits until everything is stored, with ``interrupted`` the latest state as well; raises what went wrong."""
-        try:
+        with closing(self._writer):
             if interrupted:
                 self._store_waiting()
-        finally:
-            self._writer.close()
 
 
 def events_page(events: Sequence[tuple[int, str]]) -> str:

@@ -8,18 +8,13 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.status import Status
 
 from drone_cbf.recorder import SilentRecorder
 
-SHOWN = {
-    "loss/total": "loss",
-    "train/success_rate": "success",
-    "train/collision_rate": "collision",
-    "filter/relax_rate": "relaxed",
-    "curriculum/blend": "blend",
-}
+SHOWN = {"loss/total": "loss", "train/success_rate": "success", "train/collision_rate": "collision"}
+SHOWN |= {"filter/relax_rate": "relaxed", "curriculum/blend": "blend"}
 """Figures beside the bar, where a stage reports them."""
 AS_SET = {"curriculum/blend"}
 """Figures that are settings, not measurements: shown as they are."""
@@ -40,6 +35,7 @@ class ProgressRecorder(SilentRecorder):
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=sys.stderr)
         self._bar: Progress | None = None
+        self._task = TaskID(0)
         self._status: Status | None = None
         self._description = ""
         self.total = 0
