@@ -49,8 +49,11 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str], syste
     known = names(parameters, system)
     if unknown := [name for name in pairs if name not in known]:
         raise ConfigError(_unknown(unknown[0], known))
+    settings = SettingsConfigDict(extra="forbid", cli_exit_on_error=False, cli_kebab_case=False)
+    bases: tuple[type, ...] = (parameters, SystemConfig, BaseSettings) if system else (parameters, BaseSettings)
+    model = type("CommandLine", bases, {"model_config": settings, "__module__": __name__})
     try:
-        given = _source(parameters, [f"--{name}={value}" for name, value in pairs.items()], system)()
+        given = CliSettingsSource(model, cli_parse_args=[f"--{name}={value}" for name, value in pairs.items()])()
     except SettingsError as error:
         raise ConfigError(f"{error}; list the parameters with: python -m projects.{entry} --help") from error
     groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
@@ -143,13 +146,6 @@ def names(parameters: type[Section], system: bool = True) -> list[str]:
     """All names that the command line takes: the flat parameters, then the fields of each group, dotted."""
     groups = SystemConfig().model_dump() if system else {}
     return [*parameters.model_fields, *(f"{group}.{field}" for group, fields in groups.items() for field in fields)]
-
-
-def _source(parameters: type[Section], arguments: list[str], system: bool) -> CliSettingsSource:
-    settings = SettingsConfigDict(extra="forbid", cli_exit_on_error=False, cli_kebab_case=False)
-    body = {"model_config": settings, "__module__": __name__}
-    model = type("CommandLine", (parameters, *([SystemConfig] if system else []), BaseSettings), body)
-    return CliSettingsSource(model, cli_parse_args=arguments)
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:

@@ -31,7 +31,10 @@ def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
         return " ".join(problem["msg"].removeprefix("Value error, ").split())
     field = _field(model, path)
     if problem["type"] in ("too_short", "too_long") or (problem["type"] == "missing" and isinstance(path[-1], int)):
-        return f"{name} has the wrong number of entries ({_wanted(field)} expected); separate them with commas"
+        entries = get_args(field.annotation) if field else ()
+        fixed = str(len(entries)) if entries and entries[-1] is not Ellipsis else ""
+        wanted = fixed or allowed(field, [""]) or "another number"
+        return f"{name} has the wrong number of entries ({wanted} expected); separate them with commas"
     if problem["type"] == "missing":
         purpose = f" ({field.description.split('.')[0]})" if field and field.description else ""
         return f"{name} is missing{purpose}; give it with -P {name}=<value>"
@@ -39,11 +42,6 @@ def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
         return f"{name} is unknown; remove it"
     given = f"{name} = {problem['input']!s:.80}"
     return f"{given} {_complaint(problem, field, path)}; set another value with -P {name}=<value>"
-
-
-def _wanted(field: FieldInfo | None) -> str:
-    entries = get_args(field.annotation) if field else ()
-    return str(len(entries)) if entries and entries[-1] is not Ellipsis else allowed(field, [""]) or "another number"
 
 
 def _complaint(problem: ErrorDetails, field: FieldInfo | None, path: Sequence[Any]) -> str:

@@ -42,25 +42,21 @@ def work(stage: Stage) -> Outcome:
     page = version_page(wanted.model, metrics, tags, found)
     scenes, _ = next(scene_datasets(parameters, system))
     shown_with_it = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
-    version = register_policy(stage.run, wanted.model, servable(evaluated, tags), shown_with_it)
-    stage.run.tag(model_version=str(version.version))
-    gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
-    shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
-    page = f"### Version {version.version} of {wanted.model}\n\n{page}"
-    return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
-
-
-def servable(evaluated: Stage, tags: Mapping[str, str]) -> Servable:
-    """The very controller that was evaluated, ready to be stored."""
-    return Servable(
-        tree=load_controller(evaluated),
-        config={"system": evaluated.system.model_dump(mode="json"), "source": dict(tags)},
+    served = Servable(
+        tree=load_controller(evaluated),  # the very controller that was evaluated
+        config={"system": system.model_dump(mode="json"), "source": tags},
         code=ROOT / "projects" / "registration" / "policy_model.py",
         package=ROOT / "drone_cbf",
         requirements=ROOT / "requirements.txt",
         signature=policy_signature(REQUIRED, OPTIONAL),
         example=example_observations(),
     )
+    version = register_policy(stage.run, wanted.model, served, shown_with_it)
+    stage.run.tag(model_version=str(version.version))
+    gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
+    shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
+    page = f"### Version {version.version} of {wanted.model}\n\n{page}"
+    return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
 
 
 def version_page(

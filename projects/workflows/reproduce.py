@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import LineageError, ReproductionError
@@ -43,19 +44,14 @@ def work(stage: Stage) -> Outcome:
     before, after = get_run(recorded.run_id, "run"), get_run(child.run_id, "run")
     changed = agreement.environment_differences(before.data.tags, after.data.tags)
     changed |= {name: ("not there yet", value) for name, value in recorded.newer.items()}
-    tolerance = tolerance_for(stage, same_environment=not changed)
+    wanted = stage.parameters
+    exact = wanted.exact == "always" or (wanted.exact == "auto" and not changed)
+    own = Tolerance(relative=wanted.relative_tolerance, absolute=wanted.absolute_tolerance)
+    tolerance = Tolerance() if exact else own  # every bit must agree, or as the parameters say
     stage.recorder.begin("compare", len(agreement.figure_names(before, after)))
     rows = agreement.compare_runs(before, after, tolerance, lambda number: stage.recorder.metrics(number, {}))
     page = agreement_page(before, after, rows, changed, tolerance)
     return conclude(stage, recorded, rows, page)
-
-
-def tolerance_for(stage: Stage, same_environment: bool) -> Tolerance:
-    """None where every bit must agree; else as the parameters say."""
-    wanted = stage.parameters
-    if wanted.exact == "always" or (wanted.exact == "auto" and same_environment):
-        return Tolerance()
-    return Tolerance(relative=wanted.relative_tolerance, absolute=wanted.absolute_tolerance)
 
 
 def conclude(stage: Stage, recorded: Recorded, rows: Sequence[Comparison], page: str) -> Outcome:
@@ -98,7 +94,8 @@ def agreement_page(
         markdown_table(environment) if changed else "Commit, versions and device are the same.",
     ]
     if rows:
-        shown = [_row(row) for row in sorted(rows, key=_order)[:SHOWN]]
+        ordered = sorted(rows, key=lambda row: (-row.disagreeing, -np.nan_to_num(row.largest_difference, nan=np.inf)))
+        shown = [_row(row) for row in ordered[:SHOWN]]
         parts += ["#### Metrics, the most different first", markdown_table(shown)]
     if len(rows) > SHOWN:
         parts.append(f"{len(rows) - SHOWN} more in `tables/reproduction.json`.")
@@ -110,11 +107,6 @@ def _row(row: Comparison) -> dict[str, object]:
     last = {"recorded, last": row.recorded, "repeated, last": row.repeated}
     own = {"metric": row.metric, "agrees": not row.disagreeing}
     return {**own, **counts, "largest difference": row.largest_difference, **last}
-
-
-def _order(row: Comparison) -> tuple[float, ...]:
-    difference = math.inf if math.isnan(row.largest_difference) else row.largest_difference
-    return (-row.disagreeing, -difference)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE, Evaluated
 from drone_cbf.tracking.runs.lineage import resolve_parent
 from drone_cbf.tracking.runs.nesting import StageFailed, run_child
-from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.tracking.runs.tracking_store import prepare_store
 from projects.cli.stage_parameters import SuiteParameters
 from projects.running.entry_points import ENTRY_POINTS
@@ -110,7 +109,12 @@ class Children:
     def _keep(self, member: Member) -> Member:
         """Remembers it, and shows in the run's description how far the suite is."""
         self.members.append(member)
-        store_members(self.stage.run, self.members)
+        rows = [
+            {**_identity(one.task), "state": one.state, "run_id": one.run.run_id if one.run else None}
+            for one in self.members
+        ]
+        # The runs that stand for the children, for ``compare`` and ``report``.
+        self.stage.run.log_text(json.dumps({"members": rows}, indent=1), MEMBERS_FILE)
         self.stage.run.describe(f"### Under way: {len(self.members)} of {self.total}\n\n{suite_page(self.members)}")
         return member
 
@@ -160,15 +164,6 @@ def _row(member: Member) -> dict[str, object]:
         "commit": run.commit[:10] if run else None,
         "reason": member.reason[:LONGEST_REASON] or None,
     }
-
-
-def store_members(run: StageRun, members: Sequence[Member]) -> None:
-    """Leaves the runs that stand for the suite's children for ``compare`` and ``report``."""
-    rows = [
-        {**_identity(member.task), "state": member.state, "run_id": member.run.run_id if member.run else None}
-        for member in members
-    ]
-    run.log_text(json.dumps({"members": rows}, indent=1), MEMBERS_FILE)
 
 
 def failures(members: Sequence[Member]) -> str:

@@ -35,15 +35,11 @@ class BackgroundWriter:
     """
 
     def __init__(self, run_id: str, client: MlflowClient | None = None, interval: float = INTERVAL) -> None:
-        self._run_id = run_id
-        self._client = client or MlflowClient()
-        self._interval = interval
+        self._run_id, self._client, self._interval = run_id, client or MlflowClient(), interval
         self._metrics: list[Metric] = []
         self._jobs: list[Callable[[], None]] = []
         self._error: BaseException | None = None
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = False
+        self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -103,13 +99,10 @@ class MlflowRecorder(SilentRecorder):
     """
 
     def __init__(self, run: StageRun, between_states: float = BETWEEN_STATES) -> None:
-        self._run = run
-        self._writer = BackgroundWriter(run.run_id)
-        self._between_states = between_states
+        self._run, self._writer, self._between_states = run, BackgroundWriter(run.run_id), between_states
         self._waiting: tuple[str, dict[str, Any]] | None = None
         """Name and content of the latest state until it is stored."""
-        self._is_storing = False
-        self._stored_at = -math.inf
+        self._is_storing, self._stored_at = False, -math.inf
         self.events: list[tuple[int, str]] = list(run.stored.events)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
