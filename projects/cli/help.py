@@ -26,12 +26,10 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     paragraphs = f"{entry}: {parameters.__doc__}".split("\n\n")
     lines = [
         "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs),
-        "",
-        "Examples:",
+        "\nExamples:",
         *(f"  mlflow run . -e {entry}{example}" for example in examples),
         f"  python -m projects.{entry}{(own[-1] if own else needed + changed).replace(' -P ', ' --')}",
-        "",
-        "Parameters:",
+        "\nParameters:",
         *_fields(parameters),
     ]
     if not system:
@@ -39,7 +37,7 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     for group, field in SystemConfig.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type) and issubclass(kind, BaseModel)
-        lines += ["", f"{group}: {(kind.__doc__ or '').splitlines()[0]}", *_fields(kind, f"{group}.")]
+        lines += [f"\n{group}: {(kind.__doc__ or '').splitlines()[0]}", *_fields(kind, f"{group}.")]
     note = "Later stages inherit all groups (physics to objective) from their parent run."
     if required:
         note = "Groups (physics to objective) are inherited from the parent run; "

@@ -32,7 +32,13 @@ def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -
     stages = [stage.model_dump() for stage in curriculum.stages]
     for name, values in levels.items():
         if len(values) not in (0, 1, len(stages)):
-            raise ConfigError(_miscounted(name, values, curriculum))
+            given = ",".join(f"{value:g}" for value in values)
+            names = ", ".join(stage.name for stage in curriculum.stages)
+            wanted = "1 value" if len(stages) == 1 else f"{len(stages)} values, or one for all of them"
+            raise ConfigError(
+                f"{name} = {given} has {len(values)} values, and curriculum {curriculum.name} has {len(stages)} "
+                f"stages ({names}); give {wanted}"
+            )
         every = list(values) * len(stages) if len(values) == 1 else values
         for stage, value in zip(stages, every, strict=False):
             stage[LEVELS[name]] = value
@@ -48,13 +54,3 @@ def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -
 def blend_flown(asked: str, curriculum: Curriculum) -> str:
     """The blend to evaluate with, as ``asked``; ``last``: the last stage's, so that what was trained is measured."""
     return str(curriculum.stages[-1].blend) if asked == "last" else asked
-
-
-def _miscounted(name: str, values: Sequence[float], curriculum: Curriculum) -> str:
-    given = ",".join(f"{value:g}" for value in values)
-    names = ", ".join(stage.name for stage in curriculum.stages)
-    wanted = "1 value" if len(curriculum.stages) == 1 else f"{len(curriculum.stages)} values, or one for all of them"
-    return (
-        f"{name} = {given} has {len(values)} values, and curriculum {curriculum.name} has {len(curriculum.stages)} "
-        f"stages ({names}); give {wanted}"
-    )

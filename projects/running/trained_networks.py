@@ -13,7 +13,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, match
-from drone_cbf.tracking.runs.lineage import find, provides, resolve_parent
+from drone_cbf.tracking.runs.lineage import find, resolve_parent
 from projects.running.stage_runner import Stage
 
 INITIAL: dict[str, Callable[..., Any]] = {"policy": initial_policy_params, "barrier": initial_barrier_params}
@@ -42,11 +42,6 @@ def load_initial_barrier(stage: Stage, run_id: str) -> BarrierParams:
     """
     started_from = resolve_parent(run_id, ("pretrain_cbf", "safety"), called="init_run")
     return _load(started_from.run_id, "barrier", stage.system)[0]
-
-
-def has_barrier(stage: Stage) -> bool:
-    """Whether the ancestry holds a neural barrier."""
-    return stage.parent is not None and provides(stage.parent.run_id, "barrier")
 
 
 def _holder(stage: Stage, part: str) -> str:

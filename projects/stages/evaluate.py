@@ -12,20 +12,20 @@ from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
 from drone_cbf.tracking.registry.logged_policies import log_policy
-from drone_cbf.tracking.runs.lineage import Parent, get_run
+from drone_cbf.tracking.runs.lineage import Parent, get_run, provides
 from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary, evaluation_text, verdict
-from projects.running.trained_networks import has_barrier, load_barrier, load_policy
+from projects.running.trained_networks import load_barrier, load_policy
 
 
 def load_controller(stage: Stage) -> ControllerParams:
     """Policy and, where the ancestry holds one, calibrated barrier; without it only the policy alone can fly."""
     blend = jnp.float32(stage.parameters.blend)
-    if not has_barrier(stage):
+    if stage.parent is None or not provides(stage.parent.run_id, "barrier"):
         return ControllerParams(policy=load_policy(stage), barrier=None, margin=jnp.float32(0.0), blend=blend)
     barrier, margin = load_barrier(stage)
     return ControllerParams(policy=load_policy(stage), barrier=barrier, margin=jnp.float32(margin), blend=blend)

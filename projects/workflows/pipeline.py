@@ -30,7 +30,8 @@ def work(stage: Stage) -> Outcome:
         try:
             done.append(run_child(stage.run, ROOT, entry, parameters))
         except (KeyboardInterrupt, StageFailed) as error:
-            error.add_note(remaining(planned, done, newest_child(stage.run.run_id, entry)))
+            started = [run for run in children(get_run(stage.run.run_id)) if run.data.tags.get(STAGE_TAG) == entry]
+            error.add_note(remaining(planned, done, started[-1].info.run_id if started else None))
             raise
     stage.run.log_metrics(worst_cell(done[-1].metrics))
     worst = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
@@ -48,12 +49,6 @@ def remaining(planned: Mapping[str, Mapping[str, str]], done: Sequence[ChildRun]
         lines.append(f"  {mlflow_run(entry, {'resume_run': resumed} if resumed else given)}")
         parent, unfinished = resumed or f"<{entry} run>", None
     return "\n".join(lines)
-
-
-def newest_child(run_id: str, entry: str) -> str | None:
-    """Run ID of the child that ``entry`` was started in; None where it did not come so far."""
-    found = [child for child in children(get_run(run_id)) if child.data.tags.get(STAGE_TAG) == entry]
-    return found[-1].info.run_id if found else None
 
 
 def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:

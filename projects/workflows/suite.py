@@ -50,7 +50,13 @@ def work(stage: Stage) -> Outcome:
         error.add_note("Finished children are kept: the same command resumes the suite.")
         raise
     page = suite_page(members)
-    if pairs := evaluated_pairs(members):
+    pairs = [
+        Evaluated(trained, member.run)
+        for member in members
+        if member.run and member.state in DONE and member.task.entry.name == "evaluate"
+        if member.task.after is not None and (trained := members[member.task.after].run)
+    ]
+    if pairs:
         page = f"{compare(stage, pairs, strict=True)}\n\n{page}"
     if failed := failures(members):
         stage.run.describe(page)  # before the error: the figures of those that finished are not lost
@@ -65,16 +71,6 @@ def preview(parameters: SuiteParameters, given_system: Mapping[str, str]) -> str
     parent = resolve_parent(given, ENTRY_POINTS["suite"].parents).run_id if given else None
     tasks = suite_tasks(parameters, given_system)
     return plan_text(walk(tasks, parent, lambda task, before: plan(task, before, parameters.reuse)))
-
-
-def evaluated_pairs(members: Sequence[Member]) -> list[Evaluated]:
-    """Of the members, the trained policies with their finished evaluations."""
-    return [
-        Evaluated(trained, member.run)
-        for member in members
-        if member.run and member.state in DONE and member.task.entry.name == "evaluate"
-        if member.task.after is not None and (trained := members[member.task.after].run)
-    ]
 
 
 class Children:
