@@ -10,6 +10,7 @@ import difflib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,10 +25,6 @@ GROUPS = tuple(SystemConfig.model_fields)
 KEPT_FROM_PARENT = ("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
 """Settings that decide the shape or the meaning of the parent's networks."""
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def wants_help(arguments: Sequence[str]) -> bool:
-    return "--help" in arguments or "-h" in arguments
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,13 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str], syste
     """
     pairs = _pairs(arguments)
     known = names(parameters, system)
-    for name in pairs:
-        if name not in known:
-            raise ConfigError(_unknown(name, known))
+    if unknown := [name for name in pairs if name not in known]:
+        raise ConfigError(_unknown(unknown[0], known))
+    settings = SettingsConfigDict(extra="forbid", cli_exit_on_error=False, cli_kebab_case=False)
+    bases: tuple[type, ...] = (parameters, SystemConfig, BaseSettings) if system else (parameters, BaseSettings)
+    model = type("CommandLine", bases, {"model_config": settings, "__module__": __name__})
     try:
-        given = _source(parameters, [f"--{name}={value}" for name, value in pairs.items()], system)()
+        given = CliSettingsSource(model, cli_parse_args=[f"--{name}={value}" for name, value in pairs.items()])()
     except SettingsError as error:
         raise ConfigError(f"{error}; list the parameters with: python -m projects.{entry} --help") from error
     groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
@@ -64,8 +63,7 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str], syste
 def as_command(entry: str, given: Arguments) -> str:
     """The ``mlflow run`` command that gives the same, without what is left at its default."""
     fields = type(given.parameters).model_fields
-    values = {name: getattr(given.parameters, name) for name in fields}
-    changed = {name: as_text(value) for name, value in values.items() if value != fields[name].default}
+    changed = {name: as_text(value) for name, value in given.parameters if value != fields[name].default}
     return mlflow_run(entry, {**changed, **given.system_text})
 
 
@@ -105,10 +103,10 @@ def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, A
         # A value equal to the default cannot be told from one that was left out: 'mlflow run' passes all of them.
         if name != "resume_run" and value not in (field.default, before):
             raise ConfigError(_keeps(name, value, before))
+    system = check(SystemConfig, given.system).model_dump(mode="json")
     for name, text in given.system_text.items():
         group, field_name = name.split(".")
-        before = config["system"][group][field_name]
-        if check(SystemConfig, given.system).model_dump(mode="json")[group][field_name] != before:
+        if system[group][field_name] != (before := config["system"][group][field_name]):
             raise ConfigError(_keeps(name, text, before))
     return Arguments(recorded, config["system"], {})
 
@@ -127,8 +125,7 @@ def build_system(inherited: dict[str, Any] | None, overrides: dict[str, Any], ke
     if inherited is not None:
         before = check(SystemConfig, inherited)
         for name in keep:
-            group, field = name.split(".")
-            old, new = getattr(getattr(before, group), field), getattr(getattr(system, group), field)
+            old, new = (attrgetter(name)(one) for one in (before, system))
             if old != new:
                 raise ConfigError(
                     f"{name} = {new} differs from the parent run's {old}, whose networks have that shape; "
@@ -147,24 +144,8 @@ def check(model: type[Model], values: dict[str, Any]) -> Model:
 
 def names(parameters: type[Section], system: bool = True) -> list[str]:
     """All names that the command line takes: the flat parameters, then the fields of each group, dotted."""
-    groups: dict[str, Any] = {}
-    if system:
-        groups = {group: field.annotation for group, field in SystemConfig.model_fields.items()}
-    return [
-        *parameters.model_fields,
-        *(f"{group}.{field}" for group, kind in groups.items() for field in kind.model_fields),
-    ]
-
-
-def _source(parameters: type[Section], arguments: list[str], system: bool) -> CliSettingsSource:
-    settings = SettingsConfigDict(
-        extra="forbid",
-        cli_exit_on_error=False,
-        cli_kebab_case=False,
-    )
-    body = {"model_config": settings, "__module__": __name__}
-    model = type("CommandLine", (parameters, *([SystemConfig] if system else []), BaseSettings), body)
-    return CliSettingsSource(model, cli_parse_args=arguments)
+    groups = SystemConfig().model_dump() if system else {}
+    return [*parameters.model_fields, *(f"{group}.{field}" for group, fields in groups.items() for field in fields)]
 
 
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
@@ -187,9 +168,8 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    if name in GROUPS and any(k.startswith(f"{name}.") for k in known):
-        fields = ", ".join(k for k in known if k.startswith(f"{name}."))
-        return f"'{name}' is a group of parameters; set one of {fields}"
+    if fields := [k for k in known if k.startswith(f"{name}.")]:
+        return f"'{name}' is a group of parameters; set one of {', '.join(fields)}"
     last = name.rpartition(".")[2]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     close += [k for k in known if difflib.SequenceMatcher(None, k.rpartition(".")[2], last).ratio() > 0.8]

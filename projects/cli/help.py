@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import get_args
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from drone_cbf.config import Section, SystemConfig
 from projects.cli.validation import allowed
@@ -24,16 +23,13 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     changed = f"{seeded} -P physics.lag_time=0.1" if system else ""
     own = getattr(parameters, "examples", ())
     examples = own or dict.fromkeys((needed, needed + changed))
+    paragraphs = f"{entry}: {parameters.__doc__}".split("\n\n")
     lines = [
-        "\n\n".join(
-            textwrap.fill(" ".join(part.split()), WIDTH) for part in f"{entry}: {parameters.__doc__}".split("\n\n")
-        ),
-        "",
-        "Examples:",
+        "\n\n".join(textwrap.fill(" ".join(part.split()), WIDTH) for part in paragraphs),
+        "\nExamples:",
         *(f"  mlflow run . -e {entry}{example}" for example in examples),
         f"  python -m projects.{entry}{(own[-1] if own else needed + changed).replace(' -P ', ' --')}",
-        "",
-        "Parameters:",
+        "\nParameters:",
         *_fields(parameters),
     ]
     if not system:
@@ -41,21 +37,21 @@ def help_text(entry: str, parameters: type[Section], system: bool = True) -> str
     for group, field in SystemConfig.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type) and issubclass(kind, BaseModel)
-        lines += ["", f"{group}: {(kind.__doc__ or '').splitlines()[0]}", *_fields(kind, f"{group}.")]
-    return "\n".join([*lines, "", *textwrap.wrap(_inheritance(bool(required)), WIDTH)])
-
-
-def _inheritance(has_parent: bool) -> str:
-    if not has_parent:
-        return "Later stages inherit all groups (physics to objective) from their parent run."
-    return "Groups (physics to objective) are inherited from the parent run; the defaults above hold where it has none."
+        lines += [f"\n{group}: {(kind.__doc__ or '').splitlines()[0]}", *_fields(kind, f"{group}.")]
+    note = "Later stages inherit all groups (physics to objective) from their parent run."
+    if required:
+        note = "Groups (physics to objective) are inherited from the parent run; "
+        note += "the defaults above hold where it has none."
+    return "\n".join([*lines, "", *textwrap.wrap(note, WIDTH)])
 
 
 def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     sizes = getattr(model, "sizes", {})
     for name, field in model.model_fields.items():
         default = f"default {_text(sizes.get(name, field.default))}"
-        notes = "; ".join(filter(None, ["required" if _is_required(model, name) else default, _range(field)]))
+        choices = _choices(field.annotation)
+        limits = f"choices: {', '.join(choices)}" if choices else allowed(field, [""])
+        notes = "; ".join(filter(None, ["required" if _is_required(model, name) else default, limits]))
         text = f"{' '.join((field.description or '').split())} [{notes.replace('= ', '=~').replace('> ', '>~')}]"
         label, indent = f"  {prefix}{name}".ljust(NAME_WIDTH) + " ", " " * (NAME_WIDTH + 1)
         lines = textwrap.wrap(text, WIDTH, initial_indent=label, subsequent_indent=indent, break_on_hyphens=False)
@@ -66,11 +62,6 @@ def _is_required(model: type[BaseModel], name: str) -> bool:
     """A stage's parent has an empty default only so that an interrupted run can be resumed without naming it."""
     fields = model.model_fields
     return fields[name].is_required() or (name == "parent_run" and "resume_run" in fields)
-
-
-def _range(field: FieldInfo) -> str:
-    choices = _choices(field.annotation)
-    return f"choices: {', '.join(choices)}" if choices else allowed(field, [""])
 
 
 def _choices(annotation: object) -> list[str]:

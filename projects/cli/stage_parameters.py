@@ -7,7 +7,7 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -42,8 +42,8 @@ class Following(Resumable):
         return self
 
 
-def _default(settings: type[Section], name: str) -> Any:
-    return settings.model_fields[name].default
+_EFFICIENCY, _PRETRAINING, _EVALUATION = EfficiencySettings(), PretrainingSettings(), EvaluationSettings()
+_SAFETY = {name: field.default for name, field in SafetySettings.model_fields.items()}
 
 
 class EfficiencyParameters(EfficiencySettings, Resumable):
@@ -109,21 +109,16 @@ def _last_or_fraction(text: str) -> str:
 
 Blend = Annotated[str, AfterValidator(_last_or_fraction)]
 
-
-def _none_if_empty(value: object) -> object:
-    return None if value == "" else value
-
-
-Size = Annotated[int | None, BeforeValidator(_none_if_empty)]
+Size = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
 """None where it is left to the curriculum."""
 PIPELINE_SIZES = {
-    "efficiency_steps": _default(EfficiencySettings, "steps"),
-    "pretrain_steps": _default(PretrainingSettings, "steps"),
-    "batch": _default(EfficiencySettings, "batch"),
-    "horizon": _default(EfficiencySettings, "horizon"),
-    "report_flights": _default(SafetySettings, "report_flights"),
+    "efficiency_steps": _EFFICIENCY.steps,
+    "pretrain_steps": _PRETRAINING.steps,
+    "batch": _EFFICIENCY.batch,
+    "horizon": _EFFICIENCY.horizon,
+    "report_flights": _SAFETY["report_flights"],
     "rollouts": 512,
-    **{name: _default(EvaluationSettings, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
+    **{name: getattr(_EVALUATION, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
 }
 """Sizes of a pipeline where neither the command line nor the curriculum says otherwise."""
 
@@ -182,10 +177,8 @@ class RegisterParameters(Section):
     @model_validator(mode="after")
     def _has_one_source(self) -> RegisterParameters:
         if bool(self.run) == bool(self.best_of):
-            raise ValueError(
-                "give one of run (-P run=<safety, evaluate or pipeline run>) and best_of "
-                "(-P best_of=<filter of search_runs>)"
-            )
+            first = "run (-P run=<safety, evaluate or pipeline run>)"
+            raise ValueError(f"give one of {first} and best_of (-P best_of=<filter of search_runs>)")
         return self
 
 
@@ -212,9 +205,8 @@ class GateParameters(Section):
     @model_validator(mode="after")
     def _judges_one(self) -> GateParameters:
         if bool(self.run) == self.champion:
-            raise ValueError(
-                "give one of run (-P run=<evaluate, safety or pipeline run>) and champion (-P champion=true)"
-            )
+            first = "run (-P run=<evaluate, safety or pipeline run>)"
+            raise ValueError(f"give one of {first} and champion (-P champion=true)")
         if self.champion and self.promote:
             raise ValueError(
                 "the champion is promoted already; leave champion out and name a run: "
@@ -264,25 +256,25 @@ class SuiteParameters(Section):
     """Names in projects/curricula, or paths to YAML files."""
     seeds: tuple[Seed, ...] = Field((0, 1, 2), min_length=1)
     """Seeds of the safety stage; every evaluation flies the same scenes."""
-    batch: int = Field(_default(SafetySettings, "batch"), ge=1, le=4096)
+    batch: int = Field(_SAFETY["batch"], ge=1, le=4096)
     """Flights per update of the training stages."""
-    barrier_task_gradient: Fraction = _default(SafetySettings, "barrier_task_gradient")
+    barrier_task_gradient: Fraction = _SAFETY["barrier_task_gradient"]
     """Weight of the task gradient that reaches the barrier through the filter, in the safety stage."""
-    horizon: int = Field(_default(EfficiencySettings, "horizon"), ge=1, le=2000)
+    horizon: int = Field(_EFFICIENCY.horizon, ge=1, le=2000)
     """Steps of a flight in efficiency and evaluate; a curriculum sets the safety stage's."""
-    scenarios: tuple[SceneName, ...] = Field(_default(EvaluationSettings, "scenarios"), min_length=1)
+    scenarios: tuple[SceneName, ...] = Field(_EVALUATION.scenarios, min_length=1)
     """Scene families of the evaluations."""
-    noise: tuple[NoiseLevel, ...] = Field(_default(EvaluationSettings, "noise"), min_length=1)
+    noise: tuple[NoiseLevel, ...] = Field(_EVALUATION.noise, min_length=1)
     """Observation noise of the evaluations [m, m/s]."""
-    goals: tuple[GoalMode, ...] = Field(_default(EvaluationSettings, "goals"), min_length=1)
+    goals: tuple[GoalMode, ...] = Field(_EVALUATION.goals, min_length=1)
     """Kinds of goals of the evaluations."""
-    rollouts: int = Field(_default(EvaluationSettings, "rollouts"), ge=1, le=100_000)
+    rollouts: int = Field(_EVALUATION.rollouts, ge=1, le=100_000)
     """Flights per cell of the evaluations."""
     blend: Blend = "last"
     """Share of the neural barrier in the evaluations, 0 to 1; ``last``: that of the curriculum's last stage."""
-    efficiency_steps: int = Field(_default(EfficiencySettings, "steps"), ge=1, le=100_000)
+    efficiency_steps: int = Field(_EFFICIENCY.steps, ge=1, le=100_000)
     """Updates of the shared efficiency stage; nothing where parent_run is given."""
-    pretrain_steps: int = Field(_default(PretrainingSettings, "steps"), ge=1, le=1_000_000)
+    pretrain_steps: int = Field(_PRETRAINING.steps, ge=1, le=1_000_000)
     """Updates of the shared pretrain_cbf stage; nothing where parent_run is given."""
     shared_seed: Seed = 0
     """Seed of the two shared stages; nothing where parent_run is given."""

@@ -26,16 +26,13 @@ class Selection(Section):
     @model_validator(mode="after")
     def _one_of_the_two(self) -> Selection:
         refuse_repeats("runs", self.runs)
-        if bool(self.runs) == bool(self.experiment) and (self.runs or not self._may_be_empty()):
+        kept = getattr(self, "kept", "")  # the results page can be written from an earlier one alone
+        if bool(self.runs) == bool(self.experiment) and (self.runs or not kept):
             state = "are both given" if self.runs else "are both missing"
             raise ValueError(f"runs and experiment {state}; give one: -P runs=<id>,<id> or -P experiment=<name>")
         if self.filter and not self.experiment:
             raise ValueError("filter goes with experiment; leave it out, or give -P experiment=<name> in place of runs")
         return self
-
-    def _may_be_empty(self) -> bool:
-        """Whether runs and experiment may both be left out."""
-        return False
 
 
 class CompareParameters(Selection):
@@ -79,6 +76,3 @@ class ResultsParameters(Selection):
     holds theirs; with it, runs and experiment may both be left out."""
     benchmark: str = Field("default", min_length=1, max_length=60)
     """Curriculum whose policies are held against the targets."""
-
-    def _may_be_empty(self) -> bool:
-        return bool(self.kept)

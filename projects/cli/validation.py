@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from annotated_types import Ge, Gt, Interval, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-_KINDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "finite": "a finite number",
-    "bool": "true or false",
-    "string": "text",
-    "tuple": "a list like 1,2,3",
-}
+_KINDS = {"int": "a whole number", "float": "a number", "finite": "a finite number"}
+_KINDS |= {"bool": "true or false", "string": "text", "tuple": "a list like 1,2,3"}
+_BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
+_BOUNDS |= {"min_length": "at least {} entries", "max_length": "at most {} entries"}
+"""How each of pydantic's constraints is written."""
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
@@ -33,8 +30,11 @@ def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
     if problem["type"] == "value_error":
         return " ".join(problem["msg"].removeprefix("Value error, ").split())
     field = _field(model, path)
-    if _entries_are_wrong(problem):
-        return f"{name} has the wrong number of entries ({_wanted(field)} expected); separate them with commas"
+    if problem["type"] in ("too_short", "too_long") or (problem["type"] == "missing" and isinstance(path[-1], int)):
+        entries = get_args(field.annotation) if field else ()
+        fixed = str(len(entries)) if entries and entries[-1] is not Ellipsis else ""
+        wanted = fixed or allowed(field, [""]) or "another number"
+        return f"{name} has the wrong number of entries ({wanted} expected); separate them with commas"
     if problem["type"] == "missing":
         purpose = f" ({field.description.split('.')[0]})" if field and field.description else ""
         return f"{name} is missing{purpose}; give it with -P {name}=<value>"
@@ -42,17 +42,6 @@ def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
         return f"{name} is unknown; remove it"
     given = f"{name} = {problem['input']!s:.80}"
     return f"{given} {_complaint(problem, field, path)}; set another value with -P {name}=<value>"
-
-
-def _entries_are_wrong(problem: ErrorDetails) -> bool:
-    """Whether a list is too short or too long."""
-    too_few = problem["type"] == "missing" and isinstance(problem["loc"][-1], int)
-    return too_few or problem["type"] in ("too_short", "too_long")
-
-
-def _wanted(field: FieldInfo | None) -> str:
-    entries = get_args(field.annotation) if field else ()
-    return str(len(entries)) if entries and entries[-1] is not Ellipsis else allowed(field, [""]) or "another number"
 
 
 def _complaint(problem: ErrorDetails, field: FieldInfo | None, path: Sequence[Any]) -> str:
@@ -79,31 +68,20 @@ def allowed(field: FieldInfo | None, path: Sequence[Any]) -> str:
     notes += [n for note in notes for n in getattr(note, "metadata", ())]
     if field.annotation is str:
         return ""  # lengths of texts only guard the store
-    bounds = [_bound(part) for note in notes for part in (note if isinstance(note, Interval) else [note])]
-    return ", ".join(dict.fromkeys(filter(None, bounds)))
-
-
-def _bound(note: Any) -> str:
-    for kind, name, sign in ((Ge, "ge", ">="), (Gt, "gt", ">"), (Le, "le", "<="), (Lt, "lt", "<")):
-        if isinstance(note, kind):
-            limit = getattr(note, name)
-            return f"{sign} {limit if isinstance(limit, int) else format(limit, 'g')}"
-    if isinstance(note, MinLen):
-        return f"at least {note.min_length} entries"
-    if isinstance(note, MaxLen):
-        return f"at most {note.max_length} entries"
-    return ""
+    bounds = [
+        text.format(limit if isinstance(limit, int) else format(limit, "g"))
+        for note in notes
+        for name, text in _BOUNDS.items()
+        if (limit := getattr(note, name, None)) is not None
+    ]
+    return ", ".join(dict.fromkeys(bounds))
 
 
 def _field(model: type[BaseModel] | None, path: Sequence[Any]) -> FieldInfo | None:
     """The declaration that ``path`` leads to."""
     field: FieldInfo | None = None
     kind: Any = model
-    for part in path:
-        if isinstance(part, int):
-            break
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)) or part not in kind.model_fields:
-            return None
-        field = kind.model_fields[part]
-        kind = field.annotation
+    for part in itertools.takewhile(lambda part: not isinstance(part, int), path):
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = field and field.annotation
     return field

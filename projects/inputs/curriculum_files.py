@@ -1,4 +1,4 @@
-"""Finds a curriculum by name or path, and puts together what it extends."""
+"""Finds a curriculum by name or path, puts together what it extends, and takes a pipeline's sizes from it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
-from projects.cli.arguments import KEPT_FROM_PARENT
+from projects.cli.arguments import KEPT_FROM_PARENT, check
+from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
 from projects.inputs.yaml_files import read_yaml
 
 FOLDER = Path(__file__).resolve().parents[1] / "curricula"
@@ -38,24 +39,35 @@ def load_curriculum(name: str) -> Curriculum:
     if isinstance(content, Mapping):
         content = {key: value for key, value in content.items() if key != PIPELINE}
     curriculum = parse_curriculum(content, str(path))
-    for setting in KEPT_FROM_PARENT:
-        if setting in curriculum.system:
-            raise ConfigError(
-                f"curriculum {path}: system: {setting} shapes networks that are trained before the curriculum begins; "
-                f"leave it out, and train them with it: mlflow run . -e efficiency -P {setting}=<value>"
-            )
+    if shaping := [name for name in KEPT_FROM_PARENT if name in curriculum.system]:
+        raise ConfigError(
+            f"curriculum {path}: system: {shaping[0]} shapes networks that are trained before the curriculum begins; "
+            f"leave it out, and train them with it: mlflow run . -e efficiency -P {shaping[0]}=<value>"
+        )
     return curriculum
 
 
-def pipeline_section(name: str) -> tuple[object, Path]:
-    """What the curriculum's file, or one that it extends, says under ``pipeline`` (nothing: {}), and the file.
+def with_sizes(parameters: PipelineParameters) -> PipelineParameters:
+    """``parameters`` with every size that they leave out: as the curriculum's file says, else as by default.
 
     Raises:
-        ConfigError: there is no such curriculum, or it cannot be read.
+        ConfigError: the curriculum does not exist, or its ``pipeline`` section is not valid.
     """
-    path = _place(name, Path())
+    path = _place(parameters.curriculum, Path())
     content = _content(path, ())
-    return content.get(PIPELINE, {}) if isinstance(content, Mapping) else {}, path
+    section = content.get(PIPELINE, {}) if isinstance(content, Mapping) else {}
+    if not isinstance(section, Mapping) or not section.keys() <= PIPELINE_SIZES.keys():
+        raise ConfigError(f"curriculum {path}: pipeline = {section!r:.80}: give some of {', '.join(PIPELINE_SIZES)}")
+    try:
+        sizes = {**PIPELINE_SIZES, **_given(check(PipelineParameters, dict(section)))}
+    except ConfigError as error:
+        raise ConfigError(f"curriculum {path}: pipeline: {error}") from error
+    return parameters.model_copy(update={**sizes, **_given(parameters)})
+
+
+def _given(parameters: PipelineParameters) -> dict[str, Any]:
+    """The sizes that are not left out."""
+    return {name: size for name in PIPELINE_SIZES if (size := getattr(parameters, name)) not in (None, ())}
 
 
 def available() -> list[str]:
@@ -80,14 +92,12 @@ def _place(name: str, folder: Path, user: str = "") -> Path:
     """The file of the curriculum ``name``; relative paths begin in ``folder``. ``user``: the file that extends it."""
     if Path(name).suffix in (".yaml", ".yml"):
         return folder / name
-    known = available()
-    if name in known:
+    if name in (known := available()):
         return FOLDER / f"{name}.yaml"
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}? Else " if close else ""
-    plain = ", ".join(one for one in known if not one.startswith(ABLATIONS))
     raise ConfigError(
-        f"{user}curriculum '{name}' does not exist; {hint}name one of {plain}, an ablation ({ABLATIONS}<name>, "
+        f"{user}curriculum '{name}' does not exist; {hint}name one of {_plain()}, an ablation ({ABLATIONS}<name>, "
         "listed in docs/curricula.md), or give a path to a .yaml file"
     )
 
@@ -106,7 +116,7 @@ def _content(path: Path, users: tuple[Path, ...]) -> object:
             raise ConfigError(f"curriculum {path}: name is missing; what {BASE} {base} needs a name of its own")
         place = _place(base, path.parent, f"curriculum {path}: {BASE}: ")
         if place.resolve() in [user.resolve() for user in (*users, path)]:
-            chain = " -> ".join(str(user) for user in (*users, path, place))
+            chain = " -> ".join(map(str, (*users, path, place)))
             raise ConfigError(f"curriculum {path}: {BASE} = {base} leads back to itself ({chain}); break the circle")
         below = _content(place, (*users, path))
         own = _merged(below, own) if isinstance(below, Mapping) else own
@@ -134,5 +144,8 @@ def _with_every_stage(content: dict[str, Any], settings: object, path: Path) -> 
 
 
 def _read(path: Path) -> object:
-    plain = ", ".join(name for name in available() if not name.startswith(ABLATIONS))
-    return read_yaml(path, "curriculum file", f"correct the path, or name one of {plain}")
+    return read_yaml(path, "curriculum file", f"correct the path, or name one of {_plain()}")
+
+
+def _plain() -> str:
+    return ", ".join(name for name in available() if not name.startswith(ABLATIONS))

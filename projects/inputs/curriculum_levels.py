@@ -16,30 +16,31 @@ LEVELS = {"noise_levels": "noise", "blend_levels": "blend", "augment_levels": "a
 LONGEST_NAME = 60
 
 
-def curriculum_of(name: str, levels: Mapping[str, Sequence[float]]) -> Curriculum:
-    """The curriculum called ``name`` with these ``levels``: one value for all stages, or one for each; none: as it is.
-
-    Raises:
-        ConfigError: there is no such curriculum, it is not valid, or there are more or fewer values than stages.
-    """
-    return with_levels(load_curriculum(name), levels)
-
-
 def named_curriculum(parameters: SafetyParameters) -> Curriculum:
     """The curriculum that the parameters name, with the levels that they set."""
-    return curriculum_of(parameters.curriculum, {name: getattr(parameters, name) for name in LEVELS})
+    return with_levels(load_curriculum(parameters.curriculum), {name: getattr(parameters, name) for name in LEVELS})
 
 
 def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -> Curriculum:
-    """``curriculum`` with other levels. It is another one: its name then ends in ``*`` and a digest of its stages."""
+    """``curriculum`` with these ``levels``: one value for all stages, or one for each; none: as it is.
+
+    A changed curriculum is another one: its name ends in ``*`` and a digest of its stages.
+
+    Raises:
+        ConfigError: there are more or fewer values than stages.
+    """
     stages = [stage.model_dump() for stage in curriculum.stages]
     for name, values in levels.items():
-        if not values:
-            continue
-        if len(values) not in (1, len(stages)):
-            raise ConfigError(_miscounted(name, values, curriculum))
+        if len(values) not in (0, 1, len(stages)):
+            given = ",".join(f"{value:g}" for value in values)
+            names = ", ".join(stage.name for stage in curriculum.stages)
+            wanted = "1 value" if len(stages) == 1 else f"{len(stages)} values, or one for all of them"
+            raise ConfigError(
+                f"{name} = {given} has {len(values)} values, and curriculum {curriculum.name} has {len(stages)} "
+                f"stages ({names}); give {wanted}"
+            )
         every = list(values) * len(stages) if len(values) == 1 else values
-        for stage, value in zip(stages, every, strict=True):
+        for stage, value in zip(stages, every, strict=False):
             stage[LEVELS[name]] = value
     changed = tuple(Stage.model_validate(stage) for stage in stages)
     if changed == curriculum.stages:
@@ -53,13 +54,3 @@ def with_levels(curriculum: Curriculum, levels: Mapping[str, Sequence[float]]) -
 def blend_flown(asked: str, curriculum: Curriculum) -> str:
     """The blend to evaluate with, as ``asked``; ``last``: the last stage's, so that what was trained is measured."""
     return str(curriculum.stages[-1].blend) if asked == "last" else asked
-
-
-def _miscounted(name: str, values: Sequence[float], curriculum: Curriculum) -> str:
-    given = ",".join(f"{value:g}" for value in values)
-    names = ", ".join(stage.name for stage in curriculum.stages)
-    wanted = "1 value" if len(curriculum.stages) == 1 else f"{len(curriculum.stages)} values, or one for all of them"
-    return (
-        f"{name} = {given} has {len(values)} values, and curriculum {curriculum.name} has {len(curriculum.stages)} "
-        f"stages ({names}); give {wanted}"
-    )

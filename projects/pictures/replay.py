@@ -14,13 +14,12 @@ from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bi
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
 from drone_cbf.flights import Flown, make_flyer
 from drone_cbf.reporting.figures.over_time import MOST_REPLAYS, Replay, replays_over_time
-from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.reporting.tables import markdown_table, terminal_table
 from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.safety.records import Status
 from drone_cbf.tracking.queries.records import artifact
 from drone_cbf.tracking.runs.lineage import get_run
 from projects.running.stage_runner import Outcome, Stage
-from projects.running.terminal import terminal_table
 
 FILE = "replay/worst.npz"  # artifact of an evaluation: its worst flights
 COLUMNS = "cell reason step violation violation_recorded clearance clearance_recorded status status_recorded same_bits"

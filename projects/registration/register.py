@@ -3,88 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.serving.observations import OPTIONAL, REQUIRED, example_observations
-from drone_cbf.tracking.datasets import Dataset, scene_dataset
-from drone_cbf.tracking.queries.evidence import (
-    EVALUATION_TAG,
-    EvaluatedPolicy,
-    best_evaluation,
-    evaluated_policy,
-    find_evaluation,
-)
+from drone_cbf.reporting.tables import markdown_table
+from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
+from drone_cbf.tracking.links import linked
+from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, Evidence, Servable, register_policy
+from drone_cbf.tracking.runs.presentation import unpadded
 from projects.cli.arguments import check, mlflow_run
 from projects.cli.stage_parameters import EvaluateParameters
-from projects.registration.version_page import version_page
+from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import ROOT, Outcome, Stage
+from projects.running.summaries import verdict, worst_cell_rows
 from projects.stages.evaluate import load_controller
 from projects.workflows.pipeline import worst_cell
 
-
-@dataclass(frozen=True)
-class Source:
-    """What is registered: the runs it comes from, with their settings checked."""
-
-    found: EvaluatedPolicy
-    settings: EvaluateParameters
-    system: SystemConfig
+ANSWERS = """\
+Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
+(the policy's command meets the row; `h` may be negative: it then recovers fast enough),
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
 
 
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    source = read_source(
-        evaluated_policy(best_evaluation(wanted.best_of) if wanted.best_of else find_evaluation(wanted.run))
-    )
-    tags = lineage_tags(stage, source)
+    evaluation = evidence.best_evaluation(wanted.best_of) if wanted.best_of else evidence.find_evaluation(wanted.run)
+    found = evidence.evaluated_policy(evaluation)
+    parameters = check(EvaluateParameters, found.config["parameters"])
+    system = check(SystemConfig, found.config["system"])
+    evaluated = replace(stage, parameters=parameters, system=system, parent=found.training)
+    origin = {TRAINING_TAG: found.training.run_id, evidence.EVALUATION_TAG: found.evaluation.info.run_id}
+    how = {"drone_cbf.register_run": stage.run.run_id, "drone_cbf.blend": f"{parameters.blend:g}"}
+    tags = {**origin, **how, **found.provenance}
     stage.run.tag(**{name.removeprefix("drone_cbf."): text for name, text in tags.items()})
-    metrics = worst_cell(source.found.evaluation.data.metrics)
-    page = version_page(wanted.model, metrics, tags, source.found)
-    evidence = Evidence(metrics=metrics, dataset=scenes_of(source), description=page, tags=tags)
-    version = register_policy(stage.run, wanted.model, servable(stage, source, tags), evidence)
-    stage.run.tag(model_version=str(version.version))
-    gate = {"run": source.found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
-    shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
-    page = f"### Version {version.version} of {wanted.model}\n\n{page}"
-    return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
-
-
-def read_source(found: EvaluatedPolicy) -> Source:
-    """What was found, with the settings of the evaluation checked."""
-    settings = check(EvaluateParameters, found.config["parameters"])
-    return Source(found, settings, check(SystemConfig, found.config["system"]))
-
-
-def servable(stage: Stage, source: Source, tags: Mapping[str, str]) -> Servable:
-    """The very controller that was evaluated, ready to be stored."""
-    as_evaluated = replace(stage, parameters=source.settings, system=source.system, parent=source.found.training)
-    return Servable(
-        tree=load_controller(as_evaluated),
-        config={"system": source.system.model_dump(mode="json"), "source": dict(tags)},
+    metrics = worst_cell(found.evaluation.data.metrics)
+    page = version_page(wanted.model, metrics, tags, found)
+    scenes, _ = next(scene_datasets(parameters, system))
+    shown_with_it = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
+    served = Servable(
+        tree=load_controller(evaluated),  # the very controller that was evaluated
+        config={"system": system.model_dump(mode="json"), "source": tags},
         code=ROOT / "projects" / "registration" / "policy_model.py",
         package=ROOT / "drone_cbf",
         requirements=ROOT / "requirements.txt",
         signature=policy_signature(REQUIRED, OPTIONAL),
         example=example_observations(),
     )
+    version = register_policy(stage.run, wanted.model, served, shown_with_it)
+    stage.run.tag(model_version=str(version.version))
+    gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
+    shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
+    page = f"### Version {version.version} of {wanted.model}\n\n{page}"
+    return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
 
 
-def scenes_of(source: Source) -> Dataset:
-    """The scenes of the evaluation, as the evaluate run itself names them."""
-    settings = source.settings
-    further = {"goals": list(settings.goals), "rollouts": settings.rollouts}
-    return scene_dataset(source.system.scene.comparable(), settings.scenarios, settings.seed, **further)
-
-
-def lineage_tags(stage: Stage, source: Source) -> dict[str, str]:
-    """Where the version comes from."""
-    return {
-        TRAINING_TAG: source.found.training.run_id,
-        EVALUATION_TAG: source.found.evaluation.info.run_id,
-        "drone_cbf.register_run": stage.run.run_id,
-        "drone_cbf.blend": f"{source.settings.blend:g}",
-        **source.found.provenance,
-    }
+def version_page(
+    model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: evidence.EvaluatedPolicy
+) -> str:
+    """Evidence, origin and use of a version; without padding, because stores limit the length."""
+    experiment = found.evaluation.info.experiment_id
+    runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
+    links = [{"stage": stage, "run": linked(run, experiment)} for stage, run in runs.items()]
+    origin = [{"tag": name, "value": text} for name, text in tags.items()]
+    inputs = [{"input": name, "needed": name not in OPTIONAL, "meaning": text} for name, text in MEANING.items()]
+    parts = [
+        "#### Evidence: the worst cell of the evaluation",
+        verdict(metrics),
+        markdown_table(worst_cell_rows(metrics)),
+        "#### Where it comes from",
+        markdown_table(links),
+        markdown_table(origin),
+        "#### How to ask it",
+        f'`mlflow.pyfunc.load_model("models:/{model}@champion").predict({{"position": ...}})`, or '
+        f"`mlflow models serve -m models:/{model}@champion --env-manager local -p 5001` and POST "
+        '`{"inputs": {"position": [[...]], ...}}` to `/invocations`. The first axis of every field is the batch.',
+        markdown_table(inputs),
+        ANSWERS,
+    ]
+    return unpadded("\n\n".join(parts))

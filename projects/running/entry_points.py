@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from drone_cbf.config import Section, SystemConfig
-from projects.cli import stage_parameters, store_parameters
+from projects.cli import stage_parameters as flown
+from projects.cli import store_parameters as stored
 from projects.cli.arguments import KEPT_FROM_PARENT, build_system
+from projects.inputs.curriculum_files import with_sizes
 from projects.inputs.curriculum_levels import named_curriculum
-from projects.inputs.pipeline_sizes import with_sizes
 
 
 @dataclass(frozen=True)
@@ -41,66 +43,34 @@ class EntryPoint:
         return build_system(inherited, both, KEPT_FROM_PARENT)
 
 
-EFFICIENCY = EntryPoint("efficiency", stage_parameters.EfficiencyParameters, "projects.stages.efficiency")
-PRETRAIN_CBF = EntryPoint(
-    "pretrain_cbf", stage_parameters.PretrainParameters, "projects.stages.pretrain_cbf", parents=("efficiency",)
+_store_reader = partial(EntryPoint, device=False, system=False)
+"""Builds on recorded runs and flies no system of its own."""
+_BARRIERS = ("pretrain_cbf", "safety")
+_ENTRIES = (
+    EntryPoint("efficiency", flown.EfficiencyParameters, "projects.stages.efficiency"),
+    EntryPoint("pretrain_cbf", flown.PretrainParameters, "projects.stages.pretrain_cbf", parents=("efficiency",)),
+    EntryPoint(
+        "safety",
+        flown.SafetyParameters,
+        "projects.stages.safety",
+        parents=_BARRIERS,
+        implied=lambda parameters: named_curriculum(parameters).system_groups,
+    ),
+    EntryPoint("evaluate", flown.EvaluateParameters, "projects.stages.evaluate", parents=("efficiency", *_BARRIERS)),
+    EntryPoint(
+        "pipeline",
+        flown.PipelineParameters,
+        "projects.workflows.pipeline",
+        device=False,
+        worker=True,
+        complete=with_sizes,
+    ),
+    EntryPoint("suite", flown.SuiteParameters, "projects.workflows.suite", parents=_BARRIERS, device=False),
+    _store_reader("reproduce", flown.ReproduceParameters, "projects.workflows.reproduce"),
+    _store_reader("register", flown.RegisterParameters, "projects.registration.register", device=True),
+    _store_reader("gate", flown.GateParameters, "projects.registration.gate"),
+    _store_reader("compare", stored.CompareParameters, "projects.comparison.comparison"),
+    _store_reader("report", stored.ReportParameters, "projects.training_report.report"),
+    _store_reader("results", stored.ResultsParameters, "projects.results_page.results"),
 )
-SAFETY = EntryPoint(
-    "safety",
-    stage_parameters.SafetyParameters,
-    "projects.stages.safety",
-    parents=("pretrain_cbf", "safety"),
-    implied=lambda parameters: named_curriculum(parameters).system_groups,
-)
-EVALUATE = EntryPoint(
-    "evaluate",
-    stage_parameters.EvaluateParameters,
-    "projects.stages.evaluate",
-    parents=("efficiency", "pretrain_cbf", "safety"),
-)
-PIPELINE = EntryPoint(
-    "pipeline",
-    stage_parameters.PipelineParameters,
-    "projects.workflows.pipeline",
-    device=False,
-    worker=True,
-    complete=with_sizes,
-)
-SUITE = EntryPoint(
-    "suite",
-    stage_parameters.SuiteParameters,
-    "projects.workflows.suite",
-    parents=("pretrain_cbf", "safety"),
-    device=False,
-)
-
-
-def _store_reader(name: str, parameters: type[Section], work: str, *, device: bool = False) -> EntryPoint:
-    """An entry point that builds on recorded runs and flies no system of its own."""
-    return EntryPoint(name, parameters, work, device=device, system=False)
-
-
-REPRODUCE = _store_reader("reproduce", stage_parameters.ReproduceParameters, "projects.workflows.reproduce")
-REGISTER = _store_reader("register", stage_parameters.RegisterParameters, "projects.registration.register", device=True)
-GATE = _store_reader("gate", stage_parameters.GateParameters, "projects.registration.gate")
-COMPARE = _store_reader("compare", store_parameters.CompareParameters, "projects.comparison.comparison")
-REPORT = _store_reader("report", store_parameters.ReportParameters, "projects.training_report.report")
-RESULTS = _store_reader("results", store_parameters.ResultsParameters, "projects.results_page.results")
-
-ENTRY_POINTS = {
-    entry.name: entry
-    for entry in (
-        EFFICIENCY,
-        PRETRAIN_CBF,
-        SAFETY,
-        EVALUATE,
-        PIPELINE,
-        SUITE,
-        REPRODUCE,
-        REGISTER,
-        GATE,
-        COMPARE,
-        REPORT,
-        RESULTS,
-    )
-}
+ENTRY_POINTS = {entry.name: entry for entry in _ENTRIES}

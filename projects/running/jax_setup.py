@@ -23,11 +23,12 @@ def configure_jax(root: Path) -> None:
     import jax
 
     if NO_FUSION_EMITTERS not in (flags := os.environ.get("XLA_FLAGS", "")):
-        os.environ["XLA_FLAGS"] = (
-            f"{NO_FUSION_EMITTERS} {flags}".strip()
-        )  # the last one counts: the user's stays in force
+        # The last one counts: the user's stays in force.
+        os.environ["XLA_FLAGS"] = f"{NO_FUSION_EMITTERS} {flags}".strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(RuntimeError):  # a notebook or a test has computed already: it keeps the devices it has
-        jax.config.update("jax_num_cpu_devices", cpu_devices())
+        # The largest power of two that is at most the number of cores: it divides the usual batches.
+        jax.config.update("jax_num_cpu_devices", 1 << (cores.bit_length() - 1))
     # A call stack for every operation of a program costs a tenth of the time before a stage's first step.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
@@ -39,19 +40,9 @@ def configure_jax(root: Path) -> None:
 
 
 def collect_rarely() -> None:
-    """Makes full garbage collections rare; young garbage is collected as before.
-
-    A full collection visits everything that JAX has traced. It takes half a second, in which nothing is trained, and
-    storing metrics triggers it.
-    """
+    """Makes full garbage collections rare: each visits all that JAX has traced, and training waits half a second."""
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, MIDDLE_PER_FULL)
-
-
-def cpu_devices() -> int:
-    """The largest power of two that is at most the number of cores: it divides the usual batches."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 << (cores.bit_length() - 1)
 
 
 def device_name() -> str:

@@ -16,12 +16,11 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if WORKER in os.environ and (code := hand_over(os.environ[WORKER], name, arguments)) is not None:
         return code
-    from projects.cli.arguments import wants_help
     from projects.cli.help import help_text
     from projects.running.entry_points import ENTRY_POINTS
 
     entry = ENTRY_POINTS[name]
-    if wants_help(arguments):
+    if "--help" in arguments or "-h" in arguments:
         print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     with stage_worker() if entry.worker else nullcontext():

@@ -14,17 +14,12 @@ from drone_cbf.training.settings import ALL_SCENES, EfficiencySettings, Pretrain
 
 
 def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
-    """The stage, the curriculum and the seed, as in ``safety-fast-seed0``; an evaluation is named after what it judges.
-
-    One word of the shell, so that it can be typed in ``mlflow runs`` and in filters.
-    """
+    """Stage, curriculum and seed as one word, as in ``safety-fast-seed0``; an evaluation's are those of its parent."""
     words, source = [entry], parameters.model_dump(mode="json")
     if isinstance(parameters, EvaluationSettings) and parent is not None:
         words, source = [entry, parent.stage], parent.config.get("parameters", {})
-    if "curriculum" in source:
-        words.append(Path(str(source["curriculum"])).stem)
-    if "seed" in source:
-        words.append(f"seed{source['seed']}")
+    words += [Path(source["curriculum"]).stem] if "curriculum" in source else []
+    words += [f"seed{source['seed']}"] if "seed" in source else []
     return "-".join(words)
 
 
@@ -37,6 +32,5 @@ def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[
         yield scene_dataset(scene, ALL_SCENES, parameters.seed, goals=["random"]), "training"
     elif isinstance(parameters, EvaluationSettings):
         further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
-        if parameters.augment:
-            further["augment"] = parameters.augment
+        further |= {"augment": parameters.augment} if parameters.augment else {}
         yield scene_dataset(scene, parameters.scenarios, parameters.seed, **further), "evaluation"

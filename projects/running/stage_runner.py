@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,23 @@ from pydantic import ValidationError
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.recorder import CompositeRecorder, ListRecorder, Recorder
+from drone_cbf.recorder import CompositeRecorder, ListRecorder, Recorder, SilentRecorder
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.presentation import mark_dry_run
-from drone_cbf.tracking.runs.resuming import Stored, delete_progress
+from drone_cbf.tracking.runs.resuming import PROGRESS, Stored, delete_progress, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.tags import DEVICE_TAG
-from projects.cli.arguments import KEPT_FROM_PARENT, Arguments, as_recorded, build_system, parse, resume_request
+from projects.cli.arguments import KEPT_FROM_PARENT, as_command, as_recorded, build_system, parse, resume_request
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import EntryPoint
-from projects.running.interruptions import interruptible, resume_hint
 from projects.running.jax_setup import collect_rarely, configure_jax, device_name
 from projects.running.run_names import run_name, scene_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -51,20 +53,14 @@ class Stage:
     """The figures recorded so far, for curves."""
 
     def draw(self, name: str, figure: Callable[[], Any]) -> None:
-        """Uploads what ``figure`` draws as ``figures/<name>``.
-
-        Figures that cannot be drawn (ValueError: too little data, say) are an event of the run: what was learned must
-        not be lost over them.
-        """
+        """Uploads what ``figure`` draws as ``figures/<name>``; one that cannot be drawn does not fail the run."""
         try:
             drawn = figure()
-        except ValueError as error:
+        except ValueError as error:  # too little data, say
             self.recorder.event(len(self.history.rows), f"figure {name} was left out: {error}")
             return
-        if isinstance(drawn, str):
-            self.run.log_text(drawn, f"figures/{name}")
-        else:
-            self.run.log_figure(drawn, f"figures/{name}")
+        store = self.run.log_text if isinstance(drawn, str) else self.run.log_figure
+        store(drawn, f"figures/{name}")
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,7 @@ Preview = Callable[[Any, Mapping[str, str]], str]
 
 
 def run_stage(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: Preview | None = None) -> int:
-    """Runs ``work`` as one MLflow run and returns the exit code: 0, 1 for a failure, 130 when interrupted.
-
-    ``preview`` answers a dry run, which starts no run.
-    """
+    """Runs ``work`` as an MLflow run, or ``preview`` without one; the exit code: 0, 1 (failed) or 130 (interrupted)."""
     with interruptible():  # until all is said: a workflow that is interrupted ends its child with a second signal
         return _attempt(entry, work, arguments, preview)
 
@@ -101,37 +94,35 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
     run: StageRun | None = None
     try:
         resume = resume_request(entry.parameters, arguments)
-        if preview is not None and (given := _dry_run(entry, arguments)):
-            planned = preview(given.parameters, given.system_text)
-            print(planned, flush=True)
-            mark_dry_run(entry.name, planned)
+        if preview is not None and _is_previewed(entry, preview, arguments):
             return 0
         with stage_run(entry.name, ROOT, resume) as run:
             outcome = _perform(entry, work, run, arguments, shown)
     except KeyboardInterrupt as error:
         hint = resume_hint(entry, run.run_id if run else None, shown, arguments)
         return _complain(f"{entry.name} {hint}", error, 130)
-    except DroneCbfError as error:
+    except Exception as error:
+        if not isinstance(error, DroneCbfError):  # not foreseen: its origin helps whoever repairs it
+            traceback.print_exc()
         return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
-    except Exception as error:  # not foreseen: its origin helps whoever repairs it
-        traceback.print_exc()
-        return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
-    lines = [outcome.shown] if outcome.shown else []
-    lines.append(
-        f"{entry.name} finished: run {run.run_id}, see {run_link(run.run_id, run.experiment_id)} ('make ui' serves it)"
-    )
+    link = run_link(run.run_id, run.experiment_id)
+    lines = [outcome.shown, f"{entry.name} finished: run {run.run_id}, see {link} ('make ui' serves it)"]
     lines += [f"Next: {command}" for command in outcome.following]
-    print("\n".join(lines), flush=True)
+    print("\n".join(filter(None, lines)), flush=True)
     return 0
 
 
-def _dry_run(entry: EntryPoint, arguments: Sequence[str]) -> Arguments | None:
-    """The arguments, where they ask for a dry run."""
+def _is_previewed(entry: EntryPoint, preview: Preview, arguments: Sequence[str]) -> bool:
+    """Prints the plan, where the arguments ask for a dry run."""
     try:
         given = parse(entry.name, entry.parameters, arguments, entry.system)
     except ConfigError:
-        return None  # reported by a run that can be marked as failed
-    return given if given.parameters.dry_run else None
+        return False  # reported by a run that can be marked as failed
+    if given.parameters.dry_run:
+        planned = preview(given.parameters, given.system_text)
+        print(planned, flush=True)
+        mark_dry_run(entry.name, planned)
+    return bool(given.parameters.dry_run)
 
 
 def _complain(reason: str, error: BaseException, code: int) -> int:
@@ -140,11 +131,9 @@ def _complain(reason: str, error: BaseException, code: int) -> int:
     return code
 
 
-def _perform(
-    entry: EntryPoint, work: Work, run: StageRun, arguments: Sequence[str], shown: ProgressRecorder
-) -> Outcome:
+def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str], shown: ProgressRecorder) -> Outcome:
     """Parses the command line, records what the run is given, and does its work."""
-    given = parse(entry.name, entry.parameters, arguments, entry.system)
+    given = parse(entry.name, entry.parameters, words, entry.system)
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
@@ -173,7 +162,10 @@ def _perform(
     history = _History(run.stored)
     with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
-        outcome = _work(work, stage)
+        try:
+            outcome = work(stage)
+        except ValidationError as error:  # settings that the stage builds from its parameters
+            raise ConfigError(explain(error)) from error
     _conclude(run, outcome, history)
     return outcome
 
@@ -187,25 +179,17 @@ def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
     delete_progress(run.run_id)
 
 
-def _work(work: Work, stage: Stage) -> Outcome:
-    try:
-        return work(stage)
-    except ValidationError as error:  # settings that the stage builds from its parameters
-        raise ConfigError(explain(error)) from error
-
-
 @contextmanager
 def recording(run: StageRun, shown: ProgressRecorder, history: ListRecorder) -> Iterator[Recorder]:
     """A recorder that stores, shows and remembers; everything is stored when the block ends."""
     store = MlflowRecorder(run)
     try:
-        yield CompositeRecorder((store, shown, history))
+        with closing(shown):
+            yield CompositeRecorder((store, shown, history))
     except BaseException:
-        shown.close()
         with suppress(DroneCbfError):  # the first failure is the one to report
             store.close(interrupted=True)
         raise
-    shown.close()
     store.close()
 
 
@@ -217,12 +201,43 @@ class _History(ListRecorder):
         self.known = stored.rows[-1]["step"] if stored.rows else -1.0
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Steps that a resumed run repeats are there already."""
-        if step > self.known:
+        if step > self.known:  # a resumed run repeats some steps
             super().metrics(step, values)
 
-    def checkpoint(self, step: int, tree: Any, name: str) -> None:
-        """Not kept: it may be large, and its buffers may be donated to the next update."""
+    # Not kept: they may be large, and their buffers may be donated to the next update.
+    checkpoint, progress = SilentRecorder.checkpoint, SilentRecorder.progress
 
-    def progress(self, step: int, tree: Any) -> None:
-        """Not kept, for the same reasons."""
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Both signals raise KeyboardInterrupt, once: a second one must not cut short how the run is closed.
+
+    Ctrl-C in a terminal reaches a workflow and its child, and the workflow then ends the child with SIGTERM too.
+    """
+
+    def interrupt(number: int, frame: object) -> None:
+        for name in SIGNALS:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    ours = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+    before = {name: signal.signal(name, interrupt) for name in ours}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
+    """Where the stage was interrupted, and the command that resumes or restarts it."""
+    place = f" at step {shown.done} of {shown.total}" if shown.total else ""
+    resumable = run_id if "resume_run" in entry.parameters.model_fields else None
+    try:
+        if resumable and (stored := latest_progress(resumable)):
+            state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
+            return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
+        again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
+    except DroneCbfError as error:
+        return f"interrupted{place} ({error})"
+    return f"interrupted{place};{' no state is stored;' if resumable else ''} start it again with: {again}"

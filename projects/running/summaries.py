@@ -1,17 +1,19 @@
-"""Markdown for the descriptions of runs: figures with units, evaluations beside their targets."""
+"""Figures and evaluations as tables: Markdown for the descriptions of runs, plain columns for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.tracking.links import run_page
+import pandas as pd
+
+from drone_cbf.reporting.tables import markdown_table, terminal_table
+from drone_cbf.tracking.links import linked
+from drone_cbf.tracking.queries.cells import PREFIX
 from drone_cbf.tracking.registry.gates import Check, judge
 from drone_cbf.tracking.runs.nesting import ChildRun
 from projects.inputs.gate_files import load_gates
 
-ON, OFF = "eval", "eval_unfiltered"
-"""First part of a metric's name with the filter on, and off."""
+ON, OFF = PREFIX[True], PREFIX[False]
 METRES = (
     *("final_distance_mean", "final_distance_p95", "final_distance_max", "smallest_clearance", "margin", "noise"),
     *("boundary_error_mean", "boundary_error_p99", "boundary_overestimate_p99", "value_error_mean"),
@@ -27,50 +29,67 @@ CELL_COLUMNS = (
     *("success_rate", "collisions", "max_violation", "relax_rate", "final_distance_p95"),
 )
 """Of the table of cells, what fits the page beside MLflow's own column; the table artifact holds every figure."""
+SUMMED_UP = {"success_rate": "min", "collisions": "sum", "rollouts": "sum"}
+SUMMED_UP |= {"max_violation": "max", "final_distance_mean": "max"}
+"""Figure of a cell -> how the cells of one scene and noise level are summed up."""
+SUMS = {"success": "{success_rate:.3g}", "collisions": "{collisions:.0f}/{rollouts:.0f}"}
+SUMS |= {"violation [m/s]": "{max_violation:.3g}", "distance [m]": "{final_distance_mean:.3g}"}
+"""Column in the terminal -> how these are written."""
 
 
 def report_table(title: str, report: Mapping[str, float]) -> str:
     """A heading and one row per figure."""
-    rows = [{"figure": labelled(name), "value": as_shown(name, value)} for name, value in report.items()]
-    return f"### {title}\n\n{markdown_table(rows)}"
+    return _section(title, [{"figure": name, "value": value} for name, value in _labelled(report).items()])
 
 
 def strata_table(title: str, strata: Mapping[str, Mapping[str, float]]) -> str:
     """A heading and one row per stratum."""
-    rows = [
-        {"stratum": stratum, **{labelled(name): as_shown(name, value) for name, value in report.items()}}
-        for stratum, report in strata.items()
-    ]
-    return f"### {title}\n\n{markdown_table(rows)}"
+    return _section(title, [{"stratum": name, **_labelled(report)} for name, report in strata.items()])
 
 
 def lineage_table(runs: Sequence[ChildRun], experiment_id: str) -> str:
     """The stages in order, each with a link to its run."""
-    rows = [
-        {
-            "stage": run.stage,
-            "run": f"[{run.run_id}]({run_page(run.run_id, experiment_id)})",
-            "status": run.status,
-            "seconds": round(run.seconds, 1),
-        }
-        for run in runs
-    ]
-    return f"### Lineage\n\n{markdown_table(rows)}"
+    links = [linked(run.run_id, experiment_id) for run in runs]
+    told = [{"status": run.status, "seconds": round(run.seconds, 1)} for run in runs]
+    rows = [{"stage": run.stage, "run": link, **more} for run, link, more in zip(runs, links, told, strict=True)]
+    return _section("Lineage", rows)
 
 
 def evaluation_summary(figures: Mapping[str, float], cells: Sequence[Mapping[str, object]]) -> str:
     """The verdict, the worst cells and the table of cells; ``figures``: all of the evaluation, by metric name."""
     filtered = [row for row in cells if row["filtered"]]
-    rows = [
-        {labelled(name): as_shown(name, row[name]) for name in CELL_COLUMNS if name in row} for row in filtered or cells
-    ]
-    state = "on" if filtered else "off"
-    return f"{worst_cell_summary(figures)}\n\n### Cells, filter {state}\n\n{markdown_table(rows)}"
+    rows = [_labelled({name: row[name] for name in CELL_COLUMNS if name in row}) for row in filtered or cells]
+    cells_table = _section(f"Cells, filter {'on' if filtered else 'off'}", rows)
+    return f"{worst_cell_summary(figures)}\n\n{cells_table}"
+
+
+def evaluation_text(cells: Sequence[Mapping[str, object]], figures: Mapping[str, float]) -> str:
+    """For the terminal: scenes by noise with the filter on and off, then the worst cells beside their targets.
+
+    Args:
+        cells: scene, noise [m], ``filtered`` and the figures of each cell of the matrix.
+        figures: the worst cell of each figure, by metric name.
+    """
+    place = ["scene", "noise"]
+    sums = pd.DataFrame(cells).groupby([*place, "filtered"], sort=False).agg(SUMMED_UP).reset_index()
+    sums = sums.sort_values("filtered", ascending=False, kind="stable")  # filter on first
+    texts = {name: [layout.format(**row) for row in sums.to_dict("records")] for name, layout in SUMS.items()}
+    beside = sums[place].assign(**texts).groupby(place, sort=False).agg(" | ".join).reset_index().to_dict("records")
+    parts = ["Worst over goals, by scene and noise [m] (filter on | off)", terminal_table(beside)]
+    if any(cell["filtered"] for cell in cells):
+        checks = _checks(figures).values()
+        limits = [target_text(check).replace("≥", ">=").replace("≤", "<=") for check in checks]
+        targets = [
+            {"metric": check.metric, "value": check.value, "target": limit, "": "pass" if check.passed else "FAIL"}
+            for check, limit in zip(checks, limits, strict=True)
+        ]
+        parts += ["Targets (projects/gates.yaml) for the worst cell, filter on", terminal_table(targets)]
+    return "\n\n".join(parts)
 
 
 def worst_cell_summary(figures: Mapping[str, float]) -> str:
     """The verdict in a sentence, then every figure of the worst cells with its target; totals for counts."""
-    return f"{verdict(figures)}\n\n### Worst cell\n\n{markdown_table(worst_cell_rows(figures))}"
+    return f"{verdict(figures)}\n\n{_section('Worst cell', worst_cell_rows(figures))}"
 
 
 def verdict(figures: Mapping[str, float]) -> str:
@@ -91,8 +110,16 @@ def verdict(figures: Mapping[str, float]) -> str:
 def worst_cell_rows(figures: Mapping[str, float]) -> list[dict[str, object]]:
     """One row per figure of the worst cells, filter on beside off, those with a target first."""
     checks = _checks(figures)
-    names = dict.fromkeys(name.partition("/")[2] for name in figures if name.startswith((f"{ON}/", f"{OFF}/")))
-    rows = [_worst_cell_row(name, figures, checks) for name in names if "/" not in name]
+    rows: list[dict[str, object]] = []
+    parts = [name.split("/") for name in figures]
+    for name in dict.fromkeys(words[1] for words in parts if len(words) == 2 and words[0] in (ON, OFF)):
+        found = {title: figures.get(f"{prefix}/{name}") for prefix, title in ((ON, "filter on"), (OFF, "filter off"))}
+        row = {title: as_shown(name, value) for title, value in found.items() if value is not None}
+        if checks:
+            check = checks.get(f"{ON}/{name}")
+            row["target"] = target_text(check) if check else ""
+            row["met"] = ("yes" if check.passed else "**no**") if check else ""
+        rows.append({"figure": labelled(name), **row})
     return sorted(rows, key=lambda row: not row.get("target"))  # stable
 
 
@@ -113,19 +140,15 @@ def _checks(figures: Mapping[str, float]) -> dict[str, Check]:
     return {check.metric: check for check in judge(load_gates("default"), figures, None)}
 
 
-def _worst_cell_row(name: str, figures: Mapping[str, float], checks: Mapping[str, Check]) -> dict[str, object]:
-    titles = {ON: "filter on", OFF: "filter off"}
-    found = {
-        title: as_shown(name, figures[f"{prefix}/{name}"])
-        for prefix, title in titles.items()
-        if f"{prefix}/{name}" in figures
-    }
-    check = checks.get(f"{ON}/{name}")
-    target = {"target": target_text(check), "met": "yes" if check.passed else "**no**"} if check else {}
-    return {"figure": labelled(name), **found, **(target or ({"target": "", "met": ""} if checks else {}))}
-
-
 def target_text(check: Check) -> str:
     """The threshold as a person reads it: ``≥ 0.98``."""
     limit = "–" if check.threshold is None else f"{check.threshold:g}"
     return f"{'≥' if check.greater_is_better else '≤'} {limit}"
+
+
+def _labelled(figures: Mapping[str, object]) -> dict[str, object]:
+    return {labelled(name): as_shown(name, value) for name, value in figures.items()}
+
+
+def _section(title: str, rows: Sequence[Mapping[str, object]]) -> str:
+    return f"### {title}\n\n{markdown_table(rows)}"

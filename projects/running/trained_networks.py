@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,60 +13,48 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
 from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
 from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, match
-from drone_cbf.tracking.runs.lineage import find, provides, resolve_parent
+from drone_cbf.tracking.runs.lineage import find, resolve_parent
 from projects.running.stage_runner import Stage
 
-
-@dataclass(frozen=True)
-class CalibratedBarrier:
-    """A neural barrier with the margin [m] that the filter subtracts from it."""
-
-    params: BarrierParams
-    margin: float
+INITIAL: dict[str, Callable[..., Any]] = {"policy": initial_policy_params, "barrier": initial_barrier_params}
+"""Part of a checkpoint -> its parameters before training, which have the shape that the system describes."""
 
 
 def load_policy(stage: Stage) -> PolicyParams:
-    """The policy nearest in the ancestry, of the shape that the system describes."""
-    return _load(stage, "policy", initial_policy_params)[0]
+    """The policy nearest in the ancestry."""
+    return _load(_holder(stage, "policy"), "policy", stage.system)[0]
 
 
-def load_barrier(stage: Stage) -> CalibratedBarrier:
-    """The neural barrier nearest in the ancestry, of the shape that the system describes."""
-    params, checkpoint = _load(stage, "barrier", initial_barrier_params)
+def load_barrier(stage: Stage) -> tuple[BarrierParams, float]:
+    """The neural barrier nearest in the ancestry, and the margin [m] that the filter subtracts from it."""
+    params, checkpoint = _load(_holder(stage, "barrier"), "barrier", stage.system)
     if "margin" not in checkpoint:
         raise CheckpointError("the barrier's checkpoint holds no calibration margin; repeat the run that trained it")
-    return CalibratedBarrier(params, float(checkpoint["margin"]))
+    return params, float(checkpoint["margin"])
 
 
 def load_initial_barrier(stage: Stage, run_id: str) -> BarrierParams:
-    """The neural barrier of the finished pretrain_cbf or safety run ``run_id``, of the shape that the system describes.
+    """The neural barrier of the finished pretrain_cbf or safety run ``run_id``.
 
     Raises:
         LineageError: there is no such run, it is unfinished or failed, or it is of another stage.
-        CheckpointError: its barrier has another shape.
+        CheckpointError: its barrier has another shape than the system describes.
     """
     started_from = resolve_parent(run_id, ("pretrain_cbf", "safety"), called="init_run")
-    return _load_from(started_from.run_id, "barrier", initial_barrier_params, stage.system)[0]
+    return _load(started_from.run_id, "barrier", stage.system)[0]
 
 
-def has_barrier(stage: Stage) -> bool:
-    """Whether the ancestry holds a neural barrier."""
-    return stage.parent is not None and provides(stage.parent.run_id, "barrier")
-
-
-def _load(stage: Stage, part: str, initialise: Callable[[SystemConfig, jax.Array], Any]) -> tuple[Any, dict[str, Any]]:
+def _holder(stage: Stage, part: str) -> str:
     if stage.parent is None:
         raise LineageError(f"parent_run is missing, which holds the {part}; give it with -P parent_run=<run id>")
-    return _load_from(find(stage.parent.run_id, part), part, initialise, stage.system)
+    return find(stage.parent.run_id, part)
 
 
-def _load_from(
-    run_id: str, part: str, initialise: Callable[[SystemConfig, jax.Array], Any], system: SystemConfig
-) -> tuple[Any, dict[str, Any]]:
+def _load(run_id: str, part: str, system: SystemConfig) -> tuple[Any, dict[str, Any]]:
     checkpoint = load_checkpoint(run_id, FINAL)
     holder = checkpoint if part in checkpoint else checkpoint.get("state", {})  # with what a resume needs beside it
     if part not in holder:
         raise CheckpointError(f"checkpoint '{FINAL}' of run {run_id} holds no {part}; repeat that run")
-    target = jax.eval_shape(lambda key: initialise(system, key), jax.random.key(0))
+    target = jax.eval_shape(lambda key: INITIAL[part](system, key), jax.random.key(0))
     loaded = match(target, holder[part], f"{part} in checkpoint '{FINAL}' of run {run_id}")
     return jax.tree.map(jnp.asarray, loaded), checkpoint

@@ -1,11 +1,12 @@
-"""One process that runs the stages of a pipeline one after the other, so that Python, JAX and MLflow start only once.
+"""Stages as children of a workflow, in a pipeline by one process, so that Python, JAX and MLflow start only once.
 
-MLflow starts ``python -m projects.<stage>`` for every child as before. Where there is a worker, that process hands its
-arguments over, waits, and ends with the stage's exit code.
+MLflow starts ``python -m projects.<stage>`` for every child. Where there is a worker, that process hands its arguments
+over, waits, and ends with the stage's exit code.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -24,12 +25,15 @@ WORKER = "DRONE_CBF_WORKER"
 PRELOADED = ("efficiency", "pretrain_cbf", "safety", "evaluate")
 
 
+def prepare_for_children() -> None:
+    """Children run in this interpreter's environment, activated or not, and MLflow does not echo their commands."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    logging.getLogger("mlflow.projects").setLevel(logging.WARNING)
+
+
 @contextmanager
 def stage_worker() -> Iterator[None]:
-    """Starts a worker for the children of this process, and ends it.
-
-    It imports what the stages need while this process prepares its own run.
-    """
+    """A worker for the children of this process. It imports what they need while this process prepares its own run."""
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder, socket(AF_UNIX) as server:
         server.bind(f"{folder}/worker")
         server.listen()
@@ -48,17 +52,14 @@ def stage_worker() -> Iterator[None]:
 
 
 def hand_over(worker: str, entry: str, arguments: Sequence[str]) -> int | None:
-    """Runs ``entry`` in the ``worker`` and returns its exit code; None where the worker has ended.
-
-    SIGTERM is passed on; Ctrl-C in a terminal reaches the worker by itself.
-    """
+    """Runs ``entry`` in the ``worker`` and returns its exit code; None where the worker has ended."""
     process, address = worker.split(" ", 1)
     client = socket(AF_UNIX)
     try:
         client.connect(address)
     except OSError:
         return None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the worker by itself
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(int(process), number))
     settings = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_")}
     with Connection(client.detach()) as connection:

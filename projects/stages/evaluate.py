@@ -12,31 +12,29 @@ from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
 from drone_cbf.tracking.registry.versions import log_policy
-from drone_cbf.tracking.runs.lineage import get_run
+from drone_cbf.tracking.runs.lineage import Parent, get_run, provides
 from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
-from projects.running.summaries import evaluation_summary, verdict
-from projects.running.terminal import evaluation_text
-from projects.running.trained_networks import has_barrier, load_barrier, load_policy
+from projects.running.summaries import evaluation_summary, evaluation_text, verdict
+from projects.running.trained_networks import load_barrier, load_policy
 
 
 def load_controller(stage: Stage) -> ControllerParams:
     """Policy and, where the ancestry holds one, calibrated barrier; without it only the policy alone can fly."""
     blend = jnp.float32(stage.parameters.blend)
-    if not has_barrier(stage):
+    if stage.parent is None or not provides(stage.parent.run_id, "barrier"):
         return ControllerParams(policy=load_policy(stage), barrier=None, margin=jnp.float32(0.0), blend=blend)
-    barrier = load_barrier(stage)
-    margin = jnp.float32(barrier.margin)
-    return ControllerParams(policy=load_policy(stage), barrier=barrier.params, margin=margin, blend=blend)
+    barrier, margin = load_barrier(stage)
+    return ControllerParams(policy=load_policy(stage), barrier=barrier, margin=jnp.float32(margin), blend=blend)
 
 
 def work(stage: Stage) -> Outcome:
-    assert stage.parent is not None, "an evaluation has a parent"
     controller = load_controller(stage)
-    origin = label(stage)
+    assert stage.parent is not None, "an evaluation has a parent"
+    origin = label(stage, stage.parent)
     if stage.parameters.replay:
         return replay(stage, controller)
     kept = WorstFlights(stage.parameters.blend)
@@ -50,7 +48,12 @@ def work(stage: Stage) -> Outcome:
     store_worst(stage, kept)
     worst = worst_cells(cells)
     figures = worst | {name: value for cell in cells for name, value in named(cell, cell.figures).items()}
-    log_model(stage, origin, worst, verdict(figures))
+    # Also as figures of a logged model ``<curriculum>-seed<n>``.
+    name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
+    told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
+    told["blend"] = f"{stage.parameters.blend:g}"
+    scenes, _ = next(scene_datasets(stage.parameters, stage.system))
+    log_policy(stage.run, name, {**origin, **told}, worst, scenes, verdict(figures))
     log_cells(stage, cells)
     draw_evaluation(stage, controller, flyers, cells, kept.states())
     rows = [cell.row for cell in cells]
@@ -58,25 +61,14 @@ def work(stage: Stage) -> Outcome:
     return Outcome(evaluation_summary(figures, rows), shown=evaluation_text(rows, figures), following=following)
 
 
-def label(stage: Stage) -> dict[str, str]:
+def label(stage: Stage, parent: Parent) -> dict[str, str]:
     """Names what is measured, in params, by which MLflow groups runs, and tags, by which it finds them; returns it."""
-    assert stage.parent is not None, "an evaluation has a parent"
-    curriculum = get_run(stage.parent.run_id).data.tags.get(CURRICULUM_TAG)
-    origin = {"training_seed": str(stage.parent.config.get("parameters", {}).get("seed", "unknown"))}
+    curriculum = get_run(parent.run_id).data.tags.get(CURRICULUM_TAG)
+    origin = {"training_seed": str(parent.config.get("parameters", {}).get("seed", "unknown"))}
     origin |= {"curriculum": curriculum} if curriculum else {}
     stage.run.tag(**origin)
     stage.run.log_params(origin)
     return origin
-
-
-def log_model(stage: Stage, origin: Mapping[str, str], figures: Mapping[str, float], description: str) -> None:
-    """Logs ``figures`` as metrics of the run and of a logged model ``<curriculum>-seed<n>``."""
-    assert stage.parent is not None, "an evaluation has a parent"
-    scenes, _ = next(scene_datasets(stage.parameters, stage.system))
-    name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
-    told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
-    told["blend"] = f"{stage.parameters.blend:g}"
-    log_policy(stage.run, name, {**origin, **told}, figures, scenes, description)
 
 
 def log_cells(stage: Stage, cells: Sequence[Cell]) -> None:
@@ -91,12 +83,9 @@ def log_cells(stage: Stage, cells: Sequence[Cell]) -> None:
 
 def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:
     """The worst cell of every figure, with the filter on and off, by metric name."""
-    found: dict[str, float] = {}
-    for filtered, prefix in PREFIX.items():
-        chosen = [cell for cell in cells if cell.filtered is filtered]
-        if chosen:
-            found |= {f"{prefix}/{name}": value for name, value in worst_cell(chosen).items()}
-    return found
+    split = {prefix: [cell for cell in cells if cell.filtered is state] for state, prefix in PREFIX.items()}
+    worst = {prefix: worst_cell(chosen) for prefix, chosen in split.items() if chosen}
+    return {f"{prefix}/{name}": value for prefix, figures in worst.items() for name, value in figures.items()}
 
 
 def named(cell: Cell, figures: Mapping[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from drone_cbf.reporting.figures.barriers import calibration_figure, strata_figure
 from drone_cbf.reporting.figures.curves import training_curves
-from drone_cbf.training.stages.pretraining import PretrainingResult, pretrain_barrier
+from drone_cbf.training.stages.pretraining import pretrain_barrier
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import report_table, strata_table
 from projects.running.trained_networks import load_initial_barrier, load_policy
@@ -25,19 +25,13 @@ def work(stage: Stage) -> Outcome:
         stage.run.tag(init_run=init_run)
     start = load_initial_barrier(stage, init_run) if init_run else None
     result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder, start)
-    stage.run.log_metrics({f"final/{name}": value for name, value in final_figures(result).items()})
+    # Figures of the flown states by name, of the sampled ones by stratum and name.
+    strata = {f"{stratum}/{name}": value for stratum, report in result.strata.items() for name, value in report.items()}
+    stage.run.log_metrics({f"final/{name}": value for name, value in (result.report | strata).items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
     true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
     stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
     stage.draw("strata.png", lambda: strata_figure(result.strata))
-    tables = (
-        report_table("Neural barrier against the analytic one", result.report),
-        strata_table("Held-out sampled states, by stratum", result.strata),
-    )
-    return Outcome("\n\n".join(tables), provides=("barrier",))
-
-
-def final_figures(result: PretrainingResult) -> dict[str, float]:
-    """Figures of the flown states by name, of the sampled ones by stratum and name."""
-    strata = {f"{stratum}/{name}": value for stratum, report in result.strata.items() for name, value in report.items()}
-    return result.report | strata
+    flown = report_table("Neural barrier against the analytic one", result.report)
+    sampled = strata_table("Held-out sampled states, by stratum", result.strata)
+    return Outcome(f"{flown}\n\n{sampled}", provides=("barrier",))

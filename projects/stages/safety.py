@@ -29,10 +29,7 @@ CURVES = {
     "Filter [fraction of steps]": ("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate"),
     "Curriculum: observation noise [m]": ("curriculum/noise",),
     "Curriculum: blend, adaptive scales": (
-        "curriculum/blend",
-        "adaptive/blend_scale",
-        "adaptive/learning_rate_scale",
-        "adaptive/penalty_scale",
+        *("curriculum/blend", "adaptive/blend_scale", "adaptive/learning_rate_scale", "adaptive/penalty_scale"),
     ),
 }
 
@@ -51,7 +48,7 @@ def settings_of(parameters: SafetyParameters, curriculum: Curriculum) -> SafetyS
     Raises:
         ConfigError: the curriculum and the command line set the same to different values.
     """
-    own = {name: getattr(parameters, name) for name in SafetySettings.model_fields if name != "curriculum"}
+    own = {name: getattr(parameters, name) for name in SafetySettings.model_fields} | {"curriculum": curriculum}
     name, asked = "barrier_task_gradient", curriculum.learning.barrier_task_gradient
     if asked is not None:
         if own[name] not in (asked, SafetySettings.model_fields[name].default):
@@ -59,7 +56,7 @@ def settings_of(parameters: SafetyParameters, curriculum: Curriculum) -> SafetyS
                 f"{name} = {own[name]} differs from the {asked} of curriculum {curriculum.name}; leave one of them out"
             )
         own[name] = asked
-    return SafetySettings(curriculum=curriculum, **own)
+    return SafetySettings(**own)
 
 
 def work(stage: Stage) -> Outcome:
@@ -67,9 +64,9 @@ def work(stage: Stage) -> Outcome:
     settings = settings_of(stage.parameters, curriculum)
     stage.run.log_text(curriculum.model_dump_json(indent=1), CURRICULUM_FILE)
     stage.run.tag(curriculum=curriculum.name)
-    barrier = load_barrier(stage)
+    barrier, margin = load_barrier(stage)
     recorder = CompositeRecorder((stage.recorder, FlightPictures(stage.run, stage.system)))
-    result = train_safety(stage.system, settings, load_policy(stage), barrier.params, barrier.margin, recorder)
+    result = train_safety(stage.system, settings, load_policy(stage), barrier, margin, recorder)
     figures = {**result.report, "margin": result.margin}
     stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from drone_cbf.tracking.queries.cells import evaluation_figures
+from drone_cbf.tracking.queries.cells import PREFIX, evaluation_figures
 from drone_cbf.tracking.runs.lineage import children, get_run
 from drone_cbf.tracking.runs.nesting import ChildRun, StageFailed, run_child
 from drone_cbf.tracking.runs.resuming import latest_progress
@@ -13,12 +13,9 @@ from projects.cli.arguments import as_text, mlflow_run
 from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
-from projects.running.children import prepare_for_children
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.summaries import lineage_table, worst_cell_summary
-
-WORST_CELL = ("eval", "eval_unfiltered")
-"""Prefixes of the figures that evaluate gives for the worst cell: ``eval/<metric>``."""
+from projects.running.worker import prepare_for_children
 
 
 def work(stage: Stage) -> Outcome:
@@ -33,7 +30,8 @@ def work(stage: Stage) -> Outcome:
         try:
             done.append(run_child(stage.run, ROOT, entry, parameters))
         except (KeyboardInterrupt, StageFailed) as error:
-            error.add_note(remaining(planned, done, newest_child(stage.run.run_id, entry)))
+            started = [run for run in children(get_run(stage.run.run_id)) if run.data.tags.get(STAGE_TAG) == entry]
+            error.add_note(remaining(planned, done, started[-1].info.run_id if started else None))
             raise
     stage.run.log_metrics(worst_cell(done[-1].metrics))
     worst = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
@@ -46,17 +44,11 @@ def remaining(planned: Mapping[str, Mapping[str, str]], done: Sequence[ChildRun]
     lines = ["The finished stages are kept. To go on, one after the other:"]
     parent = done[-1].run_id if done else ""
     for entry, parameters in list(planned.items())[len(done) :]:
-        resumable = unfinished and latest_progress(unfinished)
-        given = {**parameters, **({"parent_run": parent} if parent else {})}
-        lines.append(f"  {mlflow_run(entry, {'resume_run': unfinished} if unfinished and resumable else given)}")
-        parent, unfinished = unfinished if unfinished and resumable else f"<{entry} run>", None
+        resumed = unfinished if unfinished and latest_progress(unfinished) else None
+        given = {**parameters, "parent_run": parent} if parent else parameters
+        lines.append(f"  {mlflow_run(entry, {'resume_run': resumed} if resumed else given)}")
+        parent, unfinished = resumed or f"<{entry} run>", None
     return "\n".join(lines)
-
-
-def newest_child(run_id: str, entry: str) -> str | None:
-    """Run ID of the child that ``entry`` was started in; None where it did not come so far."""
-    found = [child for child in children(get_run(run_id)) if child.data.tags.get(STAGE_TAG) == entry]
-    return found[-1].info.run_id if found else None
 
 
 def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:
@@ -73,12 +65,9 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
 
     matrix = ("unfiltered_rollouts", "scenarios", "noise", "goals")
     smaller = pick(*(name for name in matrix if getattr(parameters, name) != PIPELINE_SIZES[name]))
+    first = {**given_system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
     return {
-        "efficiency": {
-            **given_system,
-            **pick("seed", "batch", "horizon", "report_flights"),
-            "steps": given["efficiency_steps"],
-        },
+        "efficiency": first,
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"]},
         "safety": pick("seed", "batch", "report_flights", "curriculum"),
         "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum), **smaller},
@@ -87,5 +76,5 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
 
 def worst_cell(metrics: dict[str, float]) -> dict[str, float]:
     """The figures without a cell in their name."""
-    parts = {name: name.split("/") for name in metrics}
-    return {name: value for name, value in metrics.items() if len(parts[name]) == 2 and parts[name][0] in WORST_CELL}
+    prefixes = tuple(f"{prefix}/" for prefix in PREFIX.values())
+    return {name: value for name, value in metrics.items() if name.startswith(prefixes) and name.count("/") == 1}

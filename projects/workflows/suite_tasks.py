@@ -12,10 +12,10 @@ from drone_cbf.tracking.queries.records import Record, same_settings, settings
 from drone_cbf.tracking.queries.selection import is_resumable
 from projects.cli.arguments import as_text, parse
 from projects.cli.stage_parameters import SuiteParameters
-from projects.inputs.curriculum_files import load_curriculum
+from projects.inputs.curriculum_files import available, load_curriculum
 from projects.inputs.curriculum_levels import blend_flown
 from projects.inputs.digests import config_digest
-from projects.running.entry_points import EFFICIENCY, EVALUATE, PRETRAIN_CBF, SAFETY, EntryPoint
+from projects.running.entry_points import ENTRY_POINTS, EntryPoint
 
 State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
 DONE: tuple[State, ...] = ("reused", "trained", "resumed")
@@ -68,22 +68,23 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
         return {name: given[name] for name in names}
 
     tasks: list[Task] = []
-    system = dict(given_system)
+
+    def add(entry: str, given: Mapping[str, str], after: int | None, name: str, seed: int) -> None:
+        tasks.append(Task(ENTRY_POINTS[entry], given, after, name, seed))
+
+    system, start, shared = dict(given_system), None, {"seed": given["shared_seed"]}
     if not parameters.parent_run:
-        shared = {"seed": given["shared_seed"]}
         first = {**system, **shared, **pick("batch", "horizon"), "steps": given["efficiency_steps"]}
-        tasks.append(Task(EFFICIENCY, first, seed=parameters.shared_seed))
-        second = {**shared, "steps": given["pretrain_steps"]}
-        tasks.append(Task(PRETRAIN_CBF, second, after=0, seed=parameters.shared_seed))
-        system = {}  # inherited from the efficiency run
-    start = len(tasks) - 1 if tasks else None
+        add("efficiency", first, None, "", parameters.shared_seed)
+        add("pretrain_cbf", {**shared, "steps": given["pretrain_steps"]}, 0, "", parameters.shared_seed)
+        system, start = {}, 1  # inherited from the efficiency run
     measured = pick("scenarios", "noise", "goals", "rollouts", "horizon")
     for seed in parameters.seeds:
         for name, place in curricula.items():
             own = {"curriculum": place, "seed": str(seed), **system, **pick("batch", "barrier_task_gradient")}
-            tasks.append(Task(SAFETY, own, start, name, seed))
+            add("safety", own, start, name, seed)
             flown = {**measured, "blend": blend_flown(parameters.blend, load_curriculum(place))}
-            tasks.append(Task(EVALUATE, flown, len(tasks) - 1, name, seed))
+            add("evaluate", flown, len(tasks) - 1, name, seed)
     return tasks
 
 
@@ -92,14 +93,12 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
     members: list[Member] = []
     for task in tasks:
         before = members[task.after] if task.after is not None else None
-        if before is not None and before.state in ("failed", "left out"):
-            member = Member(task, "left out", reason=f"{before.task.title} failed")
-        elif before is None:
-            member = child(task, start)
+        if before is None:
+            members.append(child(task, start))
+        elif before.state in ("failed", "left out"):
+            members.append(Member(task, "left out", reason=f"{before.task.title} failed"))
         else:
-            done = before.run if before.state in DONE else None
-            member = child(task, done.run_id if done else None)
-        members.append(member)
+            members.append(child(task, before.run.run_id if before.run and before.state in DONE else None))
     return members
 
 
@@ -109,13 +108,10 @@ def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
     Raises:
         ConfigError: a value is refused by the task's own entry point.
     """
-    found = earlier_runs(task, parent_run)
-    if not reuse:
-        return Member(task, "planned")
-    finished = [run for run in found if run.status == "FINISHED"]
-    if finished:
+    found = earlier_runs(task, parent_run)  # checks the values in any case
+    if reuse and (finished := [run for run in found if run.status == "FINISHED"]):
         return Member(task, "reused", finished[-1])
-    resumable = "resume_run" in task.entry.parameters.model_fields
+    resumable = reuse and "resume_run" in task.entry.parameters.model_fields
     interrupted = [run for run in found if resumable and is_resumable(run)]
     return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
 
@@ -143,6 +139,5 @@ def _curricula(places: Sequence[str]) -> dict[str, str]:
             raise ConfigError(
                 f"curricula {found[name]} and {place} are both called '{name}'; give one of them another name: inside"
             )
-        is_file = Path(place).suffix in (".yaml", ".yml")
-        found[name] = str(Path(place).resolve()) if is_file else place  # children run in the project's folder
+        found[name] = place if place in available() else str(Path(place).resolve())  # children run in another folder
     return found

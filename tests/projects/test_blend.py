@@ -8,7 +8,7 @@ from drone_cbf.config import Section
 from drone_cbf.errors import ConfigError
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import PipelineParameters, SuiteParameters
-from projects.inputs.pipeline_sizes import with_sizes
+from projects.inputs.curriculum_files import with_sizes
 from projects.workflows.pipeline import stage_parameters
 from projects.workflows.suite_tasks import suite_tasks
 

@@ -17,9 +17,9 @@ from drone_cbf.training.curriculum.schema import Curriculum
 from projects.cli.arguments import KEPT_FROM_PARENT
 from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs.curriculum_files import ABLATIONS, available, bases_of, load_curriculum
-from projects.inputs.curriculum_levels import LEVELS, curriculum_of, with_levels
+from projects.inputs.curriculum_levels import LEVELS, with_levels
 from projects.inputs.digests import config_digest
-from projects.running.entry_points import EVALUATE, SAFETY, EntryPoint
+from projects.running.entry_points import ENTRY_POINTS, EntryPoint
 from projects.running.stage_runner import Outcome, Stage, run_stage
 from projects.stages import safety
 from tests.projects.recorded import record
@@ -82,12 +82,12 @@ def test_stages_are_replaced_as_a_whole_and_every_stage_changes_each_of_them(bas
         ("extends: default\n", "name is missing; what extends default needs a name of its own"),
         ("name: mine\nextends: default\nevery_stage: [1]\n", r"every_stage = \[1\] is not a mapping"),
         ("name: mine\nextends: default\nevery_stage: {horizons: 60}\n", "stages.0.horizons = 60: Extra inputs"),
-        ("name: mine\nextends: default\nsystem: {filter.penalti: 1}\n", "filter.penalti is no setting of the system"),
+        ("name: mine\nextends: default\nsystem: {filter.penalti: 1}\n", "filter.penalti is not a system setting"),
         (
             "name: mine\nextends: default\nsystem: {filters.penalty: 1}\n",
-            "filters.penalty is no setting .*the groups are",
+            "filters.penalty is not a system setting .*the groups are",
         ),
-        ("name: mine\nextends: default\nsystem: {penalty: 1}\n", "penalty is no setting of the system"),
+        ("name: mine\nextends: default\nsystem: {penalty: 1}\n", "penalty is not a system setting"),
         (
             "name: mine\nextends: default\nsystem: {filter.penalty: -1}\n",
             "filter.penalty = -1: Input should be greater",
@@ -148,7 +148,7 @@ def test_what_a_curriculum_extends_is_told_from_the_nearest_on() -> None:
 
 def test_every_shipped_system_fits_the_default_system() -> None:
     for name in available():
-        system = SAFETY.system_of(SafetyParameters(parent_run="x", curriculum=name), None, {})
+        system = ENTRY_POINTS["safety"].system_of(SafetyParameters(parent_run="x", curriculum=name), None, {})
         assert all(getattr(getattr(system, s.split(".")[0]), s.split(".")[1]) == value
                    for s, value in load_curriculum(name).system.items())  # fmt: skip
 
@@ -189,21 +189,20 @@ def test_the_presets_are_what_their_names_say() -> None:
 @pytest.mark.parametrize("name", LEVELS)
 def test_levels_replace_one_field_of_each_stage_and_mark_the_name(name: str) -> None:
     values = (4, 5, 6) if name == "stage_steps" else (0.1, 0.2, 0.3)
-    plain, changed = load_curriculum("default"), curriculum_of("default", {name: values})
+    plain = load_curriculum("default")
+    changed = with_levels(plain, {name: values})
     field = LEVELS[name]
     assert tuple(getattr(stage, field) for stage in changed.stages) == values
     same = [stage.model_dump(exclude={field}) for stage in plain.stages]
     assert [stage.model_dump(exclude={field}) for stage in changed.stages] == same
     assert changed.name.startswith("default*") and len(changed.name) == len("default*") + 6
-    assert (
-        curriculum_of("default", {name: values[:1]}).stages == curriculum_of("default", {name: values[:1] * 3}).stages
-    )
+    assert with_levels(plain, {name: values[:1]}).stages == with_levels(plain, {name: values[:1] * 3}).stages
 
 
 def test_levels_that_change_nothing_leave_the_name_and_others_have_names_of_their_own() -> None:
     plain = load_curriculum("default")
-    assert curriculum_of("default", {"noise_levels": (0.0, 0.02, 0.05), "blend_levels": ()}) == plain
-    first, second = (curriculum_of("default", {"noise_levels": (level,)}) for level in (0.1, 0.2))
+    assert with_levels(plain, {"noise_levels": (0.0, 0.02, 0.05), "blend_levels": ()}) == plain
+    first, second = (with_levels(plain, {"noise_levels": (level,)}) for level in (0.1, 0.2))
     assert first.name != second.name
     assert with_levels(first, {"noise_levels": (0.1,)}) == first, "repeated from its stored curriculum"
     long = plain.model_copy(update={"name": "x" * 60})
@@ -214,13 +213,13 @@ def test_levels_that_change_nothing_leave_the_name_and_others_have_names_of_thei
 def test_too_few_levels_say_how_many_there_must_be() -> None:
     told = r"noise_levels = 0,0.1 has 2 values, and curriculum default has 3 stages \(analytic, mixed, neural\); give 3"
     with pytest.raises(ConfigError, match=told):
-        curriculum_of("default", {"noise_levels": (0.0, 0.1)})
+        with_levels(load_curriculum("default"), {"noise_levels": (0.0, 0.1)})
 
 
 def test_digests_tell_levels_and_settings_apart_and_not_their_spelling() -> None:
     def digest(**given: object) -> str:
         parameters = SafetyParameters.model_validate({"parent_run": "x", **given})
-        return config_digest("safety", parameters, SAFETY.system_of(parameters, None, {}))
+        return config_digest("safety", parameters, ENTRY_POINTS["safety"].system_of(parameters, None, {}))
 
     plain = digest()
     assert digest(noise_levels=(0.0, 0.02, 0.05)) == plain, "the levels that it has anyway"
@@ -263,18 +262,20 @@ def test_settings_of_a_curriculum_act_between_the_parents_and_the_command_line_a
     experiment: str, parent: str
 ) -> None:
     asked = ("--curriculum=distance_hocbf", "--sensor.lookahead=0.3")
-    run = started(experiment, SAFETY, parent, *asked)
+    run = started(experiment, ENTRY_POINTS["safety"], parent, *asked)
     system = load_config(run.info.run_id)["system"]
     assert system["physics"]["lag_time"] == 0.1, "the parent's"
     assert (system["barrier"]["kind"], system["filter"]["penalty"]) == ("distance_hocbf", 300.0), "the curriculum's"
     assert system["sensor"]["lookahead"] == 0.3, "the command line's"
     assert run.data.params["filter.slack_penalty"] == "quadratic"
-    measured = started(experiment, EVALUATE, run.info.run_id, "--blend=0")
+    measured = started(experiment, ENTRY_POINTS["evaluate"], run.info.run_id, "--blend=0")
     assert load_config(measured.info.run_id)["system"] == system
 
 
 def test_levels_are_recorded_in_the_runs_curriculum_and_its_tag(experiment: str, parent: str) -> None:
-    run = started(experiment, SAFETY, parent, "--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2")
+    run = started(
+        experiment, ENTRY_POINTS["safety"], parent, "--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2"
+    )
     stored = yaml.safe_load(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/curriculum.json"))
     assert [(stage["blend"], stage["steps"]) for stage in stored["stages"]] == [(0.5, 1), (0.5, 2)]
     assert stored["name"].startswith("fast*")
@@ -294,6 +295,6 @@ def test_bad_levels_and_settings_fail_the_run_in_one_line(
         ("--stage_steps=0",): "stage_steps = 0 is out of range",
         (f"--curriculum={wide}",): "cloud_obstacles = 40 exceeds obstacles = 28",
     }.items():
-        assert run_stage(SAFETY, nothing, [f"--parent_run={parent}", *arguments]) == 1
+        assert run_stage(ENTRY_POINTS["safety"], nothing, [f"--parent_run={parent}", *arguments]) == 1
         shown = capsys.readouterr().err
         assert message in shown and shown.count("\n") == 1

@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from drone_cbf.config import Section
-from projects.running.entry_points import ENTRY_POINTS, PIPELINE
+from projects.running.entry_points import ENTRY_POINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 MODELS: dict[str, type[Section]] = {name: entry.parameters for name, entry in ENTRY_POINTS.items()}
-MODELS["main"] = PIPELINE.parameters
+MODELS["main"] = ENTRY_POINTS["pipeline"].parameters
 TYPES = {int: "int", float: "float", str: "string"}
 
 

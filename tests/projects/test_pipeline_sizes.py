@@ -9,8 +9,7 @@ import pytest
 from drone_cbf.errors import ConfigError
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import PipelineParameters
-from projects.inputs.curriculum_files import load_curriculum
-from projects.inputs.pipeline_sizes import with_sizes
+from projects.inputs.curriculum_files import load_curriculum, with_sizes
 from projects.workflows.pipeline import remaining, stage_parameters
 
 CURRICULUM = "name: mine\nstages: [{name: a, steps: 5}]\n"

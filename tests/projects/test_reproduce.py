@@ -21,8 +21,8 @@ from drone_cbf.tracking.runs.stage_run import StageRun
 from projects.cli.arguments import build_system, parse
 from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs.curriculum_files import load_curriculum
-from projects.inputs.recorded_run import read_recorded
 from projects.running.launch import launch
+from projects.workflows.reproduce import read_recorded
 from tests.projects.small_pipeline import ROOT
 from tests.projects.test_running import last_run
 from tests.projects.trained import SYSTEM

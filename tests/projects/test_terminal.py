@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from projects.running.terminal import evaluation_text
+from projects.running.summaries import evaluation_text
 
 
 def cell(goals: str, filtered: bool, success: float, collisions: float, rollouts: float) -> dict[str, object]:

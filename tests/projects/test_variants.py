@@ -23,8 +23,7 @@ from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs import digests
 from projects.inputs.curriculum_files import load_curriculum
 from projects.inputs.digests import config_digest
-from projects.inputs.recorded_run import PARAMETERS
-from projects.running.entry_points import SAFETY
+from projects.running.entry_points import ENTRY_POINTS
 from projects.workflows import suite_tasks
 from tests.projects.test_gate import register
 from tests.projects.trained import evaluate_run
@@ -69,7 +68,7 @@ class LaterCurriculum(Curriculum):
 
 
 def recorded_parameters(stage: str) -> Section:
-    return PARAMETERS[stage].model_validate(RECORDED["stages"][stage]["parameters"])
+    return ENTRY_POINTS[stage].parameters.model_validate(RECORDED["stages"][stage]["parameters"])
 
 
 def later_system(**scene: Any) -> SystemConfig:
@@ -92,7 +91,7 @@ def test_a_suite_finds_a_run_of_an_earlier_commit(experiment: str, monkeypatch: 
     run_id = MlflowClient().create_run(experiment, tags=tags).info.run_id
     monkeypatch.setattr(suite_tasks, "settings", lambda parent: {"system": RECORDED["system"]})
     parent = recorded["parameters"]["parent_run"]
-    task = suite_tasks.Task(SAFETY, {"seed": "0", "curriculum": "default", "batch": "64"})
+    task = suite_tasks.Task(ENTRY_POINTS["safety"], {"seed": "0", "curriculum": "default", "batch": "64"})
     assert [run.run_id for run in suite_tasks.earlier_runs(task, parent)] == [run_id]
     assert suite_tasks.earlier_runs(task, "0" * 32) == []
 
@@ -101,7 +100,7 @@ def test_a_later_field_changes_the_digest_only_of_runs_that_use_it(monkeypatch: 
     expected = RECORDED["stages"]["safety"]["config_digest"]
     plain = LaterParameters.model_validate(RECORDED["stages"]["safety"]["parameters"])
     curriculum = LaterCurriculum.model_validate(RECORDED["curriculum"])
-    monkeypatch.setattr(digests, "curriculum_of", lambda name, levels: curriculum)
+    monkeypatch.setattr(digests, "with_levels", lambda loaded, levels: curriculum)
 
     def digest(parameters: Section = plain, system: SystemConfig = later_system(moving=0.0)) -> str:
         return config_digest("safety", parameters, system)

@@ -13,18 +13,16 @@ from rich.status import Status
 
 from drone_cbf.recorder import SilentRecorder
 
-SHOWN = {
-    "loss/total": "loss",
-    "train/success_rate": "success",
-    "train/collision_rate": "collision",
-    "filter/relax_rate": "relaxed",
-    "curriculum/blend": "blend",
-}
+SHOWN = {"loss/total": "loss", "train/success_rate": "success", "train/collision_rate": "collision"}
+SHOWN |= {"filter/relax_rate": "relaxed", "curriculum/blend": "blend"}
 """Figures beside the bar, where a stage reports them."""
-AS_SET = {"curriculum/blend"}  # Figures that are settings, not measurements: shown as they are
+AS_SET = {"curriculum/blend"}
+"""Figures that are settings, not measurements: shown as they are."""
 COMPILING = "compiling the first step"
-MEASURED_BEFORE = "monitor/"  # How figures begin that may be measured before the step of their number is done
-SMOOTHING = 0.9  # Share of the past in the figures shown: single updates jump too much to be read
+MEASURED_BEFORE = "monitor/"
+"""How figures begin that may be measured before the step of their number is done."""
+SMOOTHING = 0.9
+"""Share of the past in the figures shown: single updates jump too much to be read."""
 
 
 class ProgressRecorder(SilentRecorder):
@@ -40,11 +38,14 @@ class ProgressRecorder(SilentRecorder):
         self._task = TaskID(0)
         self._status: Status | None = None
         self._description = ""
-        self.total, self.done, self._tenths = 0, 0, 0
-        """Steps of the phase (0 before it begins) and those that are finished, also in tenths of the phase."""
+        self.total = 0
+        """Steps of the phase; 0 before it begins."""
+        self.done = 0
+        """Steps that are finished."""
         self._first: tuple[int, float] | None = None
         """Steps done and time when the first new step was done: rates leave compiling out."""
-        self._means: dict[str, tuple[float, float]] = {}  # Label -> weighted sum and weight of a mean that forgets
+        self._figures: dict[str, tuple[float, float]] = {}
+        """Label -> weighted sum of the values so far, the latest the heaviest, and the sum of the weights."""
 
     def prepare(self, stage: str) -> None:
         """Shows that the stage loads and compiles, until its steps begin."""
@@ -55,15 +56,16 @@ class ProgressRecorder(SilentRecorder):
     def begin(self, description: str, total_steps: int, done: int = 0) -> None:
         self.total = total_steps
         if description == self._description:  # the phase under way has become longer or shorter
-            self._tenths = self.done * 10 // max(total_steps, 1)
             if self._bar is not None:
                 self._bar.update(self._task, total=total_steps)
             return
         self.close()
-        self._description, self.done, self._first, self._means = description, done, None, {}
-        self._tenths = done * 10 // max(total_steps, 1)
+        self._description, self.done = description, done
+        self._first, self._figures = None, {}
         if self._console.is_terminal:
-            self._bar = self._new_bar()
+            columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[figures]}")
+            times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
+            self._bar = Progress(*columns, *times, console=self._console, refresh_per_second=4)
             self._task = self._bar.add_task(description, total=total_steps, completed=done, figures=COMPILING)
             self._bar.start()
         else:
@@ -73,19 +75,19 @@ class ProgressRecorder(SilentRecorder):
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if values and all(name.startswith(MEASURED_BEFORE) for name in values):
             return
+        tenths = self._tenths()
         self.done = max(self.done, step + 1)
         self._first = self._first or (self.done, time.monotonic())
         for name, label in SHOWN.items():
             if name in values:
-                total, weight = self._means.get(label, (0.0, 0.0))
-                past = 0.0 if name in AS_SET or math.isnan(total) else SMOOTHING  # NaN shows once
-                total = (past * total if past else 0.0) + (1.0 - SMOOTHING) * values[name]
-                self._means[label] = total, past * weight + (1.0 - SMOOTHING)
-        tenths = self.done * 10 // max(self.total, 1)
+                total, weight = self._figures.get(label, (0.0, 0.0))
+                if name in AS_SET or math.isnan(total):  # what is not a number shows once and is forgotten
+                    total, weight = 0.0, 0.0
+                total, weight = SMOOTHING * total, SMOOTHING * weight
+                self._figures[label] = total + (1.0 - SMOOTHING) * values[name], weight + (1.0 - SMOOTHING)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, figures=self._text())
-        elif tenths > self._tenths:
-            self._tenths = tenths
+        elif self._tenths() > tenths:
             self._print(f"{self._description}: {self.done}/{self.total}  {self._text()}")
 
     def event(self, step: int, text: str) -> None:
@@ -101,13 +103,11 @@ class ProgressRecorder(SilentRecorder):
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _new_bar(self) -> Progress:
-        steps = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[figures]}")
-        times = (TimeElapsedColumn(), TimeRemainingColumn(compact=True))
-        return Progress(*steps, *times, console=self._console, refresh_per_second=4)
+    def _tenths(self) -> int:
+        return self.done * 10 // max(self.total, 1)
 
     def _text(self) -> str:
-        figures = [f"{label} {total / weight:.3g}" for label, (total, weight) in self._means.items()]
+        figures = [f"{label} {total / weight:.3g}" for label, (total, weight) in self._figures.items()]
         before, since = self._first or (self.done, time.monotonic())
         if self.done > before:
             figures.append(f"{(self.done - before) / max(time.monotonic() - since, 1e-9):.2g} steps/s")
