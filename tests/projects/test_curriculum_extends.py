@@ -42,9 +42,8 @@ def base(tmp_path: Path) -> Path:
 
 
 def written(folder: Path, text: str, name: str = "mine") -> str:
-    file = folder / f"{name}.yaml"
-    file.write_text(text)
-    return str(file)
+    (folder / f"{name}.yaml").write_text(text)
+    return str(folder / f"{name}.yaml")
 
 
 def test_what_extends_another_changes_single_fields_and_keeps_the_rest(base: Path) -> None:
@@ -142,15 +141,15 @@ def test_ablations_ask_for_nothing_so_that_all_are_trained_for_as_many_steps() -
 
 
 def test_what_a_curriculum_extends_is_told_from_the_nearest_on() -> None:
-    assert bases_of("ablations/ema") == ["ablations/gates_open", "default"]
-    assert bases_of("ablations/distance_linear")[0] == "distance_hocbf" and bases_of("default") == []
+    assert bases_of("ablations/ema") == ["ablations/gates_open", "default"] and bases_of("default") == []
+    assert bases_of("ablations/distance_linear")[0] == "distance_hocbf"
 
 
 def test_every_shipped_system_fits_the_default_system() -> None:
     for name in available():
         system = ENTRY_POINTS["safety"].system_of(SafetyParameters(parent_run="x", curriculum=name), None, {})
-        assert all(getattr(getattr(system, s.split(".")[0]), s.split(".")[1]) == value
-                   for s, value in load_curriculum(name).system.items())  # fmt: skip
+        fields = {tuple(field.split(".")): value for field, value in load_curriculum(name).system.items()}
+        assert all(getattr(getattr(system, group), field) == value for (group, field), value in fields.items())
 
 
 def test_the_originals_curricula_have_the_levels_of_its_log() -> None:
