@@ -6,6 +6,7 @@ over, waits, and ends with the stage's exit code.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -64,8 +65,8 @@ def hand_over(worker: str, entry: str, arguments: Sequence[str]) -> int | None:
     settings = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_")}
     with Connection(client.detach()) as connection:
         try:
-            connection.send((entry, list(arguments), settings))
-            return int(connection.recv())
+            connection.send_bytes(json.dumps([entry, list(arguments), settings]).encode())  # send() would pickle
+            return int(connection.recv_bytes())
         except (EOFError, OSError):
             print(f"{entry} failed: the process that ran it ended unexpectedly", file=sys.stderr)
             return 1
@@ -84,9 +85,9 @@ def serve(server: socket) -> None:
     while True:
         # A child that has been killed meanwhile wants no answer.
         with Connection(server.accept()[0].detach()) as connection, busy, suppress(EOFError, OSError):
-            entry, arguments, settings = connection.recv()
+            entry, arguments, settings = json.loads(connection.recv_bytes())
             os.environ.update(settings)
-            connection.send(launch(entry, arguments))
+            connection.send_bytes(str(launch(entry, arguments)).encode())
 
 
 def _end_with_parent(busy: threading.Lock) -> None:

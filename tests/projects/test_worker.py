@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -38,11 +39,11 @@ def test_a_child_hands_over_its_arguments_and_run_passes_sigterm_on_and_ends_wit
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     started = child(server, worker.pid, tmp_path)
     with Connection(server.accept()[0].detach()) as connection:
-        entry, arguments, settings = connection.recv()
+        entry, arguments, settings = json.loads(connection.recv_bytes())
         assert (entry, arguments, settings["MLFLOW_RUN_ID"]) == ("safety", ["--seed=3"], "abc")
         started.send_signal(signal.SIGTERM)
         assert worker.wait(timeout=60) == -signal.SIGTERM
-        connection.send(130)
+        connection.send_bytes(b"130")
     assert started.wait(timeout=60) == 130
 
 
