@@ -272,9 +272,8 @@ def test_settings_of_a_curriculum_act_between_the_parents_and_the_command_line_a
 
 
 def test_levels_are_recorded_in_the_runs_curriculum_and_its_tag(experiment: str, parent: str) -> None:
-    run = started(
-        experiment, ENTRY_POINTS["safety"], parent, "--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2"
-    )
+    given = ("--curriculum=fast", "--blend_levels=0.5", "--stage_steps=1,2")
+    run = started(experiment, ENTRY_POINTS["safety"], parent, *given)
     stored = yaml.safe_load(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/curriculum.json"))
     assert [(stage["blend"], stage["steps"]) for stage in stored["stages"]] == [(0.5, 1), (0.5, 2)]
     assert stored["name"].startswith("fast*")
