@@ -96,11 +96,11 @@ class TestPipeline:
 
     def test_an_evaluation_says_what_it_measured_and_is_a_logged_model(self, finished: Finished) -> None:
         run, trained = finished.runs["evaluate"], finished.runs["safety"].info.run_id
-        origin = {"curriculum": "fast", "training_seed": "5"}
+        origin = {"curriculum": "small", "training_seed": "5"}
         for name, value in origin.items():
             assert run.data.params[name] == run.data.tags[f"drone_cbf.{name}"] == value
         (model,) = mlflow.search_logged_models([run.info.experiment_id], output_format="list")
-        assert (model.name, model.source_run_id, model.status) == ("fast-seed5", run.info.run_id, "READY")
+        assert (model.name, model.source_run_id, model.status) == ("small-seed5", run.info.run_id, "READY")
         assert origin.items() <= model.params.items() and model.params["training_run"] == trained
         linked = {metric.key: metric for metric in model.metrics}
         assert linked["eval/success_rate"].value == run.data.metrics["eval/success_rate"]
