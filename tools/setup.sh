@@ -32,7 +32,7 @@ real_conda() {
     [ -n "${CONDA_EXE:-}${MLFLOW_CONDA_HOME:-}" ] && return 0
     local found
     while read -r found; do
-        [ "$found" -ef "$venv/bin/conda" ] || return 0
+        grep -qs conda_standin "$found" || return 0  # neither ours nor that of another checkout, active just now
     done < <(type -ap conda)
     return 1
 }
