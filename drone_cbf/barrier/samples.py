@@ -25,7 +25,7 @@ TOP_SPEED = 1.3  # Largest sampled speed, as a multiple of ``objective.max_speed
 
 def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
     """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
-    return lambda scene, key: true_graph(sample(scene, key), scene, 0.0, system, system.sensor.neighbours)
+    return lambda scene, key: true_graph(sample(scene, key), scene, None, system, system.sensor.neighbours)
 
 
 def make_open_sampler(system: SystemConfig) -> MotionSampler:

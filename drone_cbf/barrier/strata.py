@@ -113,6 +113,6 @@ def make_level(system: SystemConfig) -> Callable[[Scene, Motion], Scalar]:
 
     def level(scene: Scene, motion: Motion) -> Scalar:
         inside = jnp.min(surface_distances(scene.obstacles, motion.position)) < 0.0
-        return jnp.where(inside, -1.0, barrier(true_graph(motion, scene, 0.0, system)))
+        return jnp.where(inside, -1.0, barrier(true_graph(motion, scene, None, system)))
 
     return level

@@ -62,7 +62,7 @@ def record_slice(
 
     def values(position: Array) -> tuple[Array, Array]:
         motion = Motion(position=position, velocity=velocity, thrust=jnp.zeros(3))
-        graph = true_graph(motion, scene, 0.0, system, system.sensor.neighbours)
+        graph = true_graph(motion, scene, None, system, system.sensor.neighbours)
         return analytic(graph), neural(graph)
 
     grid = np.stack([*np.meshgrid(x, y), np.zeros((points, points), np.float32)], -1).reshape(-1, 3)

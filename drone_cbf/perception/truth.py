@@ -10,11 +10,15 @@ from drone_cbf.physics.scenes import Scene
 
 
 def true_graph(
-    motion: Motion, scene: Scene, time: Scalar | float, system: SystemConfig, neighbours: int | None = None
+    motion: Motion, scene: Scene, time: Scalar | None, system: SystemConfig, neighbours: int | None = None
 ) -> Graph:
-    """The graph of a perfect sensor for ``motion`` at ``time`` [s], of all obstacles or the first ``neighbours``."""
+    """The graph of a perfect sensor for ``motion`` at ``time`` [s], of all obstacles or the first ``neighbours``.
+
+    ``time`` None: the obstacles are where they were drawn. (Time zero is that too, but compiles to another program.)
+    """
     config = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
-    surfaces = surfaces_around(scene.obstacles.at(time), motion.position, config)
+    obstacles = scene.obstacles if time is None else scene.obstacles.at(time)
+    surfaces = surfaces_around(obstacles, motion.position, config)
     return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), config)
 
 

@@ -42,7 +42,7 @@ def sampler(name):
 
     def one(scene, key):
         motion = sample(scene, key)
-        graph = true_graph(motion, scene, 0.0, SYSTEM, SYSTEM.sensor.neighbours)
+        graph = true_graph(motion, scene, None, SYSTEM, SYSTEM.sensor.neighbours)
         return motion, graph, make_analytic_barrier(SYSTEM)(graph)
 
     return jax.jit(jax.vmap(one))
