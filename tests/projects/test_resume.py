@@ -81,6 +81,7 @@ def test_a_safety_run_killed_ten_times_equals_an_uninterrupted_one(tmp_path: Pat
             "--given=checkpoint_every=3",
         ],
         cwd=tmp_path,
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
         capture_output=True,
         text=True,
         timeout=1800,
