@@ -165,7 +165,7 @@ def make_rollout(system: SystemConfig, controller: Controller, horizon: int, *, 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
         state, drone = initial_state(scene.start, scene.start_velocity, physics), flown_drone(scene, physics)
         steps = jnp.arange(horizon)
-        slots = scene.obstacles.radius.shape[0]
+        slots = scene.obstacles.active.shape[0]
         noises = jax.vmap(lambda index: draw_noise(noise, slots, jax.random.fold_in(key, index)))(steps)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
 

@@ -65,6 +65,6 @@ def flights_of(
 
 def obstacles_of(scene: Scene) -> Obstacles:
     """The obstacles of one scene at time zero."""
-    shapes = scene.obstacles
+    shapes = scene.obstacles.capsules
     fields = ("centre", "radius", "half_height", "active")
     return Obstacles(**{name: np.asarray(getattr(shapes, name)) for name in fields})

@@ -16,8 +16,9 @@ from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.matrix import Cell, evaluate_matrix, make_flyers
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, fly_all, make_flyer
-from drone_cbf.physics.obstacles import Obstacles
+from drone_cbf.physics.obstacles import Obstacles, obstacles_of
 from drone_cbf.physics.scenes import Scene
+from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 
@@ -78,7 +79,7 @@ def _padded(slots: int, **shapes: np.ndarray) -> Obstacles:
         name: jnp.asarray(np.concatenate([rows, np.ones((slots - count, *rows.shape[1:]), np.float32)]))
         for name, rows in shapes.items()
     }
-    return Obstacles(active=jnp.arange(slots) < count, **full)
+    return obstacles_of(Capsules(active=jnp.arange(slots) < count, **full))
 
 
 def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:

@@ -71,11 +71,11 @@ SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (),
 def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
     """A point on a random active obstacle; on a trunk within a metre of its mid-height."""
     index = index_by_weight(draw["pick"], obstacles.active.astype(jnp.float32))
-    trunk = obstacles.half_height[index] > 0.0
+    trunk = obstacles.capsules.half_height[index] > 0.0
     direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
     height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
-    axis = obstacles.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
-    return Spot(axis=axis, outward=unit(direction), radius=obstacles.radius[index])
+    axis = obstacles.capsules.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
+    return Spot(axis=axis, outward=unit(direction), radius=obstacles.capsules.radius[index])
 
 
 def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:

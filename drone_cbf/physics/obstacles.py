@@ -1,73 +1,128 @@
-"""Obstacles as vertical capsules: exact distances for spheres and tree trunks with one primitive."""
+"""All obstacles of a scene: their solids as one list, in the order capsules, boxes, cylinders, ground."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.physics.solids import capsules as capsule
+from drone_cbf.physics.solids.boxes import Boxes
+from drone_cbf.physics.solids.capsules import Capsules
+from drone_cbf.physics.solids.cylinders import Cylinders
+from drone_cbf.physics.solids.ground import Ground
 
 FAR = 1e3  # Distance reported for a masked obstacle [m]
 
 
 @struct.dataclass
 class Obstacles:
-    """``m`` vertical capsules: all points within ``radius`` of the segment ``centre`` +- ``half_height``."""
+    """The ``m`` solids of a scene, by shape; each shape may be absent (no slots)."""
 
-    centre: Float[Array, "m 3"]  # At time zero [m]
-    radius: Float[Array, "m"]  # [m]
-    half_height: Float[Array, "m"]  # [m]; 0 for a sphere, beyond the altitude range of flights for a tree trunk
-    velocity: Float[Array, "m 3"]  # Constant [m/s]
-    active: Bool[Array, "m"]  # False for unused slots
+    capsules: Capsules
+    boxes: Boxes
+    cylinders: Cylinders
+    ground: Ground
 
     def at(self, time: Scalar | float) -> Obstacles:
         """The obstacles at ``time`` [s]."""
-        return self.replace(centre=self.centre + self.velocity * time)
+        return self.replace(
+            capsules=self.capsules.at(time), boxes=self.boxes.at(time), cylinders=self.cylinders.at(time)
+        )
 
+    def only(self, kept: Bool[Array, "m"]) -> Obstacles:
+        """The obstacles without those that are not ``kept``."""
+        shapes = (self.capsules, self.boxes, self.cylinders, self.ground)
+        ends = np.cumsum([shape.active.shape[0] for shape in shapes])[:-1]
+        parts = jnp.split(self.active & kept, ends)
+        return Obstacles(*(shape.replace(active=part) for shape, part in zip(shapes, parts, strict=True)))
 
-def _axis_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
-    """Nearest point on each capsule's axis."""
-    low = obstacles.centre[:, 2] - obstacles.half_height
-    high = obstacles.centre[:, 2] + obstacles.half_height
-    # For a sphere both limits of ``clip`` coincide; at that height it would pass a quarter of the gradient.
-    height = jnp.where(obstacles.half_height > 0.0, jnp.clip(position[2], low, high), obstacles.centre[:, 2])
-    return obstacles.centre.at[:, 2].set(height)
+    @property
+    def active(self) -> Bool[Array, "m"]:
+        """False for unused slots."""
+        return jnp.concatenate([self.capsules.active, self.boxes.active, self.cylinders.active, self.ground.active])
+
+    @property
+    def velocity(self) -> Float[Array, "m 3"]:
+        """[m/s]."""
+        still = jnp.zeros((*self.ground.height.shape, 3), jnp.float32)
+        return jnp.concatenate([self.capsules.velocity, self.boxes.velocity, self.cylinders.velocity, still])
 
 
 def nearest_surface_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
     """Point of each surface nearest to ``position`` [m]; masked obstacles are placed ``FAR`` away along x."""
-    axis = _axis_points(obstacles, position)
-    points = axis + obstacles.radius[:, None] * unit(position - axis)
+    points = capsule.nearest_points(obstacles.capsules, position)
     return jnp.where(obstacles.active[:, None], points, position + jnp.array([FAR, 0.0, 0.0]))
 
 
 def surface_distances(obstacles: Obstacles, position: Vector) -> Float[Array, "m"]:
     """Signed distance from ``position`` to each surface [m], negative inside; ``FAR`` where masked."""
-    distance = safe_norm(position - _axis_points(obstacles, position)) - obstacles.radius
+    distance = capsule.signed_distances(obstacles.capsules, position)
     return jnp.where(obstacles.active, distance, FAR)
 
 
 def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: float) -> Float[Array, "m"]:
     """Smallest signed distance to each surface [m] while moving straight from ``start`` to ``end`` in ``duration`` [s].
 
-    ``obstacles`` are those at its start. The squared distance to a vertical segment is convex and continuously
-    differentiable along a line, so its minimum lies at an end or at the stationary point of one of its three pieces
-    (beside, above, below the segment): five candidates are exact. Curvature of the path is not included.
+    ``obstacles`` are those at its start. Curvature of the path is not included.
     """
-    relative = start - obstacles.centre
-    motion = (end - start) - obstacles.velocity * duration
-    tip = jnp.zeros_like(relative).at[:, 2].set(obstacles.half_height)
-    level = jnp.array([1.0, 1.0, 0.0])
-
-    def stationary(offset: Float[Array, "m 3"], axes: Float[Array, "3"]) -> Float[Array, "m"]:
-        moved = jnp.sum(axes * motion * motion, -1)
-        return jnp.clip(-jnp.sum(axes * offset * motion, -1) / jnp.maximum(moved, 1e-12), 0.0, 1.0)
-
-    zero = jnp.zeros_like(obstacles.radius)
-    candidates = [zero, zero + 1.0, stationary(relative, level), stationary(relative - tip, jnp.ones(3))]
-    fractions = jnp.stack([*candidates, stationary(relative + tip, jnp.ones(3))])
-    offset = relative + fractions[..., None] * motion
-    beyond = jnp.maximum(jnp.abs(offset[..., 2]) - obstacles.half_height, 0.0)
-    distance = jnp.min(safe_norm(offset.at[..., 2].set(beyond)), axis=0) - obstacles.radius
+    distance = capsule.swept_distances(obstacles.capsules, start, end, duration)
     return jnp.where(obstacles.active, distance, FAR)
+
+
+def no_boxes(slots: int = 0) -> Boxes:
+    """``slots`` unused boxes."""
+    return Boxes(
+        centre=jnp.zeros((slots, 3), jnp.float32),
+        half_size=jnp.ones((slots, 3), jnp.float32),
+        rotation=jnp.broadcast_to(jnp.eye(3, dtype=jnp.float32), (slots, 3, 3)),
+        velocity=jnp.zeros((slots, 3), jnp.float32),
+        active=jnp.zeros(slots, bool),
+    )
+
+
+def no_cylinders(slots: int = 0) -> Cylinders:
+    """``slots`` unused cylinders."""
+    zero = jnp.zeros(slots, jnp.float32)
+    return Cylinders(
+        centre=jnp.zeros((slots, 3), jnp.float32),
+        heading=zero,
+        half_length=zero + 1.0,
+        radius=zero + 1.0,
+        velocity=jnp.zeros((slots, 3), jnp.float32),
+        active=jnp.zeros(slots, bool),
+    )
+
+
+def no_ground(slots: int = 0) -> Ground:
+    """``slots`` (0 or 1) unused grounds."""
+    return Ground(height=jnp.zeros(slots, jnp.float32), active=jnp.zeros(slots, bool))
+
+
+def no_capsules(slots: int = 0) -> Capsules:
+    """``slots`` unused capsules."""
+    zero = jnp.zeros(slots, jnp.float32)
+    return Capsules(
+        centre=jnp.zeros((slots, 3), jnp.float32),
+        radius=zero + 1.0,
+        half_height=zero,
+        velocity=jnp.zeros((slots, 3), jnp.float32),
+        active=jnp.zeros(slots, bool),
+    )
+
+
+def obstacles_of(
+    capsules: Capsules | None = None,
+    boxes: Boxes | None = None,
+    cylinders: Cylinders | None = None,
+    ground: Ground | None = None,
+) -> Obstacles:
+    """Obstacles of the given shapes; the others have no slots."""
+    return Obstacles(
+        capsules=no_capsules() if capsules is None else capsules,
+        boxes=no_boxes() if boxes is None else boxes,
+        cylinders=no_cylinders() if cylinders is None else cylinders,
+        ground=no_ground() if ground is None else ground,
+    )

@@ -12,7 +12,8 @@ from drone_cbf.arrays import Vector
 from drone_cbf.config import FOREST_EDGE, GoalMode, PhysicsConfig, SceneConfig, SceneName
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
-from drone_cbf.physics.obstacles import Obstacles, surface_distances
+from drone_cbf.physics.obstacles import Obstacles, obstacles_of, surface_distances
+from drone_cbf.physics.solids.capsules import Capsules
 
 CANDIDATES = 24  # Starts and goals drawn per scene; the first that is clear of the obstacles is used
 SMALLEST_FLIGHT = 1.5  # Smallest distance between random start and goal [m]
@@ -57,10 +58,11 @@ def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Arra
 
     ``amount`` in [0, 1] scales displacements of up to 0.5 m per axis and start velocities of 1 m/s standard deviation.
     """
-    draw = uniform_draws(key, shift=scene.obstacles.centre.shape, velocity=(3,))
+    capsules = scene.obstacles.capsules
+    draw = uniform_draws(key, shift=capsules.centre.shape, velocity=(3,))
     shift = 0.5 * amount * between(draw["shift"], -1.0, 1.0)
     velocity = amount * standard_normal(draw["velocity"])
-    obstacles = scene.obstacles.replace(centre=scene.obstacles.centre + shift)
+    obstacles = scene.obstacles.replace(capsules=capsules.replace(centre=capsules.centre + shift))
     return _cleared(scene.replace(obstacles=obstacles, start_velocity=velocity), clearance)
 
 
@@ -83,9 +85,8 @@ def _cloud(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
 
 
 def _spheres(centre: Float[Array, "m 3"], radius: Float[Array, "m"], active: Array) -> Obstacles:
-    return Obstacles(
-        centre=centre, radius=radius, half_height=jnp.zeros_like(radius), velocity=jnp.zeros_like(centre), active=active
-    )
+    half_height, velocity = jnp.zeros_like(radius), jnp.zeros_like(centre)
+    return obstacles_of(Capsules(centre, radius, half_height, velocity, active))
 
 
 def _box_flight(draw: dict[str, Array], goals: GoalMode, config: SceneConfig, obstacles: Obstacles) -> Scene:
@@ -115,7 +116,7 @@ def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
     grid = config.forest_spacing * jnp.stack([slot % columns + 0.5, slot // columns - 0.5 * (rows - 1)], -1)
     grid = grid.at[:, 0].add(FOREST_EDGE)
     centre = grid + config.forest_jitter * between(draw["jitter"], -1.0, 1.0)
-    obstacles = Obstacles(
+    trees = Capsules(
         centre=jnp.concatenate([centre, jnp.zeros((config.obstacles, 1))], -1),
         radius=between(draw["radius"], *config.forest_radius),
         half_height=jnp.full(config.obstacles, TRUNK_HALF_HEIGHT, jnp.float32),
@@ -129,7 +130,7 @@ def _forest(key: jax.Array, goals: GoalMode, config: SceneConfig) -> Scene:
         across = side * between(draw["goal"], -1.0, 1.0)
     spread = config.forest_wind * jnp.array([1.0, 1.0, 0.2])
     scene = Scene(
-        obstacles=obstacles,
+        obstacles=obstacles_of(trees),
         start=start,
         start_velocity=jnp.zeros(3),
         goal=across.at[0].set(config.forest_length),
@@ -144,7 +145,8 @@ def _turned(scene: Scene, yaw: Array) -> Scene:
     cosine, sine = jnp.cos(yaw), jnp.sin(yaw)
     rotation = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     rotation = rotation.at[:2, :2].set(jnp.array([[cosine, -sine], [sine, cosine]]))
-    obstacles = scene.obstacles.replace(centre=scene.obstacles.centre @ rotation.T)
+    capsules = scene.obstacles.capsules
+    obstacles = scene.obstacles.replace(capsules=capsules.replace(centre=capsules.centre @ rotation.T))
     return scene.replace(obstacles=obstacles, start=rotation @ scene.start, goal=rotation @ scene.goal)
 
 
@@ -152,4 +154,4 @@ def _cleared(scene: Scene, clearance: float) -> Scene:
     """The scene without obstacles nearer than ``clearance`` [m] to its start or goal."""
     near_start = surface_distances(scene.obstacles, scene.start) < clearance
     near_goal = surface_distances(scene.obstacles, scene.goal) < clearance
-    return scene.replace(obstacles=scene.obstacles.replace(active=scene.obstacles.active & ~near_start & ~near_goal))
+    return scene.replace(obstacles=scene.obstacles.only(~near_start & ~near_goal))
