@@ -13,9 +13,8 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
-from drone_cbf.physics.randomisation import with_nominal_drone
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
+from drone_cbf.scenes.scene import Scene, with_nominal_drone
 
 CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
 Kept = TypeVar("Kept")

@@ -28,10 +28,10 @@ from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfa
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
-from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
 from drone_cbf.safety.records import Limits, Row, Status
+from drone_cbf.scenes.scene import Scene, flown_drone
 
 
 @struct.dataclass

@@ -12,8 +12,8 @@ import tests.type_checking  # noqa: F401  (the hook finds it by name, and import
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
-NUMERICAL = ("arrays", "draws", "physics", "perception", "barrier", "safety", "policy", "rollout", "objectives")
-NUMERICAL += ("serving",)
+NUMERICAL = ("arrays", "draws", "physics", "scenes", "perception", "barrier", "safety", "policy", "rollout")
+NUMERICAL += ("objectives", "serving")
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402

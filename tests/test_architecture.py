@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
 BASE = {"errors", "sections", "config", "arrays", "draws", "devices"}
-FLIGHT = BASE | {"physics", "perception", "barrier", "safety", "policy", "rollout"}
+FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sections": {"errors"},
@@ -23,10 +23,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "draws": set(),
     "devices": set(),
     "physics": BASE,
-    "perception": BASE | {"physics"},
-    "barrier": BASE | {"physics", "perception"},
+    "scenes": BASE | {"physics"},
+    "perception": BASE | {"physics", "scenes"},
+    "barrier": BASE | {"physics", "scenes", "perception"},
     "safety": BASE,
-    "policy": BASE | {"physics", "perception"},
+    "policy": BASE | {"physics", "scenes", "perception"},
     "rollout": FLIGHT - {"rollout"},
     "objectives": FLIGHT,
     "flights": FLIGHT | {"objectives"},

@@ -13,7 +13,6 @@ from drone_cbf.perception.surface_map import empty_map, fitted_surfaces, make_su
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
-from drone_cbf.physics.scenes import make_scene_sampler
 from drone_cbf.rollout import (
     ControllerParams,
     braking_command,
@@ -22,6 +21,7 @@ from drone_cbf.rollout import (
     make_unfiltered_controller,
 )
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.families import make_scene_sampler
 from tests.perception.worlds import capsules, random_barrier, random_policy, scene_of, small_system
 
 SYSTEM = small_system(physics=PhysicsConfig(delay=0.075))

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.reporting.figures.flights import Figure, flights_from_above
 from drone_cbf.reporting.records import Flight, Obstacles
+from drone_cbf.scenes.scene import Scene
 
 
 def draw_flights(

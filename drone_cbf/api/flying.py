@@ -17,10 +17,10 @@ from drone_cbf.evaluation.matrix import Cell, evaluate_matrix, make_flyers
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, fly_all, make_flyer
 from drone_cbf.physics.obstacles import Obstacles, obstacles_of
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.goal_conditioned import PolicyParams
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.scenes.scene import Scene
 
 
 def make_controller(

@@ -11,7 +11,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.scenes.scene import Scene
 
 RIDGE = 0.05  # Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge
 HEADING_SPREAD = 0.05

@@ -14,7 +14,7 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.scenes.scene import Scene
 
 GraphSampler = Callable[[Scene, jax.Array], Graph]  # (scene, key) -> the graph of one random state in it
 MotionSampler = Callable[[Scene, jax.Array], Motion]

@@ -28,7 +28,7 @@ from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.scenes.scene import Scene
 
 BAND = 0.15  # Largest |h| of the states of ``boundary`` [m]
 SLOWEST = 0.6  # Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``

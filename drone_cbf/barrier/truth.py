@@ -10,7 +10,7 @@ from drone_cbf.perception.graphs import acting_motion
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.point_mass import drag_acceleration
-from drone_cbf.physics.scenes import Scene, flown_drone
+from drone_cbf.scenes.scene import Scene, flown_drone
 
 
 def true_barrier_rate(

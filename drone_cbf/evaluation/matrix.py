@@ -17,8 +17,9 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
-from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.scenes.families import make_scene_sampler
+from drone_cbf.scenes.scene import Scene, perturb
 
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
 """Metrics for which the smallest value is the worst; for all others it is the largest."""

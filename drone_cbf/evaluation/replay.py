@@ -14,8 +14,9 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.worst import LISTED, ReplayStates
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.physics.scenes import Scene, make_scene_sampler
 from drone_cbf.rollout import ControllerParams
+from drone_cbf.scenes.families import make_scene_sampler
+from drone_cbf.scenes.scene import Scene
 
 FORMAT = 1
 

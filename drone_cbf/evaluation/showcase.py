@@ -15,8 +15,8 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, chunk_size
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import ControllerParams
+from drone_cbf.scenes.scene import Scene
 
 
 def record_flights(

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from drone_cbf.evaluation.matrix import Cell, WatchedFlights
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.scene import Scene
 
 WORST = 16  # Flights kept per reason: largest violation, and most solver failures
 VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"

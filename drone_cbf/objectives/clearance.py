@@ -8,8 +8,8 @@ from jaxtyping import Array, Float
 from drone_cbf.arrays import unit
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances, swept_distances
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
+from drone_cbf.scenes.scene import Scene
 
 
 @struct.dataclass

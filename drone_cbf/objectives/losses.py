@@ -12,9 +12,9 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
 from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.physics.scenes import Scene, flown_drone
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.scene import Scene, flown_drone
 
 FINAL_TIME = 1.0  # Time at the end of a flight over which reaching the goal and staying there is judged [s]
 COLLISION_SHARPNESS = 32.0  # Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)

@@ -15,9 +15,9 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
 from drone_cbf.objectives.losses import final_second
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Decision, Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
+from drone_cbf.scenes.scene import Scene
 
 GOAL_RADIUS = 0.2  # Largest distance to the goal at which a drone is at the goal [m]
 GOAL_SPEED = 0.2  # Largest speed at which a drone is at the goal [m/s]

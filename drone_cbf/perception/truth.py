@@ -6,7 +6,7 @@ from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
 from drone_cbf.perception.sensors import surfaces_around
 from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.scenes.scene import Scene
 
 
 def true_graph(

@@ -1,1 +1,1 @@
-"""The simulated world: drone state and dynamics, disturbances, obstacles, scenes."""
+"""The simulated world: drone state and dynamics, disturbances, obstacles."""

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector
-from drone_cbf.config import PhysicsConfig
-from drone_cbf.physics.drone import DroneParams, nominal_params
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.physics.drone import DroneParams
 
 MASS = 0.15  # Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed
 DRAG = 0.5  # Largest relative error of both drag coefficients, drawn once
@@ -27,17 +25,6 @@ def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:
         quadratic_drag=nominal.quadratic_drag * drag,
         lag_time=nominal.lag_time * lag,
     )
-
-
-def with_random_drone(scene: Scene, config: PhysicsConfig, key: jax.Array) -> Scene:
-    """The scene with a drone drawn around the configured one, and stronger wind."""
-    drone = random_drone(nominal_params(config), key)
-    return scene.replace(drone=drone, wind=WIND * scene.wind, gust=WIND * scene.gust)
-
-
-def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
-    """The scene with the configured drone filled in, so that its shapes equal those with a random one."""
-    return scene.replace(drone=nominal_params(config))
 
 
 def gust_history(

@@ -21,7 +21,7 @@ from drone_cbf.barrier.neural import initial_barrier_params, make_blended_barrie
 from drone_cbf.barrier.samples import graph_sampler, make_open_sampler
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import FAR, empty_graph
-from drone_cbf.physics.scenes import make_scene_sampler
+from drone_cbf.scenes.families import make_scene_sampler
 from tests.perception.worlds import crowd, graph_seen, random_barrier, small_system
 
 SYSTEM = small_system()

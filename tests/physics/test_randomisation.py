@@ -8,7 +8,8 @@ import pytest
 from drone_cbf.config import PhysicsConfig, SystemConfig
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
-from drone_cbf.physics.randomisation import DRAG, LAG, MASS, WIND, random_drone, with_random_drone
+from drone_cbf.physics.randomisation import DRAG, LAG, MASS, WIND, random_drone
+from drone_cbf.scenes.scene import with_random_drone
 from tests.perception.worlds import capsules, scene_of
 
 PHYSICS = PhysicsConfig(lag_time=0.1, linear_drag=0.4, quadratic_drag=0.02)

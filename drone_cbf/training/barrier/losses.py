@@ -18,7 +18,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import acting_graph
 from drone_cbf.physics.drone import DroneState, nominal_params
-from drone_cbf.physics.scenes import Scene
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.data.flown_states import Labels, SampledSteps
 
 FOCUS = 0.5

@@ -15,8 +15,8 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.barrier.losses import Transitions, make_barrier_losses, make_sobolev_loss, make_transitions
 from drone_cbf.training.data.flown_states import FlownStates, check_look_ahead, make_flown_states, take_steps
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, replay_entries, sample_steps

@@ -15,9 +15,9 @@ from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.physics.randomisation import with_random_drone
-from drone_cbf.physics.scenes import Scene, make_scene_sampler, perturb
 from drone_cbf.rollout import ControllerParams
+from drone_cbf.scenes.families import common_slots, make_scene_sampler
+from drone_cbf.scenes.scene import Scene, perturb, with_random_drone
 
 
 def make_batch_sampler(
@@ -26,7 +26,8 @@ def make_batch_sampler(
     """Function (key, augment) -> ``batch`` scenes, in equal shares per family; the first ones take the remainder."""
     share, rest = divmod(batch, len(families))
     counts = [share + (index < rest) for index in range(len(families))]
-    samplers = [make_scene_sampler(name, goals, system.scene) for name in families]
+    slots = common_slots(families, system.scene)
+    samplers = [make_scene_sampler(name, goals, system.scene, slots) for name in families]
     drawn_by = list(zip(samplers, counts, np.cumsum(counts), strict=True))
 
     def sample(key: jax.Array, augment: Array | float) -> Scene:

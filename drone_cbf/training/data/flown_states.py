@@ -14,8 +14,8 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.rollout import Trajectory
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.settings import SafetySettings
 
 

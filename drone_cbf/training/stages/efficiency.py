@@ -25,7 +25,7 @@ from drone_cbf.training.update.gradient_health import check_health, health_metri
 from drone_cbf.training.update.optimisers import make_optimiser
 
 START_AUGMENT = 0.5
-"""Disturbance of scenes and start velocities (:func:`drone_cbf.physics.scenes.perturb`): flights start in motion."""
+"""Disturbance of scenes and start velocities (:func:`drone_cbf.scenes.scene.perturb`): flights start in motion."""
 
 
 @struct.dataclass

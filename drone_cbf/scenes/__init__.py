@@ -1,0 +1,1 @@
+"""Random scenes: one file per family, and the registry of families."""
