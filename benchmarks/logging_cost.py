@@ -39,7 +39,7 @@ from flax.traverse_util import unflatten_dict
 from benchmarks.logging_blocks import Finished, block_ratios, interval_text
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import Section, SystemConfig
-from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.policy.policies import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder, SilentRecorder
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.checkpoints.packages import to_leaves

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from drone_cbf.api.flying import make_scene as make_scene
     from drone_cbf.api.registered_policies import load_controller as load_controller
     from drone_cbf.config import SystemConfig as SystemConfig
+    from drone_cbf.controller import ControllerParams as ControllerParams
     from drone_cbf.errors import DroneCbfError as DroneCbfError
     from drone_cbf.evaluation.settings import EvaluationSettings as EvaluationSettings
     from drone_cbf.recorder import ListRecorder as ListRecorder
     from drone_cbf.recorder import Recorder as Recorder
-    from drone_cbf.rollout import ControllerParams as ControllerParams
     from drone_cbf.serving.service import PolicyService as PolicyService
     from drone_cbf.training.curriculum.schema import Curriculum as Curriculum
     from drone_cbf.training.curriculum.schema import parse_curriculum as parse_curriculum

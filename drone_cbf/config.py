@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from drone_cbf.sections import Section
+from drone_cbf.sections import Neutral, Section
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -120,8 +120,28 @@ class SceneConfig(Section):
 
 
 class SensorConfig(Section):
-    """Nearest-surface-point sensor and the estimate over time."""
+    """What the drone senses of its surroundings, and the estimates over time."""
 
+    kind: Annotated[Literal["surfaces", "lidar"], Neutral("surfaces")] = "surfaces"
+    """``surfaces``: the nearest point of each obstacle, labelled (perfect data association, which no sensor gives: a
+    baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities."""
+    lidar_azimuths: Annotated[int, Field(ge=4, le=2048), Neutral(32)] = 32
+    """Rays around the vertical axis in one scan."""
+    lidar_elevations: Annotated[int, Field(ge=1, le=256), Neutral(16)] = 16
+    """Rays between the lowest and the highest elevation in one scan, evenly spaced in its sine."""
+    lidar_field: Annotated[tuple[float, float], Neutral((-90.0, 90.0))] = (-90.0, 90.0)
+    """Lowest and highest elevation seen [deg]."""
+    lidar_rate: Annotated[float, Field(gt=0.0, le=1000.0), Neutral(20.0)] = 20.0
+    """Scans per second; at less than one per control step, each step sees the azimuths swept since the last one."""
+    lidar_dropout: Annotated[Fraction, Neutral(0.01)] = 0.01
+    """Probability that a ray returns nothing, though it met a surface."""
+    map_time: Annotated[float, Field(ge=0.0, le=10.0), Neutral(0.2)] = 0.2
+    """How long points are kept that new rays passed by without meeting them again [s]: thin obstacles lie between rays
+    of one scan, but not of several."""
+    map_memory: Annotated[float, Field(ge=0.0, le=600.0), Neutral(5.0)] = 5.0
+    """How long points are kept that are out of the sensor's view [s]."""
+    map_doubt: Annotated[float, Field(ge=0.0, le=10.0), Neutral(0.1)] = 0.1
+    """Growth of the standard deviation of a remembered point [m/s]."""
     range: float = Field(8.0, gt=0.5, le=50.0)
     """Sensing radius [m]; surfaces beyond it are not seen."""
     neighbours: int = Field(8, ge=1, le=64)
@@ -162,6 +182,8 @@ class BarrierConfig(Section):
     """a_brake [m/s^2]; less than max_acceleration, which leaves room to act."""
     temperature: float = Field(0.06, gt=0.0, le=1.0)
     """Soft-min temperature T [m]: surfaces whose margins differ by less all contribute to the row."""
+    base: Annotated[Literal["distance", "braking"], Neutral("distance")] = "distance"
+    """What the neural barrier corrects at each node: its distance, or its braking margin (DESIGN 4)."""
     class_k_gain: float = Field(5.0, gt=0.0, le=20.0)
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     speed_tightening: float = Field(0.3, ge=0.0, le=5.0)
@@ -199,8 +221,11 @@ class FilterConfig(Section):
 
 
 class PolicyConfig(Section):
-    """Goal-conditioned network: graph -> nominal command."""
+    """The policy network."""
 
+    kind: Annotated[Literal["graph", "steered"], Neutral("graph")] = "graph"
+    """``graph``: memoryless, towards the goal and away from the nodes of the graph; ``steered``: the same around a
+    direction chosen among the open ones, so that it finds windows; remembers the last choice."""
     features: int = Field(128, ge=4, le=1024)
     """Width of the trunk."""
     node_features: int = Field(48, ge=4, le=1024)

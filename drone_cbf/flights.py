@@ -10,10 +10,11 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams, Pilot
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
-from drone_cbf.rollout import Controller, ControllerParams, Trajectory, make_rollout
+from drone_cbf.rollout import Trajectory, make_rollout
 from drone_cbf.scenes.scene import Scene, with_nominal_drone
 
 CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
@@ -33,9 +34,9 @@ Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
 """(controller parameters, scenes, noise of each flight [m], keys) -> flights; compiled once per number of flights."""
 
 
-def make_flyer(system: SystemConfig, controller: Controller, horizon: int) -> Flyer:
+def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
     """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices."""
-    rollout = make_rollout(system, controller, horizon)
+    rollout = make_rollout(system, pilot, horizon)
     metrics = make_flight_metrics(system)
 
     def one(params: ControllerParams, scene: Scene, noise: Array, key: Array) -> Flown:

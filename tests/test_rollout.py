@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import PhysicsConfig
+from drone_cbf.controller import ControllerParams, braking_command, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
@@ -13,13 +14,7 @@ from drone_cbf.perception.surface_map import empty_map, fitted_surfaces, make_su
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
-from drone_cbf.rollout import (
-    ControllerParams,
-    braking_command,
-    make_filtered_controller,
-    make_rollout,
-    make_unfiltered_controller,
-)
+from drone_cbf.rollout import make_rollout
 from drone_cbf.safety.records import Status
 from drone_cbf.scenes.families import make_scene_sampler
 from tests.perception.worlds import capsules, random_barrier, random_policy, scene_of, small_system
@@ -60,7 +55,7 @@ def without_status(trajectory):
     return trajectory.replace(decisions=trajectory.decisions.replace(status=jnp.int32(0)))
 
 
-ROLLOUT = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), STEPS)
+ROLLOUT = make_rollout(SYSTEM, make_filtered_pilot(SYSTEM), STEPS)
 traces = []
 
 
@@ -84,7 +79,7 @@ def flown(world):
 def step_from_pieces(params, scene):
     """One step of a flight, compiled: (state, beliefs, errors, gust, time) -> what follows, and what is recorded."""
     dt = SYSTEM.physics.time_step
-    controller, correct = make_filtered_controller(SYSTEM), make_correction(SYSTEM.sensor, dt)
+    controller, correct = make_filtered_pilot(SYSTEM), make_correction(SYSTEM.sensor, dt)
     model, track = nominal_params(SYSTEM.physics), make_surface_update(SYSTEM.sensor, dt)
 
     @jax.jit
@@ -155,7 +150,7 @@ def test_a_batch_of_flights_is_each_flight_alone(world):
 
 def test_a_flight_of_one_step_works(world, flown):
     params, scene, key = world
-    short = jax.jit(make_rollout(SYSTEM, make_filtered_controller(SYSTEM), 1))(params, scene, NOISE, key)
+    short = jax.jit(make_rollout(SYSTEM, make_filtered_pilot(SYSTEM), 1))(params, scene, NOISE, key)
     assert_close(short.states, jax.tree.map(lambda x: x[:1], flown.states))
     assert short.decisions.slack.shape == (1,)
 
@@ -169,7 +164,7 @@ def test_the_rows_of_a_trajectory_follow_one_another(world, flown):
 def test_the_controller_sees_where_its_command_will_act():
     """Without noise and wind the graph is that of the state played out through queue and lag."""
     scene = scene_of(capsules([[3.0, 1.0, 0.0], [4.0, -1.0, 0.2]], 0.3), goal=(5.0, 0.0, 0.0))
-    rollout = jax.jit(make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), STEPS))
+    rollout = jax.jit(make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), STEPS))
     flight = rollout(controller_params(), scene, jnp.float32(0.0), jax.random.key(0))
     state = jax.tree.map(lambda x: x[STEPS - 1], flight.states)
     acting = acting_motion(state, nominal_params(SYSTEM.physics), SYSTEM.physics.time_step)

@@ -7,9 +7,10 @@ import pytest
 
 from drone_cbf.arrays import tree_all_finite, tree_norm
 from drone_cbf.config import PhysicsConfig, SensorConfig
+from drone_cbf.controller import make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.objectives.losses import make_flight_loss
-from drone_cbf.policy.goal_conditioned import initial_policy_params
-from drone_cbf.rollout import make_filtered_controller, make_rollout, make_unfiltered_controller
+from drone_cbf.policy.policies import initial_policy_params
+from drone_cbf.rollout import make_rollout
 from drone_cbf.safety.records import Status
 from tests.perception.worlds import capsules, random_policy, scene_of, small_system
 from tests.test_rollout import NOISE, STEPS, SYSTEM, controller_params, one, scenes
@@ -26,7 +27,7 @@ def test_rematerialising_changes_no_gradient(world):
     loss = make_flight_loss(SYSTEM, filtered=False)
     gradients = []
     for rematerialise in (False, True):
-        rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), STEPS, rematerialise=rematerialise)
+        rollout = make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), STEPS, rematerialise=rematerialise)
 
         def total(policy, rollout=rollout):
             return sum(loss(rollout(params.replace(policy=policy), scene, NOISE, key), scene).values())
@@ -43,7 +44,7 @@ def test_rematerialising_changes_no_gradient(world):
 def test_gradients_that_are_not_rematerialised_are_finite_however_much_is_optimised(world, level):
     """What the backward pass keeps and what it computes again are then rounded differently, by level."""
     params, scene, key = world
-    rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), 2)
+    rollout = make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), 2)
 
     def total(policy):
         return jnp.sum(rollout(params.replace(policy=policy), scene, NOISE, key).last.position)
@@ -67,7 +68,7 @@ def test_the_gradient_of_a_flight_is_that_of_central_differences(surfaces, radiu
     physics = PhysicsConfig(delay=0.05, gradient_decay=0.0, gradient_limit=1e6)
     system = small_system(physics=physics, sensor=SensorConfig(surfaces=surfaces))
     params = controller_params(system, jax.tree.map(lambda x: 0.3 * x, random_policy(system)))
-    rollout = make_rollout(system, make_unfiltered_controller(system), 10)
+    rollout = make_rollout(system, make_unfiltered_pilot(system), 10)
     base = scene_of(capsules([[1.0, 0.6, heights[0]], [2.0, -1.0, heights[1]]], radius))
 
     def end(goal, start):
@@ -98,7 +99,7 @@ def long_gradients(horizons, seeds):
 
     One flight serves all horizons: compiling its backward pass takes far longer than flying it.
     """
-    rollout = make_rollout(SYSTEM, make_filtered_controller(SYSTEM), max(horizons), rematerialise=True)
+    rollout = make_rollout(SYSTEM, make_filtered_pilot(SYSTEM), max(horizons), rematerialise=True)
     loss = make_flight_loss(SYSTEM, filtered=True)
     policies = [initial_policy_params(SYSTEM, jax.random.key(seed)) for seed in range(seeds)]
     policies = jax.tree.map(lambda *leaves: jnp.stack(leaves), *policies)

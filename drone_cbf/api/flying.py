@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.matrix import Cell, evaluate_matrix, make_flyers
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, fly_all, make_flyer
 from drone_cbf.physics.obstacles import Obstacles, obstacles_of
 from drone_cbf.physics.solids.capsules import Capsules
-from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
+from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.scenes.scene import Scene
 
 
@@ -124,7 +124,7 @@ def fly(
 @functools.lru_cache(maxsize=8)
 def _flyer(system: SystemConfig, filtered: bool, horizon: int) -> Flyer:
     """Compiled once per system, so that a second call only flies."""
-    make = make_filtered_controller if filtered else make_unfiltered_controller
+    make = make_filtered_pilot if filtered else make_unfiltered_pilot
     return make_flyer(system, make(system), horizon)
 
 

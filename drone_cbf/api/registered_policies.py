@@ -1,7 +1,7 @@
 """Registered policies as controllers, to fly them in simulation."""
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.rollout import ControllerParams
+from drone_cbf.controller import ControllerParams
 from drone_cbf.serving.service import controller_shapes
 from drone_cbf.tracking.checkpoints.packages import Package
 from drone_cbf.tracking.checkpoints.store import match

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
@@ -23,22 +23,39 @@ def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature
     return -temperature * jax.nn.logsumexp(-every / temperature)
 
 
-def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
-    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4); the sensing range if masked."""
+def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], system: SystemConfig) -> Array:
+    """s - r_safe - tau c - c^2 / (2 a_brake) [m] at distance s [m] and closing speed c [m/s]."""
     barrier = system.barrier
     safe_radius = system.physics.drone_radius + barrier.safety_margin
-    closing = closing_speeds(graph.relative_position, graph.relative_velocity)
     braking = barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking)
-    margin = safe_norm(graph.relative_position) - safe_radius - braking
+    return distance - safe_radius - braking
+
+
+def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
+    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4), plus its penalty, if it has one;
+    the sensing range if masked."""
+    closing = closing_speeds(graph.relative_position, graph.relative_velocity)
+    margin = stopping_margin(safe_norm(graph.relative_position), closing, system)
+    margin = margin if graph.penalty is None else margin + graph.penalty
     return jnp.where(graph.mask, margin, system.sensor.range)
 
 
+def free_margin(velocity: Vector, system: SystemConfig) -> Scalar:
+    """h of empty space [m]: a range sensor has seen nothing within its range, but beyond it anything may be.
+
+    The idealised sensor ``surfaces`` takes the sensing range itself: its value in the runs that serve as baseline.
+    """
+    if system.sensor.kind == "surfaces":
+        return jnp.float32(system.sensor.range)
+    return stopping_margin(jnp.float32(system.sensor.range), safe_norm(velocity), system)
+
+
 def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None) -> Barrier:
-    """Soft minimum of the braking margins, at most the sensing range, which is also the value of an empty graph."""
+    """Soft minimum of the braking margins and of :func:`free_margin`, which is also the value of an empty graph."""
     smoothing = system.barrier.temperature if temperature is None else temperature
 
     def barrier(graph: Graph) -> Scalar:
-        return soft_minimum(braking_margins(graph, system), system.sensor.range, smoothing)
+        return soft_minimum(braking_margins(graph, system), free_margin(graph.velocity, system), smoothing)
 
     return barrier
 

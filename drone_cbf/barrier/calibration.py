@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, safe_norm
 from drone_cbf.barrier.analytic import Barrier
-from drone_cbf.barrier.rows import slopes
+from drone_cbf.barrier.lessons import Lesson, sobolev_gradient, velocity_scale
+from drone_cbf.config import SystemConfig
 from drone_cbf.errors import TrainingError
-from drone_cbf.perception.graphs import Graph
 
 BOUNDARY = 0.3  # States with |h| below this count as near the boundary [m]
 CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin
@@ -23,25 +22,19 @@ CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin
 class Comparison:
     """Values and gradients of both barriers at one state, compared."""
 
-    analytic: Scalar  # h [m]
+    analytic: Scalar  # h of the teacher [m]
     neural: Scalar  # h without margin [m]
     cosine: Scalar  # Cosine between the gradients with respect to (p, v) in the units of the Sobolev loss
 
 
-def sobolev_gradient(barrier: Barrier, graph: Graph, velocity_scale: float) -> tuple[Scalar, Float[Array, "6"]]:
-    """h [m] and the dimensionless gradient (dh/dp, dh/dv / ``velocity_scale`` [s]), both halves of order one."""
-    at = slopes(barrier, graph)
-    return at.value, jnp.concatenate([at.by_position, at.by_velocity / velocity_scale])
+def make_comparison(system: SystemConfig) -> Callable[[Barrier, Lesson], Comparison]:
+    """Function (neural, lesson) -> :class:`Comparison`."""
+    scale = velocity_scale(system)
 
-
-def make_comparison(velocity_scale: float) -> Callable[[Barrier, Barrier, Graph], Comparison]:
-    """Function (analytic, neural, graph) -> :class:`Comparison`."""
-
-    def compare(analytic: Barrier, neural: Barrier, graph: Graph) -> Comparison:
-        true_value, true_gradient = sobolev_gradient(analytic, graph, velocity_scale)
-        value, gradient = sobolev_gradient(neural, graph, velocity_scale)
-        cosine = jnp.dot(true_gradient, gradient) / (safe_norm(true_gradient) * safe_norm(gradient))
-        return Comparison(analytic=true_value, neural=value, cosine=cosine)
+    def compare(neural: Barrier, lesson: Lesson) -> Comparison:
+        value, gradient = sobolev_gradient(neural, lesson.graph, scale)
+        cosine = jnp.dot(lesson.gradient, gradient) / (safe_norm(lesson.gradient) * safe_norm(gradient))
+        return Comparison(analytic=lesson.value, neural=value, cosine=cosine)
 
     return compare
 

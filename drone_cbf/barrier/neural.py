@@ -6,14 +6,16 @@ appear and defined without any. The head is linear, not tanh: h is a distance in
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar
-from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.barrier.analytic import Barrier, braking_margins, free_margin, make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
@@ -21,22 +23,27 @@ BarrierParams = Any  # Variables of `NeuralBarrier`, a flax pytree
 
 
 class NeuralBarrier(nn.Module):
-    """Graph -> h [m]. ``features``: width of the layers; ``free_value``: h of empty space [m]."""
+    """Graph -> h [m]. ``features``: width of the layers; ``base``: what is corrected at each node, (k,) [m];
+    ``free_value``: h of empty space [m]."""
 
     features: int
-    free_value: float
+    base: Callable[[Graph], Float[Array, "k"]]
+    free_value: Callable[[Vector], Scalar]
+    correcting: bool
 
     @nn.compact
     def __call__(self, graph: Graph) -> Scalar:
         edges = edge_features(graph)
         hidden = nn.silu(nn.Dense(self.features, name="edge_in")(edges * jnp.asarray(EDGE_SCALE)))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="edge_hidden")(hidden))
-        margin = nn.Dense(1, name="margin")(hidden)[:, 0] + edges[:, 6]
+        start = nn.initializers.zeros if self.correcting else nn.linear.default_kernel_init
+        margin = nn.Dense(1, name="margin", kernel_init=start)(hidden)[:, 0] + self.base(graph)
         urgency = nn.Dense(1, name="urgency")(hidden)[:, 0] - 8.0 * margin
         message = nn.Dense(self.features, name="message")(hidden)
         # Softmax with the cutoff as prior weight; the last entry is free space, with logit 0 at its own value.
         weights = jnp.append(node_weights(graph), 1.0)
-        logits = jnp.append(urgency, -8.0 * self.free_value)
+        free = self.free_value(graph.velocity)
+        logits = jnp.append(urgency, -8.0 * free)
         logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
         # Bounded, so that a node of zero weight cannot give 0 * inf.
         unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))
@@ -45,12 +52,15 @@ class NeuralBarrier(nn.Module):
         correction = nn.Dense(self.features, name="update")(nn.silu(pooled))
         correction = nn.Dense(1, use_bias=False, name="head", kernel_init=nn.initializers.zeros)(nn.silu(correction))[0]
         crowded = 1.0 - attention[-1]
-        return jnp.dot(attention, jnp.append(margin, self.free_value)) + crowded * correction
+        return jnp.dot(attention, jnp.append(margin, free)) + crowded * correction
 
 
 def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
     """The network described by ``system``."""
-    return NeuralBarrier(features=system.barrier.features, free_value=system.sensor.range)
+    correcting = system.barrier.base == "braking"
+    base = partial(braking_margins, system=system) if correcting else lambda graph: edge_features(graph)[:, 6]
+    free_value = partial(free_margin, system=system)
+    return NeuralBarrier(system.barrier.features, base, free_value, correcting)
 
 
 def initial_barrier_params(system: SystemConfig, key: jax.Array) -> BarrierParams:

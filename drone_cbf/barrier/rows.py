@@ -30,16 +30,16 @@ class Slopes:
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
     """Value and derivatives of ``barrier`` at ``graph`` by reverse-mode differentiation."""
 
-    def value(relative_position: Float[Array, "k 3"], relative_velocity: Float[Array, "k 3"]) -> Scalar:
-        return barrier(graph.replace(relative_position=relative_position, relative_velocity=relative_velocity))
+    def value(position: Float[Array, "k 3"], velocity: Float[Array, "k 3"], own: Vector) -> Scalar:
+        return barrier(graph.replace(relative_position=position, relative_velocity=velocity, velocity=own))
 
-    h, (by_position, by_velocity) = jax.value_and_grad(value, argnums=(0, 1))(
-        graph.relative_position, graph.relative_velocity
+    h, (by_position, by_velocity, by_own) = jax.value_and_grad(value, argnums=(0, 1, 2))(
+        graph.relative_position, graph.relative_velocity, graph.velocity
     )
     return Slopes(
         value=h,
         by_position=jnp.sum(by_position, 0),
-        by_velocity=jnp.sum(by_velocity, 0),
+        by_velocity=jnp.sum(by_velocity, 0) + by_own,
         drift=jnp.sum(by_position * node_motion(graph)),
         by_node=safe_norm(by_position),
     )

@@ -8,24 +8,51 @@ from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
+from drone_cbf.barrier.lessons import Lesson, make_graph_lesson, make_true_lesson, uses_truth
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
-from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.truth import true_graph
-from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
+from drone_cbf.physics.drone import initial_state
+from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances, swept_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
-GraphSampler = Callable[[Scene, jax.Array], Graph]  # (scene, key) -> the graph of one random state in it
+LessonSampler = Callable[[Scene, jax.Array], Lesson]  # (scene, key) -> the lesson of one random state in it
 MotionSampler = Callable[[Scene, jax.Array], Motion]
 """(scene, key) -> position [m] and velocity [m/s] of one random state in it, without thrust."""
+SCANNED_NOISE = 0.05  # Largest noise of the readings of sampled states [m]
 HALVINGS = 14  # Number of halvings; reduces a few metres to less than a millimetre
 TOP_SPEED = 1.3  # Largest sampled speed, as a multiple of ``objective.max_speed``
 
 
-def graph_sampler(sample: MotionSampler, system: SystemConfig) -> GraphSampler:
-    """The sampler of what a perfect sensor shows a drone in the states of ``sample``."""
-    return lambda scene, key: true_graph(sample(scene, key), scene, None, system, system.sensor.neighbours)
+def lesson_sampler(sample: MotionSampler, system: SystemConfig) -> LessonSampler:
+    """The sampler of lessons in the states of ``sample``: through the system's sensor, or a perfect one."""
+    if uses_truth(system):
+        return _scanned_lessons(sample, system)
+    of_graph, count = make_graph_lesson(system), system.sensor.neighbours
+    return lambda scene, key: of_graph(true_graph(sample(scene, key), scene, None, system, count))
+
+
+def _scanned_lessons(sample: MotionSampler, system: SystemConfig) -> LessonSampler:
+    """Lessons on what the sensor shows to a drone whose commands act at the sampled state.
+
+    Not usable where the drone itself would be inside of an obstacle, or on the other side of one.
+    """
+    view, of_solids = make_still_view(system), make_true_lesson(system)
+    ahead, physics = system.physics.delay + system.physics.lag_time, system.physics
+
+    def lesson(scene: Scene, key: jax.Array) -> Lesson:
+        draw_key, noise_key, scan_key = jax.random.split(key, 3)
+        wanted = sample(scene, draw_key)
+        state = initial_state(wanted.position - ahead * wanted.velocity, wanted.velocity, physics)
+        noise = SCANNED_NOISE * jax.random.uniform(noise_key)
+        graph, motion = view(state, scene, noise, scan_key)
+        passed = swept_distances(scene.obstacles, state.position, motion.position, ahead)
+        made = of_solids(graph, motion, scene, jnp.float32(0.0))
+        return made.replace(usable=jnp.min(passed) > 0.0)
+
+    return lesson
 
 
 def make_open_sampler(system: SystemConfig) -> MotionSampler:

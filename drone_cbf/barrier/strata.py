@@ -14,11 +14,11 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.samples import (
     SPOT,
-    GraphSampler,
+    LessonSampler,
     MotionSampler,
     beside_an_obstacle,
     bisect,
-    graph_sampler,
+    lesson_sampler,
     make_open_sampler,
     random_spot,
     top_speed,
@@ -34,9 +34,9 @@ BAND = 0.15  # Largest |h| of the states of ``boundary`` [m]
 SLOWEST = 0.6  # Smallest speed of ``high_speed``, as a multiple of ``objective.max_speed``
 
 
-def make_stratum_sampler(name: StratumName, system: SystemConfig) -> GraphSampler:
-    """Sampler of graphs of stratum ``name``."""
-    return graph_sampler(make_motion_sampler(name, system), system)
+def make_stratum_sampler(name: StratumName, system: SystemConfig) -> LessonSampler:
+    """Sampler of lessons of stratum ``name``."""
+    return lesson_sampler(make_motion_sampler(name, system), system)
 
 
 def make_motion_sampler(name: StratumName, system: SystemConfig) -> MotionSampler:

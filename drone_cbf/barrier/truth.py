@@ -1,20 +1,58 @@
-"""Privileged: how a barrier changes along the true motion, past the true surfaces."""
+"""Privileged: the barrier of the true solids, and how it changes along the true motion."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.barrier.analytic import Barrier
+from drone_cbf.arrays import Scalar, Vector, softplus, unit
+from drone_cbf.barrier.analytic import free_margin, make_analytic_barrier, soft_minimum, stopping_margin
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import acting_motion
+from drone_cbf.perception.graphs import CLOSING_SHARPNESS, acting_motion
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.physics.point_mass import drag_acceleration
+from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
+from drone_cbf.physics.point_mass import Motion, drag_acceleration
 from drone_cbf.scenes.scene import Scene, flown_drone
+
+TrueBarrier = Callable[[Motion, Scene, Scalar | None], Scalar]
+"""(motion, scene, time [s] or None for where the obstacles were drawn) -> h [m] of the solids themselves."""
+
+
+def make_true_barrier(system: SystemConfig, temperature: Scalar | None = None) -> TrueBarrier:
+    """The braking barrier with the signed distances and outward normals of the true solids.
+
+    Where no solid contains the place, it is the analytic barrier on the graph of a perfect sensor; inside of one, where
+    a graph sees the surface from behind, it stays negative. Other kinds of barrier (the baseline) are taken on the graph.
+    """
+    analytic = make_analytic_barrier(system, temperature)
+    smoothing = system.barrier.temperature if temperature is None else temperature
+
+    def on_graph(motion: Motion, scene: Scene, time: Scalar | None) -> Scalar:
+        return analytic(true_graph(motion, scene, time, system))
+
+    def barrier(motion: Motion, scene: Scene, time: Scalar | None) -> Scalar:
+        obstacles = scene.obstacles if time is None else scene.obstacles.at(time)
+        distance = surface_distances(obstacles, motion.position)
+        away = motion.position - nearest_surface_points(obstacles, motion.position)
+        outward = jnp.where(distance < 0.0, -1.0, 1.0)[:, None] * unit(away)
+        closing = softplus(-jnp.sum(outward * (motion.velocity - obstacles.velocity), -1), CLOSING_SHARPNESS)
+        margins = stopping_margin(distance, closing, system)
+        seen = obstacles.active & (distance < system.sensor.range)
+        margins = jnp.where(seen, margins, system.sensor.range)
+        return soft_minimum(margins, free_margin(motion.velocity, system), smoothing)
+
+    return barrier if system.barrier.kind == "braking" else on_graph
 
 
 def true_barrier_rate(
-    barrier: Barrier, state: DroneState, command: Vector, wind: Vector, scene: Scene, time: Scalar, system: SystemConfig
+    barrier: TrueBarrier,
+    state: DroneState,
+    command: Vector,
+    wind: Vector,
+    scene: Scene,
+    time: Scalar,
+    system: SystemConfig,
 ) -> tuple[Scalar, Scalar]:
     """h [m] and dh/dt [m/s] of ``barrier`` where ``command`` begins to act, with the true geometry of the surfaces.
 
@@ -30,6 +68,6 @@ def true_barrier_rate(
         later = motion.replace(
             position=motion.position + elapsed * motion.velocity, velocity=motion.velocity + elapsed * acceleration
         )
-        return barrier(true_graph(later, scene, time + model.delay + elapsed, system))
+        return barrier(later, scene, time + model.delay + elapsed)
 
     return jax.jvp(value, (jnp.float32(0.0),), (jnp.float32(1.0),))

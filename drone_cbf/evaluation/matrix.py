@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName, SystemConfig
+from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
-from drone_cbf.rollout import ControllerParams, make_filtered_controller, make_unfiltered_controller
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, perturb
 
@@ -77,7 +77,7 @@ def cell_count(settings: EvaluationSettings, flyers: int) -> int:
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
     """A flyer without filter and, if ``filtered``, one with it; shared by matrix and showcase."""
-    makers = {False: make_unfiltered_controller} | ({True: make_filtered_controller} if filtered else {})
+    makers = {False: make_unfiltered_pilot} | ({True: make_filtered_pilot} if filtered else {})
     return {kind: make_flyer(system, make(system), settings.horizon) for kind, make in makers.items()}
 
 

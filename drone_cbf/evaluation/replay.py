@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.worst import LISTED, ReplayStates
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene
 

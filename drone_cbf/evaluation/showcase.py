@@ -10,12 +10,12 @@ from jaxtyping import Array
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, chunk_size
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.scenes.scene import Scene
 
 

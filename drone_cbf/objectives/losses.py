@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
-from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
-from drone_cbf.perception.truth import acting_graph
+from drone_cbf.perception.graphs import acting_motion
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
@@ -93,7 +93,7 @@ def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], 
     Taken where commands act, like the measured violation; dh/dt is a difference quotient between consecutive points:
     so there is no second derivative of h in the gradient.
     """
-    barrier = make_analytic_barrier(system)
+    barrier = make_true_barrier(system)
     dt, gain = system.physics.time_step, system.barrier.class_k_gain
 
     def term(trajectory: Trajectory, scene: Scene) -> LossTerms:
@@ -102,7 +102,8 @@ def _make_violation_term(system: SystemConfig) -> Callable[[Trajectory, Scene], 
         winds = jnp.concatenate([trajectory.wind, trajectory.wind[-1:]])
 
         def true_value(state: DroneState, wind: Vector, step: Array) -> Scalar:
-            return barrier(acting_graph(state, drone.replace(wind=wind), scene, step * dt, system))
+            model = drone.replace(wind=wind)
+            return barrier(acting_motion(state, model, dt), scene, step * dt + model.delay)
 
         h = jax.vmap(true_value)(states, winds, jnp.arange(winds.shape[0]))
         missed = jax.nn.relu(-(jnp.diff(h) / dt + gain * h[:-1]))

@@ -9,13 +9,13 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
-from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.truth import true_barrier_rate
+from drone_cbf.barrier.truth import make_true_barrier, true_barrier_rate
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import Decision
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
 from drone_cbf.objectives.losses import final_second
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.rollout import Decision, Trajectory
+from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 from drone_cbf.scenes.scene import Scene
 
@@ -57,7 +57,7 @@ class FlightMetrics:
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
     """Function from one flight to its metrics."""
-    barrier = make_analytic_barrier(system)
+    barrier = make_true_barrier(system)
     dt = system.physics.time_step
 
     def metrics(trajectory: Trajectory, scene: Scene) -> FlightMetrics:

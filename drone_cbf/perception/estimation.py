@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
-from drone_cbf.perception.sensors import OwnMotion
+from drone_cbf.perception.readings import OwnMotion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.point_mass import step
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, smooth_cutoff, softplus, unit
 from drone_cbf.config import SensorConfig
+from drone_cbf.perception.directions import CELLS, SECTORS
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.obstacles import FAR
@@ -15,6 +16,7 @@ from drone_cbf.physics.point_mass import Motion, committed_motion, drag_accelera
 CLOSING_SHARPNESS = 10.0
 """Sharpness of the softplus of the closing speed [s/m]: overestimates by 0.07 m/s at rest, by 1e-4 above 1 m/s."""
 EDGE_SCALE = (0.5, 0.5, 0.5, 0.2, 0.2, 0.2, 0.7, 0.4)  # Factors that scale `edge_features` to order one
+PENALTY_SCALE = 0.1  # Penalty at which the weight of a node falls to 1/e [m]
 SWAP_WIDTH = 0.3  # Difference in look-ahead distance over which a node fades before another replaces it [m]
 
 
@@ -33,6 +35,12 @@ class Graph:
     goal: Vector  # From drone to goal [m]
     velocity: Vector  # Of the drone [m/s]
     drag: Vector  # Drag and estimated wind acceleration in the controller's model [m/s^2]
+    penalty: Float[Array, "k"] | None = None
+    """Distance added to the margin of each node [m] (perception/point_graph.py); None for labelled points."""
+    blocked: Scalar | None = None
+    """How far before the acting point a point lies on the way to it [m], -1 if none does; None for labelled points."""
+    openings: Float[Array, "c"] | None = None
+    """How far the way is free in the direction of each cell [m] (perception/directions.py); None for labelled points."""
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
@@ -100,6 +108,8 @@ def node_weights(graph: Graph) -> Float[Array, "k"]:
     in_range = smooth_cutoff(safe_norm(graph.relative_position), graph.range)
     ahead = distances_ahead(graph.relative_position, graph.relative_velocity, graph.lookahead)
     ranked = jnp.clip((graph.left_out - ahead) / SWAP_WIDTH, 0.0, 1.0)
+    if graph.penalty is not None:
+        return jnp.where(graph.mask, in_range * jnp.exp(-graph.penalty / PENALTY_SCALE), 0.0)
     return jnp.where(graph.mask, in_range * ranked * ranked * (3.0 - 2.0 * ranked), 0.0)
 
 
@@ -113,7 +123,8 @@ def edge_features(graph: Graph) -> Float[Array, "k 8"]:
 
 def empty_graph(config: SensorConfig) -> Graph:
     """Graph without visible nodes, at the goal, at rest; used to initialise networks."""
-    k = config.neighbours
+    pointed = config.kind != "surfaces"
+    k = SECTORS if pointed else config.neighbours
     return Graph(
         relative_position=jnp.full((k, 3), FAR),
         relative_velocity=jnp.zeros((k, 3)),
@@ -125,4 +136,7 @@ def empty_graph(config: SensorConfig) -> Graph:
         goal=jnp.zeros(3),
         velocity=jnp.zeros(3),
         drag=jnp.zeros(3),
+        penalty=jnp.zeros(k) if pointed else None,
+        blocked=jnp.float32(-1.0) if pointed else None,
+        openings=jnp.full(CELLS, config.range, jnp.float32) if pointed else None,
     )

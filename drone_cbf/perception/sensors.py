@@ -1,4 +1,6 @@
-"""Sensors: own motion and nearest surface points, with noise."""
+"""The idealised sensor ``surfaces``: labelled nearest points, as if it knew which point belongs to which obstacle."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -7,16 +9,9 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
+from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
-
-
-@struct.dataclass
-class OwnMotion:
-    """Measured own motion, world frame."""
-
-    position: Vector  # [m]
-    velocity: Vector  # [m/s]
 
 
 @struct.dataclass
@@ -66,3 +61,20 @@ def observe_surfaces(obstacles: Obstacles, around: Vector, noise: SensorNoise, c
     """
     exact = surfaces_around(obstacles, around, config)
     return exact.replace(points=exact.points + noise.points)
+
+
+def make_surface_sensor(config: SensorConfig) -> Callable[..., Reading]:
+    """Function (obstacles now, state, place, step, errors, their standard deviation [m]) -> reading around ``place``.
+
+    Row i is obstacle i: perfect data association, which no real sensor gives.
+    """
+
+    def read(
+        obstacles: Obstacles, state: DroneState, place: Vector, step: Array, errors: SensorNoise, noise: Scalar
+    ) -> Reading:
+        seen = observe_surfaces(obstacles, place, errors, config)
+        spread = jnp.broadcast_to(noise, seen.visible.shape)
+        own = observe_motion(state, errors)
+        return Reading(own, noise, points=seen.points, hit=seen.visible, velocity=seen.velocity, spread=spread)
+
+    return read

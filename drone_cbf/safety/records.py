@@ -12,7 +12,7 @@ SLACK_TOLERANCE = 1e-4
 
 
 class Status(enum.IntEnum):
-    """Origin of the safe command. The last three carry no safety certificate and are counted."""
+    """Origin of the safe command. The last four carry no safety certificate and are counted."""
 
     NOMINAL = 0
     """The nominal command, clipped to the limits, meets the row and is used. h may be negative: the row asks that it
@@ -25,6 +25,8 @@ class Status(enum.IntEnum):
     """The row is violated and its largest coefficient is below ``FilterConfig.authority``: the clipped nominal command
     is used."""
     FALLBACK = 4  # An input or the result is not finite: the fallback command is used
+    UNAVOIDABLE = 5
+    """Something is on the way to where the command will act, nearer than any command can change: the drone brakes."""
 
 
 @struct.dataclass

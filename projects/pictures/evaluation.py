@@ -9,6 +9,7 @@ from itertools import zip_longest
 import numpy as np
 
 from drone_cbf.api.flight_records import flights_of, obstacles_of
+from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell
 from drone_cbf.evaluation.replay import fly_again
 from drone_cbf.evaluation.showcase import record_flights, record_slice
@@ -20,7 +21,6 @@ from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.safety.records import Status
 from projects.running.stage_runner import Stage
 

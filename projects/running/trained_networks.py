@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
-from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.policy.policies import PolicyParams, initial_policy_params
 from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, match
 from drone_cbf.tracking.runs.lineage import find, resolve_parent
 from projects.running.stage_runner import Stage

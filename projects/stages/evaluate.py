@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 
+from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
 from drone_cbf.tracking.registry.versions import log_policy

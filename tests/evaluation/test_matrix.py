@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drone_cbf import flights
+from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
 from drone_cbf.evaluation import matrix
 from drone_cbf.evaluation.matrix import (
     SMALLER_IS_WORSE,
@@ -21,7 +22,7 @@ from drone_cbf.evaluation.matrix import (
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.objectives.metrics import make_flight_metrics
-from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
+from drone_cbf.rollout import make_rollout
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
 SYSTEM = small_system(scene=few_obstacles(4))
@@ -115,7 +116,7 @@ def test_chunks_change_nothing(twice_unfiltered):
     cell = next(c for c in twice_unfiltered[0] if c.noise == 0.05 and c.goals == "random")
     scenes = matrix.sample_scenes(SYSTEM, "random_cloud", 0.05, "random", SETTINGS)
     keys = matrix.flight_keys("random_cloud", 0.05, "random", SETTINGS)
-    rollout = make_rollout(SYSTEM, make_unfiltered_controller(SYSTEM), SETTINGS.horizon)
+    rollout = make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), SETTINGS.horizon)
     metrics = make_flight_metrics(SYSTEM)
 
     def fly(scene, key):

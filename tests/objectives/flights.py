@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import Decision
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.physics.drone import DroneState, queue_length
-from drone_cbf.rollout import Decision, Trajectory
+from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
 

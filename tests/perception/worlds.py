@@ -13,7 +13,7 @@ from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.physics.obstacles import Obstacles
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.policy.goal_conditioned import initial_policy_params
+from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.scenes.scene import Scene
 
 PLAIN = PhysicsConfig(lag_time=0.0, delay=0.0, linear_drag=0.0, quadratic_drag=0.0)

@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import pytest
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.controller import ControllerParams
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.evaluation.matrix import evaluate_matrix
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.flights import make_flyer
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.tracking.queries.records import artifact_names, evaluations_of, table
 from drone_cbf.tracking.runs.stage_run import stage_run
 from projects.cli.stage_parameters import EvaluateParameters
@@ -36,7 +36,7 @@ def stage_of(run, replay="") -> Stage:
 @pytest.fixture
 def evaluation(experiment: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """ID of a run that holds the worst flights of a small evaluation."""
-    monkeypatch.setattr(replaying, "make_filtered_controller", make_simple_controller)
+    monkeypatch.setattr(replaying, "make_filtered_pilot", make_simple_controller)
     kept = WorstFlights(SETTINGS.blend)
     fly = make_flyer(SYSTEM, make_simple_controller(SYSTEM), SETTINGS.horizon)
     evaluate_matrix(SYSTEM, SETTINGS, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.rollout import ControllerParams
+from drone_cbf.controller import ControllerParams
 from drone_cbf.tracking.checkpoints.store import save_checkpoint
 from drone_cbf.tracking.runs.stage_run import StageRun
 from projects.cli.stage_parameters import EvaluateParameters

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drone_cbf.controller import ControllerParams, Decision, make_filtered_pilot
 from drone_cbf.perception.estimation import first_estimate
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import OwnMotion, SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
 from drone_cbf.physics.obstacles import Obstacles
-from drone_cbf.rollout import ControllerParams, Decision, make_filtered_controller
 from drone_cbf.safety.records import Status
 from drone_cbf.serving.observations import example_observations
 from drone_cbf.serving.service import NO_POINTS, STATUS_NAMES, PolicyService
@@ -57,7 +57,7 @@ def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneSta
     motion = acting_motion(believed, model, SYSTEM.physics.time_step)
     surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor).replace(spread=spread)
     graph = graph_at(motion, surfaces, goal, model, SYSTEM.sensor)
-    return make_filtered_controller(SYSTEM)(params, graph), surfaces
+    return make_filtered_pilot(SYSTEM)(params, graph), surfaces
 
 
 def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:

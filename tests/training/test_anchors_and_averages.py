@@ -132,7 +132,7 @@ def update():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
         compiled = jax.jit(joint_update.make_safety_update(SYSTEM, SETTINGS, HORIZON, OPTIMISERS))
         (stage,) = KEEPING.stages
         conditions = joint_update.conditions_of(KEEPING, stage).replace(teacher=POLICY)

@@ -8,8 +8,9 @@ import pytest
 
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.config import SensorConfig
+from drone_cbf.controller import make_unfiltered_pilot
 from drone_cbf.physics.drone import initial_state
-from drone_cbf.rollout import make_rollout, make_unfiltered_controller
+from drone_cbf.rollout import make_rollout
 from drone_cbf.training.barrier.losses import make_barrier_losses, make_transitions, make_true_graphs, mean_where
 from drone_cbf.training.data.flown_states import make_flown_states, take_steps
 from drone_cbf.training.stages.efficiency import unfiltered
@@ -124,7 +125,7 @@ def test_all_three_losses_fall_together_on_states_that_were_flown(transitions, l
 
 def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise():
     """With delay, lag and drag: states and steps are those of the graphs, one by one, and of the next ones."""
-    rollout = jax.jit(make_rollout(LATE, make_unfiltered_controller(LATE), 5), compiler_options=QUICK)
+    rollout = jax.jit(make_rollout(LATE, make_unfiltered_pilot(LATE), 5), compiler_options=QUICK)
     scene = scene_of(BALLS, start=(-1.0, 0.1, 0.0))
     trajectory = rollout(unfiltered(random_policy(LATE)), scene, jnp.float32(0.0), jax.random.key(0))
     flown = make_flown_states(LATE, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, scene)))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import OptimiserConfig, PhysicsConfig, SensorConfig
+from drone_cbf.controller import ControllerParams, Decision
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.curriculum.mechanisms import Monitor
@@ -97,7 +97,7 @@ def trained(learning_rate):
     """(recorder, state at the end) of a run of the stage; the barrier is taken as calibrated."""
     recorder = ListRecorder()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint_update, "make_filtered_controller", make_spring_damper)
+        patch.setattr(joint_update, "make_filtered_pilot", make_spring_damper)
         patch.setattr(minibatches, "make_sobolev_loss", make_small_loss)
         patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, transitions: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)

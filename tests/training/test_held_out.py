@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
 from drone_cbf.flights import make_flyer
-from drone_cbf.rollout import ControllerParams, make_unfiltered_controller
 from drone_cbf.training.barrier import validation
 from drone_cbf.training.barrier.losses import FOCUS
 from drone_cbf.training.barrier.validation import make_comparer
@@ -28,7 +28,7 @@ LOSSES = ("cbf_value", "cbf_gradient")
 @functools.cache
 def measured():
     """Flights without a filter: the barrier plays no part in where they lead."""
-    fly = make_flyer(SYSTEM, make_unfiltered_controller(SYSTEM), HORIZON)
+    fly = make_flyer(SYSTEM, make_unfiltered_pilot(SYSTEM), HORIZON)
     measure = make_flight_measure(SYSTEM, fly, ("random_cloud",), FLIGHTS)
     zero = jnp.float32(0.0)
     params = ControllerParams(policy=random_policy(SYSTEM), barrier=None, margin=zero, blend=zero)

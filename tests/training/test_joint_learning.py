@@ -63,7 +63,7 @@ def few_states():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "BARRIER_BATCH", 16)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
         yield
 
 

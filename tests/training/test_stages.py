@@ -9,11 +9,11 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
+from drone_cbf.controller import Decision
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.rollout import Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import sampled_states, validation
 from drone_cbf.training.barrier.validation import HeldOutStrata
@@ -157,7 +157,7 @@ def make_simple_controller(system):
 @pytest.fixture(scope="module")
 def simply_controlled(few_flights):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint_update, "make_filtered_controller", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
         yield
 
 

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Scalar, concatenate_trees, safe_norm, split_tree
-from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.calibration import sobolev_gradient
+from drone_cbf.arrays import Scalar, concatenate_trees, split_tree
+from drone_cbf.barrier.lessons import Lesson, make_flown_lesson, make_graph_lesson, sobolev_gradient, velocity_scale
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
@@ -27,34 +26,26 @@ GRADIENT_WEIGHT = 0.1
 """Weight of the squared gradient error (dimensionless) against the squared value error [m^2]."""
 
 
-def velocity_scale(system: SystemConfig) -> float:
-    """Typical |dh/dv| at cruise speed [s]: tau + c / a_brake at half the top speed."""
-    return system.barrier.reaction_time + 0.5 * system.objective.max_speed / system.barrier.braking
-
-
 def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
-    """Function (parameters, graphs with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
-    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of the teacher's soft minimum.
+    """Function (parameters, lessons with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
+    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of a teacher that sees the same graph.
 
     States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
     which goes to zero there, and a single such state would outweigh a thousand others.
     """
     neural, scale = make_neural_barrier(system), velocity_scale(system)
+    taught_anew = make_graph_lesson(system)
 
-    def has_collided(graph: Graph) -> Array:
-        distance = jnp.where(graph.mask, safe_norm(graph.relative_position), jnp.inf)
-        return jnp.min(distance) < system.physics.drone_radius
+    def errors(params: BarrierParams, lesson: Lesson, temperature: Scalar | None) -> tuple[Scalar, ...]:
+        taught = lesson if temperature is None else taught_anew(lesson.graph, temperature)
+        taught = jax.lax.stop_gradient(taught)
+        value, gradient = sobolev_gradient(neural(params), lesson.graph, scale)
+        weight = jnp.where(taught.usable, 1.0 / (1.0 + (taught.value / FOCUS) ** 2), 0.0)
+        gradient_weight = jnp.where(taught.collided, 0.0, weight)
+        return weight, (value - taught.value) ** 2, gradient_weight, jnp.sum((gradient - taught.gradient) ** 2)
 
-    def errors(params: BarrierParams, graph: Graph, temperature: Scalar | None) -> tuple[Scalar, ...]:
-        analytic = make_analytic_barrier(system, temperature)
-        true_value, true_gradient = jax.lax.stop_gradient(sobolev_gradient(analytic, graph, scale))
-        value, gradient = sobolev_gradient(neural(params), graph, scale)
-        weight = 1.0 / (1.0 + (true_value / FOCUS) ** 2)
-        gradient_weight = jnp.where(has_collided(graph), 0.0, weight)
-        return weight, (value - true_value) ** 2, gradient_weight, jnp.sum((gradient - true_gradient) ** 2)
-
-    def loss(params: BarrierParams, graphs: Graph, temperature: Scalar | None = None) -> dict[str, Scalar]:
-        weight, value, gradient_weight, gradient = jax.vmap(errors, (None, 0, None))(params, graphs, temperature)
+    def loss(params: BarrierParams, lessons: Lesson, temperature: Scalar | None = None) -> dict[str, Scalar]:
+        weight, value, gradient_weight, gradient = jax.vmap(errors, (None, 0, None))(params, lessons, temperature)
         total = jnp.maximum(jnp.sum(gradient_weight), 1e-6)  # zero if every state of the batch is in collision
         return {
             "cbf_value": jnp.sum(weight * value) / jnp.sum(weight),
@@ -69,7 +60,7 @@ class Transitions:
     """Graphs of n flown states, as the controller saw them and without sensor noise, and one step later, without noise;
     leading axis n."""
 
-    observed: Graph
+    observed: Lesson
     current: Graph
     successor: Graph
     labels: Labels
@@ -92,7 +83,7 @@ def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | No
     dh/dt is taken between noise-free graphs: two observations 0.05 s apart, each with 0.05 m of noise, differ by
     1.4 m/s, and a one-sided loss would flatten the barrier in response. No gradient reaches the flight.
     """
-    true_graphs = make_true_graphs(system)
+    true_graphs, taught = make_true_graphs(system), jax.vmap(make_flown_lesson(system))
 
     def transitions(sampled: SampledSteps, observed: Graph | None) -> Transitions:
         sampled, observed = jax.lax.stop_gradient((sampled, observed))
@@ -101,7 +92,8 @@ def make_transitions(system: SystemConfig) -> Callable[[SampledSteps, Graph | No
         both = true_graphs(states, scenes, concatenate_trees(sampled.steps, sampled.steps + 1))
         current, successor = split_tree(both, 2)
         observed = current if observed is None else observed
-        return Transitions(observed=observed, current=current, successor=successor, labels=sampled.labels)
+        lessons = taught(observed, sampled.states, sampled.scenes, sampled.steps)
+        return Transitions(observed=lessons, current=current, successor=successor, labels=sampled.labels)
 
     return transitions
 
@@ -123,7 +115,7 @@ def make_barrier_losses(
     neural = make_neural_barrier(system)
 
     def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
-        graphs = concatenate_trees(transitions.observed, transitions.current, transitions.successor)
+        graphs = concatenate_trees(transitions.observed.graph, transitions.current, transitions.successor)
         observed, current, successor = split_tree(jax.vmap(neural(params))(graphs), 3)
         rate = (successor - current) / system.physics.time_step
         return {

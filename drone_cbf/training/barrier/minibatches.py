@@ -10,11 +10,11 @@ import optax
 from flax import struct
 
 from drone_cbf.arrays import Scalar, Tree, concatenate_trees, ravel_leaves
+from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
-from drone_cbf.perception.graphs import Graph
 from drone_cbf.rollout import Trajectory
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.barrier.losses import Transitions, make_barrier_losses, make_sobolev_loss, make_transitions
@@ -40,7 +40,7 @@ class Minibatch:
     """Data of one gradient step of the barrier."""
 
     transitions: Transitions
-    sampled: Graph | None
+    sampled: Lesson | None
     """Further states for the teacher's losses; None if no stage uses those."""
 
 
@@ -61,7 +61,7 @@ BarrierTrainState = tuple[BarrierParams, optax.OptState]
 
 
 def make_minibatches(
-    system: SystemConfig, settings: SafetySettings, count: int, sample_states: Callable[[jax.Array], Graph]
+    system: SystemConfig, settings: SafetySettings, count: int, sample_states: Callable[[jax.Array], Lesson]
 ) -> Callable[[Flights, ReplayBuffer | None, jax.Array, jax.Array, jax.Array], Minibatches]:
     """Function (flights, replay buffer, keys of flown, of sampled and of all further states) -> minibatches.
 
@@ -75,12 +75,14 @@ def make_minibatches(
     learning = settings.curriculum.learning
     flown_states = make_flown_states(system, learning.look_ahead)
     sample_transitions = make_transition_sampler(system, settings, count)
+    # Scanning random places costs more than flying: with a range sensor, all states are flown ones.
+    samples = settings.curriculum.uses_teacher and not uses_truth(system)
 
     def minibatches(flights: Flights, replay: ReplayBuffer | None, flown_key, state_key, further_key) -> Minibatches:
         flown = flown_states(flights.trajectories, flights.scenes)
 
         def minibatch(flown_key: jax.Array, state_key: jax.Array) -> Minibatch:
-            sampled = shard_batch(sample_states(state_key)) if settings.curriculum.uses_teacher else None
+            sampled = shard_batch(sample_states(state_key)) if samples else None
             return Minibatch(transitions=sample_transitions(flown, flights, replay, flown_key), sampled=sampled)
 
         keys = jax.vmap(jax.random.split)(jax.random.split(further_key, learning.barrier_updates - 1))
@@ -137,8 +139,9 @@ def make_minibatch_losses(system: SystemConfig, settings: SafetySettings) -> Min
         values = gcbf_losses(params, minibatch.transitions)
         if teacher_losses is None:
             return values
-        graphs = shard_batch(concatenate_trees(minibatch.transitions.observed, minibatch.sampled))
-        return teacher_losses(params, graphs) | values
+        flown = minibatch.transitions.observed
+        lessons = flown if minibatch.sampled is None else concatenate_trees(flown, minibatch.sampled)
+        return teacher_losses(params, shard_batch(lessons)) | values
 
     return losses
 

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from drone_cbf.arrays import concatenate_trees
+from drone_cbf.barrier.lessons import Lesson
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import Graph
 from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
 from drone_cbf.training.data.flights import make_batch_sampler
 from drone_cbf.training.settings import ALL_SCENES
@@ -21,7 +21,7 @@ SCENES_PER_BATCH = 64
 
 def make_sampled_batch(
     system: SystemConfig, count: int, strata: Sequence[str] = ("open:1",)
-) -> Callable[[jax.Array], Graph]:
+) -> Callable[[jax.Array], Lesson]:
     """Function from a key to ``count`` random states (leading axis) in fresh scenes of every family, by ``strata``
     (entries ``name:weight``). The states of a stratum are contiguous and spread over all scenes."""
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
@@ -29,7 +29,7 @@ def make_sampled_batch(
     counts = stratum_counts(parse_strata(strata), count)
     samplers = {name: make_stratum_sampler(name, system) for name in counts}
 
-    def sample(key: jax.Array) -> Graph:
+    def sample(key: jax.Array) -> Lesson:
         scene_key, state_key = jax.random.split(key)
         scenes, keys = sample_scenes(scene_key, 1.0), jax.random.split(state_key, count)
         parts, first = [], 0

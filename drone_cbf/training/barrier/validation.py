@@ -10,13 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.arrays import Scalar, concatenate_trees
-from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, calibration_report, make_comparison, stratum_report
+from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import jit_rarely_run, jit_update, shard_batch
-from drone_cbf.perception.graphs import Graph
-from drone_cbf.training.barrier.losses import velocity_scale
 from drone_cbf.training.barrier.minibatches import Flights, Minibatch, make_minibatch_losses, make_transition_sampler
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
@@ -32,25 +30,23 @@ STRATA_STATES = 8192
 """Held-out states, in equal shares per stratum."""
 KEPT_NEAR_BOUNDARY = 16_384
 """Number of flown states that are compared, those with the smallest |h|."""
-Comparer = Callable[[BarrierParams, Graph], Comparison]
-"""(parameters, graphs with a leading axis) -> both barriers on them."""
+Comparer = Callable[[BarrierParams, Lesson], Comparison]
+"""(parameters, lessons with a leading axis) -> both barriers on them."""
 
 
-def nearest_to_boundary(graphs: Graph, system: SystemConfig, count: int) -> Graph:
-    """The ``count`` graphs (leading axis) with the smallest analytic |h|."""
-    value = jax.lax.map(make_analytic_barrier(system), graphs, batch_size=4096)
-    order = jnp.argsort(jnp.abs(value))[:count]
-    return jax.tree.map(lambda x: x[order], graphs)
+def nearest_to_boundary(lessons: Lesson, count: int) -> Lesson:
+    """The ``count`` lessons (leading axis) with the smallest |h| of the teacher."""
+    order = jnp.argsort(jnp.where(lessons.usable, jnp.abs(lessons.value), jnp.inf))[:count]
+    return jax.tree.map(lambda x: x[order], lessons)
 
 
 def make_comparer(system: SystemConfig) -> Comparer:
-    """Compiled function that evaluates both barriers on graphs with a leading axis."""
-    analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)
-    compare = make_comparison(velocity_scale(system))
+    """Compiled function that evaluates both barriers on lessons with a leading axis."""
+    neural, compare = make_neural_barrier(system), make_comparison(system)
 
     @jax.jit
-    def comparer(params: BarrierParams, graphs: Graph) -> Comparison:
-        return jax.lax.map(lambda graph: compare(analytic, neural(params), graph), graphs, batch_size=4096)
+    def comparer(params: BarrierParams, lessons: Lesson) -> Comparison:
+        return jax.lax.map(lambda lesson: compare(neural(params), lesson), lessons, batch_size=4096)
 
     return comparer
 
@@ -80,13 +76,13 @@ class BarrierValidation:
 class HeldOutStrata:
     """Sampled states of every stratum, concatenated."""
 
-    graphs: Graph
+    lessons: Lesson
     counts: Mapping[str, int]
 
-    def validate(self, compare: Comparer, barrier: BarrierParams, flown: Graph) -> BarrierValidation:
+    def validate(self, compare: Comparer, barrier: BarrierParams, flown: Lesson) -> BarrierValidation:
         """Compare on ``flown`` and on the strata in one call, so that one compiled program serves both."""
-        comparison = compare(barrier, concatenate_trees(flown, self.graphs))
-        ends = np.cumsum((flown.mask.shape[0], *self.counts.values()))
+        comparison = compare(barrier, concatenate_trees(flown, self.lessons))
+        ends = np.cumsum((flown.value.shape[0], *self.counts.values()))
         flown_part, *parts = (
             jax.tree.map(lambda x: x[start:end], comparison) for start, end in zip((0, *ends), ends, strict=False)
         )
@@ -96,9 +92,9 @@ class HeldOutStrata:
 def sample_held_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
     """Fresh states of every stratum, in equal shares."""
     entries = [f"{name}:1" for name in STRATA]
-    graphs = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    lessons = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
     counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
-    return HeldOutStrata(graphs=graphs, counts=counts)
+    return HeldOutStrata(lessons=lessons, counts=counts)
 
 
 def make_held_out_losses(
@@ -114,7 +110,8 @@ def make_held_out_losses(
     flown_states = make_flown_states(system, curriculum.learning.look_ahead)
     sample_transitions = make_transition_sampler(system, settings, LOSS_STATES)
     strata = curriculum.learning.strata
-    sample_states = make_sampled_batch(system, LOSS_STATES, strata) if curriculum.uses_teacher else None
+    sampling = curriculum.uses_teacher and not uses_truth(system)
+    sample_states = make_sampled_batch(system, LOSS_STATES, strata) if sampling else None
     losses = make_minibatch_losses(system, settings)
 
     @jit_update

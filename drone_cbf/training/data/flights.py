@@ -11,11 +11,13 @@ from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import concatenate_trees
+from drone_cbf.barrier.lessons import Lesson, make_flown_lesson
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
+from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.rollout import ControllerParams
+from drone_cbf.physics.drone import DroneState
 from drone_cbf.scenes.families import common_slots, make_scene_sampler
 from drone_cbf.scenes.scene import Scene, perturb, with_random_drone
 
@@ -86,19 +88,27 @@ def make_flight_measure(
     return measure
 
 
-def make_graph_collector(
+def make_lesson_collector(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
-) -> Callable[[ControllerParams, float, float, jax.Array], Graph]:
-    """Function (controller parameters, noise [m], augment, key) -> every graph seen on fresh flights, leading axis n;
-    each flight draws its noise level uniformly up to the given one."""
+) -> Callable[[ControllerParams, float, float, jax.Array], Lesson]:
+    """Function (controller parameters, noise [m], augment, key) -> lessons of all steps of fresh flights, leading axis
+    n; each flight draws its noise level uniformly up to the given one."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
+    per_step = jax.vmap(make_flown_lesson(system), in_axes=(0, 0, None, 0))
 
-    def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Graph:
+    @jax.jit
+    def teach(graphs: Graph, states: DroneState, scenes: Scene) -> Lesson:
+        steps = jnp.arange(states.position.shape[1])
+        return jax.lax.map(lambda flight: per_step(*flight, steps), (graphs, states, scenes), batch_size=32)
+
+    def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Lesson:
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
         keys = jax.random.split(flight_key, flights)
         levels = noise * jax.random.uniform(noise_key, (flights,))
-        graphs = fly_all(fly, params, sample(scene_key, augment), levels, keys, lambda flown: flown.trajectories.graphs)
-        return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), graphs)
+        scenes = sample(scene_key, augment)
+        flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown.trajectories)
+        lessons = teach(flown.graphs, flown.states, scenes)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lessons)
 
     return collect
 

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams, Pilot
 from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.metrics import flight_report
-from drone_cbf.rollout import Controller, ControllerParams
 from drone_cbf.training.barrier.validation import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.curriculum.schema import Stage
-from drone_cbf.training.data.flights import MeasuredFlights, make_flight_measure, make_graph_collector, report_key
+from drone_cbf.training.data.flights import MeasuredFlights, make_flight_measure, make_lesson_collector, report_key
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.averaging import networks_of
 from drone_cbf.training.update.joint_update import SafetyState
@@ -41,9 +41,9 @@ def controller_of(state: SafetyState, margin: Scalar, blend: float) -> Controlle
 class StageMeasures:
     """Flies under a stage's conditions; caches one compiled program per horizon and number of flights."""
 
-    def __init__(self, system: SystemConfig, settings: SafetySettings, controller: Controller, root: jax.Array) -> None:
+    def __init__(self, system: SystemConfig, settings: SafetySettings, pilot: Pilot, root: jax.Array) -> None:
         self._monitor, self._root = settings.curriculum.monitor, root
-        self.flyer = cache(lambda horizon: make_flyer(system, controller, horizon))
+        self.flyer = cache(lambda horizon: make_flyer(system, pilot, horizon))
         self._measure = cache(
             lambda horizon, flights, random_drones: make_flight_measure(
                 system, self.flyer(horizon), settings.scenes, flights, random_drones=random_drones
@@ -51,17 +51,17 @@ class StageMeasures:
         )
 
     def fly(
-        self, controller: ControllerParams, index: int, stage: Stage, flights: int, *, random_drones: bool = False
+        self, pilot: PilotParams, index: int, stage: Stage, flights: int, *, random_drones: bool = False
     ) -> MeasuredFlights:
         """Flights under the noise and displacement of ``stage``, the curriculum's ``index``-th."""
         measure = self._measure(stage.horizon, flights, random_drones)
         return measure(controller, stage.noise, stage.augment, report_key(self._root, FIRST_STAGE + index))
 
-    def report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
+    def report(self, pilot: PilotParams, index: int, stage: Stage) -> dict[str, float]:
         """Metrics of ``monitor.flights`` flights."""
         return flight_report(self.fly(controller, index, stage, self._monitor.flights).flown.metrics)
 
-    def robust_report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
+    def robust_report(self, pilot: PilotParams, index: int, stage: Stage) -> dict[str, float]:
         """Metrics of ``monitor.robust_flights`` flights with randomised drones; empty if that is 0."""
         flights = self._monitor.robust_flights
         if not flights:
@@ -109,13 +109,13 @@ def make_calibrator(
 ) -> Callable[[SafetyState, Stage], Comparison]:
     """Function (state, stage) -> both barriers on flights of that state; all of a run fly the same held-out scenes."""
     compare, flights = make_comparer(system), settings.report_flights
-    collector = cache(lambda horizon: make_graph_collector(system, measures.flyer(horizon), settings.scenes, flights))
+    collector = cache(lambda horizon: make_lesson_collector(system, measures.flyer(horizon), settings.scenes, flights))
 
     def calibrate(state: SafetyState, stage: Stage) -> Comparison:
         uncalibrated = controller_of(state, jnp.float32(0.0), stage.blend)
         collect = collector(stage.horizon)
         flown = collect(uncalibrated, stage.noise, stage.augment, report_key(root, CALIBRATION))
-        return compare(uncalibrated.barrier, nearest_to_boundary(flown, system, KEPT_NEAR_BOUNDARY))
+        return compare(uncalibrated.barrier, nearest_to_boundary(flown, KEPT_NEAR_BOUNDARY))
 
     return calibrate
 

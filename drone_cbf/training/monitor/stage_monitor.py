@@ -16,10 +16,10 @@ import numpy as np
 from flax import struct
 
 from drone_cbf.arrays import Scalar
+from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.recorder import Recorder
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.monitor.measurements import StageMeasures, controller_of, prefixed, unmet_thresholds

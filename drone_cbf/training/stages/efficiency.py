@@ -12,13 +12,14 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
 from drone_cbf.devices import jit_update, map_sharded, put_replicated, replicate, shard_batch
 from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import flight_report, quick_figures
-from drone_cbf.policy.goal_conditioned import PolicyParams, initial_policy_params
+from drone_cbf.policy.policies import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder
-from drone_cbf.rollout import ControllerParams, make_rollout, make_unfiltered_controller
+from drone_cbf.rollout import make_rollout
 from drone_cbf.training.data.flights import make_batch_sampler, make_flight_measure, report_key, training_view
 from drone_cbf.training.settings import EfficiencySettings
 from drone_cbf.training.update.gradient_health import check_health, health_metrics, skip_if_nonfinite, to_floats
@@ -56,7 +57,7 @@ def make_efficiency_update(
     system: SystemConfig, settings: EfficiencySettings, optimiser: optax.GradientTransformation
 ) -> Callable[[EfficiencyState, jax.Array], tuple[EfficiencyState, dict[str, Scalar]]]:
     """Function (state, root key) -> (state, metrics): one update on a fresh batch of scenes."""
-    controller = make_unfiltered_controller(system)
+    controller = make_unfiltered_pilot(system)
     rollout = make_rollout(training_view(system), controller, settings.horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=False)
     sample = make_batch_sampler(system, settings.scenes, settings.batch)
@@ -117,6 +118,6 @@ def measure_policy(
     system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
 ) -> dict[str, float]:
     """Metrics of the unfiltered policy on fresh scenes without noise."""
-    fly = make_flyer(system, make_unfiltered_controller(system), settings.horizon)
+    fly = make_flyer(system, make_unfiltered_pilot(system), settings.horizon)
     measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
     return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

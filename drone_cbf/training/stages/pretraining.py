@@ -15,14 +15,14 @@ from flax import struct
 from drone_cbf.arrays import Scalar, concatenate_trees, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, usable_margin
+from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.controller import ControllerParams, make_filtered_pilot
 from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate, shard_batch
 from drone_cbf.flights import make_flyer
-from drone_cbf.perception.graphs import Graph
-from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.recorder import Recorder
-from drone_cbf.rollout import ControllerParams, make_filtered_controller
 from drone_cbf.training.barrier.losses import make_sobolev_loss
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.barrier.validation import (
@@ -32,13 +32,15 @@ from drone_cbf.training.barrier.validation import (
     nearest_to_boundary,
     sample_held_out_strata,
 )
-from drone_cbf.training.data.flights import make_graph_collector, report_key
+from drone_cbf.training.data.flights import make_lesson_collector, report_key
 from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
 from drone_cbf.training.update import gradient_health as health
 from drone_cbf.training.update.optimisers import make_optimiser
 
 COLLECTED_NOISE = 0.05
 """Largest observation noise in the flights of the parent's policy [m]."""
+POOL_PART, POOL_PARTS = 2048, 12
+"""Sampled lessons drawn at a time, and how often, for a sensor whose readings are costly."""
 VALIDATE_EVERY = 250
 """Updates between two validations."""
 
@@ -68,22 +70,26 @@ class PretrainingResult:
 
 def make_pretraining_update(
     system: SystemConfig, settings: PretrainingSettings, optimiser: optax.GradientTransformation
-) -> Callable[[PretrainingState, Graph, jax.Array], tuple[PretrainingState, dict[str, Scalar]]]:
-    """Function (state, flown graphs, root key) -> (state, metrics): one update on a fresh batch."""
+) -> Callable[[PretrainingState, Lesson, Lesson | None, jax.Array], tuple[PretrainingState, dict[str, Scalar]]]:
+    """Function (state, flown lessons, sampled lessons or None to sample fresh ones, root key) -> (state, metrics): one
+    update on a fresh batch."""
     loss_terms = make_sobolev_loss(system)
     flown_count = round(settings.policy_states * settings.batch)
     sample = make_sampled_batch(system, settings.batch - flown_count, settings.strata)
     temperature_at = make_temperature_schedule(system, settings)
 
-    def loss(barrier: BarrierParams, graphs: Graph, step: Scalar) -> tuple[Scalar, dict[str, Scalar]]:
-        terms = loss_terms(barrier, graphs, temperature_at(step))
+    def loss(barrier: BarrierParams, lessons: Lesson, step: Scalar) -> tuple[Scalar, dict[str, Scalar]]:
+        terms = loss_terms(barrier, lessons, temperature_at(step))
         return sum(terms.values(), start=jnp.float32(0.0)), terms
 
-    def update(state: PretrainingState, flown: Graph, root: jax.Array) -> tuple[PretrainingState, dict[str, Scalar]]:
+    def update(
+        state: PretrainingState, flown: Lesson, pool: Lesson | None, root: jax.Array
+    ) -> tuple[PretrainingState, dict[str, Scalar]]:
         sample_key, flown_key = jax.random.split(jax.random.fold_in(root, state.step))
-        rows = jax.random.randint(flown_key, (flown_count,), 0, flown.mask.shape[0])
-        graphs = shard_batch(concatenate_trees(sample(sample_key), jax.tree.map(lambda leaf: leaf[rows], flown)))
-        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, graphs, state.step)
+        rows = jax.random.randint(flown_key, (flown_count,), 0, flown.value.shape[0])
+        sampled = sample(sample_key) if pool is None else drawn(pool, settings.batch - flown_count, sample_key)
+        lessons = shard_batch(concatenate_trees(sampled, jax.tree.map(lambda leaf: leaf[rows], flown)))
+        (total, terms), gradient = jax.value_and_grad(loss, has_aux=True)(state.barrier, lessons, state.step)
         changes, optimiser_state = optimiser.update(gradient, state.optimiser, state.barrier)
         metrics = {f"loss/{name}": value for name, value in terms.items()}
         metrics |= {"loss/total": total} | health.health_metrics({"cbf": gradient})
@@ -93,6 +99,21 @@ def make_pretraining_update(
         return replicate(updated), metrics
 
     return update
+
+
+def drawn(pool: Lesson, count: int, key: jax.Array) -> Lesson:
+    """``count`` random lessons of ``pool``."""
+    rows = jax.random.randint(key, (count,), 0, pool.value.shape[0])
+    return jax.tree.map(lambda leaf: leaf[rows], pool)
+
+
+def scanned_pool(system: SystemConfig, settings: PretrainingSettings, key: jax.Array) -> Lesson | None:
+    """Sampled lessons for all updates where each takes several scans; None where fresh ones cost little."""
+    if not uses_truth(system):
+        return None
+    sample = jax.jit(make_sampled_batch(system, POOL_PART, settings.strata))
+    parts = [jax.device_get(sample(jax.random.fold_in(key, part))) for part in range(POOL_PARTS)]
+    return jax.tree.map(jnp.asarray, concatenate_trees(*parts))
 
 
 def make_temperature_schedule(system: SystemConfig, settings: PretrainingSettings) -> Callable[[Scalar], Scalar | None]:
@@ -120,18 +141,19 @@ def pretrain_barrier(
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    fly = make_flyer(system, make_filtered_controller(system), settings.horizon)
-    collect = make_graph_collector(system, fly, ALL_SCENES, settings.report_flights)
+    fly = make_flyer(system, make_filtered_pilot(system), settings.horizon)
+    collect = make_lesson_collector(system, fly, ALL_SCENES, settings.report_flights)
 
-    def near_boundary(params: ControllerParams, purpose: int) -> Graph:
-        graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
-        return nearest_to_boundary(graphs, system, KEPT_NEAR_BOUNDARY)
+    def near_boundary(params: ControllerParams, purpose: int) -> Lesson:
+        lessons = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
+        return nearest_to_boundary(lessons, KEPT_NEAR_BOUNDARY)
 
     flown, held_out = near_boundary(analytic, 1), near_boundary(analytic, 2)
     strata, compare = sample_held_out_strata(system, report_key(root, 5)), make_comparer(system)
     validate = partial(strata.validate, compare, flown=held_out)
     initial = validate(barrier).metrics("initial") if start is not None else {}
-    state = _train(system, settings, barrier, flown, recorder, validate, initial)
+    pool = scanned_pool(system, settings, report_key(root, 6))
+    state = _train(system, settings, barrier, (flown, pool), recorder, validate, initial)
     neural = analytic.replace(barrier=state.barrier, blend=jnp.float32(1.0))
     validation = strata.validate(compare, state.barrier, near_boundary(neural, 3))
     report = validation.report() | audit_analytic_barrier(system, report_key(root, 4))
@@ -145,7 +167,7 @@ def _train(
     system: SystemConfig,
     settings: PretrainingSettings,
     barrier: BarrierParams,
-    flown: Graph,
+    lessons: tuple[Lesson, Lesson | None],
     recorder: Recorder,
     validate: Callable[[BarrierParams], BarrierValidation],
     initial: dict[str, float],
@@ -159,14 +181,14 @@ def _train(
     first = int(state.step)
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
-        state, metrics = update(state, flown, root)
+        state, metrics = update(state, *lessons, root)
         values = health.to_floats(metrics) | (initial if step == 0 else {})
         validated = step % VALIDATE_EVERY == VALIDATE_EVERY - 1 or step == settings.steps - 1
         if validated:
             values |= validate(state.barrier).metrics("validation")
         if validated or step % settings.log_every == 0 or health.nonfinite_sources(values):
             recorder.metrics(step, values)
-        inputs = {"root": root, "flown": flown}
+        inputs = {"root": root, "flown": lessons[0]}
         health.check_health(values, step, settings.nonfinite_limit, recorder, state, inputs)
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
@@ -175,7 +197,7 @@ def _train(
 
 def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
     """The analytic barrier at rest against the true clearance over random states: how conservative is the teacher?"""
-    graphs = jit_rarely_run(make_sampled_batch(system, count))(key)
+    graphs = jit_rarely_run(make_sampled_batch(system, count))(key).graph
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.policy.goal_conditioned import PolicyParams, make_policy
+from drone_cbf.policy.policies import PolicyParams, make_policy
 from drone_cbf.training.curriculum.mechanisms import LossName
 from drone_cbf.training.curriculum.schema import Curriculum
 
@@ -37,7 +37,10 @@ def make_anchor_loss(
 def make_command_difference(system: SystemConfig) -> Callable[[PolicyParams, PolicyParams, Graph], Scalar]:
     """Function (policy, teacher, graphs with two leading axes) -> mean squared difference of commands [(m/s^2)^2].
     Graphs and teacher carry no gradient: the policy learns what to command in a state, not which states to visit."""
-    command = make_policy(system)
+    policy = make_policy(system)
+
+    def command(params: PolicyParams, graph: Graph) -> Vector:
+        return policy.apply(params, policy.memory(), graph)[1]
 
     def difference(policy: PolicyParams, teacher: PolicyParams, graphs: Graph) -> Scalar:
         observed = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), graphs))

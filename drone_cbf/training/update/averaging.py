@@ -13,7 +13,7 @@ from flax import struct
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.neural import BarrierParams
-from drone_cbf.policy.goal_conditioned import PolicyParams
+from drone_cbf.policy.policies import PolicyParams
 
 State = TypeVar("State")
 """A training state with fields ``policy``, ``barrier`` and ``averages``."""

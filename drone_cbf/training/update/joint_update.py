@@ -14,17 +14,12 @@ from flax import struct
 from drone_cbf.arrays import Scalar, scale_gradient
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.devices import map_sharded, replicate, shard_batch
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import filter_figures, quick_figures
-from drone_cbf.policy.goal_conditioned import PolicyParams
-from drone_cbf.rollout import (
-    Controller,
-    ControllerParams,
-    make_filtered_controller,
-    make_rollout,
-    make_unfiltered_controller,
-)
+from drone_cbf.policy.policies import PolicyParams
+from drone_cbf.rollout import make_rollout
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.barrier.sampled_states import make_sampled_batch
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
@@ -95,10 +90,10 @@ def scale_penalties(terms: Mapping[str, Scalar], penalty: Scalar | None) -> dict
     return {name: penalty * term if name in PENALTY_TERMS else term for name, term in terms.items()}
 
 
-def make_trained_controller(system: SystemConfig, settings: SafetySettings) -> Controller:
+def make_trained_pilot(system: SystemConfig, settings: SafetySettings) -> Pilot:
     """The controller that is trained and measured: the policy behind the filter, or alone."""
     filtered = settings.curriculum.learning.filtered
-    return make_filtered_controller(system) if filtered else make_unfiltered_controller(system)
+    return make_filtered_pilot(system) if filtered else make_unfiltered_pilot(system)
 
 
 def make_safety_terms(
@@ -110,7 +105,7 @@ def make_safety_terms(
     flight's terms as weighted, the others unweighted, since curricula change the weights; ``loss/total`` is the sum.
     """
     flown = training_view(system)
-    rollout = make_rollout(flown, make_trained_controller(flown, settings), horizon, rematerialise=True)
+    rollout = make_rollout(flown, make_trained_pilot(flown, settings), horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)

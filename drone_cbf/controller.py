@@ -1,0 +1,187 @@
+"""The controller: from reading to command. One object for rollout, evaluation, replay and the registered model.
+
+Estimate, map, policy, barrier and filter, with what they remember from one reading to the next. It reads sensors only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool
+
+from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.barrier.analytic import stopping_margin
+from drone_cbf.barrier.neural import BarrierParams, make_blended_barrier
+from drone_cbf.barrier.rows import make_row_reader
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
+from drone_cbf.perception.graphs import Graph, acting_motion
+from drone_cbf.perception.mapping import make_mapper
+from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.physics.drone import DroneParams, initial_state, nominal_params
+from drone_cbf.physics.point_mass import Motion
+from drone_cbf.policy.policies import PolicyParams, make_policy
+from drone_cbf.safety.filter import make_filter
+from drone_cbf.safety.records import Limits, Row, Status
+
+
+@struct.dataclass
+class Decision:
+    """Output of the controller in one step."""
+
+    command: Vector  # Command flown [m/s^2]
+    nominal: Vector  # Command of the policy [m/s^2]
+    barrier: Scalar  # Barrier value h [m]; NaN without a filter
+    slack: Scalar  # Relaxation of the CBF row [m/s]
+    status: Scalar  # `Status` as int32
+
+
+@struct.dataclass
+class ControllerParams:
+    """Parameters of a controller, constant over a flight."""
+
+    policy: PolicyParams
+    barrier: BarrierParams
+    margin: Scalar  # Calibration margin of the neural barrier [m]
+    blend: Scalar  # 0: analytic barrier, 1: neural barrier
+
+
+PolicyMemory = Any  # What the policy remembers, a pytree; () if nothing
+Pilot = Callable[[ControllerParams, PolicyMemory, Graph], tuple[PolicyMemory, Decision]]
+"""(parameters, policy's memory, graph) -> (memory, decision): policy, and filter if there is one. Pure; one drone."""
+
+
+@struct.dataclass
+class Memory:
+    """What the controller carries from one step to the next."""
+
+    motion: Estimate  # Own motion, predicted to the next reading
+    map: Any  # Points or surfaces seen (perception/mapping.py)
+    policy: PolicyMemory
+    begun: Bool[Array, ""]  # False before the first reading
+
+
+@dataclass(frozen=True)
+class Controller:
+    """The controller as pure functions, for one drone."""
+
+    start: Callable[[int], Memory]
+    """Number of points in a reading -> memory before the first one, hovering."""
+    place: Callable[[Memory, OwnMotion, Scalar], Vector]
+    """(memory, measured own motion, its standard deviation [m, m/s]) -> where the next command will act [m]."""
+    step: Callable[[ControllerParams, Memory, Reading, Vector], tuple[Memory, Decision, Graph]]
+    """(parameters, memory, reading, goal [m]) -> (memory for the next step, decision, graph it was taken on)."""
+
+
+def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
+    """The controller that flies by ``pilot``: estimate and map around it.
+
+    It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
+    """
+    dt, sensor = system.physics.time_step, system.sensor
+    correct, mapper = make_correction(sensor, dt), make_mapper(system)
+    model = nominal_params(system.physics)
+
+    def start(points: int) -> Memory:
+        zero = jnp.zeros(3, jnp.float32)
+        rest = initial_state(zero, zero, system.physics)
+        nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
+        policy = make_policy(system).memory()
+        return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))
+
+    def corrected(memory: Memory, own: OwnMotion, noise: Scalar) -> Estimate:
+        first = first_estimate(own, memory.motion.drone, noise, sensor)
+        predicted = jax.tree.map(lambda one, other: jnp.where(memory.begun, one, other), memory.motion, first)
+        return correct(predicted, own, noise)
+
+    def acting(estimate: Estimate) -> tuple[Motion, DroneParams]:
+        believed = params_with_bias(estimate, model)
+        return acting_motion(estimate.drone, believed, dt), believed
+
+    def place(memory: Memory, own: OwnMotion, noise: Scalar) -> Vector:
+        return acting(corrected(memory, own, noise))[0].position
+
+    def step(
+        params: ControllerParams, memory: Memory, reading: Reading, goal: Vector
+    ) -> tuple[Memory, Decision, Graph]:
+        estimate = corrected(memory, reading.own, reading.noise)
+        motion, believed = acting(estimate)
+        belief, graph = mapper.update(memory.map, reading, estimate, motion, goal, believed)
+        remembered, decision = pilot(params, memory.policy, graph)
+        predicted = predict(estimate, decision.command, model, dt, sensor.bias_drift)
+        after = Memory(motion=predicted, map=belief, policy=remembered, begun=jnp.bool_(True))
+        return after, decision, graph
+
+    return Controller(start=start, place=place, step=step)
+
+
+def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
+    """The policy alone: no barrier, no filter."""
+    policy = make_policy(system)
+
+    def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> tuple[PolicyMemory, Decision]:
+        memory, nominal = policy.apply(params.policy, memory, graph)
+        return memory, Decision(
+            command=nominal,
+            nominal=nominal,
+            barrier=jnp.float32(jnp.nan),
+            slack=jnp.float32(0.0),
+            status=jnp.int32(Status.NOMINAL),
+        )
+
+    return decide
+
+
+def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
+    """The filter's fallback: fastest stop within limits, without reversing [m/s^2]; 0 where velocity is not finite."""
+    velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
+    return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
+
+
+def make_filtered_pilot(system: SystemConfig) -> Pilot:
+    """The policy behind the CBF-QP of the blended barrier."""
+    policy = make_policy(system)
+    blended = make_blended_barrier(system)
+    read, safety_filter = make_row_reader(system.barrier), make_filter(system.filter)
+    model = nominal_params(system.physics)
+    limits = Limits(lower=-model.max_acceleration, upper=model.max_acceleration)
+    end = make_unavoidable(system)
+
+    def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> tuple[PolicyMemory, Decision]:
+        memory, nominal = policy.apply(params.policy, memory, graph)
+        barrier = blended(params.barrier, params.margin, params.blend)
+        reading = read(barrier, graph)
+        fallback = braking_command(graph.velocity, model, system.physics.time_step)
+        safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
+        decision = Decision(
+            command=safe.command, nominal=nominal, barrier=reading.value, slack=safe.slack, status=safe.status
+        )
+        return memory, end(decision, graph, fallback)
+
+    return decide
+
+
+def make_unavoidable(system: SystemConfig) -> Callable[[Decision, Graph, Vector], Decision]:
+    """Function (decision, graph, braking command) -> the decision, or braking if the way to the acting point is blocked.
+
+    A command sent now acts only from there on. h is then that of a surface on the way: minus the depth behind it, the
+    safe radius and the braking distance. It continues the braking barrier, which reaches it as the surface is reached.
+    """
+
+    def end(decision: Decision, graph: Graph, brake: Vector) -> Decision:
+        if graph.blocked is None:
+            return decision
+        value = stopping_margin(-graph.blocked, safe_norm(graph.velocity), system)
+        blocked = graph.blocked >= 0.0
+        return decision.replace(
+            command=jnp.where(blocked, jax.lax.stop_gradient(brake), decision.command),
+            barrier=jnp.where(blocked, jnp.minimum(decision.barrier, value), decision.barrier),
+            status=jnp.where(blocked, jnp.int32(Status.UNAVOIDABLE), decision.status),
+        )
+
+    return end

@@ -1,0 +1,98 @@
+"""Scanning range sensor: unlabelled points with range noise and dropout, occluded, without velocities."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.config import SensorConfig
+from drone_cbf.draws import standard_normal
+from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.obstacles import Obstacles, ray_distances
+
+STAGGER = (0.7548776662466927, 0.5698402909980532)
+"""Shift of the rays from scan to scan, as a fraction of their spacing in azimuth and elevation: the R2 sequence
+(Roberts 2018), whose points fill the plane evenly however many there are."""
+
+
+@struct.dataclass
+class LidarErrors:
+    """Errors of one reading."""
+
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+    ranges: Float[Array, "n"]  # [m]
+    lost: Bool[Array, "n"]  # True for rays without a return
+
+
+def ray_count(config: SensorConfig) -> int:
+    """Rays of one scan."""
+    return config.lidar_azimuths * config.lidar_elevations
+
+
+def make_lidar_errors(config: SensorConfig) -> Callable[[Scalar, int, jax.Array], LidarErrors]:
+    """Function (standard deviation [m, m/s], obstacles, key) -> errors of one reading."""
+    rays = ray_count(config)
+
+    def draw(level: Scalar, obstacles: int, key: jax.Array) -> LidarErrors:
+        own = level * standard_normal(jax.random.uniform(jax.random.fold_in(key, 0), (6,), jnp.float32))
+        # One word per ray for both errors: in flight, drawing random numbers costs as much as casting the rays.
+        words = jax.random.bits(key, (rays,), jnp.uint32)
+        normal = standard_normal((words >> 12).astype(jnp.float32) * 2.0**-20)
+        lost = (words & 0xFFF).astype(jnp.float32) * 2.0**-12 < config.lidar_dropout
+        return LidarErrors(position=own[:3], velocity=own[3:], ranges=level * normal, lost=lost)
+
+    return draw
+
+
+def scan_directions(config: SensorConfig, scan: Int[Array, ""]) -> Float[Array, "n 3"]:
+    """Unit vectors of the rays of the ``scan``-th scan, world frame, azimuths fastest.
+
+    The pattern shifts from scan to scan, so that what falls between the rays of one is met by another's.
+    """
+    shift = jnp.mod(scan.astype(jnp.float32) * jnp.asarray(STAGGER, jnp.float32), 1.0)
+    turn = (jnp.arange(config.lidar_azimuths) + shift[0]) / config.lidar_azimuths
+    low, high = (math.sin(math.radians(limit)) for limit in config.lidar_field)
+    sine = low + (high - low) * (jnp.arange(config.lidar_elevations) + shift[1]) / config.lidar_elevations
+    cosine = jnp.sqrt(jnp.maximum(1.0 - sine * sine, 0.0))[:, None]
+    angle = 2.0 * jnp.pi * turn
+    flat = [cosine * jnp.cos(angle), cosine * jnp.sin(angle)]
+    up = jnp.broadcast_to(sine[:, None], flat[0].shape)
+    return jnp.stack([*flat, up], -1).reshape(-1, 3).astype(jnp.float32)
+
+
+def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]:
+    """Function (obstacles now, state, place, step, errors, their standard deviation [m]) -> reading.
+
+    Ranges are measured from the true position, but points are placed by the measured one, as on a real drone. No
+    gradient passes: the points do not move when the drone flies elsewhere.
+    """
+    swept = min(1.0, config.lidar_rate * time_step)
+    azimuth = jnp.tile(jnp.arange(config.lidar_azimuths) / config.lidar_azimuths, config.lidar_elevations)
+
+    def read(
+        obstacles: Obstacles, state: DroneState, place: Vector, step: Array, errors: LidarErrors, noise: Scalar
+    ) -> Reading:
+        own = OwnMotion(position=state.position + errors.position, velocity=state.velocity + errors.velocity)
+        origin, held = jax.lax.stop_gradient((state.position, own.position))
+        directions = scan_directions(config, step)
+        exact = ray_distances(obstacles, origin, directions, config.range)
+        fired = jnp.mod(azimuth - step * swept, 1.0) < swept + 1e-6
+        measured = jnp.maximum(exact + errors.ranges, 0.0)
+        return jax.lax.stop_gradient(
+            Reading(
+                own=own,
+                noise=noise,
+                points=held + measured[:, None] * directions,
+                hit=(exact < config.range) & fired & ~errors.lost,
+                velocity=jnp.zeros_like(directions),
+                spread=jnp.broadcast_to(noise, exact.shape),
+            )
+        ).replace(own=own)
+
+    return read

@@ -1,0 +1,105 @@
+"""From readings to the graph: what is remembered between readings, and how the graph is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
+from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
+from drone_cbf.perception.point_graph import make_point_graph
+from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
+from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.perception.sensor_kinds import make_sensor
+from drone_cbf.perception.sensors import Surfaces
+from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
+from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
+from drone_cbf.physics.point_mass import Motion
+from drone_cbf.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """How readings become graphs, for one drone."""
+
+    start: Callable[[int], Any]
+    """Number of points of a reading -> memory before the first one."""
+    update: Callable[[Any, Reading, Estimate, Motion, Vector, DroneParams], tuple[Any, Graph]]
+    """(memory, reading, estimate now, motion where a command sent now acts, goal, drone) -> (memory, graph there)."""
+
+
+def make_surface_mapper(system: SystemConfig) -> Mapper:
+    """For labelled points: surfaces fitted over time, or the points as read (``sensor.surfaces``)."""
+    sensor = system.sensor
+    track, tracked = make_surface_update(sensor, system.physics.time_step), sensor.surfaces == "tracked"
+
+    def update(belief: SurfaceMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        surfaces = Surfaces(points=reading.points, velocity=reading.velocity, visible=reading.hit)
+        own_spread = position_spread(estimate, drone.delay + drone.lag_time)
+        if tracked:
+            belief = track(belief, surfaces, motion.position, reading.noise)
+            surfaces = fitted_surfaces(belief, surfaces, motion.position, own_spread)
+        else:
+            surfaces = raw_surfaces(surfaces, reading.noise, own_spread)
+        return belief, graph_at(motion, surfaces, goal, drone, sensor)
+
+    return Mapper(start=empty_map, update=update)
+
+
+def make_point_mapper(system: SystemConfig) -> Mapper:
+    """For unlabelled points: the nearest one per direction, remembered for a while."""
+    gather, build = make_gathering(system.sensor, system.physics.time_step), make_point_graph(system)
+    radius = system.physics.drone_radius
+
+    def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        position = estimate.drone.position
+        gathered = gather(belief, reading, position)
+        kept = nearest_in_cells(gathered, motion.position)
+        graph = build(motion, kept, goal, drone)
+        return kept, graph.replace(blocked=way_blocked(gathered, position, motion.position, radius))
+
+    return Mapper(start=lambda points: empty_point_map(), update=update)
+
+
+MAPPERS: Mapping[str, Callable[[SystemConfig], Mapper]] = {
+    "surfaces": make_surface_mapper,
+    "lidar": make_point_mapper,
+}
+"""By ``sensor.kind``."""
+
+
+def make_mapper(system: SystemConfig) -> Mapper:
+    """The mapper for the sensor of ``system``."""
+    return MAPPERS[system.sensor.kind](system)
+
+
+SCANS = 4  # Readings from the same place that make up the map of a sampled state
+
+
+def make_still_view(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar, jax.Array], tuple[Graph, Motion]]:
+    """Function (true state, scene at time zero, noise [m, m/s], key) -> (graph, motion where a command sent now acts).
+
+    What a controller with an exact estimate sees that has read its sensor :data:`SCANS` times from where it is.
+    """
+    sensor, mapper, model = make_sensor(system), make_mapper(system), nominal_params(system.physics)
+    dt = system.physics.time_step
+
+    def view(state: DroneState, scene: Scene, noise: Scalar, key: jax.Array) -> tuple[Graph, Motion]:
+        slots = scene.obstacles.active.shape[0]
+        motion = acting_motion(state, model, dt)
+        own = OwnMotion(position=state.position, velocity=state.velocity)
+        estimate = first_estimate(own, state, noise, system.sensor)
+        belief = mapper.start(slots)
+        for scan in range(SCANS):
+            errors = sensor.draw_errors(noise, slots, jax.random.fold_in(key, scan))
+            step = jax.random.randint(key, (), 0, 1000) + scan
+            reading = sensor.read(scene.obstacles, state, motion.position, step, errors, noise)
+            belief, graph = mapper.update(belief, reading, estimate, motion, scene.goal, model)
+        return graph, motion
+
+    return view

@@ -1,0 +1,110 @@
+"""Memory of unlabelled range points, in the world frame: per direction from the acting point, the nearest one.
+
+Only the nearest point of a cell is kept, so order, density and duplicates of points change nothing, and the cost is
+linear in their number. A point is replaced by newer ones of its cell. It is forgotten ``map_time`` after the last
+reading that had it, because rays pass by thin obstacles; out of the sensor's view it is kept for ``map_memory``, with a
+spread that grows with its age.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.config import SensorConfig
+from drone_cbf.perception.directions import CELLS, cell_of
+from drone_cbf.perception.readings import Reading
+
+TIE_BREAK = 1e-6
+"""Relative change of a distance by direction: among points equally far, not the order decides."""
+
+
+@struct.dataclass
+class PointMap:
+    """The points of ``n`` cells (or a reading), world frame."""
+
+    points: Float[Array, "n 3"]  # [m]
+    velocity: Float[Array, "n 3"]  # [m/s]
+    spread: Float[Array, "n"]  # When it was read: standard deviation along any axis [m]
+    age: Float[Array, "n"]  # Time since it was read [s]
+    known: Bool[Array, "n"]  # False: no point there
+
+
+def empty_point_map() -> PointMap:
+    """Map before the first reading."""
+    zero, none = jnp.zeros(CELLS, jnp.float32), jnp.zeros((CELLS, 3), jnp.float32)
+    return PointMap(points=none, velocity=none, spread=zero, age=zero, known=jnp.zeros(CELLS, bool))
+
+
+def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap, Reading, Vector], PointMap]:
+    """Function (map, reading, estimated position now [m]) -> points remembered and read, leading axis of both."""
+
+    def gather(belief: PointMap, reading: Reading, position: Vector) -> PointMap:
+        belief, reading, position = jax.lax.stop_gradient((belief, reading, position))
+        offset = reading.points - reading.own.position
+        age = belief.age + time_step
+        moved = belief.points + belief.velocity * time_step
+        held = jnp.where(in_view(moved - position, config), config.map_time, config.map_memory)
+        fresh = PointMap(
+            points=position + offset,
+            velocity=reading.velocity,
+            spread=reading.spread,
+            age=jnp.zeros_like(reading.spread),
+            known=reading.hit & (jnp.sum(offset * offset, -1) < config.range**2),
+        )
+        old = belief.replace(points=moved, age=age, known=belief.known & (age <= held + 1e-6))
+        return jax.tree.map(lambda one, other: jnp.concatenate([one, other]), fresh, old)
+
+    return gather
+
+
+def in_view(offset: Float[Array, "n 3"], config: SensorConfig) -> Bool[Array, "n"]:
+    """Whether a point at ``offset`` [m] from the drone lies within the sensor's field of view."""
+    low, high = jnp.sin(jnp.radians(jnp.asarray(config.lidar_field, jnp.float32)))
+    x, y, z = (offset[:, axis] for axis in range(3))
+    sine = z / jnp.sqrt(x * x + y * y + z * z + 1e-12)
+    return (sine >= low - 1e-3) & (sine <= high + 1e-3)
+
+
+def nearest_in_cells(points: PointMap, place: Vector) -> PointMap:
+    """Of ``points``, per direction cell about ``place`` [m], the nearest; exact ties go to an arbitrary one."""
+    place = jax.lax.stop_gradient(place)
+    offset = points.points - place
+    x, y, z = (offset[:, axis] for axis in range(3))
+    distance = jnp.sqrt(x * x + y * y + z * z)
+    key = jnp.where(points.known, distance + TIE_BREAK * (0.3 * x + 0.5 * y + 0.8 * z), jnp.inf)
+    cell = cell_of(offset)
+    best = jnp.full(CELLS, jnp.inf).at[cell].min(key)
+    count = points.known.shape[0]
+    ours = jnp.where((key == best[cell]) & points.known, jnp.arange(count), count - 1)
+    chosen: Int[Array, "c"] = jnp.full(CELLS, count - 1).at[cell].min(ours)
+    found = jax.tree.map(lambda leaf: leaf[chosen], points)
+    return found.replace(known=jnp.isfinite(best))
+
+
+def spreads(points: PointMap, config: SensorConfig) -> Float[Array, "n"]:
+    """Standard deviation of each point now [m]."""
+    return jnp.sqrt(points.spread**2 + (config.map_doubt * points.age) ** 2)
+
+
+def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> Scalar:
+    """How far before ``end`` the hull of ``radius`` meets the first point on its way from ``start`` [m]; -1 if none.
+
+    The way is that to the acting point, on which commands sent now have no influence any more. A point must lie within
+    the hull by two standard deviations: passing it closely is no collision.
+    """
+    points, start, end = jax.lax.stop_gradient((points, start, end))
+    reach = jnp.maximum(radius - 2.0 * points.spread, 0.4 * radius)
+    way = end - start
+    length = safe_norm(way)
+    ahead = way / length
+    x, y, z = (points.points[:, axis] - start[axis] for axis in range(3))
+    along = x * ahead[0] + y * ahead[1] + z * ahead[2]
+    on_way = jnp.clip(along, 0.0, length)
+    # |o - s a|^2 for a unit vector a, with s the nearest place on the way.
+    beside = x * x + y * y + z * z + on_way * (on_way - 2.0 * along)
+    blocked = points.known & (beside < reach**2)
+    return jnp.max(jnp.where(blocked, jnp.maximum(length - along, 0.0), -1.0))

@@ -1,0 +1,59 @@
+"""The policies, by ``policy.kind``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from drone_cbf.arrays import Vector
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.policy import goal_conditioned, steered
+
+PolicyParams = Any  # Variables of the network, a flax pytree
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy as pure functions, for one drone."""
+
+    init: Callable[[jax.Array], PolicyParams]
+    """Key -> untrained parameters."""
+    memory: Callable[[], Any]
+    """What it remembers before the first step; () if nothing."""
+    apply: Callable[[PolicyParams, Any, Graph], tuple[Any, Vector]]
+    """(parameters, memory, graph) -> (memory, command within the limits of each axis [m/s^2])."""
+
+
+def _graph_policy(system: SystemConfig) -> Policy:
+    apply = goal_conditioned.make_policy(system)
+    return Policy(
+        init=lambda key: goal_conditioned.initial_policy_params(system, key),
+        memory=lambda: (),
+        apply=lambda params, memory, graph: (memory, apply(params, graph)),
+    )
+
+
+def _steered_policy(system: SystemConfig) -> Policy:
+    return Policy(
+        init=lambda key: steered.initial_policy_params(system, key),
+        memory=steered.no_choice,
+        apply=steered.policy_module(system).apply,
+    )
+
+
+POLICIES: Mapping[str, Callable[[SystemConfig], Policy]] = {"graph": _graph_policy, "steered": _steered_policy}
+"""By ``policy.kind``."""
+
+
+def make_policy(system: SystemConfig) -> Policy:
+    """The policy that ``system`` selects."""
+    return POLICIES[system.policy.kind](system)
+
+
+def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
+    """Untrained parameters."""
+    return make_policy(system).init(key)

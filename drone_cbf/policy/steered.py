@@ -1,0 +1,88 @@
+"""A policy that steers through openings: it first chooses a direction, then flies as the goal-conditioned policy.
+
+The choice is a softmax over the direction cells. Its scores prefer directions towards the goal that are free up to it
+or far, and the last choice (as vector field histograms do, Ulrich and Borenstein 1998); a network corrects them. The
+gradient of a flight reaches it through the direction flown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from drone_cbf.arrays import Vector, safe_norm, unit
+from drone_cbf.config import SystemConfig
+from drone_cbf.perception.directions import cell_directions
+from drone_cbf.perception.graphs import Graph, empty_graph
+from drone_cbf.policy.goal_conditioned import AT_GOAL, GoalPolicy
+
+PREVIEW = 3.0  # A direction that is free for this long, or up to the goal, counts as open [m]
+SHARPNESS = 12.0  # Of the softmax over the scores, which are of order one
+HABIT = 0.15  # Score of the direction of the last choice
+OPEN = 1.5  # Score of an open direction over a closed one
+REMEMBERED = 0.7  # Share of the last choice in the remembered one
+
+
+def no_choice() -> Vector:
+    """Memory before the first step: no direction."""
+    return jnp.zeros(3, jnp.float32)
+
+
+class SteeredPolicy(nn.Module):
+    """(memory, graph) -> (memory, command). ``features``: width of the scoring network."""
+
+    flight: GoalPolicy
+    features: int
+    cruise_speed: float
+
+    @nn.compact
+    def __call__(self, memory: Vector, graph: Graph) -> tuple[Vector, Vector]:
+        cells = jnp.asarray(cell_directions())
+        distance = safe_norm(graph.goal)
+        towards = unit(graph.goal, AT_GOAL)
+        preview = jnp.minimum(PREVIEW, distance)
+        free = jnp.clip(graph.openings / preview, 0.0, 1.0)
+        cosine, habit = cells @ towards, cells @ memory
+        drift = cells @ graph.velocity / self.cruise_speed
+        reach = jnp.broadcast_to(distance / (distance + PREVIEW), cosine.shape)
+        given = [free, graph.openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
+        hidden = nn.silu(nn.Dense(self.features, name="score_in")(jnp.stack(given, -1)))
+        learned = nn.Dense(1, name="score", kernel_init=nn.initializers.zeros, use_bias=False)(hidden)[:, 0]
+        scores = cosine + OPEN * free + HABIT * habit + learned
+        chosen = unit(jax.nn.softmax(SHARPNESS * scores) @ cells)
+        # Straight on where nothing is in the way: the cells are too coarse to aim by.
+        straight = jax.lax.stop_gradient(self._straight(graph, towards, distance))
+        heading = unit(straight * towards + (1.0 - straight) * chosen)
+        steered = graph.replace(goal=safe_norm(graph.goal, 1e-3) * heading)
+        near = jnp.exp(-((distance / AT_GOAL) ** 2))
+        steered = steered.replace(goal=near * graph.goal + (1.0 - near) * steered.goal)
+        remembered = jax.lax.stop_gradient(REMEMBERED * memory + (1.0 - REMEMBERED) * heading)
+        return remembered, self.flight(steered)
+
+    def _straight(self, graph: Graph, towards: Vector, distance: Float[Array, ""]) -> Float[Array, ""]:
+        """How far the way to the goal is free, from 0 (within half of the preview) to 1 (all of it, or to the goal)."""
+        cells = jnp.asarray(cell_directions())
+        close = jnp.maximum(cells @ towards - 0.9, 0.0)
+        free = (close @ graph.openings) / (jnp.sum(close) + 1e-6)
+        return jnp.clip(2.0 * free / jnp.minimum(PREVIEW, distance + 1e-3) - 1.0, 0.0, 1.0)
+
+
+def policy_module(system: SystemConfig) -> SteeredPolicy:
+    """The network described by ``system``."""
+    flight = GoalPolicy(
+        features=system.policy.features,
+        node_features=system.policy.node_features,
+        goal_scale=system.policy.goal_scale,
+        cruise_speed=system.objective.max_speed,
+        max_acceleration=system.physics.max_acceleration,
+    )
+    return SteeredPolicy(flight=flight, features=16, cruise_speed=system.objective.max_speed)
+
+
+def initial_policy_params(system: SystemConfig, key: jax.Array) -> Any:
+    """Untrained parameters."""
+    return jax.jit(policy_module(system).init)(key, no_choice(), empty_graph(system.sensor))
