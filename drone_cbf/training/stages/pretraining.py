@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from drone_cbf.arrays import Scalar, concatenate_trees, safe_norm
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, usable_margin
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
-from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.config import OptimiserConfig, SceneName, SystemConfig
 from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate, shard_batch
 from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import Graph
@@ -33,7 +33,7 @@ from drone_cbf.training.barrier.validation import (
     sample_held_out_strata,
 )
 from drone_cbf.training.data.flights import make_graph_collector, report_key
-from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
+from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.update import gradient_health as health
 from drone_cbf.training.update.optimisers import make_optimiser
 
@@ -72,7 +72,7 @@ def make_pretraining_update(
     """Function (state, flown graphs, root key) -> (state, metrics): one update on a fresh batch."""
     loss_terms = make_sobolev_loss(system)
     flown_count = round(settings.policy_states * settings.batch)
-    sample = make_sampled_batch(system, settings.batch - flown_count, settings.strata)
+    sample = make_sampled_batch(system, settings.scenes, settings.batch - flown_count, settings.strata)
     temperature_at = make_temperature_schedule(system, settings)
 
     def loss(barrier: BarrierParams, graphs: Graph, step: Scalar) -> tuple[Scalar, dict[str, Scalar]]:
@@ -121,20 +121,20 @@ def pretrain_barrier(
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     fly = make_flyer(system, make_filtered_controller(system), settings.horizon)
-    collect = make_graph_collector(system, fly, ALL_SCENES, settings.report_flights)
+    collect = make_graph_collector(system, fly, settings.scenes, settings.report_flights)
 
     def near_boundary(params: ControllerParams, purpose: int) -> Graph:
         graphs = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
         return nearest_to_boundary(graphs, system, KEPT_NEAR_BOUNDARY)
 
     flown, held_out = near_boundary(analytic, 1), near_boundary(analytic, 2)
-    strata, compare = sample_held_out_strata(system, report_key(root, 5)), make_comparer(system)
+    strata, compare = sample_held_out_strata(system, settings.scenes, report_key(root, 5)), make_comparer(system)
     validate = partial(strata.validate, compare, flown=held_out)
     initial = validate(barrier).metrics("initial") if start is not None else {}
     state = _train(system, settings, barrier, flown, recorder, validate, initial)
     neural = analytic.replace(barrier=state.barrier, blend=jnp.float32(1.0))
     validation = strata.validate(compare, state.barrier, near_boundary(neural, 3))
-    report = validation.report() | audit_analytic_barrier(system, report_key(root, 4))
+    report = validation.report() | audit_analytic_barrier(system, settings.scenes, report_key(root, 4))
     margin = usable_margin(report)
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": margin}
     recorder.checkpoint(settings.steps, tree, "final")
@@ -173,9 +173,11 @@ def _train(
     return state
 
 
-def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
+def audit_analytic_barrier(
+    system: SystemConfig, families: Sequence[SceneName], key: jax.Array, count: int = 4096
+) -> dict[str, float]:
     """The analytic barrier at rest against the true clearance over random states: how conservative is the teacher?"""
-    graphs = jit_rarely_run(make_sampled_batch(system, count))(key)
+    graphs = jit_rarely_run(make_sampled_batch(system, families, count))(key)
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius
