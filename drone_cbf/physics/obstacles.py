@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.physics.solids import boxes as box
 from drone_cbf.physics.solids import capsules as capsule
+from drone_cbf.physics.solids import cylinders as cylinder
+from drone_cbf.physics.solids import ground as plane
+from drone_cbf.physics.solids import lines
 from drone_cbf.physics.solids.boxes import Boxes
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.physics.solids.cylinders import Cylinders
 from drone_cbf.physics.solids.ground import Ground
+from drone_cbf.physics.solids.lines import nearest_entry, place_of_nearest
 
-FAR = 1e3  # Distance reported for a masked obstacle [m]
+FAR = lines.FAR  # Distance reported for a masked obstacle [m]
 
 
 @struct.dataclass
@@ -34,10 +41,14 @@ class Obstacles:
 
     def only(self, kept: Bool[Array, "m"]) -> Obstacles:
         """The obstacles without those that are not ``kept``."""
-        shapes = (self.capsules, self.boxes, self.cylinders, self.ground)
-        ends = np.cumsum([shape.active.shape[0] for shape in shapes])[:-1]
+        ends = np.cumsum([shape.active.shape[0] for shape in self.shapes])[:-1]
         parts = jnp.split(self.active & kept, ends)
-        return Obstacles(*(shape.replace(active=part) for shape, part in zip(shapes, parts, strict=True)))
+        return Obstacles(*(shape.replace(active=part) for shape, part in zip(self.shapes, parts, strict=True)))
+
+    @property
+    def shapes(self) -> tuple[Capsules, Boxes, Cylinders, Ground]:
+        """In the order of the list."""
+        return self.capsules, self.boxes, self.cylinders, self.ground
 
     @property
     def active(self) -> Bool[Array, "m"]:
@@ -53,13 +64,15 @@ class Obstacles:
 
 def nearest_surface_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:
     """Point of each surface nearest to ``position`` [m]; masked obstacles are placed ``FAR`` away along x."""
-    points = capsule.nearest_points(obstacles.capsules, position)
+    nearest = (capsule.nearest_points, box.nearest_points, cylinder.nearest_points, plane.nearest_points)
+    points = jnp.concatenate(_of_each(obstacles, nearest, position) or [jnp.zeros((0, 3), jnp.float32)])
     return jnp.where(obstacles.active[:, None], points, position + jnp.array([FAR, 0.0, 0.0]))
 
 
 def surface_distances(obstacles: Obstacles, position: Vector) -> Float[Array, "m"]:
     """Signed distance from ``position`` to each surface [m], negative inside; ``FAR`` where masked."""
-    distance = capsule.signed_distances(obstacles.capsules, position)
+    signed = (capsule.signed_distances, box.signed_distances, cylinder.signed_distances, plane.signed_distances)
+    distance = jnp.concatenate(_of_each(obstacles, signed, position) or [jnp.zeros(0, jnp.float32)])
     return jnp.where(obstacles.active, distance, FAR)
 
 
@@ -68,8 +81,45 @@ def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: 
 
     ``obstacles`` are those at its start. Curvature of the path is not included.
     """
-    distance = capsule.swept_distances(obstacles.capsules, start, end, duration)
+    swept = (capsule.swept_distances, box.swept_distances, cylinder.swept_distances, plane.swept_distances)
+    distance = jnp.concatenate(_of_each(obstacles, swept, start, end, duration) or [jnp.zeros(0, jnp.float32)])
     return jnp.where(obstacles.active, distance, FAR)
+
+
+def ray_distances(
+    obstacles: Obstacles, origin: Vector, directions: Float[Array, "r 3"], limit: Scalar | float
+) -> Float[Array, "r"]:
+    """Distance from ``origin`` to the nearest surface along each unit direction [m]; ``limit`` if none is nearer."""
+    distance = jnp.full(directions.shape[0], limit, jnp.float32)
+    for hit in _ray_hits_of_each(obstacles, origin, directions):
+        distance = jnp.minimum(distance, nearest_entry(hit))
+    return distance
+
+
+def ray_hits(
+    obstacles: Obstacles, origin: Vector, directions: Float[Array, "r 3"], limit: Scalar | float
+) -> tuple[Float[Array, "r"], Int[Array, "r"]]:
+    """:func:`ray_distances`, and which obstacle each ray meets; -1 where none is nearer than ``limit``."""
+    hits = _ray_hits_of_each(obstacles, origin, directions)
+    none = jnp.full((directions.shape[0], 1), limit, jnp.float32)
+    every = jnp.concatenate([none, *hits], axis=1)
+    return nearest_entry(every), place_of_nearest(every) - 1
+
+
+def _ray_hits_of_each(
+    obstacles: Obstacles, origin: Vector, directions: Float[Array, "r 3"]
+) -> list[Float[Array, "r _"]]:
+    """Distances along each ray by shape [m]; ``FAR`` where masked."""
+    rays = (capsule.ray_distances, box.ray_distances, cylinder.ray_distances, plane.ray_distances)
+    found = _of_each(obstacles, rays, origin, directions)
+    masks = [shape.active for shape in obstacles.shapes if shape.active.shape[0]]
+    return [jnp.where(active, distance, FAR) for active, distance in zip(masks, found, strict=True)]
+
+
+def _of_each(obstacles: Obstacles, functions: tuple[Callable[..., Array], ...], *arguments: object) -> list[Array]:
+    """Each shape's function on its solids; a shape without slots costs nothing."""
+    pairs = zip(functions, obstacles.shapes, strict=True)
+    return [function(solids, *arguments) for function, solids in pairs if solids.active.shape[0]]
 
 
 def no_boxes(slots: int = 0) -> Boxes:

@@ -7,6 +7,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.physics.solids.lines import FAR, GRAZING, PARALLEL, TOUCHING
 
 
 @struct.dataclass
@@ -66,3 +67,34 @@ def swept_distances(capsules: Capsules, start: Vector, end: Vector, duration: fl
     offset = relative + fractions[..., None] * motion
     beyond = jnp.maximum(jnp.abs(offset[..., 2]) - capsules.half_height, 0.0)
     return jnp.min(safe_norm(offset.at[..., 2].set(beyond)), axis=0) - capsules.radius
+
+
+def ray_distances(capsules: Capsules, origin: Vector, directions: Float[Array, "r 3"]) -> Float[Array, "r m"]:
+    """Distance from ``origin`` to each surface along unit ``directions`` [m]; 0 from inside, ``FAR`` without a hit.
+
+    Where a line enters the endless wall around the axis decides what it can hit first: that point of the wall, or the
+    sphere of the end that it is beyond.
+    """
+    x, y, z = (origin - capsules.centre).T[..., None]
+    along_x, along_y, along_z = directions.T
+    radius, half = capsules.radius[:, None], capsules.half_height[:, None]
+    # A vertical ray enters the wall far behind its origin, beyond the end that it may meet.
+    squared = jnp.maximum(along_x * along_x + along_y * along_y, PARALLEL**2)
+    ahead = -(x * along_x + y * along_y)
+    aside = x * along_y - y * along_x
+    room = squared * radius**2 - aside * aside
+    meets_wall = room > GRAZING * squared
+    wall = (ahead - jnp.sqrt(jnp.where(meets_wall, room, 1.0))) * (1.0 / squared)
+    height = z + wall * along_z
+    on_wall = jnp.abs(height) <= half
+
+    above = z - jnp.clip(height, -half, half)
+    ahead = ahead - above * along_z
+    # The offset of the line from the centre as a vector: the difference of two squares would cancel far away.
+    offset = (x + ahead * along_x, y + ahead * along_y, above + ahead * along_z)
+    room = radius**2 - (offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2)
+    meets_end = room > GRAZING
+    distance = jnp.where(on_wall, wall, ahead - jnp.sqrt(jnp.where(meets_end, room, 1.0)))
+    hits = meets_wall & (on_wall | meets_end) & (distance > -TOUCHING)
+    inside = signed_distances(capsules, origin) < 0.0
+    return jnp.where(inside[:, None], 0.0, jnp.where(hits, jnp.maximum(distance, 0.0), FAR)).T
