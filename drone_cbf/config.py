@@ -3,20 +3,18 @@
 Field docstrings state unit and meaning and become the text of ``--help``. Defaults are the best of recorded runs.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from drone_cbf.scene_config import Positive, SceneConfig
+from drone_cbf.scene_config import SceneName as SceneName
 from drone_cbf.sections import Neutral, Section
 
-Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-SceneName = Literal["fixed_ring", "random_cloud", "forest"]
 GoalMode = Literal["trained", "shifted", "random"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
-FOREST_EDGE = 1.0  # Strip without trees after the start line and before the goal line of ``forest`` [m]
 
 
 def refuse_repeats(name: str, values: Sequence[object]) -> None:
@@ -48,75 +46,6 @@ class PhysicsConfig(Section):
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
     gradient_limit: float = Field(3.0, gt=0.0)
     """Largest norm of one flight's back-propagated gradient with respect to its state, at every step."""
-
-
-class SceneConfig(Section):
-    """Obstacles, starts and goals of the scene families."""
-
-    obstacles: int = Field(28, ge=1, le=256)
-    """Obstacle slots of every scene; families that use fewer mask the rest."""
-    clearance: float = Field(0.45, ge=0.0, le=3.0)
-    """Smallest distance from a start or goal to any obstacle surface [m]."""
-    cloud_half_extent: tuple[Positive, Positive, Positive] = (3.0, 3.0, 1.2)
-    """Half size of the ``random_cloud`` box, centred on the origin [m]."""
-    cloud_obstacles: int = Field(24, ge=1, le=256)
-    """Spheres in ``random_cloud``."""
-    cloud_radius: tuple[Positive, Positive] = (0.1, 0.35)
-    """Smallest and largest sphere radius in ``random_cloud`` [m]."""
-    ring_radius: float = Field(1.6, gt=0.0, le=20.0)
-    """Radius of ``fixed_ring`` [m], in the horizontal plane through the origin."""
-    ring_obstacles: int = Field(8, ge=1, le=256)
-    """Spheres in ``fixed_ring``."""
-    ring_sphere_radius: float = Field(0.25, gt=0.0, le=5.0)
-    """Radius of each sphere of ``fixed_ring`` [m]."""
-    forest_length: float = Field(20.0, gt=5.0, le=200.0)
-    """Distance from the start line to the goal line of ``forest`` along x [m]."""
-    forest_spacing: float = Field(3.0, gt=1.0, le=20.0)
-    """Side of the square cell that holds one tree [m]."""
-    forest_jitter: float = Field(0.8, ge=0.0, le=5.0)
-    """Largest displacement of a tree from its cell's centre along x and y [m]."""
-    forest_radius: tuple[Positive, Positive] = (0.15, 0.4)
-    """Smallest and largest trunk radius [m]."""
-    forest_wind: float = Field(1.0, ge=0.0, le=10.0)
-    """Standard deviation of the horizontal mean wind in ``forest`` [m/s]; a fifth of it vertically."""
-    gust: float = Field(0.2, ge=0.0, le=1.0)
-    """Standard deviation of gusts as a fraction of the scene's wind setting."""
-    gust_time: float = Field(1.0, gt=0.0, le=60.0)
-    """Correlation time of gusts (Ornstein-Uhlenbeck) [s]."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        for name in ("cloud_obstacles", "ring_obstacles"):
-            if getattr(self, name) > self.obstacles:
-                taken = f"{name} = {getattr(self, name)}"
-                raise ValueError(f"{taken} exceeds obstacles = {self.obstacles}; raise obstacles")
-        for name in ("cloud_radius", "forest_radius"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name} = ({low}, {high}) must be ordered (smallest, largest)")
-        return self
-
-    @property
-    def forest_columns(self) -> int:
-        """Cells of ``forest`` from the start line to the goal line."""
-        return math.floor((self.forest_length - 2.0 * FOREST_EDGE) / self.forest_spacing)
-
-    @model_validator(mode="after")
-    def _forest_fits(self) -> Self:
-        length, spacing = f"forest_length = {self.forest_length}", f"forest_spacing = {self.forest_spacing}"
-        room = self.forest_length - 2.0 * FOREST_EDGE
-        if self.forest_columns < 1:
-            remedy = "lower forest_spacing or raise forest_length"
-            raise ValueError(f"{spacing} exceeds the {room:g} m that {length} leaves for trees; {remedy}")
-        if self.forest_columns > self.obstacles:
-            row = f"takes a row of {self.forest_columns} trees, more than obstacles = {self.obstacles}; raise obstacles"
-            raise ValueError(f"{length} with {spacing} {row} or forest_spacing, or lower forest_length")
-        widest = 0.5 * self.forest_spacing - self.forest_radius[1]
-        if self.forest_jitter > widest + 1e-9:  # 1e-9: rounding of the difference
-            allowed = f"allowed with {spacing} and trunks of {self.forest_radius[1]} m: <= {widest:g}"
-            wrong = f"forest_jitter = {self.forest_jitter} lets trees leave their cells and overlap ({allowed})"
-            raise ValueError(f"{wrong}; lower forest_jitter or raise forest_spacing")
-        return self
 
 
 class SensorConfig(Section):

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
@@ -18,7 +19,7 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
-from drone_cbf.scenes.families import make_scene_sampler
+from drone_cbf.scenes.families import FAMILIES, make_scene_sampler
 from drone_cbf.scenes.scene import Scene, perturb
 
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
@@ -126,7 +127,7 @@ def sample_scenes(
     scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, purpose=0))
     if settings.augment == 0.0:
         return scenes
-    displace = _displacer(system.scene.clearance)
+    displace = _displacer(scenario, system.scene.clearance)
     return displace(scenes, jnp.float32(settings.augment), _cell_keys(cell, settings, purpose=2))
 
 
@@ -142,11 +143,13 @@ def _sampler(scenario: SceneName, goals: GoalMode, config: SceneConfig) -> Calla
 
 
 @functools.cache
-def _displacer(clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scene]:
+def _displacer(scenario: SceneName, clearance: float) -> Callable[[Scene, jax.Array, jax.Array], Scene]:
     """(scenes, augment, keys) -> the same scenes displaced."""
-    return jit_rarely_run(
-        jax.vmap(lambda scene, augment, key: perturb(scene, augment, clearance, key), in_axes=(0, None, 0))
-    )
+
+    def displace(scene: Scene, augment: Array, key: jax.Array) -> Scene:
+        return perturb(scene, augment, clearance, key, moving=FAMILIES[scenario].moving)
+
+    return jit_rarely_run(jax.vmap(displace, in_axes=(0, None, 0)))
 
 
 def fly_first(

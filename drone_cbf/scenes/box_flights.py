@@ -10,6 +10,7 @@ from drone_cbf.physics.obstacles import Obstacles, obstacles_of, surface_distanc
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.scenes.scene import Scene
 
+CANDIDATES = 24  # Starts and goals drawn per scene; the first that is clear of the obstacles is used
 SMALLEST_FLIGHT = 1.5  # Smallest distance between random start and goal [m]
 SHIFT = (0.6, -0.5, 0.4)  # Displacement of the ``shifted`` goal from the ``trained`` one [m]
 

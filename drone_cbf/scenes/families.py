@@ -7,7 +7,7 @@ from functools import reduce
 import jax
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName
-from drone_cbf.scenes import fixed_ring, forest, random_cloud
+from drone_cbf.scenes import boxes, corridors, fixed_ring, forest, mixed, moving, random_cloud, windows
 from drone_cbf.scenes.scene import Scene, cleared
 from drone_cbf.scenes.slots import Slots, padded
 
@@ -19,13 +19,20 @@ class Family:
     description: str
     slots: Callable[[SceneConfig], Slots]
     sample: Callable[[jax.Array, GoalMode, SceneConfig], Scene]
-    """Obstacles that come too near to start or goal are removed later, by :func:`make_scene_sampler`."""
+    """Obstacles at rest too near to start or goal are removed later, by :func:`make_scene_sampler`."""
+    moving: bool = False
+    """Whether some obstacles move."""
 
 
 FAMILIES: Mapping[SceneName, Family] = {
     "fixed_ring": Family("a ring of spheres around the goal", fixed_ring.slots, fixed_ring.sample),
     "random_cloud": Family("spheres anywhere in a box", random_cloud.slots, random_cloud.sample),
     "forest": Family("trees on a jittered grid, crossed in wind", forest.slots, forest.sample),
+    "boxes": Family("turned and tilted boxes on a jittered grid", boxes.slots, boxes.sample),
+    "windows": Family("walls across the flight with an opening each", windows.slots, windows.sample),
+    "corridors": Family("a corridor that bends half way", corridors.slots, corridors.sample),
+    "moving": Family("balls and boxes that move across the flight", moving.slots, moving.sample, moving=True),
+    "mixed": Family("all shapes at the density of DiffPhysDrone, some moving", mixed.slots, mixed.sample, moving=True),
 }
 
 

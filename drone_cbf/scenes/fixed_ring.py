@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from drone_cbf.config import GoalMode, SceneConfig
 from drone_cbf.draws import uniform_draws
-from drone_cbf.scenes.box_flights import box_flight, spheres
-from drone_cbf.scenes.scene import CANDIDATES, Scene
+from drone_cbf.scenes.box_flights import CANDIDATES, box_flight, spheres
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots
 
 

@@ -1,4 +1,4 @@
-"""The world of one flight, and what can be done to any: displace its obstacles, or fly another drone in it."""
+"""The world of one flight, and what can be done to any: displace or thin out its obstacles, fly another drone in it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,12 @@ from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
 from drone_cbf.physics.randomisation import WIND, random_drone
+from drone_cbf.physics.solids.boxes import Boxes
+from drone_cbf.physics.solids.capsules import Capsules
+from drone_cbf.physics.solids.cylinders import Cylinders
+from drone_cbf.scenes.rotations import about_vertical
 
-CANDIDATES = 24  # Starts and goals drawn per scene; the first that is clear of the obstacles is used
+WALL = 1.0  # Boxes with a half side of this length [m] or more are parts of walls
 
 
 @struct.dataclass
@@ -45,17 +49,38 @@ def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
     return scene.replace(drone=nominal_params(config))
 
 
-def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Array) -> Scene:
+def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Array, *, moving: bool) -> Scene:
     """The scene with displaced obstacles and a random start velocity (``augment`` of a curriculum).
 
     ``amount`` in [0, 1] scales displacements of up to 0.5 m per axis and start velocities of 1 m/s standard deviation.
+    Boxes with a half side of :data:`WALL` stay: they are parts of walls with openings. ``moving``: whether there are
+    obstacles that move; these stay too, since their paths keep clear of start and goal.
     """
-    capsules = scene.obstacles.capsules
-    draw = uniform_draws(key, shift=capsules.centre.shape, velocity=(3,))
-    shift = 0.5 * amount * between(draw["shift"], -1.0, 1.0)
+    capsules, boxes, beams = scene.obstacles.capsules, scene.obstacles.boxes, scene.obstacles.cylinders
+    shapes = {"capsules": capsules.centre.shape, "velocity": (3,), "boxes": boxes.centre.shape}
+    draw = uniform_draws(key, **shapes, beams=beams.centre.shape)
+
+    def displaced(name: str, solids: Capsules | Boxes | Cylinders, free: Array | bool = True) -> Array:
+        shift = 0.5 * amount * between(draw[name], -1.0, 1.0)
+        free = free & jnp.all(solids.velocity == 0.0, axis=-1, keepdims=True) if moving else free
+        return solids.centre + (shift if free is True else jnp.where(free, shift, 0.0))
+
+    small = jnp.max(boxes.half_size, axis=-1, keepdims=True, initial=0.0) < WALL
+    obstacles = scene.obstacles.replace(
+        capsules=capsules.replace(centre=displaced("capsules", capsules)),
+        boxes=boxes.replace(centre=displaced("boxes", boxes, small)),
+        cylinders=beams.replace(centre=displaced("beams", beams)),
+    )
     velocity = amount * standard_normal(draw["velocity"])
-    obstacles = scene.obstacles.replace(capsules=capsules.replace(centre=capsules.centre + shift))
     return cleared(scene.replace(obstacles=obstacles, start_velocity=velocity), clearance)
+
+
+def thinned(scene: Scene, density: Array | float, key: jax.Array) -> Scene:
+    """The scene in which each obstacle but the ground remains with probability ``density`` (of a curriculum)."""
+    solids = scene.obstacles.active.shape[0] - scene.obstacles.ground.active.shape[0]
+    kept = jax.random.uniform(key, (solids,), jnp.float32) < density
+    ground = jnp.ones_like(scene.obstacles.ground.active)
+    return scene.replace(obstacles=scene.obstacles.only(jnp.concatenate([kept, ground])))
 
 
 def cleared(scene: Scene, clearance: float) -> Scene:
@@ -65,11 +90,18 @@ def cleared(scene: Scene, clearance: float) -> Scene:
     return scene.replace(obstacles=scene.obstacles.only(~near_start & ~near_goal))
 
 
-def turned(scene: Scene, yaw: Array) -> Scene:
-    """The scene rotated about the vertical axis through the origin, so that flights take every direction."""
-    cosine, sine = jnp.cos(yaw), jnp.sin(yaw)
-    rotation = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    rotation = rotation.at[:2, :2].set(jnp.array([[cosine, -sine], [sine, cosine]]))
-    capsules = scene.obstacles.capsules
-    obstacles = scene.obstacles.replace(capsules=capsules.replace(centre=capsules.centre @ rotation.T))
+def turned(scene: Scene, yaw: Array, *, moving: bool) -> Scene:
+    """The scene rotated about the vertical axis through the origin; ``moving``: whether some obstacles move."""
+    rotation = about_vertical(yaw)
+
+    def around(solids: Capsules | Boxes | Cylinders) -> dict[str, Array]:
+        velocity = {"velocity": solids.velocity @ rotation.T} if moving else {}
+        return {"centre": solids.centre @ rotation.T, **velocity}
+
+    capsules, boxes, beams = scene.obstacles.capsules, scene.obstacles.boxes, scene.obstacles.cylinders
+    obstacles = scene.obstacles.replace(
+        capsules=capsules.replace(**around(capsules)),
+        boxes=boxes.replace(**around(boxes), rotation=rotation @ boxes.rotation),
+        cylinders=beams.replace(**around(beams), heading=beams.heading + yaw),
+    )
     return scene.replace(obstacles=obstacles, start=rotation @ scene.start, goal=rotation @ scene.goal)

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, SceneName, Section
+from drone_cbf.sections import Neutral
 from drone_cbf.training.curriculum.schema import Curriculum
 from drone_cbf.training.curriculum.strata_mixture import Strata, parse_strata, stratum_counts
 
-ALL_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
+DEFAULT_SCENES: tuple[SceneName, ...] = ("fixed_ring", "random_cloud", "forest")
 
 _INTERVAL = """Updates between two resumable states. The latest is stored at most every 60 s, and when a run fails or is
 stopped; a killed run repeats the updates after the last stored state."""
@@ -44,7 +45,7 @@ class EfficiencySettings(Section):
     checkpoint_every: CheckpointInterval = 20
     noise: float = Field(0.05, ge=0.0, le=1.0)
     """Observation noise [m, m/s]; each flight draws its own level up to this one."""
-    scenes: SceneFamilies = ALL_SCENES
+    scenes: SceneFamilies = DEFAULT_SCENES
     nonfinite_limit: NonfiniteLimit = 3
     seed: Seed = 0
 
@@ -77,6 +78,7 @@ class PretrainingSettings(Section):
     temperatures: Temperatures = ()
     """Soft-min temperatures of the teacher [m] for equal parts of training; the last part uses ``barrier.temperature``.
     Larger ones smooth the ridges. Empty: that one alone."""
+    scenes: Annotated[SceneFamilies, Neutral(DEFAULT_SCENES)] = DEFAULT_SCENES
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -107,6 +109,6 @@ class SafetySettings(Section):
     checkpoint_every: CheckpointInterval = 10
     barrier_task_gradient: Fraction = 0.0
     """Weight of the task gradient that reaches the barrier through the filter; above 0 the barrier learns to open."""
-    scenes: SceneFamilies = ALL_SCENES
+    scenes: SceneFamilies = DEFAULT_SCENES
     nonfinite_limit: NonfiniteLimit = 3
     seed: Seed = 0

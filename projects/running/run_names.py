@@ -10,7 +10,7 @@ from drone_cbf.config import Section, SystemConfig
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.tracking.datasets import Dataset, scene_dataset
 from drone_cbf.tracking.runs.lineage import Parent
-from drone_cbf.training.settings import ALL_SCENES, EfficiencySettings, PretrainingSettings, SafetySettings
+from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 
 
 def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
@@ -26,10 +26,8 @@ def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
 def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[Dataset, str]]:
     """The scenes that a stage with these parameters uses, and for what; none for a stage that flies nothing."""
     scene = system.scene.comparable()
-    if isinstance(parameters, EfficiencySettings | SafetySettings):
+    if isinstance(parameters, EfficiencySettings | PretrainingSettings | SafetySettings):
         yield scene_dataset(scene, parameters.scenes, parameters.seed, goals=["random"]), "training"
-    elif isinstance(parameters, PretrainingSettings):
-        yield scene_dataset(scene, ALL_SCENES, parameters.seed, goals=["random"]), "training"
     elif isinstance(parameters, EvaluationSettings):
         further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
         further |= {"augment": parameters.augment} if parameters.augment else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,10 +13,10 @@ from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.barrier.calibration import Comparison, calibration_report, make_comparison, stratum_report
 from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
-from drone_cbf.config import SystemConfig
+from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.devices import jit_rarely_run, jit_update, shard_batch
 from drone_cbf.training.barrier.minibatches import Flights, Minibatch, make_minibatch_losses, make_transition_sampler
-from drone_cbf.training.barrier.sampled_states import make_sampled_batch
+from drone_cbf.training.barrier.sampled_states import families_beside, make_sampled_batch
 from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.data.flights import MeasuredFlights, report_key
 from drone_cbf.training.data.flown_states import make_flown_states
@@ -89,10 +89,10 @@ class HeldOutStrata:
         return BarrierValidation(flown=flown_part, strata=dict(zip(self.counts, parts, strict=True)))
 
 
-def sample_held_out_strata(system: SystemConfig, key: jax.Array) -> HeldOutStrata:
-    """Fresh states of every stratum, in equal shares."""
+def sample_held_out_strata(system: SystemConfig, families: Sequence[SceneName], key: jax.Array) -> HeldOutStrata:
+    """Fresh states of every stratum in scenes of ``families``, in equal shares."""
     entries = [f"{name}:1" for name in STRATA]
-    lessons = jit_rarely_run(make_sampled_batch(system, STRATA_STATES, entries))(key)
+    lessons = jit_rarely_run(make_sampled_batch(system, families, STRATA_STATES, entries))(key)
     counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
     return HeldOutStrata(lessons=lessons, counts=counts)
 
@@ -109,9 +109,9 @@ def make_held_out_losses(
     curriculum = settings.curriculum
     flown_states = make_flown_states(system, curriculum.learning.look_ahead)
     sample_transitions = make_transition_sampler(system, settings, LOSS_STATES)
-    strata = curriculum.learning.strata
+    families, strata = families_beside(settings.scenes), curriculum.learning.strata
     sampling = curriculum.uses_teacher and not uses_truth(system)
-    sample_states = make_sampled_batch(system, LOSS_STATES, strata) if sampling else None
+    sample_states = make_sampled_batch(system, families, LOSS_STATES, strata) if sampling else None
     losses = make_minibatch_losses(system, settings)
 
     @jit_update

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from drone_cbf.config import Fraction, Section, SystemConfig
 from drone_cbf.errors import ConfigError
+from drone_cbf.sections import Neutral
 from drone_cbf.training.curriculum.mechanisms import Learning, LossName, Monitor, Weight
 
 
@@ -25,6 +26,8 @@ class Stage(Section):
     """0: analytic barrier, 1: neural barrier; the filter uses this mixture."""
     augment: Fraction = 0.0
     """Displacement of obstacles and start velocity, as a fraction of 0.5 m and 1 m/s."""
+    density: Annotated[Fraction, Neutral(1.0)] = 1.0
+    """Fraction of the obstacles that remain, each by chance; the ground always does."""
     horizon: int = Field(200, ge=1, le=2000)
     """Steps of a flight."""
     success_threshold: Fraction = 0.0
@@ -83,6 +86,10 @@ class Curriculum(Section):
     def total_steps(self) -> int:
         """Total number of updates."""
         return sum(stage.steps for stage in self.stages)
+
+    def density_in(self, stage: Stage) -> float | None:
+        """Density of the obstacles in that stage; None if no stage removes any, so that nothing is compiled for it."""
+        return stage.density if any(each.density < 1.0 for each in self.stages) else None
 
     def weights_in(self, stage: Stage) -> dict[LossName, float]:
         """Loss weights in that stage: its own where it names one, else the curriculum's."""

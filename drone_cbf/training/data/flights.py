@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,25 +20,39 @@ from drone_cbf.devices import jit_rarely_run
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.scenes.families import common_slots, make_scene_sampler
-from drone_cbf.scenes.scene import Scene, perturb, with_random_drone
+from drone_cbf.scenes.families import FAMILIES, common_slots, make_scene_sampler
+from drone_cbf.scenes.scene import Scene, perturb, thinned, with_random_drone
+
+
+class BatchSampler(Protocol):
+    """Function (key, augment, density) -> scenes with a leading axis; None removes no obstacles."""
+
+    def __call__(self, key: jax.Array, augment: Array | float, density: Array | float | None = None) -> Scene: ...
 
 
 def make_batch_sampler(
     system: SystemConfig, families: Sequence[SceneName], batch: int, goals: GoalMode = "random"
-) -> Callable[[jax.Array, Array | float], Scene]:
-    """Function (key, augment) -> ``batch`` scenes, in equal shares per family; the first ones take the remainder."""
+) -> BatchSampler:
+    """Sampler of ``batch`` scenes, in equal shares per family; the first ones take the remainder.
+
+    All have the slots that the families need together.
+    """
     share, rest = divmod(batch, len(families))
     counts = [share + (index < rest) for index in range(len(families))]
     slots = common_slots(families, system.scene)
     samplers = [make_scene_sampler(name, goals, system.scene, slots) for name in families]
     drawn_by = list(zip(samplers, counts, np.cumsum(counts), strict=True))
+    displace = partial(
+        perturb, clearance=system.scene.clearance, moving=any(FAMILIES[name].moving for name in families)
+    )
 
-    def sample(key: jax.Array, augment: Array | float) -> Scene:
+    def sample(key: jax.Array, augment: Array | float, density: Array | float | None = None) -> Scene:
         drawn, perturbed = jax.random.split(key, (2, batch))
         parts = [jax.vmap(sampler)(drawn[end - count : end]) for sampler, count, end in drawn_by if count]
         scenes = concatenate_trees(*parts)
-        return jax.vmap(lambda scene, k: perturb(scene, augment, system.scene.clearance, k))(scenes, perturbed)
+        if density is not None:
+            scenes = jax.vmap(lambda scene, k: thinned(scene, density, jax.random.fold_in(k, 1)))(scenes, perturbed)
+        return jax.vmap(lambda scene, k: displace(scene, augment, key=k))(scenes, perturbed)
 
     return sample
 
@@ -67,19 +83,25 @@ class MeasuredFlights:
         return jax.tree.map(lambda x: x[rows], self)
 
 
+FlightMeasure = Callable[..., MeasuredFlights]
+LessonCollector = Callable[..., Lesson]
+
+
 def make_flight_measure(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int, *, random_drones: bool = False
-) -> Callable[[ControllerParams, float, float, jax.Array], MeasuredFlights]:
-    """Function (controller parameters, noise [m], augment, key) -> ``flights`` flights in fresh scenes; with
+) -> FlightMeasure:
+    """Function (controller parameters, noise [m], augment, key, density) -> ``flights`` flights in fresh scenes; with
     ``random_drones``, each flies its own randomised drone."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
     equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
-    def measure(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> MeasuredFlights:
+    def measure(
+        params: ControllerParams, noise: float, augment: float, key: jax.Array, density: float | None = None
+    ) -> MeasuredFlights:
         scene_key, flight_key = jax.random.split(key)
         keys = jax.random.split(flight_key, flights)
         levels = jnp.full(flights, noise, jnp.float32)
-        scenes = sample(scene_key, augment)
+        scenes = sample(scene_key, augment, density)
         if random_drones:
             scenes = equip(scenes, jax.random.split(report_key(key, 1), flights))
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown)
@@ -90,9 +112,9 @@ def make_flight_measure(
 
 def make_lesson_collector(
     system: SystemConfig, fly: Flyer, families: Sequence[SceneName], flights: int
-) -> Callable[[ControllerParams, float, float, jax.Array], Lesson]:
-    """Function (controller parameters, noise [m], augment, key) -> lessons of all steps of fresh flights, leading axis
-    n; each flight draws its noise level uniformly up to the given one."""
+) -> LessonCollector:
+    """Function (controller parameters, noise [m], augment, key, density) -> lessons of all steps of fresh flights,
+    leading axis n; each flight draws its noise level uniformly up to the given one."""
     sample = jit_rarely_run(make_batch_sampler(system, families, flights))
     per_step = jax.vmap(make_flown_lesson(system), in_axes=(0, 0, None, 0))
 
@@ -101,11 +123,13 @@ def make_lesson_collector(
         steps = jnp.arange(states.position.shape[1])
         return jax.lax.map(lambda flight: per_step(*flight, steps), (graphs, states, scenes), batch_size=32)
 
-    def collect(params: ControllerParams, noise: float, augment: float, key: jax.Array) -> Lesson:
+    def collect(
+        params: ControllerParams, noise: float, augment: float, key: jax.Array, density: float | None = None
+    ) -> Lesson:
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
         keys = jax.random.split(flight_key, flights)
         levels = noise * jax.random.uniform(noise_key, (flights,))
-        scenes = sample(scene_key, augment)
+        scenes = sample(scene_key, augment, density)
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown.trajectories)
         lessons = teach(flown.graphs, flown.states, scenes)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lessons)

@@ -42,7 +42,7 @@ class StageMeasures:
     """Flies under a stage's conditions; caches one compiled program per horizon and number of flights."""
 
     def __init__(self, system: SystemConfig, settings: SafetySettings, pilot: Pilot, root: jax.Array) -> None:
-        self._monitor, self._root = settings.curriculum.monitor, root
+        self._curriculum, self._monitor, self._root = settings.curriculum, settings.curriculum.monitor, root
         self.flyer = cache(lambda horizon: make_flyer(system, pilot, horizon))
         self._measure = cache(
             lambda horizon, flights, random_drones: make_flight_measure(
@@ -51,17 +51,18 @@ class StageMeasures:
         )
 
     def fly(
-        self, pilot: PilotParams, index: int, stage: Stage, flights: int, *, random_drones: bool = False
+        self, controller: ControllerParams, index: int, stage: Stage, flights: int, *, random_drones: bool = False
     ) -> MeasuredFlights:
-        """Flights under the noise and displacement of ``stage``, the curriculum's ``index``-th."""
+        """Flights under the noise, displacement and density of ``stage``, the curriculum's ``index``-th."""
         measure = self._measure(stage.horizon, flights, random_drones)
-        return measure(controller, stage.noise, stage.augment, report_key(self._root, FIRST_STAGE + index))
+        conditions = stage.noise, stage.augment, report_key(self._root, FIRST_STAGE + index)
+        return measure(controller, *conditions, self._curriculum.density_in(stage))
 
-    def report(self, pilot: PilotParams, index: int, stage: Stage) -> dict[str, float]:
+    def report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
         """Metrics of ``monitor.flights`` flights."""
         return flight_report(self.fly(controller, index, stage, self._monitor.flights).flown.metrics)
 
-    def robust_report(self, pilot: PilotParams, index: int, stage: Stage) -> dict[str, float]:
+    def robust_report(self, controller: ControllerParams, index: int, stage: Stage) -> dict[str, float]:
         """Metrics of ``monitor.robust_flights`` flights with randomised drones; empty if that is 0."""
         flights = self._monitor.robust_flights
         if not flights:
@@ -114,7 +115,8 @@ def make_calibrator(
     def calibrate(state: SafetyState, stage: Stage) -> Comparison:
         uncalibrated = controller_of(state, jnp.float32(0.0), stage.blend)
         collect = collector(stage.horizon)
-        flown = collect(uncalibrated, stage.noise, stage.augment, report_key(root, CALIBRATION))
+        conditions = stage.noise, stage.augment, report_key(root, CALIBRATION)
+        flown = collect(uncalibrated, *conditions, settings.curriculum.density_in(stage))
         return compare(uncalibrated.barrier, nearest_to_boundary(flown, KEPT_NEAR_BOUNDARY))
 
     return calibrate

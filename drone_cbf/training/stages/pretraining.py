@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,7 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.calibration import Comparison, braking_audit, usable_margin
 from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
-from drone_cbf.config import OptimiserConfig, SystemConfig
+from drone_cbf.config import OptimiserConfig, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams, make_filtered_pilot
 from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate, shard_batch
 from drone_cbf.flights import make_flyer
@@ -33,7 +33,7 @@ from drone_cbf.training.barrier.validation import (
     sample_held_out_strata,
 )
 from drone_cbf.training.data.flights import make_lesson_collector, report_key
-from drone_cbf.training.settings import ALL_SCENES, PretrainingSettings
+from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.update import gradient_health as health
 from drone_cbf.training.update.optimisers import make_optimiser
 
@@ -75,7 +75,7 @@ def make_pretraining_update(
     update on a fresh batch."""
     loss_terms = make_sobolev_loss(system)
     flown_count = round(settings.policy_states * settings.batch)
-    sample = make_sampled_batch(system, settings.batch - flown_count, settings.strata)
+    sample = make_sampled_batch(system, settings.scenes, settings.batch - flown_count, settings.strata)
     temperature_at = make_temperature_schedule(system, settings)
 
     def loss(barrier: BarrierParams, lessons: Lesson, step: Scalar) -> tuple[Scalar, dict[str, Scalar]]:
@@ -111,7 +111,7 @@ def scanned_pool(system: SystemConfig, settings: PretrainingSettings, key: jax.A
     """Sampled lessons for all updates where each takes several scans; None where fresh ones cost little."""
     if not uses_truth(system):
         return None
-    sample = jax.jit(make_sampled_batch(system, POOL_PART, settings.strata))
+    sample = jax.jit(make_sampled_batch(system, settings.scenes, POOL_PART, settings.strata))
     parts = [jax.device_get(sample(jax.random.fold_in(key, part))) for part in range(POOL_PARTS)]
     return jax.tree.map(jnp.asarray, concatenate_trees(*parts))
 
@@ -142,21 +142,21 @@ def pretrain_barrier(
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     fly = make_flyer(system, make_filtered_pilot(system), settings.horizon)
-    collect = make_lesson_collector(system, fly, ALL_SCENES, settings.report_flights)
+    collect = make_lesson_collector(system, fly, settings.scenes, settings.report_flights)
 
     def near_boundary(params: ControllerParams, purpose: int) -> Lesson:
         lessons = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
         return nearest_to_boundary(lessons, KEPT_NEAR_BOUNDARY)
 
     flown, held_out = near_boundary(analytic, 1), near_boundary(analytic, 2)
-    strata, compare = sample_held_out_strata(system, report_key(root, 5)), make_comparer(system)
+    strata, compare = sample_held_out_strata(system, settings.scenes, report_key(root, 5)), make_comparer(system)
     validate = partial(strata.validate, compare, flown=held_out)
     initial = validate(barrier).metrics("initial") if start is not None else {}
     pool = scanned_pool(system, settings, report_key(root, 6))
     state = _train(system, settings, barrier, (flown, pool), recorder, validate, initial)
     neural = analytic.replace(barrier=state.barrier, blend=jnp.float32(1.0))
     validation = strata.validate(compare, state.barrier, near_boundary(neural, 3))
-    report = validation.report() | audit_analytic_barrier(system, report_key(root, 4))
+    report = validation.report() | audit_analytic_barrier(system, settings.scenes, report_key(root, 4))
     margin = usable_margin(report)
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": margin}
     recorder.checkpoint(settings.steps, tree, "final")
@@ -195,9 +195,11 @@ def _train(
     return state
 
 
-def audit_analytic_barrier(system: SystemConfig, key: jax.Array, count: int = 4096) -> dict[str, float]:
+def audit_analytic_barrier(
+    system: SystemConfig, families: Sequence[SceneName], key: jax.Array, count: int = 4096
+) -> dict[str, float]:
     """The analytic barrier at rest against the true clearance over random states: how conservative is the teacher?"""
-    graphs = jit_rarely_run(make_sampled_batch(system, count))(key).graph
+    graphs = jit_rarely_run(make_sampled_batch(system, families, count))(key).graph
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius

@@ -21,7 +21,7 @@ from drone_cbf.objectives.metrics import filter_figures, quick_figures
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.rollout import make_rollout
 from drone_cbf.training.barrier import minibatches
-from drone_cbf.training.barrier.sampled_states import make_sampled_batch
+from drone_cbf.training.barrier.sampled_states import families_beside, make_sampled_batch
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.data.flights import make_batch_sampler, training_view
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, keep_worst, replay_metrics
@@ -60,6 +60,8 @@ class Conditions:
     penalty: Scalar | None = None
     learning_rate: Scalar | None = None
     """Factors of :class:`Scales`; None without a monitor."""
+    density: Scalar | None = None
+    """Fraction of the obstacles that remain; None if no stage removes any."""
     teacher: PolicyParams | None = None
     """The parent's policy, if the curriculum regularises towards it."""
 
@@ -109,13 +111,14 @@ def make_safety_terms(
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
     sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
-    sample_states = make_sampled_batch(system, BARRIER_BATCH, settings.curriculum.learning.strata)
+    families, strata = families_beside(settings.scenes), settings.curriculum.learning.strata
+    sample_states = make_sampled_batch(system, families, BARRIER_BATCH, strata)
     draw = minibatches.make_minibatches(system, settings, BARRIER_BATCH, sample_states)
     losses = minibatches.make_minibatch_losses(system, settings)
 
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, replay: ReplayBuffer | None):
         scene_key, flight_key, noise_key, flown_key, state_key = jax.random.split(key, 5)
-        scenes = shard_batch(sample_scenes(scene_key, conditions.augment))
+        scenes = shard_batch(sample_scenes(scene_key, conditions.augment, conditions.density))
         keys = jax.random.split(flight_key, settings.batch)
         noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
         barrier = scale_gradient(networks["barrier"], settings.barrier_task_gradient)
@@ -200,6 +203,7 @@ def make_safety_update(
         )
         metrics |= replay_metrics(replay) | further
         metrics |= {f"curriculum/{name}": getattr(conditions, name) for name in ("noise", "blend", "augment")}
+        metrics |= {} if conditions.density is None else {"curriculum/density": conditions.density}
         metrics |= health_metrics({"policy": gradient["policy"], "cbf": gradient["barrier"]})
         updated, metrics = skip_if_nonfinite(state, average(freeze(state, updated)), metrics)
         return replicate(updated), metrics
@@ -209,11 +213,12 @@ def make_safety_update(
 
 def conditions_of(curriculum: Curriculum, stage: Stage, scales: Scales | None = None) -> Conditions:
     """Settings of one of the curriculum's stages as arrays, scaled by the factors of a monitor, if any."""
-    weights = curriculum.weights_in(stage)
+    weights, density = curriculum.weights_in(stage), curriculum.density_in(stage)
     return Conditions(
         noise=jnp.float32(stage.noise),
         blend=jnp.float32(stage.blend * scales.blend if scales else stage.blend),
         augment=jnp.float32(stage.augment),
+        density=None if density is None else jnp.float32(density),
         weights={name: jnp.float32(weights[name]) for name in sorted(curriculum.weights_used)},
         penalty=jnp.float32(scales.penalty) if scales else None,
         learning_rate=jnp.float32(scales.learning_rate) if scales else None,
