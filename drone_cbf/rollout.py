@@ -15,6 +15,7 @@ from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Decision, Memory, Pilot, make_controller
 from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.mapping import SEEN
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.perception.sensors import observe_motion
 from drone_cbf.physics.drone import DroneState, initial_state
@@ -66,7 +67,8 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
             following = step(state, decision.command, air, dt, physics.gradient_decay)
             return (following, memory), (state, graph, decision)
 
-        body = jax.checkpoint(one_step) if rematerialise else one_step
+        keep = jax.checkpoint_policies.save_only_these_names(SEEN)
+        body = jax.checkpoint(one_step, policy=keep) if rematerialise else one_step
         first = (state, controller.start(slots))
         (last, _), (states, graphs, decisions) = jax.lax.scan(body, first, (steps, errors, gusts))
         return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last, wind=scene.wind + gusts)

@@ -18,6 +18,9 @@ from drone_cbf.physics.obstacles import Obstacles, ray_distances
 STAGGER = (0.7548776662466927, 0.5698402909980532)
 """Shift of the rays from scan to scan, as a fraction of their spacing in azimuth and elevation: the R2 sequence
 (Roberts 2018), whose points fill the plane evenly however many there are."""
+SKEW = 0.6180339887498949
+"""Shift from row to row and from column to column, likewise (golden ratio). On a plain grid a thin trunk stands between
+two columns of rays, a beam between two rows, and neither is hit."""
 
 
 @struct.dataclass
@@ -56,14 +59,13 @@ def scan_directions(config: SensorConfig, scan: Int[Array, ""]) -> Float[Array, 
     The pattern shifts from scan to scan, so that what falls between the rays of one is met by another's.
     """
     shift = jnp.mod(scan.astype(jnp.float32) * jnp.asarray(STAGGER, jnp.float32), 1.0)
-    turn = (jnp.arange(config.lidar_azimuths) + shift[0]) / config.lidar_azimuths
+    column = jnp.arange(config.lidar_azimuths, dtype=jnp.float32)
+    row = jnp.arange(config.lidar_elevations, dtype=jnp.float32)[:, None]
+    turn = (column + jnp.mod(shift[0] + SKEW * row, 1.0)) / config.lidar_azimuths
     low, high = (math.sin(math.radians(limit)) for limit in config.lidar_field)
-    sine = low + (high - low) * (jnp.arange(config.lidar_elevations) + shift[1]) / config.lidar_elevations
-    cosine = jnp.sqrt(jnp.maximum(1.0 - sine * sine, 0.0))[:, None]
-    angle = 2.0 * jnp.pi * turn
-    flat = [cosine * jnp.cos(angle), cosine * jnp.sin(angle)]
-    up = jnp.broadcast_to(sine[:, None], flat[0].shape)
-    return jnp.stack([*flat, up], -1).reshape(-1, 3).astype(jnp.float32)
+    sine = low + (high - low) * (row + jnp.mod(shift[1] + SKEW * column, 1.0)) / config.lidar_elevations
+    cosine, angle = jnp.sqrt(jnp.maximum(1.0 - sine * sine, 0.0)), 2.0 * jnp.pi * turn
+    return jnp.stack([cosine * jnp.cos(angle), cosine * jnp.sin(angle), sine], -1).reshape(-1, 3).astype(jnp.float32)
 
 
 def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]:

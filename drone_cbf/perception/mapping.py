@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SystemConfig
@@ -21,6 +22,11 @@ from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfa
 from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
+
+
+SEEN = "seen"
+"""Name of what a backward pass keeps instead of computing it again (``jax.checkpoint``): without gradient, it is needed
+for those of other things, and reading a sensor costs more than the rest of a step."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,9 @@ def make_point_mapper(system: SystemConfig) -> Mapper:
     def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         position = estimate.drone.position
         gathered = gather(belief, reading, position)
-        kept = nearest_in_cells(gathered, motion.position)
-        graph = build(motion, kept, goal, drone)
-        return kept, graph.replace(blocked=way_blocked(gathered, position, motion.position, radius))
+        kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
+        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius), SEEN)
+        return kept, build(motion, kept, goal, drone).replace(blocked=blocked)
 
     return Mapper(start=lambda points: empty_point_map(), update=update)
 
