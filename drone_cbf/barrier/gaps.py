@@ -6,7 +6,8 @@ from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, bisect, critical_speed, top_speed
+from drone_cbf.barrier.samples import MotionSampler, beside_an_obstacle, bisect, critical_speed, top_speed
+from drone_cbf.barrier.spots import SPOT
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
+from drone_cbf.barrier.spots import SPOT, random_spot
 from drone_cbf.config import SystemConfig
-from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
+from drone_cbf.draws import between, standard_exponential, standard_normal, uniform_draws
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
@@ -49,33 +49,6 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
-
-
-@struct.dataclass
-class Spot:
-    """A random point on the surface of an obstacle."""
-
-    axis: Vector  # Point on the obstacle's axis [m]
-    outward: Vector  # Unit normal of the surface
-    radius: Scalar  # [m]
-
-    def at(self, distance: Scalar) -> Vector:
-        """The point ``distance`` [m] outside the surface."""
-        return self.axis + self.outward * (self.radius + distance)
-
-
-SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (), "distance": ()}
-"""Draws used by :func:`random_spot` and :func:`beside_an_obstacle`, uniform in [0, 1)."""
-
-
-def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
-    """A point on a random active obstacle; on a trunk within a metre of its mid-height."""
-    index = index_by_weight(draw["pick"], obstacles.active.astype(jnp.float32))
-    trunk = obstacles.capsules.half_height[index] > 0.0
-    direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
-    axis = obstacles.capsules.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
-    return Spot(axis=axis, outward=unit(direction), radius=obstacles.capsules.radius[index])
 
 
 def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:

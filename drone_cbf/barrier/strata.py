@@ -13,16 +13,15 @@ from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.samples import (
-    SPOT,
     GraphSampler,
     MotionSampler,
     beside_an_obstacle,
     bisect,
     graph_sampler,
     make_open_sampler,
-    random_spot,
     top_speed,
 )
+from drone_cbf.barrier.spots import SPOT, random_spot
 from drone_cbf.config import StratumName, SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.truth import true_graph

@@ -85,7 +85,7 @@ def test_the_moment_kept_is_that_of_the_greatest_violation(evaluated, fly):
 
 def test_the_same_policy_flies_them_again_to_the_last_bit(evaluated, fly):
     states, _ = evaluated
-    again = flown_states(states, fly_again(fly, PARAMS, unpacked(packed(states), SYSTEM, "file")))
+    again = flown_states(states, fly_again(fly, PARAMS, unpacked(packed(states), "file")))
     assert same_bits(states, again).all()
     np.testing.assert_array_equal(again.violation, states.violation)
     np.testing.assert_array_equal(again.clearance, states.clearance)
@@ -145,7 +145,7 @@ def test_each_flight_is_computed_in_its_row_and_rows_wanted_twice_take_another_b
 
 def test_what_is_stored_comes_back_as_it_was(evaluated):
     states, _ = evaluated
-    back = unpacked(packed(states), SYSTEM, "file")
+    back = unpacked(packed(states), "file")
     assert isinstance(back, ReplayStates) and (back.blend, back.horizon, back.batch) == (0.5, 40, BATCH)
     for name in worst.LISTED:
         jax.tree.map(np.testing.assert_array_equal, getattr(back, name), getattr(states, name))
@@ -170,10 +170,22 @@ def file_with(states, **changes):
 )
 def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, complaint):
     with pytest.raises(ConfigError, match=f"replay = worst.npz.*{complaint}.*name an evaluate run"):
-        unpacked(file_with(evaluated[0], **changes), SYSTEM, "worst.npz")
+        unpacked(file_with(evaluated[0], **changes), "worst.npz")
+
+
+def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(evaluated, fly):
+    states, _ = evaluated
+    with np.load(io.BytesIO(packed(states))) as file:
+        arrays = {name: file[name] for name in file.files if name != "slots"}
+    shapes = {name: arrays.pop(name) for name in list(arrays) if name.startswith("scenes.obstacles.")}
+    old = {name.replace(".capsules", ""): leaf for name, leaf in shapes.items() if ".capsules" in name}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, **old)
+    again = flown_states(states, fly_again(fly, PARAMS, unpacked(buffer.getvalue(), "file")))
+    assert "scenes.obstacles.centre" in old and same_bits(states, again).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(ConfigError, match="no file of flights to replay"):
-        unpacked(content, SYSTEM, "worst.npz")
+        unpacked(content, "worst.npz")
