@@ -35,8 +35,8 @@ def measured():
     return measure(params, 0.02, 0.0, jax.random.key(5))
 
 
-def many_resting(system, count, strata):
-    return lambda key: jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), resting(system, 1)(key))
+def many_resting(system, families, count, strata):
+    return lambda key: jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), resting(system, families, 1)(key))
 
 
 @pytest.fixture(scope="module")
