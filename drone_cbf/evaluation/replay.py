@@ -14,10 +14,12 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.worst import LISTED, ReplayStates
 from drone_cbf.flights import Flown, Flyer
+from drone_cbf.physics.obstacles import obstacles_of
 from drone_cbf.physics.scenes import Scene, make_scene_sampler
 from drone_cbf.rollout import ControllerParams
 
-FORMAT = 1
+FORMAT = 2
+ONLY_CAPSULES = 1  # The format of files from when every obstacle was a capsule, which are read as well
 
 
 def packed(states: ReplayStates) -> bytes:
@@ -33,10 +35,10 @@ def packed(states: ReplayStates) -> bytes:
 
 
 def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
-    """Inverse of :func:`packed`.
+    """Inverse of :func:`packed`; also reads files of format :data:`ONLY_CAPSULES`.
 
     Raises:
-        ConfigError: the file is not of this format, is altered, or has another number of obstacles.
+        ConfigError: the file is of neither format, is altered, or has another number of obstacles.
     """
     remedy = "name an evaluate run, or the file replay/worst.npz of one"
     try:
@@ -44,7 +46,10 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"replay = {source} is no file of flights to replay ({error}); {remedy}") from error
-    if arrays.pop("format", None) != FORMAT:
+    written_as = arrays.pop("format", None)
+    if written_as == ONLY_CAPSULES:
+        arrays = _with_shapes(arrays)
+    elif written_as != FORMAT:
         raise ConfigError(f"replay = {source} is not of format {FORMAT}, which this version reads; {remedy}")
     template = jax.eval_shape(make_scene_sampler("random_cloud", "random", system.scene), jax.random.key(0))
     names = _named(template)
@@ -54,9 +59,10 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
     count = len(arrays["noise"])
     for name, leaf in names.items():
         found = arrays[f"scenes{name}"]
-        if found.shape != (count, *leaf.shape):
+        expected = (count, *_slots(name, arrays), *leaf.shape[1:]) if _has_slots(name) else (count, *leaf.shape)
+        if found.shape != expected:
             raise ConfigError(
-                f"replay = {source}: scenes{name} has shape {found.shape}, expected {(count, *leaf.shape)}; "
+                f"replay = {source}: scenes{name} has shape {found.shape}, expected {expected}; "
                 f"set scene.obstacles = {found.shape[1] if found.ndim > 1 else 0}, or {remedy}"
             )
     leaves = [arrays[f"scenes{name}"] for name in names]
@@ -71,6 +77,24 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
 
 
 _PLAIN = tuple(each.name for each in fields(ReplayStates) if each.name != "scenes")
+
+
+def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
+    flights, place = len(arrays.get("noise", ())), "scenes.obstacles"
+    renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
+    empty = {name: leaf for name, leaf in _named(obstacles_of()).items() if _has_slots(f".obstacles{name}")}
+    return renamed | {f"{place}{name}": np.zeros((flights, *leaf.shape), leaf.dtype) for name, leaf in empty.items()}
+
+
+def _has_slots(name: str) -> bool:
+    """Whether ``name`` is of a shape of which a scene has as many slots as it pleases; of capsules the system says."""
+    return name.startswith((".obstacles.boxes.", ".obstacles.cylinders.", ".obstacles.ground."))
+
+
+def _slots(name: str, arrays: dict[str, Any]) -> tuple[int, ...]:
+    """How many the file holds, if it is not altered."""
+    return arrays[f"scenes{name.rpartition('.')[0]}.active"].shape[1:2]
 
 
 def _named(tree: Any) -> dict[str, Any]:

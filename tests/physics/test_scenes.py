@@ -33,8 +33,8 @@ def drawn(family, goals):
 def pairwise_gaps(scene, index) -> np.ndarray:
     """Surface distance between every two active trunks of one scene, seen from above."""
     active = np.asarray(scene.obstacles.active[index])
-    centre = np.asarray(scene.obstacles.centre[index], np.float64)[active, :2]
-    radius = np.asarray(scene.obstacles.radius[index], np.float64)[active]
+    centre = np.asarray(scene.obstacles.capsules.centre[index], np.float64)[active, :2]
+    radius = np.asarray(scene.obstacles.capsules.radius[index], np.float64)[active]
     gaps = np.linalg.norm(centre[:, None] - centre, axis=-1) - radius[:, None] - radius
     return gaps[np.triu_indices(len(radius), 1)]
 
@@ -82,7 +82,7 @@ def test_the_shifted_goal_is_the_trained_one_displaced():
 
 
 def test_the_ring_is_a_ring_and_the_cloud_stays_in_its_box():
-    ring = drawn("fixed_ring", "random").obstacles
+    ring = drawn("fixed_ring", "random").obstacles.capsules
     first = np.asarray(ring.centre)[0][: CONFIG.ring_obstacles]
     np.testing.assert_allclose(np.linalg.norm(first[:, :2], axis=-1), CONFIG.ring_radius, atol=ROUNDING)
     np.testing.assert_allclose(first[:, 2], 0.0, atol=ROUNDING)
@@ -91,7 +91,7 @@ def test_the_ring_is_a_ring_and_the_cloud_stays_in_its_box():
         2.0 * CONFIG.ring_radius * np.sin(np.pi / CONFIG.ring_obstacles),
         atol=ROUNDING,
     )
-    cloud = drawn("random_cloud", "random").obstacles
+    cloud = drawn("random_cloud", "random").obstacles.capsules
     assert np.all(np.abs(np.asarray(cloud.centre)) <= CONFIG.cloud_half_extent)
     radius = np.asarray(cloud.radius)
     assert radius.min() >= CONFIG.cloud_radius[0] and radius.max() <= CONFIG.cloud_radius[1]
@@ -112,7 +112,7 @@ def test_the_tightest_forest_that_is_accepted_has_all_its_trees_apart_and_off_bo
     scenes = jax.jit(jax.vmap(sampler), compiler_options=QUICK)(jax.random.split(jax.random.key(8), COUNT))
     assert np.all(scenes.obstacles.active), "a tree too near to start or goal would have been cleared away"
     assert min(pairwise_gaps(scenes, index).min() for index in range(COUNT)) >= -ROUNDING
-    along, radius = np.asarray(scenes.obstacles.centre)[..., 0], np.asarray(scenes.obstacles.radius)
+    along, radius = np.asarray(scenes.obstacles.capsules.centre)[..., 0], np.asarray(scenes.obstacles.capsules.radius)
     assert (along - radius).min() >= 1.0 - ROUNDING and (along + radius).max() <= config.forest_length - 1.0 + ROUNDING
     assert np.diff(along, axis=1).min() > 0.0 and along[:, -1].min() > config.forest_length - 4.0, "no stretch is empty"
 
@@ -123,7 +123,7 @@ def test_a_forest_is_crossed_from_end_to_end(goals):
     start, goal = np.asarray(scenes.start), np.asarray(scenes.goal)
     crossing = np.linalg.norm((goal - start)[:, :2], axis=-1)
     assert crossing.min() >= CONFIG.forest_length - ROUNDING
-    half_height = np.asarray(scenes.obstacles.half_height)
+    half_height = np.asarray(scenes.obstacles.capsules.half_height)
     assert half_height.min() > 10.0 * np.abs(start[:, 2]).max(), "there must be no way over the trees"
 
 
@@ -160,7 +160,7 @@ def test_a_perturbed_scene_keeps_clear_and_moves_as_much_as_asked(family, amount
     before, after = drawn(family, "random"), perturbed(family, amount)
     assert np.asarray(nearest(after, after.start)).min() >= CONFIG.clearance
     assert np.asarray(nearest(after, after.goal)).min() >= CONFIG.clearance
-    shift = np.abs(np.asarray(after.obstacles.centre - before.obstacles.centre))
+    shift = np.abs(np.asarray(after.obstacles.capsules.centre - before.obstacles.capsules.centre))
     assert shift.max() <= 0.5 * amount + ROUNDING and shift.max() > 0.45 * amount
     velocity = np.asarray(after.start_velocity)
     np.testing.assert_allclose(velocity.std(), amount, rtol=5.0 / np.sqrt(2 * 3 * COUNT))
