@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.spots import SPOT, random_spot
+from drone_cbf.arrays import Scalar, unit
+from drone_cbf.barrier.spots import SPOT, beside_an_obstacle
 from drone_cbf.config import SystemConfig
-from drone_cbf.draws import between, standard_exponential, standard_normal, uniform_draws
+from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import true_graph
-from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
+from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
@@ -37,7 +37,7 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), speed=(), near=(), kind=())
-        position = beside_an_obstacle(scene.obstacles, draw, system)
+        position = beside_an_obstacle(scene, draw, system)
         points = nearest_surface_points(scene.obstacles, position)
         distances = surface_distances(scene.obstacles, position)
         nearest = jnp.argmin(distances)
@@ -49,12 +49,6 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
-
-
-def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:
-    """A point at an exponentially distributed distance from the surface of a random active obstacle [m]."""
-    distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
-    return random_spot(obstacles, draw).at(distance)
 
 
 def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:

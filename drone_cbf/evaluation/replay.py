@@ -17,7 +17,8 @@ from drone_cbf.rollout import ControllerParams
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, first_slots, unused
 
-FORMAT = 1
+FORMAT = 2
+ONLY_CAPSULES = 1  # The format of files from when every obstacle was a capsule, which are read as well
 
 
 def packed(states: ReplayStates) -> bytes:
@@ -33,10 +34,10 @@ def packed(states: ReplayStates) -> bytes:
 
 
 def unpacked(content: bytes, source: str) -> ReplayStates:
-    """Inverse of :func:`packed`.
+    """Inverse of :func:`packed`; also reads files of format :data:`ONLY_CAPSULES`.
 
     Raises:
-        ConfigError: the file is not of this format, or is altered.
+        ConfigError: the file is of neither format, or is altered.
     """
     remedy = "name an evaluate run, or the file replay/worst.npz of one"
     try:
@@ -44,9 +45,11 @@ def unpacked(content: bytes, source: str) -> ReplayStates:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"replay = {source} is no file of flights to replay ({error}); {remedy}") from error
-    if arrays.pop("format", None) != FORMAT:
+    written_as = arrays.pop("format", None)
+    if written_as == ONLY_CAPSULES:
+        arrays = _with_shapes(arrays)
+    elif written_as != FORMAT:
         raise ConfigError(f"replay = {source} is not of format {FORMAT}, which this version reads; {remedy}")
-    _read_as_capsules(arrays)
     template = _template(arrays)
     names = _named(template)
     missing = [name for name in [*(f"scenes{each}" for each in names), *_PLAIN] if name not in arrays]
@@ -69,16 +72,14 @@ def unpacked(content: bytes, source: str) -> ReplayStates:
     return ReplayStates(scenes=scenes, **plain, **single)
 
 
-def _read_as_capsules(arrays: dict[str, Any]) -> None:
-    """Completes the arrays of a file written when all obstacles were capsules, without a shape in their names."""
-    if "scenes.obstacles.centre" not in arrays:
-        return
-    for name in [name for name in arrays if name.startswith("scenes.obstacles.")]:
-        arrays[name.replace("obstacles.", "obstacles.capsules.")] = arrays.pop(name)
-    count, slots = arrays["scenes.obstacles.capsules.active"].shape[:2]
-    arrays["slots"] = np.tile(astuple(Slots(capsules=slots)), (count, 1))
-    for name, leaf in _named(unused(Slots())).items():
-        arrays.setdefault(f"scenes.obstacles{name}", np.zeros((count, *leaf.shape), leaf.dtype))
+def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
+    place = "scenes.obstacles"
+    renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
+    count, slots = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool)).shape
+    empty = {f"{place}{name}": leaf for name, leaf in _named(unused(Slots())).items()}
+    absent = {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in empty.items() if name not in renamed}
+    return renamed | absent | {"slots": np.tile(astuple(Slots(capsules=slots)), (count, 1))}
 
 
 def _template(arrays: Mapping[str, Any]) -> Scene:

@@ -162,7 +162,7 @@ def file_with(states, **changes):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": np.int64(2)}, "not of format 1"),
+        ({"format": np.int64(3)}, "not of format 2"),
         ({"keys": None}, "lacks keys"),
         ({"cells": np.array([{}], object)}, "no file of flights"),
         ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"scenes.goal has shape \(5, 2\)"),
@@ -180,7 +180,7 @@ def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(eva
     shapes = {name: arrays.pop(name) for name in list(arrays) if name.startswith("scenes.obstacles.")}
     old = {name.replace(".capsules", ""): leaf for name, leaf in shapes.items() if ".capsules" in name}
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays, **old)
+    np.savez(buffer, **arrays | old | {"format": np.int64(1)})
     again = flown_states(states, fly_again(fly, PARAMS, unpacked(buffer.getvalue(), "file")))
     assert "scenes.obstacles.centre" in old and same_bits(states, again).all()
 

@@ -147,6 +147,6 @@ def test_a_moving_surface_is_where_it_will_be_when_a_command_acts():
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (states, scene))
     graph = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)(*one, jnp.array([step]))
     time = step * LATE.physics.time_step + LATE.physics.delay
-    centres = np.asarray(BALLS.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
-    distances = np.linalg.norm([-2.0, 0.1, 0.0] - centres, axis=1) - np.asarray(BALLS.radius)
+    centres = np.asarray(BALLS.capsules.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    distances = np.linalg.norm([-2.0, 0.1, 0.0] - centres, axis=1) - np.asarray(BALLS.capsules.radius)
     np.testing.assert_allclose(np.linalg.norm(graph.relative_position[0], axis=-1), distances, rtol=1e-5)

@@ -17,8 +17,9 @@ FAMILIES = ("fixed_ring", "random_cloud", "forest")
 
 def counts(scenes):
     """How many scenes of each family: a ring has its radius, a forest trunks."""
-    trunk = np.asarray(scenes.obstacles.capsules.half_height[:, 0]) > 0.0
-    ring = np.all(np.asarray(scenes.obstacles.capsules.radius) == np.float32(SYSTEM.scene.ring_sphere_radius), axis=-1)
+    shapes = scenes.obstacles.capsules
+    trunk = np.asarray(shapes.half_height[:, 0]) > 0.0
+    ring = np.all(np.asarray(shapes.radius) == np.float32(SYSTEM.scene.ring_sphere_radius), axis=-1)
     return ring.sum(), (~trunk & ~ring).sum(), trunk.sum()
 
 

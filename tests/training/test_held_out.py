@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_all_states_flown_and_as_many_sampled(losses):
     barrier = random_barrier(SYSTEM)
     graphs = jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), measured().flown.trajectories.graphs)
     ends = []
-    for states in (graphs, resting(SYSTEM, 1)(None)):
+    for states in (graphs, resting(SYSTEM, (), 1)(None)):
         found = make_comparer(SYSTEM)(barrier, states)
         analytic, neural = np.asarray(found.analytic, np.float64), np.asarray(found.neural, np.float64)
         weight = 1.0 / (1.0 + (analytic / FOCUS) ** 2)
