@@ -71,9 +71,10 @@ def _on_capsule(capsule: Capsules, draw: dict[str, Array], start: Vector) -> Spo
 def _on_box(box: Boxes, draw: dict[str, Array], start: Vector) -> Spot:
     """Anywhere on the six faces, with odds by the square root of their area: an opening is between narrow ones."""
     size = box.half_size
-    odds = jnp.sqrt(jnp.roll(size, 1) * jnp.roll(size, -1))
-    face = index_by_weight(draw["height"], jnp.concatenate([odds, odds]))
     height = jnp.where(size[2] < TALL, size[2], 1.0)
+    within_reach = jnp.array([True, True, False]) | (size[2] < TALL)
+    odds = jnp.where(within_reach, jnp.sqrt(jnp.roll(size, 1) * jnp.roll(size, -1)), 0.0)
+    face = index_by_weight(draw["height"], jnp.concatenate([odds, odds]))
     normal = jnp.where(jnp.arange(3) == face % 3, jnp.where(face < 3, 1.0, -1.0), 0.0)
     place = jnp.where(normal == 0.0, between(draw["direction"], -1.0, 1.0) * size.at[2].set(height), normal * size)
     turned = [jnp.sum(box.rotation * own, -1) for own in (place, normal)]

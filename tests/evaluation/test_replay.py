@@ -19,6 +19,7 @@ from drone_cbf.evaluation.worst import SOLVER_FAILURE, VIOLATION, ReplayStates, 
 from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.slots import Slots, slots_of
 from tests.perception.worlds import random_barrier, random_policy, small_system
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=12, cloud_obstacles=12, ring_obstacles=4))
@@ -171,6 +172,20 @@ def file_with(states, **changes):
 def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, complaint):
     with pytest.raises(ConfigError, match=f"replay = worst.npz.*{complaint}.*name an evaluate run"):
         unpacked(file_with(evaluated[0], **changes), "worst.npz")
+
+
+def test_flights_among_different_shapes_are_stored_together_and_fly_again_to_the_same_bits(fly):
+    kept = WorstFlights(SETTINGS.blend)
+    given = {"scenarios": ("random_cloud", "windows"), "noise": (0.05,), "goals": ("random",), "rollouts": 3}
+    settings = SETTINGS.model_copy(update=given)
+    evaluate_matrix(SYSTEM, settings, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)
+    states = unpacked(packed(kept.states()), "file")
+    assert {tuple(row) for row in states.slots} == {(12, 0, 0, 0), (0, 8, 0, 0)}
+    assert slots_of(states.scenes.obstacles) == Slots(capsules=12, boxes=8)
+    again = flown_states(states, fly_again(fly, PARAMS, states))
+    assert same_bits(states, again).all() and set(states.cells) == {
+        f"{name}/noise_0.05/random" for name in given["scenarios"]
+    }
 
 
 def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(evaluated, fly):
