@@ -183,9 +183,7 @@ def test_flights_among_different_shapes_are_stored_together_and_fly_again_to_the
     assert {tuple(row) for row in states.slots} == {(12, 0, 0, 0), (0, 8, 0, 0)}
     assert slots_of(states.scenes.obstacles) == Slots(capsules=12, boxes=8)
     again = flown_states(states, fly_again(fly, PARAMS, states))
-    assert same_bits(states, again).all() and set(states.cells) == {
-        f"{name}/noise_0.05/random" for name in given["scenarios"]
-    }
+    assert same_bits(states, again).all() and len(set(states.cells)) == 2
 
 
 def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(evaluated, fly):
