@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from drone_cbf.api.flying import evaluate as evaluate
     from drone_cbf.api.flying import fly as fly
     from drone_cbf.api.flying import make_controller as make_controller
-    from drone_cbf.api.flying import make_scene as make_scene
+    from drone_cbf.api.own_scenes import make_scene as make_scene
     from drone_cbf.api.registered_policies import load_controller as load_controller
     from drone_cbf.config import SystemConfig as SystemConfig
     from drone_cbf.controller import ControllerParams as ControllerParams
@@ -47,7 +47,7 @@ _MODULES = {
     "fly": "api.flying",
     "load_controller": "api.registered_policies",
     "make_controller": "api.flying",
-    "make_scene": "api.flying",
+    "make_scene": "api.own_scenes",
     "parse_curriculum": "training.curriculum.schema",
     "pretrain_barrier": "training.stages.pretraining",
     "train_efficiency": "training.stages.efficiency",

@@ -12,12 +12,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "sections", "config", "arrays", "draws", "devices"}
+BASE = {"errors", "sections", "scene_config", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sections": {"errors"},
-    "config": {"errors", "sections"},
+    "scene_config": {"sections"},
+    "config": {"errors", "sections", "scene_config"},
     "arrays": {"errors", "config"},
     "recorder": set(),
     "draws": set(),

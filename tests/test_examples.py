@@ -145,8 +145,8 @@ def test_a_scene_of_ones_own_fills_the_slots_and_refuses_what_does_not_fit() -> 
     points = {"start": (0.0, 0.0, 1.0), "goal": (4.0, 0.0, 1.0)}
     scene = drone_cbf.make_scene(TINY, centre=[[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]], radius=0.5, **points)
     assert scene.obstacles.active.tolist() == [True, True, False, False]
-    assert scene.obstacles.centre[:2].tolist() == [[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]]
-    assert scene.obstacles.radius[:2].tolist() == [0.5, 0.5] and scene.goal.tolist() == [4.0, 0.0, 1.0]
+    assert scene.obstacles.capsules.centre[:2].tolist() == [[1.0, 2.0, 3.0], [2.0, 2.0, 3.0]]
+    assert scene.obstacles.capsules.radius[:2].tolist() == [0.5, 0.5] and scene.goal.tolist() == [4.0, 0.0, 1.0]
     for wrong, message in (
         ({"centre": np.zeros((5, 3)), "radius": 1.0}, "5 obstacles, but scene.obstacles = 4; raise scene.obstacles"),
         ({"centre": np.zeros((2, 2)), "radius": 1.0}, r"centre has shape \(2, 2\), expected \(2, 3\)"),

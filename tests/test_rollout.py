@@ -107,11 +107,11 @@ def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
     gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
 
     def noise_of(index):
-        return draw_noise(NOISE, scene.obstacles.radius.shape[0], jax.random.fold_in(key, index))
+        return draw_noise(NOISE, scene.obstacles.active.shape[0], jax.random.fold_in(key, index))
 
     state = initial_state(scene.start, scene.start_velocity, physics)
     predicted = first_estimate(observe_motion(state, noise_of(0)), state, NOISE, SYSTEM.sensor)
-    seen = empty_map(scene.obstacles.radius.shape[0])
+    seen = empty_map(scene.obstacles.active.shape[0])
     rows = []
     for index in range(STEPS):
         before = state

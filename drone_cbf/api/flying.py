@@ -1,24 +1,18 @@
-"""Convenience functions of the public API: describe a scene, fly it, evaluate a controller. See docs/api.md."""
+"""Convenience functions of the public API: fly scenes, evaluate a controller. See docs/api.md."""
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pandas
-from numpy.typing import ArrayLike
 
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
-from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.matrix import Cell, evaluate_matrix, make_flyers
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, fly_all, make_flyer
-from drone_cbf.physics.obstacles import Obstacles, obstacles_of
-from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.scenes.scene import Scene
 
@@ -35,63 +29,6 @@ def make_controller(
         blend: 1 filters by the neural barrier, 0 by the analytic one, values between by a mixture.
     """
     return ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(margin), blend=jnp.float32(blend))
-
-
-def make_scene(
-    system: SystemConfig,
-    *,
-    centre: ArrayLike,
-    radius: ArrayLike,
-    start: ArrayLike,
-    goal: ArrayLike,
-    half_height: ArrayLike = 0.0,
-    velocity: ArrayLike = 0.0,
-    wind: ArrayLike = 0.0,
-) -> Scene:
-    """A scene of n obstacles in ``system.scene.obstacles`` slots; world frame, z up, SI units.
-
-    Args:
-        centre: (n, 3) centres at time zero [m].
-        radius: (n,) or a scalar [m].
-        start: (3,) where the drone takes off, at rest [m].
-        goal: (3,) where it should hover [m].
-        half_height: (n,) or a scalar [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
-        velocity: (n, 3) or broadcastable; constant velocity of the obstacles [m/s].
-        wind: (3,) or a scalar; constant wind [m/s].
-
-    Raises:
-        ConfigError: the scene has more obstacles than slots, or a value has the wrong shape or is not finite.
-    """
-    centre = _array("centre", centre, (np.shape(centre)[0], 3) if np.ndim(centre) else (0, 3))
-    rows = {"radius": (radius, ()), "half_height": (half_height, ()), "velocity": (velocity, (3,))}
-    shapes = {name: _array(name, value, (len(centre), *shape)) for name, (value, shape) in rows.items()}
-    points = {"start": start, "goal": goal, "wind": wind, "start_velocity": 0.0, "gust": 0.0}
-    arrays: dict[str, Any] = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
-    return Scene(obstacles=_padded(system.scene.obstacles, centre=centre, **shapes), **arrays)
-
-
-def _padded(slots: int, **shapes: np.ndarray) -> Obstacles:
-    """Obstacles in ``slots`` slots, of which the last ones are not used."""
-    count = len(shapes["centre"])
-    if count > slots:
-        raise ConfigError(f"make_scene: {count} obstacles, but scene.obstacles = {slots}; raise scene.obstacles")
-    full = {
-        name: jnp.asarray(np.concatenate([rows, np.ones((slots - count, *rows.shape[1:]), np.float32)]))
-        for name, rows in shapes.items()
-    }
-    return obstacles_of(Capsules(active=jnp.arange(slots) < count, **full))
-
-
-def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        array = np.broadcast_to(np.asarray(value, np.float32), shape)
-    except ValueError as error:
-        raise ConfigError(
-            f"make_scene: {name} has shape {np.shape(value)}, expected {shape} or a value that broadcasts to it"
-        ) from error
-    if not np.isfinite(array).all():
-        raise ConfigError(f"make_scene: {name} holds a value that is not finite; correct it")
-    return array
 
 
 def fly(

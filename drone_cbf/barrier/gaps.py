@@ -6,7 +6,8 @@ from flax import struct
 from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, unit
-from drone_cbf.barrier.samples import SPOT, MotionSampler, beside_an_obstacle, bisect, critical_speed, top_speed
+from drone_cbf.barrier.samples import MotionSampler, bisect, critical_speed, top_speed
+from drone_cbf.barrier.spots import SPOT, beside_an_obstacle
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
@@ -80,7 +81,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, other=(), off=(), wander=(3,), aim=(), astray=(), speed=(), near=(), kind=())
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene, draw, system), draw["other"])
         across = tie.across
         position = tie.position + across * between(draw["off"], -0.5 * RIDGE, 0.5 * RIDGE)
         towards = -unit(tie.first + tie.second)
@@ -110,7 +111,7 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, other=(), wander=(CANDIDATES, 3), before=(CANDIDATES,), speed=())
-        tie = find_tie(scene.obstacles, beside_an_obstacle(scene.obstacles, draw, system), draw["other"])
+        tie = find_tie(scene.obstacles, beside_an_obstacle(scene, draw, system), draw["other"])
         # Mostly horizontal: the trunks of a forest are beside level flight only.
         wander = standard_normal(draw["wander"]) * jnp.array([1.0, 1.0, 0.4])
         headings = unit(wander - (wander @ tie.across)[:, None] * tie.across)

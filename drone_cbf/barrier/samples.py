@@ -4,17 +4,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array
 
-from drone_cbf.arrays import Scalar, Vector, unit
+from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.lessons import Lesson, make_graph_lesson, make_true_lesson, uses_truth
+from drone_cbf.barrier.spots import SPOT, beside_an_obstacle
 from drone_cbf.config import SystemConfig
-from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
+from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.drone import initial_state
-from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances, swept_distances
+from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances, swept_distances
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
@@ -64,7 +64,7 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), speed=(), near=(), kind=())
-        position = beside_an_obstacle(scene.obstacles, draw, system)
+        position = beside_an_obstacle(scene, draw, system)
         points = nearest_surface_points(scene.obstacles, position)
         distances = surface_distances(scene.obstacles, position)
         nearest = jnp.argmin(distances)
@@ -76,39 +76,6 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
         return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
 
     return sample
-
-
-@struct.dataclass
-class Spot:
-    """A random point on the surface of an obstacle."""
-
-    axis: Vector  # Point on the obstacle's axis [m]
-    outward: Vector  # Unit normal of the surface
-    radius: Scalar  # [m]
-
-    def at(self, distance: Scalar) -> Vector:
-        """The point ``distance`` [m] outside the surface."""
-        return self.axis + self.outward * (self.radius + distance)
-
-
-SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (), "distance": ()}
-"""Draws used by :func:`random_spot` and :func:`beside_an_obstacle`, uniform in [0, 1)."""
-
-
-def random_spot(obstacles: Obstacles, draw: dict[str, Array]) -> Spot:
-    """A point on a random active obstacle; on a trunk within a metre of its mid-height."""
-    index = index_by_weight(draw["pick"], obstacles.active.astype(jnp.float32))
-    trunk = obstacles.capsules.half_height[index] > 0.0
-    direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
-    axis = obstacles.capsules.centre[index] + jnp.array([0.0, 0.0, 1.0]) * height
-    return Spot(axis=axis, outward=unit(direction), radius=obstacles.capsules.radius[index])
-
-
-def beside_an_obstacle(obstacles: Obstacles, draw: dict[str, Array], system: SystemConfig) -> Vector:
-    """A point at an exponentially distributed distance from the surface of a random active obstacle [m]."""
-    distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
-    return random_spot(obstacles, draw).at(distance)
 
 
 def bisect(above: Callable[[Scalar], jax.Array], end: float) -> Scalar:

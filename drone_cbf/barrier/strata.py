@@ -13,16 +13,14 @@ from drone_cbf.arrays import Scalar, unit
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.gaps import make_corridor_sampler, make_gap_sampler
 from drone_cbf.barrier.samples import (
-    SPOT,
     LessonSampler,
     MotionSampler,
-    beside_an_obstacle,
     bisect,
     lesson_sampler,
     make_open_sampler,
-    random_spot,
     top_speed,
 )
+from drone_cbf.barrier.spots import SPOT, beside_an_obstacle, random_spot
 from drone_cbf.config import StratumName, SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.truth import true_graph
@@ -61,7 +59,7 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, aside=(3,), aim=(), level=())
-        place = beside_an_obstacle(scene.obstacles, draw, system)
+        place = beside_an_obstacle(scene, draw, system)
         nearest = jnp.argmin(surface_distances(scene.obstacles, place))
         surface = nearest_surface_points(scene.obstacles, place)[nearest]
         towards = unit(surface - place)
@@ -88,7 +86,7 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
 
     def sample(scene: Scene, key: jax.Array) -> Motion:
         draw = uniform_draws(key, **SPOT, speed=(), side=(3,), kind=(), cosine=(), room=())
-        spot = random_spot(scene.obstacles, draw)
+        spot = random_spot(scene, draw)
         speed = between(draw["speed"], SLOWEST * cruise, top_speed(system))
         towards, past = between(draw["cosine"], 0.6, 1.0), between(draw["cosine"], -0.2, 0.3)
         cosine = jnp.where(draw["kind"] < 0.5, towards, past)

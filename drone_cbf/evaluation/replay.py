@@ -2,23 +2,23 @@
 
 import io
 import zipfile
-from collections.abc import Iterator
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, fields, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.errors import ConfigError
-from drone_cbf.evaluation.worst import LISTED, ReplayStates
+from drone_cbf.evaluation.worst import LISTED, ReplayStates, chosen
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene
+from drone_cbf.scenes.slots import Slots, first_slots, unused
 
-FORMAT = 1
+FORMAT = 2
+ONLY_CAPSULES = 1  # The format of files from when every obstacle was a capsule, which are read as well
 
 
 def packed(states: ReplayStates) -> bytes:
@@ -33,11 +33,11 @@ def packed(states: ReplayStates) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
-    """Inverse of :func:`packed`.
+def unpacked(content: bytes, source: str) -> ReplayStates:
+    """Inverse of :func:`packed`; also reads files of format :data:`ONLY_CAPSULES`.
 
     Raises:
-        ConfigError: the file is not of this format, is altered, or has another number of obstacles.
+        ConfigError: the file is of neither format, or is altered.
     """
     remedy = "name an evaluate run, or the file replay/worst.npz of one"
     try:
@@ -45,9 +45,12 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"replay = {source} is no file of flights to replay ({error}); {remedy}") from error
-    if arrays.pop("format", None) != FORMAT:
+    written_as = arrays.pop("format", None)
+    if written_as == ONLY_CAPSULES:
+        arrays = _with_shapes(arrays)
+    elif written_as != FORMAT:
         raise ConfigError(f"replay = {source} is not of format {FORMAT}, which this version reads; {remedy}")
-    template = jax.eval_shape(make_scene_sampler("random_cloud", "random", system.scene), jax.random.key(0))
+    template = _template(arrays)
     names = _named(template)
     missing = [name for name in [*(f"scenes{each}" for each in names), *_PLAIN] if name not in arrays]
     if missing:
@@ -56,10 +59,8 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
     for name, leaf in names.items():
         found = arrays[f"scenes{name}"]
         if found.shape != (count, *leaf.shape):
-            raise ConfigError(
-                f"replay = {source}: scenes{name} has shape {found.shape}, expected {(count, *leaf.shape)}; "
-                f"set scene.obstacles = {found.shape[1] if found.ndim > 1 else 0}, or {remedy}"
-            )
+            expected = f"scenes{name} has shape {found.shape}, expected {(count, *leaf.shape)}"
+            raise ConfigError(f"replay = {source}: {expected}; {remedy}")
     leaves = [arrays[f"scenes{name}"] for name in names]
     scenes = jax.tree.unflatten(jax.tree.structure(template), leaves)
     plain = {name: arrays[name] for name in LISTED if name != "scenes"}
@@ -69,6 +70,24 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
         "batch": int(arrays["batch"]),
     }
     return ReplayStates(scenes=scenes, **plain, **single)
+
+
+def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
+    place = "scenes.obstacles"
+    renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
+    count, slots = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool)).shape
+    empty = {f"{place}{name}": leaf for name, leaf in _named(unused(Slots())).items()}
+    absent = {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in empty.items() if name not in renamed}
+    return renamed | absent | {"slots": np.tile(astuple(Slots(capsules=slots)), (count, 1))}
+
+
+def _template(arrays: Mapping[str, Any]) -> Scene:
+    """A scene with the slots of those in the file."""
+    widest = arrays["slots"].max(axis=0) if "slots" in arrays else astuple(Slots())
+    zero = jnp.zeros(3, jnp.float32)
+    obstacles = unused(Slots(*map(int, widest)))
+    return Scene(obstacles=obstacles, start=zero, start_velocity=zero, goal=zero, wind=zero, gust=zero)
 
 
 _PLAIN = tuple(each.name for each in fields(ReplayStates) if each.name != "scenes")
@@ -84,9 +103,33 @@ def _named(tree: Any) -> dict[str, Any]:
 def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
     """The complete flights in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
 
-    Each is computed in its original row of a batch of the original size (rounding depends on both), the rest padding.
+    Each is computed with its own slots, on which its sensor errors depend, and in its original row of a batch of the
+    original size (rounding depends on both), the rest padding.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
+    kinds, kind = np.unique(states.slots, axis=0, return_inverse=True)
+    groups = [np.flatnonzero(kind.reshape(-1) == index) for index in range(len(kinds))]
+    parts = []
+    for slots, rows in zip(kinds, groups, strict=True):
+        some = chosen(states, rows)
+        obstacles = first_slots(some.scenes.obstacles, Slots(*map(int, slots)))
+        parts.append(_fly_alike(fly, params, replace(some, scenes=some.scenes.replace(obstacles=obstacles))))
+    back = np.argsort(np.concatenate(groups))
+    return jax.tree.map(lambda *leaves: _joined(leaves)[back], *parts)
+
+
+def _joined(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenation, in which what belongs to slots that a scene does not have is zero, as in masked ones."""
+    widest = np.max([leaf.shape[1:] for leaf in leaves], axis=0).astype(int)
+    filled = [
+        np.pad(leaf, [(0, 0), *((0, room - size) for room, size in zip(widest, leaf.shape[1:], strict=True))])
+        for leaf in leaves
+    ]
+    return np.concatenate(filled)
+
+
+def _fly_alike(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
+    """The flights of scenes with the same slots."""
     order: list[int] = []
     parts = []
     for batch in batches(states):

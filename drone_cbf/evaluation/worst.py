@@ -1,7 +1,8 @@
 """Keeps the worst flights of an evaluation, so that exactly these can be flown again."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
+from functools import reduce
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from drone_cbf.evaluation.matrix import Cell, WatchedFlights
 from drone_cbf.safety.records import Status
 from drone_cbf.scenes.scene import Scene
+from drone_cbf.scenes.slots import Slots, padded, slots_of
 
 WORST = 16  # Flights kept per reason: largest violation, and most solver failures
 VIOLATION, SOLVER_FAILURE = "violation", "solver_failure"
@@ -22,7 +24,8 @@ class ReplayStates:
     The same policy on the same machine reproduces them bit for bit; rounding depends on a flight's row and batch size.
     """
 
-    scenes: Scene  # Obstacles, start [m], start velocity [m/s], goal [m], wind
+    scenes: Scene  # Obstacles, start [m], start velocity [m/s], goal [m], wind; all with the same slots for obstacles
+    slots: np.ndarray  # (n, 4) int: slots with which each was flown, in the order of the fields of `Slots`
     keys: np.ndarray  # Key data of the flights, (n, 2) uint32
     noise: np.ndarray  # Observation noise [m, m/s], (n,) float32
     rows: np.ndarray  # (n,) int: row in the batch in which the flight was computed
@@ -54,11 +57,20 @@ def chosen(states: ReplayStates, order: ArrayLike) -> ReplayStates:
 
 def joined(parts: Sequence[ReplayStates]) -> ReplayStates:
     """Concatenation of ``parts``, which share blend, horizon and batch."""
+    slots = reduce(Slots.widened, (slots_of(part.scenes.obstacles) for part in parts))
+    parts = [replace(part, scenes=_with_slots(part.scenes, slots)) for part in parts]
     together = {
         name: jax.tree.map(lambda *leaves: np.concatenate(leaves), *(getattr(part, name) for part in parts))
         for name in LISTED
     }
     return replace(parts[0], **together)
+
+
+def _with_slots(scenes: Scene, slots: Slots) -> Scene:
+    if slots_of(scenes.obstacles) == slots:
+        return scenes
+    obstacles = jax.device_get(jax.vmap(lambda each: padded(each, slots))(scenes.obstacles))
+    return scenes.replace(obstacles=obstacles)
 
 
 @dataclass
@@ -96,6 +108,7 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float) -> ReplayS
     every = np.arange(count)
     return ReplayStates(
         scenes=jax.tree.map(lambda x: np.asarray(x)[:count], flights.scenes),
+        slots=np.tile(astuple(slots_of(flights.scenes.obstacles)), (count, 1)),
         keys=np.asarray(jax.random.key_data(flights.keys)),
         noise=np.full(count, cell.noise, np.float32),
         rows=every % flights.batch,

@@ -41,8 +41,8 @@ class Obstacles:
 
     def only(self, kept: Bool[Array, "m"]) -> Obstacles:
         """The obstacles without those that are not ``kept``."""
-        ends = np.cumsum([shape.active.shape[0] for shape in self.shapes])[:-1]
-        parts = jnp.split(self.active & kept, ends)
+        ends = np.cumsum([shape.active.shape[-1] for shape in self.shapes])[:-1]
+        parts = jnp.split(self.active & kept, ends, axis=-1)
         return Obstacles(*(shape.replace(active=part) for shape, part in zip(self.shapes, parts, strict=True)))
 
     @property
@@ -53,13 +53,13 @@ class Obstacles:
     @property
     def active(self) -> Bool[Array, "m"]:
         """False for unused slots."""
-        return jnp.concatenate([self.capsules.active, self.boxes.active, self.cylinders.active, self.ground.active])
+        return jnp.concatenate([shape.active for shape in self.shapes], axis=-1)
 
     @property
     def velocity(self) -> Float[Array, "m 3"]:
         """[m/s]."""
         still = jnp.zeros((*self.ground.height.shape, 3), jnp.float32)
-        return jnp.concatenate([self.capsules.velocity, self.boxes.velocity, self.cylinders.velocity, still])
+        return jnp.concatenate([self.capsules.velocity, self.boxes.velocity, self.cylinders.velocity, still], axis=-2)
 
 
 def nearest_surface_points(obstacles: Obstacles, position: Vector) -> Float[Array, "m 3"]:

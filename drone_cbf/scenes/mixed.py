@@ -82,12 +82,12 @@ def _scattered(draw: dict[str, Array], config: SceneConfig) -> Obstacles:
         cylinders=Cylinders(
             centre=beam,
             heading=0.5 * math.pi + BEAM_TURN * between(draw["beam_turn"], -1.0, 1.0),
-            half_length=jnp.full(beam.shape[0], HALF_WIDTH),
+            half_length=jnp.full(beam.shape[0], HALF_WIDTH, jnp.float32),
             radius=between(draw["beam_radius"], *BEAM_RADIUS),
             velocity=jnp.zeros_like(beam),
             active=jnp.ones(beam.shape[0], bool),
         ),
-        ground=Ground(height=jnp.full(1, GROUND), active=jnp.ones(1, bool)),
+        ground=Ground(height=jnp.full(1, GROUND, jnp.float32), active=jnp.ones(1, bool)),
     )
 
 
@@ -96,7 +96,7 @@ def _balls_and_pillars(place: Array, velocity: Array, size: Array, config: Scene
     return Capsules(
         centre=place,
         radius=jnp.where(ball, between(size, *BALL_RADIUS), between(size, *PILLAR_RADIUS)),
-        half_height=jnp.where(ball, 0.0, PILLAR_HALF_HEIGHT),
+        half_height=jnp.where(ball, jnp.float32(0.0), PILLAR_HALF_HEIGHT),
         velocity=velocity,
         active=jnp.ones(place.shape[0], bool),
     )

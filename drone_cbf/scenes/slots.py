@@ -1,11 +1,14 @@
 """How many obstacles of each shape a scene has room for. Scenes of equal slots are flown by one compiled program."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from drone_cbf.physics.obstacles import Obstacles, no_boxes, no_capsules, no_cylinders, no_ground
+
+_SHAPES = ("capsules", "boxes", "cylinders", "ground")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,19 @@ class Slots:
         return Slots(**free)
 
 
-_SHAPES = ("capsules", "boxes", "cylinders", "ground")
-
-
 def slots_of(obstacles: Obstacles) -> Slots:
-    """Slots of the obstacles of one scene."""
-    return Slots(*(getattr(obstacles, name).active.shape[0] for name in _SHAPES))
+    """Slots of the obstacles of one scene, or of each of a batch."""
+    return Slots(*(getattr(obstacles, name).active.shape[-1] for name in _SHAPES))
+
+
+def unused(slots: Slots) -> Obstacles:
+    """``slots`` without obstacles."""
+    return Obstacles(
+        capsules=no_capsules(slots.capsules),
+        boxes=no_boxes(slots.boxes),
+        cylinders=no_cylinders(slots.cylinders),
+        ground=no_ground(slots.ground),
+    )
 
 
 def padded(obstacles: Obstacles, slots: Slots) -> Obstacles:
@@ -54,10 +64,13 @@ def padded(obstacles: Obstacles, slots: Slots) -> Obstacles:
     free = slots.less(slots_of(obstacles))
     if free == Slots():
         return obstacles
-    unused = Obstacles(
-        capsules=no_capsules(free.capsules),
-        boxes=no_boxes(free.boxes),
-        cylinders=no_cylinders(free.cylinders),
-        ground=no_ground(free.ground),
-    )
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), obstacles, unused)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), obstacles, unused(free))
+
+
+def first_slots(obstacles: Obstacles, slots: Slots) -> Obstacles:
+    """Inverse of :func:`padded` on a batch: the first ``slots`` of each shape."""
+
+    def first(name: str) -> Any:
+        return jax.tree.map(lambda leaf: leaf[:, : getattr(slots, name)], getattr(obstacles, name))
+
+    return Obstacles(**{name: first(name) for name in _SHAPES})

@@ -53,7 +53,7 @@ def load_worst(stage: Stage) -> ReplayStates:
         content = artifact(get_run(run_id, "replay").info.run_id, path or FILE)
     if content is None:
         raise ConfigError(f"replay = {source} has no {FILE}: name an evaluate run whose policy flew behind the filter")
-    return unpacked(content, stage.system, source)
+    return unpacked(content, source)
 
 
 def replay(stage: Stage, controller: ControllerParams) -> Outcome:

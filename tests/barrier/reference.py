@@ -1,4 +1,4 @@
-"""The braking barrier in float64 NumPy, straight from the true obstacles."""
+"""The braking barrier in float64 NumPy, straight from the true obstacles, which are capsules."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from drone_cbf.physics.obstacles import Obstacles
 
 def margins(position: np.ndarray, velocity: np.ndarray, obstacles: Obstacles, system: SystemConfig) -> np.ndarray:
     """h_i [m] of every obstacle, (m,); all are taken as resting."""
+    shapes = obstacles.capsules
     centre, radius, half_height = (
-        np.asarray(x, np.float64) for x in (obstacles.centre, obstacles.radius, obstacles.half_height)
+        np.asarray(x, np.float64) for x in (shapes.centre, shapes.radius, shapes.half_height)
     )
     axis = centre.copy()
     axis[:, 2] = np.clip(position[2], centre[:, 2] - half_height, centre[:, 2] + half_height)

@@ -39,7 +39,7 @@ def test_the_soft_minimum_of_nothing_is_its_ceiling():
 
 def random_states(rng, count, obstacles, least=0.02, most=6.0):
     """Positions outside ``obstacles`` near a random one of them, and velocities of any speed up to 8 m/s."""
-    centre, radius = np.asarray(obstacles.centre), np.asarray(obstacles.radius)
+    centre, radius = np.asarray(obstacles.capsules.centre), np.asarray(obstacles.capsules.radius)
     chosen = rng.integers(len(radius), size=count)
     direction = rng.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)

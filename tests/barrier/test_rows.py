@@ -96,7 +96,8 @@ def crowded(request):
     obstacles = crowd(2, count=system.sensor.neighbours, half=(2.0, 2.0, 2.0))
     if request.param != "both":
         height = 0.0 if request.param == "spheres" else 20.0
-        obstacles = obstacles.replace(half_height=jnp.full(system.sensor.neighbours, height))
+        half_height = jnp.full(system.sensor.neighbours, height)
+        obstacles = obstacles.replace(capsules=obstacles.capsules.replace(half_height=half_height))
     states = random_states(3, obstacles)
     reading = readings(system, make_analytic_barrier(system), obstacles, *states[:2])
     truth = np.array([reference.rate(p, v, u, obstacles, system) for p, v, u in zip(*states, strict=True)])

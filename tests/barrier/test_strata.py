@@ -31,7 +31,7 @@ def scenes():
     for seed in range(10):
         obstacles = crowd(seed, count=12, half=(2.5, 2.5, 1.0))
         starts = np.random.default_rng(seed).uniform(-4.0, 4.0, (30, 3))
-        clear = [np.min(np.linalg.norm((start - obstacles.centre)[:, :2], axis=-1)) for start in starts]
+        clear = [np.min(np.linalg.norm((start - obstacles.capsules.centre)[:, :2], axis=-1)) for start in starts]
         drawn.append(jax.tree.map(np.asarray, scene_of(obstacles, start=starts[np.argmax(clear)])))
     return jax.tree.map(lambda *leaves: np.stack([leaves[row % 10] for row in range(STATES)]), *drawn)
 
@@ -59,15 +59,16 @@ class World:
 
     def __init__(self, row):
         self.obstacles = jax.tree.map(lambda x: np.float64(x[row]), scenes().obstacles)
+        self.shapes = self.obstacles.capsules
 
     def away(self, point):
         """Vectors from the axes to ``point``, (m, 3)."""
-        centre, half = self.obstacles.centre.copy(), self.obstacles.half_height
+        centre, half = self.shapes.centre.copy(), self.shapes.half_height
         centre[:, 2] = np.clip(point[2], centre[:, 2] - half, centre[:, 2] + half)
         return point - centre
 
     def distances(self, point):
-        return np.linalg.norm(self.away(point), axis=-1) - self.obstacles.radius
+        return np.linalg.norm(self.away(point), axis=-1) - self.shapes.radius
 
     def normals(self, point):
         away = self.away(point)

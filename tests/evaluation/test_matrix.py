@@ -91,7 +91,7 @@ def test_a_displaced_matrix_flies_the_same_scenes_with_obstacles_displaced_and_s
     shifts = []
     for plain, moved in zip(before, after, strict=True):
         np.testing.assert_array_equal([moved.start, moved.goal], [plain.start, plain.goal])
-        shifts.append(np.asarray(moved.obstacles.centre - plain.obstacles.centre))
+        shifts.append(np.asarray(moved.obstacles.capsules.centre - plain.obstacles.capsules.centre))
         assert 0.1 < np.abs(shifts[-1]).max() <= 0.5 * 0.4 + 1e-6
         assert not plain.start_velocity.any() and np.all(np.linalg.norm(moved.start_velocity, axis=-1) > 0.01)
     drawn = np.concatenate(shifts)

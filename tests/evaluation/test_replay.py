@@ -19,6 +19,7 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import SOLVER_FAILURE, VIOLATION, ReplayStates, WorstFlights
 from drone_cbf.flights import make_flyer
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.slots import Slots, slots_of
 from tests.perception.worlds import random_barrier, random_policy, small_system
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=12, cloud_obstacles=12, ring_obstacles=4))
@@ -85,7 +86,7 @@ def test_the_moment_kept_is_that_of_the_greatest_violation(evaluated, fly):
 
 def test_the_same_policy_flies_them_again_to_the_last_bit(evaluated, fly):
     states, _ = evaluated
-    again = flown_states(states, fly_again(fly, PARAMS, unpacked(packed(states), SYSTEM, "file")))
+    again = flown_states(states, fly_again(fly, PARAMS, unpacked(packed(states), "file")))
     assert same_bits(states, again).all()
     np.testing.assert_array_equal(again.violation, states.violation)
     np.testing.assert_array_equal(again.clearance, states.clearance)
@@ -145,7 +146,7 @@ def test_each_flight_is_computed_in_its_row_and_rows_wanted_twice_take_another_b
 
 def test_what_is_stored_comes_back_as_it_was(evaluated):
     states, _ = evaluated
-    back = unpacked(packed(states), SYSTEM, "file")
+    back = unpacked(packed(states), "file")
     assert isinstance(back, ReplayStates) and (back.blend, back.horizon, back.batch) == (0.5, 40, BATCH)
     for name in worst.LISTED:
         jax.tree.map(np.testing.assert_array_equal, getattr(back, name), getattr(states, name))
@@ -162,7 +163,7 @@ def file_with(states, **changes):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": np.int64(2)}, "not of format 1"),
+        ({"format": np.int64(3)}, "not of format 2"),
         ({"keys": None}, "lacks keys"),
         ({"cells": np.array([{}], object)}, "no file of flights"),
         ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"scenes.goal has shape \(5, 2\)"),
@@ -170,10 +171,34 @@ def file_with(states, **changes):
 )
 def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, complaint):
     with pytest.raises(ConfigError, match=f"replay = worst.npz.*{complaint}.*name an evaluate run"):
-        unpacked(file_with(evaluated[0], **changes), SYSTEM, "worst.npz")
+        unpacked(file_with(evaluated[0], **changes), "worst.npz")
+
+
+def test_flights_among_different_shapes_are_stored_together_and_fly_again_to_the_same_bits(fly):
+    kept = WorstFlights(SETTINGS.blend)
+    given = {"scenarios": ("random_cloud", "windows"), "noise": (0.05,), "goals": ("random",), "rollouts": 3}
+    settings = SETTINGS.model_copy(update=given)
+    evaluate_matrix(SYSTEM, settings, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)
+    states = unpacked(packed(kept.states()), "file")
+    assert {tuple(row) for row in states.slots} == {(12, 0, 0, 0), (0, 8, 0, 0)}
+    assert slots_of(states.scenes.obstacles) == Slots(capsules=12, boxes=8)
+    again = flown_states(states, fly_again(fly, PARAMS, states))
+    assert same_bits(states, again).all() and len(set(states.cells)) == 2
+
+
+def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(evaluated, fly):
+    states, _ = evaluated
+    with np.load(io.BytesIO(packed(states))) as file:
+        arrays = {name: file[name] for name in file.files if name != "slots"}
+    shapes = {name: arrays.pop(name) for name in list(arrays) if name.startswith("scenes.obstacles.")}
+    old = {name.replace(".capsules", ""): leaf for name, leaf in shapes.items() if ".capsules" in name}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | old | {"format": np.int64(1)})
+    again = flown_states(states, fly_again(fly, PARAMS, unpacked(buffer.getvalue(), "file")))
+    assert "scenes.obstacles.centre" in old and same_bits(states, again).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(ConfigError, match="no file of flights to replay"):
-        unpacked(content, SYSTEM, "worst.npz")
+        unpacked(content, "worst.npz")

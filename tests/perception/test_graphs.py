@@ -220,7 +220,7 @@ COARSE = 4000
 def beside(obstacles, start, end):
     """Without the obstacles within a drone's radius of the path: inside one, the direction to its surface flips."""
     distance = swept_distances(obstacles, jnp.asarray(start), jnp.asarray(end), 1.0)
-    return obstacles.replace(active=obstacles.active & (distance > SYSTEM.physics.drone_radius))
+    return obstacles.only(distance > SYSTEM.physics.drone_radius)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 from drone_cbf.config import PhysicsConfig, SensorConfig
 from drone_cbf.perception.sensors import SensorNoise, draw_noise, observe_motion, observe_surfaces
 from drone_cbf.physics.drone import initial_state
-from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
+from drone_cbf.physics.obstacles import nearest_surface_points, obstacles_of, surface_distances
+from drone_cbf.physics.solids.capsules import Capsules
 
 CONFIG = SensorConfig()
 READINGS, SLOTS = 4000, 6
@@ -28,12 +29,14 @@ def obstacles():
     away = CONFIG.range * np.array([0.2, 0.9, 0.999, 1.001, 1.5, 0.3])
     centre = np.zeros((SLOTS, 3))
     centre[:, 0] = away + radius
-    return Obstacles(
-        centre=jnp.asarray(centre, jnp.float32),
-        radius=jnp.asarray(radius, jnp.float32),
-        half_height=jnp.zeros(SLOTS),
-        velocity=jnp.asarray(np.random.default_rng(0).normal(size=(SLOTS, 3)), jnp.float32),
-        active=jnp.arange(SLOTS) < SLOTS - 1,
+    return obstacles_of(
+        Capsules(
+            centre=jnp.asarray(centre, jnp.float32),
+            radius=jnp.asarray(radius, jnp.float32),
+            half_height=jnp.zeros(SLOTS),
+            velocity=jnp.asarray(np.random.default_rng(0).normal(size=(SLOTS, 3)), jnp.float32),
+            active=jnp.arange(SLOTS) < SLOTS - 1,
+        )
     )
 
 

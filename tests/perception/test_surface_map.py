@@ -35,7 +35,7 @@ PLACES = jnp.asarray(
 def tracked(level, key, obstacles=WORLD, config=CONFIG):
     """Along ``PLACES``: the belief, the readings, the believed points and the true ones, each with a leading axis."""
     update = make_surface_update(config, PERIOD)
-    slots = obstacles.radius.shape[0]
+    slots = obstacles.active.shape[0]
 
     def one(belief, now):
         place, key, index = now

@@ -11,8 +11,9 @@ from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SceneCo
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.obstacles import Obstacles
+from drone_cbf.physics.obstacles import Obstacles, obstacles_of
 from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.scenes.scene import Scene
 
@@ -39,12 +40,14 @@ def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:
     """Active obstacles from anything that broadcasts to one row each, in the widest float type enabled."""
     centre = jnp.asarray(centre, float)
     count = centre.shape[0]
-    return Obstacles(
-        centre=centre,
-        radius=jnp.broadcast_to(jnp.asarray(radius, float), (count,)),
-        half_height=jnp.broadcast_to(jnp.asarray(half_height, float), (count,)),
-        velocity=jnp.broadcast_to(jnp.asarray(velocity, float), (count, 3)),
-        active=jnp.ones(count, bool),
+    return obstacles_of(
+        Capsules(
+            centre=centre,
+            radius=jnp.broadcast_to(jnp.asarray(radius, float), (count,)),
+            half_height=jnp.broadcast_to(jnp.asarray(half_height, float), (count,)),
+            velocity=jnp.broadcast_to(jnp.asarray(velocity, float), (count, 3)),
+            active=jnp.ones(count, bool),
+        )
     )
 
 
@@ -65,7 +68,7 @@ def graph_seen(system: SystemConfig, obstacles: Obstacles, position, velocity, g
     """What a perfect sensor shows a drone there [m, m/s]."""
     position, velocity = jnp.asarray(position), jnp.asarray(velocity)
     zero = jnp.zeros(3)
-    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
+    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.velocity))
     surfaces = observe_surfaces(obstacles, position, exact, system.sensor)
     motion = Motion(position=position, velocity=velocity, thrust=zero)
     return build_graph(motion, surfaces, jnp.asarray(goal), nominal_params(system.physics), system.sensor)

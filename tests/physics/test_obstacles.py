@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.physics.obstacles import FAR, Obstacles, nearest_surface_points, surface_distances, swept_distances
+from drone_cbf.physics.obstacles import FAR, nearest_surface_points, obstacles_of, surface_distances, swept_distances
+from drone_cbf.physics.solids.capsules import Capsules
 
 ROUNDING = 1e-5
 """[m]: float32 at coordinates of up to 10 m, through a square root."""
@@ -27,13 +28,14 @@ def swept(obstacles, start, end, duration):
 def obstacles():
     """Spheres, pillars and long trunks, all moving."""
     rng = np.random.default_rng(0)
-    return Obstacles(
+    capsules = Capsules(
         centre=jnp.asarray(rng.uniform(-2.0, 2.0, (COUNT, 3)), jnp.float32),
         radius=jnp.asarray(rng.uniform(0.1, 0.8, COUNT), jnp.float32),
         half_height=jnp.asarray(np.repeat([0.0, 0.7, 30.0], COUNT // 3), jnp.float32),
         velocity=jnp.asarray(rng.normal(size=(COUNT, 3)), jnp.float32),
         active=jnp.ones(COUNT, bool),
     )
+    return obstacles_of(capsules)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def axis_distance(points, centre, half_height) -> np.ndarray:
 
 
 def as_numpy(obstacles):
-    return {name: np.asarray(getattr(obstacles, name), np.float64) for name in ("centre", "radius", "half_height")}
+    return {
+        name: np.asarray(getattr(obstacles.capsules, name), np.float64) for name in ("centre", "radius", "half_height")
+    }
 
 
 def sampled_surface(centre, radius, half_height, count=20_000) -> np.ndarray:
@@ -109,7 +113,7 @@ def test_the_gradient_of_the_distance_is_the_outward_normal(obstacles, places):
 
 
 def test_the_gradient_on_the_axis_is_finite(obstacles):
-    gradient = jax.jit(jax.jacobian(lambda x: surface_distances(obstacles, x)))(obstacles.centre[0])
+    gradient = jax.jit(jax.jacobian(lambda x: surface_distances(obstacles, x)))(obstacles.capsules.centre[0])
     assert np.all(np.isfinite(gradient)) and np.all(np.asarray(gradient)[0] == 0.0)
 
 
@@ -130,13 +134,14 @@ def test_the_swept_distance_matches_a_densely_sampled_motion_among_moving_obstac
 
 def test_a_collision_between_two_samples_is_found():
     """Flying through a thin sphere, and a pillar passing through a hovering drone."""
-    small = Obstacles(
+    small = Capsules(
         centre=jnp.array([[0.5, 0.02, 0.0], [0.0, -1.0, 0.3]]),
         radius=jnp.array([0.05, 0.05]),
         half_height=jnp.array([0.0, 0.5]),
         velocity=jnp.array([[0.0, 0.0, 0.0], [0.0, 40.0, 0.0]]),
         active=jnp.ones(2, bool),
     )
+    small = obstacles_of(small)
     start, end = jnp.array([[0.0, 0.0, 0.0]]), jnp.array([[1.0, 0.0, 0.0]])
     assert np.all(np.asarray(distances(small, start))[:, 0] > 0.4)
     assert np.all(np.asarray(distances(small, end))[:, 0] > 0.4)
@@ -145,17 +150,18 @@ def test_a_collision_between_two_samples_is_found():
 
 
 def test_standing_still_the_swept_distance_is_the_distance(obstacles, places):
-    still = obstacles.replace(velocity=jnp.zeros((COUNT, 3)))
+    still = obstacles_of(obstacles.capsules.replace(velocity=jnp.zeros((COUNT, 3))))
     ours = swept(still, jnp.asarray(places), jnp.asarray(places), 0.05)
     np.testing.assert_allclose(ours, distances(still, jnp.asarray(places)), atol=ROUNDING)
 
 
 def test_obstacles_move_with_their_velocity(obstacles):
-    np.testing.assert_allclose(obstacles.at(0.5).centre, obstacles.centre + 0.5 * obstacles.velocity, atol=ROUNDING)
+    before, after = obstacles.capsules, obstacles.at(0.5).capsules
+    np.testing.assert_allclose(after.centre, before.centre + 0.5 * before.velocity, atol=ROUNDING)
 
 
 def test_a_masked_obstacle_is_far_whatever_it_is(obstacles, places):
-    masked = obstacles.replace(active=jnp.arange(COUNT) % 2 == 0)
+    masked = obstacles.only(jnp.arange(COUNT) % 2 == 0)
     odd = np.arange(1, COUNT, 2)
     here = jnp.asarray(places)
     assert np.all(np.asarray(distances(masked, here))[:, odd] == FAR)
@@ -169,7 +175,7 @@ def test_a_masked_obstacle_is_far_whatever_it_is(obstacles, places):
 @pytest.mark.parametrize("height", [0.0, 0.3])
 def test_the_jacobian_of_a_spheres_nearest_point_is_that_of_the_sphere_at_every_height(height):
     """radius / distance times the projection off the direction; level with the centre, a clip's two limits tie."""
-    ball = Obstacles(
+    ball = Capsules(
         centre=jnp.zeros((1, 3)),
         radius=jnp.array([0.3]),
         half_height=jnp.zeros(1),
@@ -179,5 +185,5 @@ def test_the_jacobian_of_a_spheres_nearest_point_is_that_of_the_sphere_at_every_
     place = np.array([0.8, -0.5, height])
     direction = place / np.linalg.norm(place)
     expected = 0.3 / np.linalg.norm(place) * (np.eye(3) - np.outer(direction, direction))
-    ours = jax.jacobian(lambda p: nearest_surface_points(ball, p)[0])(jnp.asarray(place, jnp.float32))
+    ours = jax.jacobian(lambda p: nearest_surface_points(obstacles_of(ball), p)[0])(jnp.asarray(place, jnp.float32))
     np.testing.assert_allclose(ours, expected, atol=1e-6)

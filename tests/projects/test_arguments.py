@@ -61,7 +61,7 @@ BAD = [
     (["--steps=1.5"], "steps = 1.5 is not a whole number"),
     (["--learning_rate=nan"], "learning_rate = nan is "),
     (["--learning_rate=fast"], "learning_rate = fast is not a number (allowed: > 0, <= 1)"),
-    (["--scenes=desert"], "scenes = desert is not one of fixed_ring, random_cloud, forest;"),
+    (["--scenes=desert"], "scenes = desert is not one of fixed_ring, random_cloud, forest, boxes,"),
     (["--scenes="], "scenes = "),
     (["--step=3"], "unknown parameter 'step'; did you mean steps?"),
     (["--lag_time=1"], "unknown parameter 'lag_time'; did you mean physics.lag_time?"),

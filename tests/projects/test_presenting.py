@@ -4,7 +4,13 @@ import pytest
 
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.tracking.runs.lineage import Parent
-from projects.cli.stage_parameters import EfficiencyParameters, EvaluateParameters, PipelineParameters, SafetyParameters
+from projects.cli.stage_parameters import (
+    EfficiencyParameters,
+    EvaluateParameters,
+    PipelineParameters,
+    PretrainParameters,
+    SafetyParameters,
+)
 from projects.running.run_names import run_name, scene_datasets
 
 SYSTEM = SystemConfig()
@@ -32,6 +38,15 @@ def test_training_and_evaluation_say_which_scenes_they_use_and_they_differ() -> 
     assert [context for _, context in (*training, *evaluation)] == ["training", "evaluation"]
     assert training[0][0].name == evaluation[0][0].name == "fixed_ring+random_cloud+forest"
     assert training[0][0].digest != evaluation[0][0].digest
+
+
+def test_scenes_of_recorded_runs_keep_their_digest() -> None:
+    """That of commit 2f79d42, although their generator has moved and there are other families."""
+    for parameters in (EfficiencyParameters(), PretrainParameters(parent_run="1")):
+        ((dataset, _),) = scene_datasets(parameters, SystemConfig())
+        assert dataset.digest == "def85fa9030a7835"
+    other = PretrainParameters(parent_run="1", scenes=("windows",))
+    assert next(scene_datasets(other, SystemConfig()))[0].name == "windows"
 
 
 def test_the_evaluated_policy_does_not_change_the_evaluation_dataset() -> None:

@@ -50,7 +50,7 @@ def world(seed: int) -> tuple[Obstacles, DroneState, jax.Array]:
 def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneState, goal: jax.Array, spread: jax.Array):
     """What the controller decides inside a noiseless flight, and the points that it looked at, with their spread."""
     zero = jnp.zeros(3)
-    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.centre))
+    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.velocity))
     model = nominal_params(SYSTEM.physics)
     observation = OwnMotion(position=drone.position, velocity=drone.velocity)
     believed = first_estimate(observation, drone, jnp.float32(0.0), SYSTEM.sensor).drone

@@ -142,12 +142,13 @@ def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise()
 
 
 def test_a_moving_surface_is_where_it_will_be_when_a_command_acts():
-    scene = scene_of(BALLS.replace(velocity=jnp.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])))
+    moving = BALLS.capsules.replace(velocity=jnp.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]]))
+    scene = scene_of(BALLS.replace(capsules=moving))
     states = initial_state(jnp.array([-2.0, 0.1, 0.0]), jnp.zeros(3), LATE.physics)
     step = 7
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (states, scene))
     graph = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)(*one, jnp.array([step]))
     time = step * LATE.physics.time_step + LATE.physics.delay
-    centres = np.asarray(BALLS.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
-    distances = np.linalg.norm([-2.0, 0.1, 0.0] - centres, axis=1) - np.asarray(BALLS.radius)
+    centres = np.asarray(BALLS.capsules.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    distances = np.linalg.norm([-2.0, 0.1, 0.0] - centres, axis=1) - np.asarray(BALLS.capsules.radius)
     np.testing.assert_allclose(np.linalg.norm(graph.relative_position[0], axis=-1), distances, rtol=1e-5)

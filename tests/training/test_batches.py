@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import OptimiserConfig, SceneConfig
+from drone_cbf.scenes.families import common_slots
+from drone_cbf.scenes.slots import Slots, slots_of
+from drone_cbf.training.barrier.sampled_states import families_beside
 from drone_cbf.training.data.flights import make_batch_sampler, report_key
+from drone_cbf.training.settings import DEFAULT_SCENES
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import small_system
 
@@ -17,8 +21,9 @@ FAMILIES = ("fixed_ring", "random_cloud", "forest")
 
 def counts(scenes):
     """How many scenes of each family: a ring has its radius, a forest trunks."""
-    trunk = np.asarray(scenes.obstacles.half_height[:, 0]) > 0.0
-    ring = np.all(np.asarray(scenes.obstacles.radius) == np.float32(SYSTEM.scene.ring_sphere_radius), axis=-1)
+    shapes = scenes.obstacles.capsules
+    trunk = np.asarray(shapes.half_height[:, 0]) > 0.0
+    ring = np.all(np.asarray(shapes.radius) == np.float32(SYSTEM.scene.ring_sphere_radius), axis=-1)
     return ring.sum(), (~trunk & ~ring).sum(), trunk.sum()
 
 
@@ -62,3 +67,28 @@ def test_the_optimiser_takes_a_bounded_step_downhill_for_any_number_of_steps(ste
     if steps == 100:
         assert max(sizes) == pytest.approx(config.learning_rate, rel=0.01) and np.argmax(sizes) < 10
         assert sizes[-1] < 2.0 * config.final_fraction * config.learning_rate
+
+
+def test_families_of_different_shapes_fly_in_one_batch_with_the_slots_of_all():
+    families = ("random_cloud", "windows", "mixed")
+    scenes = jax.eval_shape(make_batch_sampler(SYSTEM, families, 3), jax.random.key(0), 0.5)
+    assert slots_of(scenes.obstacles) == common_slots(families, SYSTEM.scene)
+    assert slots_of(scenes.obstacles) == Slots(capsules=60, boxes=40, cylinders=2, ground=1)
+
+
+def test_a_batch_is_thinned_to_the_density_asked_for_and_at_one_is_as_drawn():
+    sample = jax.jit(make_batch_sampler(SYSTEM, FAMILIES, 60), compiler_options=QUICK)
+    drawn, dense, thin = (sample(jax.random.key(0), 0.0, density) for density in (None, 1.0, 0.5))
+    jax.tree.map(np.testing.assert_array_equal, dense, drawn)
+    kept, whole = (np.asarray(scenes.obstacles.capsules.active) for scenes in (thin, drawn))
+    assert not np.any(kept & ~whole)
+    assert abs(kept.sum() / whole.sum() - 0.5) < 5.0 * 0.5 / np.sqrt(whole.sum())
+    np.testing.assert_array_equal(thin.goal, drawn.goal)
+
+
+@pytest.mark.parametrize(
+    ("flown", "sampled"),
+    [(("forest",), DEFAULT_SCENES), (DEFAULT_SCENES, DEFAULT_SCENES), (("forest", "windows"), ("forest", "windows"))],
+)
+def test_states_are_sampled_where_flights_are_and_as_in_recorded_runs(flown, sampled):
+    assert families_beside(flown) == sampled

@@ -35,8 +35,8 @@ def measured():
     return measure(params, 0.02, 0.0, jax.random.key(5))
 
 
-def many_resting(system, count, strata):
-    return lambda key: jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), resting(system, 1)(key))
+def many_resting(system, families, count, strata):
+    return lambda key: jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), resting(system, families, 1)(key))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_all_states_flown_and_as_many_sampled(losses):
     barrier = random_barrier(SYSTEM)
     graphs = jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), measured().flown.trajectories.graphs)
     ends = []
-    for states in (graphs, resting(SYSTEM, 1)(None)):
+    for states in (graphs, resting(SYSTEM, (), 1)(None)):
         found = make_comparer(SYSTEM)(barrier, states)
         analytic, neural = np.asarray(found.analytic, np.float64), np.asarray(found.neural, np.float64)
         weight = 1.0 / (1.0 + (analytic / FOCUS) ** 2)

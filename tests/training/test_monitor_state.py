@@ -65,6 +65,13 @@ def test_conditions_are_scaled_only_where_a_monitor_scales_them():
     assert (scaled.blend, scaled.penalty, scaled.learning_rate) == (np.float32(0.4), 3.0, np.float32(0.1))
 
 
+def test_a_density_is_a_condition_of_all_stages_if_one_thins_out_its_scenes_and_else_of_none():
+    assert conditions_of(COURSE, STAGE).density is None
+    thin = STAGE.model_copy(update={"density": 0.25})
+    course = COURSE.model_copy(update={"stages": (thin, STAGE)})
+    assert [conditions_of(course, stage).density for stage in course.stages] == [0.25, 1.0]
+
+
 def test_penalties_weigh_slack_collision_and_fallback_alone():
     terms = {"slack": 1.0, "collision": 2.0, "fallback": 3.0, "goal": 4.0, "intervention": 5.0}
     assert scale_penalties(terms, 10.0) == {**terms, "slack": 10.0, "collision": 20.0, "fallback": 30.0}

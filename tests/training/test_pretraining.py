@@ -32,7 +32,7 @@ def drawn_scenes(system, families, count):
 
 @functools.cache
 def mixed_states():
-    return jax.jit(sampled_states.make_sampled_batch(SYSTEM, 16, SETTINGS.strata))
+    return jax.jit(sampled_states.make_sampled_batch(SYSTEM, SETTINGS.scenes, 16, SETTINGS.strata))
 
 
 def only_once(make):

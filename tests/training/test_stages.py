@@ -33,10 +33,10 @@ NODES = ("relative_position", "relative_velocity", "mask", "spread")
 
 @functools.cache
 def sampled(system):
-    return jax.jit(sampled_states.make_sampled_batch(system, 64))
+    return jax.jit(sampled_states.make_sampled_batch(system, FAMILIES, 64))
 
 
-def resting(system, count, strata=()):
+def resting(system, families, count, strata=()):
     """As many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
     graph = empty_graph(system.sensor)
     neighbours = min(system.sensor.neighbours, system.scene.obstacles)
@@ -54,13 +54,13 @@ def few_flights():
         )
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(
-            pretraining, "sample_held_out_strata", lambda system, key: HeldOutStrata(sampled(system)(key), {"open": 64})
+            pretraining,
+            "sample_held_out_strata",
+            lambda *given: HeldOutStrata(sampled(given[0])(given[2]), {"open": 64}),
         )
         patch.setattr(sampled_states, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
         patch.setattr(pretraining, "audit_analytic_barrier", audit)
-        patch.setattr(pretraining, "ALL_SCENES", FAMILIES)
-        patch.setattr(sampled_states, "ALL_SCENES", FAMILIES)
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(validation, "make_sampled_batch", resting)

@@ -1,1 +1,1 @@
-"""The shapes that obstacles are made of, each with nearest points, signed and swept distances, and rays in closed form."""
+"""The shapes of obstacles, each with nearest points, signed and swept distances, and rays in closed form."""

@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm
-from drone_cbf.physics.solids.lines import first_hit, fraction_at, slab_crossing
+from drone_cbf.physics.solids.lines import first_hit, fraction_at, nearest_entry, slab_crossing
 
 
 @struct.dataclass
@@ -69,8 +69,8 @@ def swept_distances(boxes: Boxes, start: Vector, end: Vector, duration: float) -
     motion = _own_axes(boxes, (end - start) - boxes.velocity * duration)
     outside = _closest_outside(*jax.lax.stop_gradient((place, motion, boxes.half_size)))
     ends = [jnp.zeros_like(outside), jnp.ones_like(outside)]
-    fractions = jnp.stack([*ends, outside, *_equal_depths(place, motion, boxes.half_size)])
-    return -largest_entry(-_distances(place + fractions[..., None] * motion, boxes.half_size), axis=0)
+    fractions = jnp.concatenate([jnp.stack([*ends, outside]), _equal_depths(place, motion, boxes.half_size)])
+    return nearest_entry(_distances(place + fractions[..., None] * motion, boxes.half_size).T)
 
 
 def _closest_outside(
@@ -98,12 +98,13 @@ def _closest_outside(
 
 def _equal_depths(
     place: Float[Array, "b 3"], motion: Float[Array, "b 3"], half_size: Float[Array, "b 3"]
-) -> list[Float[Array, "b"]]:
+) -> Float[Array, "15 b"]:
     """Fractions of ``motion`` at which two of the six planes of the faces are equally far."""
-    distance = jnp.concatenate([place - half_size, -place - half_size], -1).T
-    rate = jnp.concatenate([motion, -motion], -1).T
-    pairs = itertools.combinations(range(6), 2)
-    return [fraction_at(distance[j] - distance[i], rate[i] - rate[j]) for i, j in pairs]
+    found = [fraction_at(-place, motion)]  # Of opposite faces
+    for side, other in itertools.product((1.0, -1.0), repeat=2):  # Of faces along each axis and the next one
+        apart = (side * place - half_size) - jnp.roll(other * place - half_size, 1, axis=-1)
+        found.append(fraction_at(-apart, side * motion - jnp.roll(other * motion, 1, axis=-1)))
+    return jnp.concatenate(found, axis=-1).T
 
 
 def ray_distances(boxes: Boxes, origin: Vector, directions: Float[Array, "r 3"]) -> Float[Array, "r b"]:

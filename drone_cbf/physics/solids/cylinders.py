@@ -7,8 +7,16 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm
-from drone_cbf.physics.solids.lines import GRAZING, PARALLEL, SMALLEST, first_hit, fraction_at, slab_crossing
+from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.physics.solids.lines import (
+    GRAZING,
+    PARALLEL,
+    SMALLEST,
+    first_hit,
+    fraction_at,
+    nearest_entry,
+    slab_crossing,
+)
 
 HALVINGS = 24  # Of a motion, to where it passes nearest: float32 resolves no more
 
@@ -83,7 +91,7 @@ def swept_distances(cylinders: Cylinders, start: Vector, end: Vector, duration: 
     middle = fraction_at(-place[:, 0], motion[:, 0])
     axis = fraction_at(-jnp.sum(across * sideways, -1), jnp.sum(sideways * sideways, -1))
     fractions = jnp.stack([*ends, outside, middle, axis, *_equal_depths(place, motion, cylinders)])
-    return -largest_entry(-_distances(place + fractions[..., None] * motion, cylinders), axis=0)
+    return nearest_entry(_distances(place + fractions[..., None] * motion, cylinders).T)
 
 
 def _closest_outside(

@@ -58,5 +58,6 @@ def place_of_nearest(distances: Float[Array, "r n"]) -> Int[Array, "r"]:
     """
     smallest = jnp.min(distances, axis=1, keepdims=True)
     places = jnp.arange(distances.shape[1], dtype=jnp.int32)
-    found = jnp.where(distances <= smallest * (1.0 + 1e-6) + 1e-9, places, distances.shape[1] - 1)
+    slack = 1e-6 * jnp.abs(smallest) + 1e-9
+    found = jnp.where(distances <= smallest + slack, places, distances.shape[1] - 1)
     return jnp.min(found, axis=1)

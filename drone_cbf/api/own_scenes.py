@@ -1,0 +1,161 @@
+"""A scene of one's own, described in plain numbers. See docs/api.md."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from drone_cbf.config import SystemConfig
+from drone_cbf.errors import ConfigError
+from drone_cbf.physics.obstacles import obstacles_of
+from drone_cbf.physics.solids.boxes import Boxes
+from drone_cbf.physics.solids.capsules import Capsules
+from drone_cbf.physics.solids.cylinders import Cylinders
+from drone_cbf.physics.solids.ground import Ground
+from drone_cbf.scenes.scene import Scene
+
+REQUIRED = None  # In place of a default
+TURNED = 1e-3  # Largest deviation of a rotation's axes from unit length and right angles
+
+
+def make_scene(
+    system: SystemConfig,
+    *,
+    start: ArrayLike,
+    goal: ArrayLike,
+    centre: ArrayLike = (),
+    radius: ArrayLike | None = None,
+    half_height: ArrayLike = 0.0,
+    velocity: ArrayLike = 0.0,
+    boxes: Mapping[str, ArrayLike] | None = None,
+    cylinders: Mapping[str, ArrayLike] | None = None,
+    ground: float | None = None,
+    wind: ArrayLike = 0.0,
+) -> Scene:
+    """A scene of n spheres and capsules in ``system.scene.obstacles`` slots, and of other shapes in as many as given.
+
+    World frame, z up, SI units. Scenes that are flown together need the same number of each of the other shapes.
+
+    Args:
+        start: (3,) where the drone takes off, at rest [m].
+        goal: (3,) where it should hover [m].
+        centre: (n, 3) centres at time zero [m].
+        radius: (n,) or a scalar [m]; needed if there are centres.
+        half_height: (n,) or a scalar [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
+        velocity: (n, 3) or broadcastable; constant velocity of the obstacles [m/s].
+        boxes: ``centre`` (b, 3) [m], ``half_size`` (b, 3) [m]; optionally ``yaw`` (b,) about z [rad] or ``rotation``
+            (b, 3, 3), whose columns are the box's axes, and ``velocity`` (b, 3) [m/s]. All but centres broadcast.
+        cylinders: horizontal; ``centre`` (c, 3) [m], ``radius`` and ``half_length`` (c,) [m]; optionally ``heading``
+            (c,) of the axis from x towards y [rad] and ``velocity`` (c, 3) [m/s]. All but centres broadcast.
+        ground: height below which all is solid [m]; None for none.
+        wind: (3,) or a scalar; constant wind [m/s].
+
+    Raises:
+        ConfigError: the scene has more obstacles than slots, or a value is missing, unknown, out of range, of the wrong
+            shape, or not finite.
+    """
+    balls = {"centre": centre, "half_height": half_height, "velocity": velocity}
+    if radius is not None or not np.size(centre):
+        balls["radius"] = 1.0 if radius is None else radius
+    points = {"start": start, "goal": goal, "wind": wind, "start_velocity": 0.0, "gust": 0.0}
+    arrays: dict[str, Any] = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
+    obstacles = obstacles_of(
+        _capsules(system.scene.obstacles, balls),
+        None if boxes is None else _boxes(boxes),
+        None if cylinders is None else _cylinders(cylinders),
+        None if ground is None else Ground(jnp.asarray(_array("ground", ground, (1,))), jnp.ones(1, bool)),
+    )
+    return Scene(obstacles=obstacles, **arrays)
+
+
+def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
+    """Capsules in ``slots`` slots, of which the last ones are not used."""
+    rows = {"centre": ((3,), REQUIRED), "radius": ((), REQUIRED), "half_height": ((), 0.0), "velocity": ((3,), 0.0)}
+    shapes = _rows("", given, rows)
+    count = len(shapes["centre"])
+    if count > slots:
+        raise ConfigError(f"make_scene: {count} obstacles, but scene.obstacles = {slots}; raise scene.obstacles")
+    full = {
+        name: jnp.asarray(np.concatenate([rows, np.ones((slots - count, *rows.shape[1:]), np.float32)]))
+        for name, rows in shapes.items()
+    }
+    return Capsules(active=jnp.arange(slots) < count, **full)
+
+
+def _boxes(given: Mapping[str, ArrayLike]) -> Boxes:
+    if "yaw" in given and "rotation" in given:
+        raise ConfigError("make_scene: boxes has both yaw and rotation; give one of them")
+    rows = {
+        "centre": ((3,), REQUIRED),
+        "half_size": ((3,), REQUIRED),
+        "yaw": ((), 0.0),
+        "rotation": ((3, 3), np.eye(3)),
+        "velocity": ((3,), 0.0),
+    }
+    shapes = _rows("boxes.", given, rows)
+    _positive("boxes.half_size", shapes["half_size"])
+    yaw, rotation = shapes.pop("yaw"), shapes["rotation"]
+    if np.abs(np.swapaxes(rotation, 1, 2) @ rotation - np.eye(3)).max(initial=0.0) > TURNED:
+        raise ConfigError("make_scene: boxes.rotation holds columns that are not orthogonal unit vectors; correct it")
+    if "yaw" in given:
+        shapes["rotation"] = np.zeros_like(rotation)
+        shapes["rotation"][:, 2, 2] = 1.0
+        shapes["rotation"][:, 0, 0] = shapes["rotation"][:, 1, 1] = np.cos(yaw)
+        shapes["rotation"][:, 1, 0] = np.sin(yaw)
+        shapes["rotation"][:, 0, 1] = -np.sin(yaw)
+    fields = {name: jnp.asarray(values) for name, values in shapes.items()}
+    return Boxes(active=jnp.ones(len(yaw), bool), **fields)
+
+
+def _cylinders(given: Mapping[str, ArrayLike]) -> Cylinders:
+    rows = {
+        "centre": ((3,), REQUIRED),
+        "radius": ((), REQUIRED),
+        "half_length": ((), REQUIRED),
+        "heading": ((), 0.0),
+        "velocity": ((3,), 0.0),
+    }
+    shapes = _rows("cylinders.", given, rows)
+    _positive("cylinders.radius", shapes["radius"])
+    _positive("cylinders.half_length", shapes["half_length"])
+    fields = {name: jnp.asarray(values) for name, values in shapes.items()}
+    return Cylinders(active=jnp.ones(len(shapes["centre"]), bool), **fields)
+
+
+def _rows(
+    owner: str, given: Mapping[str, ArrayLike], rows: Mapping[str, tuple[tuple[int, ...], ArrayLike | None]]
+) -> dict[str, np.ndarray]:
+    """Arrays with a row for each of ``given``'s centres; ``rows``: shape of a row, and default, by name."""
+    for name in given:
+        if name not in rows:
+            raise ConfigError(f"make_scene: {owner}{name} is unknown; {owner[:-1]} takes {', '.join(rows)}")
+    for name, (_, default) in rows.items():
+        if default is REQUIRED and name not in given:
+            raise ConfigError(f"make_scene: {owner}{name} is missing; give it for every obstacle, or one value for all")
+    centre = given["centre"]
+    count = np.shape(centre)[0] if np.ndim(centre) else 0
+    if not np.size(centre):
+        given = {**given, "centre": np.zeros((0, 3))}
+    return {
+        name: np.array(_array(owner + name, given.get(name, default), (count, *shape)))
+        for name, (shape, default) in rows.items()
+    }
+
+
+def _array(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.broadcast_to(np.asarray(value, np.float32), shape)
+    except ValueError as error:
+        raise ConfigError(
+            f"make_scene: {name} has shape {np.shape(value)}, expected {shape} or a value that broadcasts to it"
+        ) from error
+    if not np.isfinite(array).all():
+        raise ConfigError(f"make_scene: {name} holds a value that is not finite; correct it")
+    return array
+
+
+def _positive(name: str, values: np.ndarray) -> None:
+    if values.min(initial=np.inf) <= 0.0:
+        raise ConfigError(f"make_scene: {name} = {values.min():.6g} must be > 0 m; correct it")
