@@ -34,40 +34,32 @@ def make_scene(
     ground: float | None = None,
     wind: ArrayLike = 0.0,
 ) -> Scene:
-    """A scene of n spheres and capsules in ``system.scene.obstacles`` slots, and of other shapes in as many as given.
+    """A scene in the world frame, z up, SI units: spheres and capsules in ``system.scene.obstacles`` slots, and others.
 
-    World frame, z up, SI units. Scenes that are flown together need the same number of each of the other shapes.
+    Scenes that are flown together need the same number of boxes, of cylinders and of grounds. Arrays of rows broadcast.
 
     Args:
-        start: (3,) where the drone takes off, at rest [m].
-        goal: (3,) where it should hover [m].
-        centre: (n, 3) centres at time zero [m].
-        radius: (n,) or a scalar [m]; needed if there are centres.
-        half_height: (n,) or a scalar [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
-        velocity: (n, 3) or broadcastable; constant velocity of the obstacles [m/s].
-        boxes: ``centre`` (b, 3) [m], ``half_size`` (b, 3) [m]; optionally ``yaw`` (b,) about z [rad] or ``rotation``
-            (b, 3, 3), whose columns are the box's axes, and ``velocity`` (b, 3) [m/s]. All but centres broadcast.
-        cylinders: horizontal; ``centre`` (c, 3) [m], ``radius`` and ``half_length`` (c,) [m]; optionally ``heading``
-            (c,) of the axis from x towards y [rad] and ``velocity`` (c, 3) [m/s]. All but centres broadcast.
+        start, goal: (3,) where the drone takes off, at rest, and where it should hover [m].
+        centre, radius: (n, 3) centres at time zero, and (n,) radii [m].
+        half_height: (n,) [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
+        velocity: (n, 3); constant velocity of the obstacles [m/s].
+        boxes: ``centre`` (b, 3), ``half_size`` (b, 3) [m]; optionally ``velocity`` (b, 3) [m/s], and ``yaw`` (b,) about
+            z [rad] or ``rotation`` (b, 3, 3), whose columns are the box's axes.
+        cylinders: horizontal; ``centre`` (c, 3), ``radius``, ``half_length`` (c,) [m]; optionally ``velocity`` (c, 3)
+            [m/s], and ``heading`` (c,) of the axis from x towards y [rad].
         ground: height below which all is solid [m]; None for none.
-        wind: (3,) or a scalar; constant wind [m/s].
+        wind: (3,); constant wind [m/s].
 
     Raises:
-        ConfigError: the scene has more obstacles than slots, or a value is missing, unknown, out of range, of the wrong
-            shape, or not finite.
+        ConfigError: too many obstacles for the slots; or a value is missing, unknown, not finite, of the wrong shape.
     """
     balls = {"centre": centre, "half_height": half_height, "velocity": velocity}
     if radius is not None or not np.size(centre):
         balls["radius"] = 1.0 if radius is None else radius
     points = {"start": start, "goal": goal, "wind": wind, "start_velocity": 0.0, "gust": 0.0}
     arrays: dict[str, Any] = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
-    obstacles = obstacles_of(
-        _capsules(system.scene.obstacles, balls),
-        None if boxes is None else _boxes(boxes),
-        None if cylinders is None else _cylinders(cylinders),
-        None if ground is None else Ground(jnp.asarray(_array("ground", ground, (1,))), jnp.ones(1, bool)),
-    )
-    return Scene(obstacles=obstacles, **arrays)
+    shapes = _capsules(system.scene.obstacles, balls), _boxes(boxes), _cylinders(cylinders), _ground(ground)
+    return Scene(obstacles=obstacles_of(*shapes), **arrays)
 
 
 def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
@@ -84,7 +76,9 @@ def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
     return Capsules(active=jnp.arange(slots) < count, **full)
 
 
-def _boxes(given: Mapping[str, ArrayLike]) -> Boxes:
+def _boxes(given: Mapping[str, ArrayLike] | None) -> Boxes | None:
+    if given is None:
+        return None
     if "yaw" in given and "rotation" in given:
         raise ConfigError("make_scene: boxes has both yaw and rotation; give one of them")
     rows = {
@@ -109,7 +103,9 @@ def _boxes(given: Mapping[str, ArrayLike]) -> Boxes:
     return Boxes(active=jnp.ones(len(yaw), bool), **fields)
 
 
-def _cylinders(given: Mapping[str, ArrayLike]) -> Cylinders:
+def _cylinders(given: Mapping[str, ArrayLike] | None) -> Cylinders | None:
+    if given is None:
+        return None
     rows = {
         "centre": ((3,), REQUIRED),
         "radius": ((), REQUIRED),
@@ -122,6 +118,10 @@ def _cylinders(given: Mapping[str, ArrayLike]) -> Cylinders:
     _positive("cylinders.half_length", shapes["half_length"])
     fields = {name: jnp.asarray(values) for name, values in shapes.items()}
     return Cylinders(active=jnp.ones(len(shapes["centre"]), bool), **fields)
+
+
+def _ground(height: float | None) -> Ground | None:
+    return None if height is None else Ground(jnp.asarray(_array("ground", height, (1,))), jnp.ones(1, bool))
 
 
 def _rows(

@@ -59,10 +59,11 @@ def beside_an_obstacle(scene: Scene, draw: dict[str, Array], system: SystemConfi
 
 
 def _on_capsule(capsule: Capsules, draw: dict[str, Array], start: Vector) -> Spot:
-    """On a trunk within a metre of its mid-height."""
+    """On the wall of a pillar; of a trunk within a metre of its mid-height."""
     trunk = capsule.half_height > 0.0
     direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
+    most = jnp.minimum(capsule.half_height, 1.0)
+    height = jnp.where(trunk, between(draw["height"], -most, most), 0.0)
     axis = capsule.centre + jnp.array([0.0, 0.0, 1.0]) * height
     return Spot(axis=axis, outward=unit(direction), radius=capsule.radius)
 

@@ -56,14 +56,13 @@ def unpacked(content: bytes, system: SystemConfig, source: str) -> ReplayStates:
     missing = [name for name in [*(f"scenes{each}" for each in names), *_PLAIN] if name not in arrays]
     if missing:
         raise ConfigError(f"replay = {source} lacks {', '.join(missing)}; {remedy}")
-    count = len(arrays["noise"])
     for name, leaf in names.items():
-        found = arrays[f"scenes{name}"]
-        expected = (count, *_slots(name, arrays), *leaf.shape[1:]) if _has_slots(name) else (count, *leaf.shape)
-        if found.shape != expected:
+        found, expected = arrays[f"scenes{name}"].shape, (len(arrays["noise"]), *_shape(name, leaf, arrays))
+        if found != expected:
+            slots = found[1] if len(found) > 1 else 0
             raise ConfigError(
-                f"replay = {source}: scenes{name} has shape {found.shape}, expected {expected}; "
-                f"set scene.obstacles = {found.shape[1] if found.ndim > 1 else 0}, or {remedy}"
+                f"replay = {source}: scenes{name} has shape {found}, expected {expected}; "
+                f"set scene.obstacles = {slots}, or {remedy}"
             )
     leaves = [arrays[f"scenes{name}"] for name in names]
     scenes = jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -83,18 +82,20 @@ def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
     """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
     flights, place = len(arrays.get("noise", ())), "scenes.obstacles"
     renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
-    empty = {name: leaf for name, leaf in _named(obstacles_of()).items() if _has_slots(f".obstacles{name}")}
+    empty = {name: leaf for name, leaf in _named(obstacles_of()).items() if _is_of_another_shape(f".obstacles{name}")}
     return renamed | {f"{place}{name}": np.zeros((flights, *leaf.shape), leaf.dtype) for name, leaf in empty.items()}
 
 
-def _has_slots(name: str) -> bool:
-    """Whether ``name`` is of a shape of which a scene has as many slots as it pleases; of capsules the system says."""
+def _is_of_another_shape(name: str) -> bool:
+    """Whether ``name`` is of no capsule: of other shapes a scene has any number of slots, of capsules the system's."""
     return name.startswith((".obstacles.boxes.", ".obstacles.cylinders.", ".obstacles.ground."))
 
 
-def _slots(name: str, arrays: dict[str, Any]) -> tuple[int, ...]:
-    """How many the file holds, if it is not altered."""
-    return arrays[f"scenes{name.rpartition('.')[0]}.active"].shape[1:2]
+def _shape(name: str, leaf: Any, arrays: dict[str, Any]) -> tuple[int, ...]:
+    """Of one scene's ``leaf``: other shapes have as many rows as the file has slots for them."""
+    if not _is_of_another_shape(name):
+        return tuple(leaf.shape)
+    return (*arrays[f"scenes{name.rpartition('.')[0]}.active"].shape[1:2], *leaf.shape[1:])
 
 
 def _named(tree: Any) -> dict[str, Any]:

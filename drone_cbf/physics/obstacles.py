@@ -39,7 +39,7 @@ class Obstacles:
             capsules=self.capsules.at(time), boxes=self.boxes.at(time), cylinders=self.cylinders.at(time)
         )
 
-    def only(self, kept: Bool[Array, "m"]) -> Obstacles:
+    def only(self, kept: Bool[Array, "*batch m"]) -> Obstacles:
         """The obstacles without those that are not ``kept``."""
         ends = np.cumsum([shape.active.shape[-1] for shape in self.shapes])[:-1]
         parts = jnp.split(self.active & kept, ends, axis=-1)
@@ -51,12 +51,12 @@ class Obstacles:
         return self.capsules, self.boxes, self.cylinders, self.ground
 
     @property
-    def active(self) -> Bool[Array, "m"]:
+    def active(self) -> Bool[Array, "*batch m"]:
         """False for unused slots."""
         return jnp.concatenate([shape.active for shape in self.shapes], axis=-1)
 
     @property
-    def velocity(self) -> Float[Array, "m 3"]:
+    def velocity(self) -> Float[Array, "*batch m 3"]:
         """[m/s]."""
         still = jnp.zeros((*self.ground.height.shape, 3), jnp.float32)
         return jnp.concatenate([self.capsules.velocity, self.boxes.velocity, self.cylinders.velocity, still], axis=-2)

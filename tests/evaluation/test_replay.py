@@ -20,6 +20,7 @@ from drone_cbf.flights import make_flyer
 from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
 from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.physics.solid_worlds import mixed
 
 SYSTEM = small_system(scene=SceneConfig(obstacles=12, cloud_obstacles=12, ring_obstacles=4))
 SETTINGS = EvaluationSettings(
@@ -162,7 +163,8 @@ def file_with(states, **changes):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": np.int64(2)}, "not of format 1"),
+        ({"format": np.int64(3)}, "not of format 2"),
+        ({"scenes.obstacles.boxes.centre": np.zeros((5, 1, 3), np.float32)}, r"boxes.centre has shape \(5, 1, 3\)"),
         ({"keys": None}, "lacks keys"),
         ({"cells": np.array([{}], object)}, "no file of flights"),
         ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"scenes.goal has shape \(5, 2\)"),
@@ -171,6 +173,40 @@ def file_with(states, **changes):
 def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, complaint):
     with pytest.raises(ConfigError, match=f"replay = worst.npz.*{complaint}.*name an evaluate run"):
         unpacked(file_with(evaluated[0], **changes), SYSTEM, "worst.npz")
+
+
+def test_a_file_from_when_all_obstacles_were_capsules_is_read_as_it_was(evaluated):
+    states, _ = evaluated
+    with np.load(io.BytesIO(packed(states))) as file:
+        arrays = {name: file[name] for name in file.files}
+    older: dict[str, np.ndarray] = {"format": np.int64(1)}
+    for name, value in arrays.items():
+        shape = name.removeprefix("scenes.obstacles.").partition(".")[0]
+        if name != "format" and shape not in ("boxes", "cylinders", "ground"):
+            older[name.replace("obstacles.capsules.", "obstacles.")] = value
+    assert "scenes.obstacles.half_height" in older
+    buffer = io.BytesIO()
+    np.savez(buffer, **older)
+    back = unpacked(buffer.getvalue(), SYSTEM, "file")
+    jax.tree.map(np.testing.assert_array_equal, back.scenes, states.scenes)
+    older.pop("scenes.obstacles.radius")
+    buffer = io.BytesIO()
+    np.savez(buffer, **older)
+    with pytest.raises(ConfigError, match="lacks scenes.obstacles.capsules.radius; name an evaluate run"):
+        unpacked(buffer.getvalue(), SYSTEM, "file")
+
+
+def test_other_shapes_come_back_in_as_many_slots_as_were_flown(evaluated):
+    states, _ = evaluated
+    there = mixed(each=3)
+    count = len(states)
+    boxes, ground = (
+        jax.tree.map(lambda x: np.broadcast_to(x, (count, *x.shape)), shape) for shape in (there.boxes, there.ground)
+    )
+    obstacles = states.scenes.obstacles.replace(boxes=boxes, ground=ground)
+    flown = replace(states, scenes=states.scenes.replace(obstacles=obstacles))
+    back = unpacked(packed(flown), SYSTEM, "file")
+    jax.tree.map(np.testing.assert_array_equal, back.scenes, flown.scenes)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])

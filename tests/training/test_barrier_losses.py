@@ -141,7 +141,9 @@ def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise()
 
 
 def test_a_moving_surface_is_where_it_will_be_when_a_command_acts():
-    scene = scene_of(BALLS.replace(velocity=jnp.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])))
+    scene = scene_of(
+        capsules(BALLS.capsules.centre, BALLS.capsules.radius, velocity=[[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])
+    )
     states = initial_state(jnp.array([-2.0, 0.1, 0.0]), jnp.zeros(3), LATE.physics)
     step = 7
     one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (states, scene))
