@@ -36,7 +36,7 @@ def make_scene(
 ) -> Scene:
     """A scene in the world frame, z up, SI units: spheres and capsules in ``system.scene.obstacles`` slots, and others.
 
-    Scenes that are flown together need the same number of boxes, of cylinders and of grounds. Arrays of rows broadcast.
+    Scenes that are flown together need the same number of each other shape. Values broadcast to a row for each centre.
 
     Args:
         start, goal: (3,) where the drone takes off, at rest, and where it should hover [m].
@@ -45,8 +45,7 @@ def make_scene(
         velocity: (n, 3); constant velocity of the obstacles [m/s].
         boxes: ``centre`` (b, 3), ``half_size`` (b, 3) [m]; optionally ``velocity`` (b, 3) [m/s], and ``yaw`` (b,) about
             z [rad] or ``rotation`` (b, 3, 3), whose columns are the box's axes.
-        cylinders: horizontal; ``centre`` (c, 3), ``radius``, ``half_length`` (c,) [m]; optionally ``velocity`` (c, 3)
-            [m/s], and ``heading`` (c,) of the axis from x towards y [rad].
+        cylinders: likewise ``centre``, ``radius`` and ``half_length`` (c,), ``heading`` (c,) of the axis from x to y.
         ground: height below which all is solid [m]; None for none.
         wind: (3,); constant wind [m/s].
 
@@ -134,9 +133,9 @@ def _rows(
     for name, (_, default) in rows.items():
         if default is REQUIRED and name not in given:
             raise ConfigError(f"make_scene: {owner}{name} is missing; give it for every obstacle, or one value for all")
-    centre = given["centre"]
-    count = np.shape(centre)[0] if np.ndim(centre) else 0
-    if not np.size(centre):
+    centre = np.asarray(given["centre"])
+    count = len(centre) if centre.ndim else 0
+    if not centre.size:
         given = {**given, "centre": np.zeros((0, 3))}
     return {
         name: np.array(_array(owner + name, given.get(name, default), (count, *shape)))

@@ -1,6 +1,7 @@
 """Random points on the surfaces of a scene, beside which training states lie."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,10 @@ SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (),
 def random_spot(scene: Scene, draw: dict[str, Array]) -> Spot:
     """A point on a random active obstacle: every obstacle is as likely, whatever its shape and size."""
     index = index_by_weight(draw["pick"], scene.obstacles.active.astype(jnp.float32))
-    spots, first = [], 0
-    for solids, spot_on in zip(scene.obstacles.shapes, (_on_capsule, _on_box, _on_cylinder, _on_ground), strict=True):
+    makers: tuple[Callable[..., Spot], ...] = (_on_capsule, _on_box, _on_cylinder, _on_ground)
+    spots: list[tuple[int, Spot]] = []
+    first = 0
+    for solids, spot_on in zip(scene.obstacles.shapes, makers, strict=True):
         if slots := solids.active.shape[0]:
             row = jnp.clip(index - first, 0, slots - 1) if spots else index
             one = jax.tree.map(lambda leaf, row=row: leaf[row], solids)

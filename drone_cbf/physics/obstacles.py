@@ -100,10 +100,13 @@ def ray_hits(
     obstacles: Obstacles, origin: Vector, directions: Float[Array, "r 3"], limit: Scalar | float
 ) -> tuple[Float[Array, "r"], Int[Array, "r"]]:
     """:func:`ray_distances`, and which obstacle each ray meets; -1 where none is nearer than ``limit``."""
-    hits = _ray_hits_of_each(obstacles, origin, directions)
-    none = jnp.full((directions.shape[0], 1), limit, jnp.float32)
-    every = jnp.concatenate([none, *hits], axis=1)
-    return nearest_entry(every), place_of_nearest(every) - 1
+    distance = jnp.full(directions.shape[0], limit, jnp.float32)
+    met, first = jnp.full(directions.shape[0], -1, jnp.int32), 0
+    for hit in _ray_hits_of_each(obstacles, origin, directions):
+        nearest = nearest_entry(hit)
+        met = jnp.where(nearest < distance, first + place_of_nearest(hit), met)
+        distance, first = jnp.minimum(distance, nearest), first + hit.shape[1]
+    return distance, met
 
 
 def _ray_hits_of_each(
