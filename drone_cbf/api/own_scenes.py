@@ -16,7 +16,6 @@ from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.physics.solids.cylinders import Cylinders
 from drone_cbf.physics.solids.ground import Ground
 
-REQUIRED = None  # In place of a default
 TURNED = 1e-3  # Largest deviation of a rotation's axes from unit length and right angles
 
 
@@ -63,7 +62,7 @@ def make_scene(
 
 def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
     """Capsules in ``slots`` slots, of which the last ones are not used."""
-    rows = {"centre": ((3,), REQUIRED), "radius": ((), REQUIRED), "half_height": ((), 0.0), "velocity": ((3,), 0.0)}
+    rows = {"centre": ((3,), None), "radius": ((), None), "half_height": ((), 0.0), "velocity": ((3,), 0.0)}
     shapes = _rows("", given, rows)
     count = len(shapes["centre"])
     if count > slots:
@@ -81,8 +80,8 @@ def _boxes(given: Mapping[str, ArrayLike] | None) -> Boxes | None:
     if "yaw" in given and "rotation" in given:
         raise ConfigError("make_scene: boxes has both yaw and rotation; give one of them")
     rows = {
-        "centre": ((3,), REQUIRED),
-        "half_size": ((3,), REQUIRED),
+        "centre": ((3,), None),
+        "half_size": ((3,), None),
         "yaw": ((), 0.0),
         "rotation": ((3, 3), np.eye(3)),
         "velocity": ((3,), 0.0),
@@ -106,9 +105,9 @@ def _cylinders(given: Mapping[str, ArrayLike] | None) -> Cylinders | None:
     if given is None:
         return None
     rows = {
-        "centre": ((3,), REQUIRED),
-        "radius": ((), REQUIRED),
-        "half_length": ((), REQUIRED),
+        "centre": ((3,), None),
+        "radius": ((), None),
+        "half_length": ((), None),
         "heading": ((), 0.0),
         "velocity": ((3,), 0.0),
     }
@@ -126,24 +125,26 @@ def _ground(height: float | None) -> Ground | None:
 def _rows(
     owner: str, given: Mapping[str, ArrayLike], rows: Mapping[str, tuple[tuple[int, ...], ArrayLike | None]]
 ) -> dict[str, np.ndarray]:
-    """Arrays with a row for each of ``given``'s centres; ``rows``: shape of a row, and default, by name."""
+    """Arrays with a row for each of ``given``'s centres; ``rows``: shape of a row, and default or None, by name."""
     for name in given:
         if name not in rows:
             raise ConfigError(f"make_scene: {owner}{name} is unknown; {owner[:-1]} takes {', '.join(rows)}")
     for name, (_, default) in rows.items():
-        if default is REQUIRED and name not in given:
+        if default is None and name not in given:
             raise ConfigError(f"make_scene: {owner}{name} is missing; give it for every obstacle, or one value for all")
     centre = np.asarray(given["centre"])
     count = len(centre) if centre.ndim else 0
     if not centre.size:
         given = {**given, "centre": np.zeros((0, 3))}
     return {
-        name: np.array(_array(owner + name, given.get(name, default), (count, *shape)))
+        name: np.array(
+            _array(owner + name, given[name] if name in given or default is None else default, (count, *shape))
+        )
         for name, (shape, default) in rows.items()
     }
 
 
-def _array(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.broadcast_to(np.asarray(value, np.float32), shape)
     except ValueError as error:
