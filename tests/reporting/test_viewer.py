@@ -96,7 +96,7 @@ def test_the_view_holds_paths_goal_and_every_obstacle_near_a_path_as_a_whole(mak
     for flight in (on, off):
         assert (low <= np.vstack([flight.position, flight.goal])).all()
         assert (np.vstack([flight.position, flight.goal]) <= high).all()
-    table = scene.table()
+    table = scene.capsules.table()
     near = {
         index
         for index in range(len(table))

@@ -10,7 +10,7 @@ from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from drone_cbf.reporting.figures import scene_axes, style
+from drone_cbf.reporting.figures import sections, style
 from drone_cbf.reporting.records import Array, BarrierSlice
 from drone_cbf.reporting.tables import percent
 
@@ -142,7 +142,7 @@ def _zero_contour(
 
 def _draw_outlines(axes: Axes, data: BarrierSlice) -> None:
     look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "zorder": 1.5}
-    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, look, {**look, "ls": ":"})
+    sections.draw_sections(axes, data.obstacles, data.height, look, {**look, "ls": ":"})
     # Patches would widen the limits to obstacles outside the grid, where nothing was evaluated.
     axes.set(xlim=(data.x[0], data.x[-1]), ylim=(data.y[0], data.y[-1]))
 
@@ -167,7 +167,7 @@ def _legend(data: BarrierSlice) -> list[Line2D]:
     marker = {"marker": "o", "ls": "none", "ms": 8, "mfc": "none", "mec": style.MUTED}
     obstacle = Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker)
     zero = Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")
-    return [zero, neural, obstacle, scene_axes.missed_handle()]
+    return [zero, neural, obstacle, sections.missed_handle()]
 
 
 def _draw_agreement(axes: Axes, true: Array, predicted: Array, margin: float, near: float) -> None:

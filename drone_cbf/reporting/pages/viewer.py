@@ -89,7 +89,7 @@ def _view(flights: Sequence[Flight]) -> tuple[Array, Array, list[tuple[Array, Ar
     path = geometry.flown_points(flights)
     low, high = path.min(0), path.max(0)
     solids = []
-    for obstacle in flights[0].obstacles.table():
+    for obstacle in flights[0].obstacles.capsules.table():
         profile = geometry.capsule_profile(obstacle, *geometry.visible_heights(flights))
         if profile is not None:
             reach = np.append(obstacle[[3, 3]], 0.0)
