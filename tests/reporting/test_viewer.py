@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from drone_cbf.reporting.pages import viewer
-from drone_cbf.reporting.pages.viewer import MOST_FRAMES, NEARBY, ShownFlight, frame_steps, interactive_viewer
+from drone_cbf.reporting.pages.viewer import MOST_FRAMES, ShownFlight, frame_steps, interactive_viewer
+from drone_cbf.reporting.pages.viewer_scene import NEARBY
 
 from .conftest import forest, spheres, surface
 

@@ -42,7 +42,7 @@ def distance(outline: Array, points: Array) -> Array:
 
 
 def keep_below(polygon: Array, normal: Array, limit: float) -> Array:
-    """The part of a convex polygon (k, 3) with ``normal`` @ point <= ``limit`` (Sutherland and Hodgman 1974), (n, 3)."""
+    """The part of a convex polygon (k, 3) with ``normal`` @ point <= ``limit``, (n, 3) (Sutherland, Hodgman 1974)."""
     over = polygon @ normal - limit
     if (over <= 0.0).all():
         return polygon
