@@ -35,6 +35,27 @@ def every_shape() -> Obstacles:
     return Obstacles(capsules, boxes(), cylinders, GROUND)
 
 
+def distance(obstacles: Obstacles, points: np.ndarray) -> np.ndarray:
+    """Signed distance of points (N, 3) to each active solid, capsules, boxes, cylinders [m], (A, N); no ground."""
+    found = []
+    for x, y, z, radius, half in obstacles.capsules.table():
+        offset = points - [x, y, z]
+        offset[:, 2] -= np.clip(offset[:, 2], -half, half)
+        found.append(np.linalg.norm(offset, axis=-1) - radius)
+    boxes, beams = obstacles.boxes, obstacles.cylinders
+    for k in np.flatnonzero(boxes.active):
+        beyond = np.abs((points - boxes.centre[k]) @ boxes.rotation[k]) - boxes.half_size[k]
+        found.append(np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0))
+    for k in np.flatnonzero(beams.active):
+        axis = np.array([np.cos(beams.heading[k]), np.sin(beams.heading[k]), 0.0])
+        offset = points - beams.centre[k]
+        along = offset @ axis
+        around = np.linalg.norm(offset - along[:, None] * axis, axis=-1)
+        beyond = np.stack([np.abs(along) - beams.half_length[k], around - beams.radius[k]], axis=-1)
+        found.append(np.linalg.norm(np.maximum(beyond, 0), axis=-1) + np.minimum(beyond.max(-1), 0))
+    return np.array(found)
+
+
 def through_the_window(steps: int = 100, **changes) -> Flight:
     """A smooth flight over 9 m through the middle of the window; its commands are those of the path."""
     step, share = 0.05, np.linspace(0.0, 1.0, steps + 1)

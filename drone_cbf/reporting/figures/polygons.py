@@ -7,6 +7,7 @@ import numpy as np
 from drone_cbf.reporting.fields import Array
 
 ROUNDING = 9  # decimals; points that agree to a nanometre are one corner
+STRAIGHT = 1e-7  # twice the area of a triangle that counts as a line [m^2]; what rounding leaves over 40 m is smaller
 
 
 def circle(sides: int) -> Array:
@@ -24,7 +25,7 @@ def hull(points: Array) -> Array:
     for line in (ordered, ordered[::-1]):
         chain: list[list[float]] = []
         for point in line:
-            while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= 0.0:
+            while len(chain) > 1 and _turn(chain[-2], chain[-1], point) <= STRAIGHT:
                 chain.pop()
             chain.append(point)
         chains.append(chain[:-1])
