@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from matplotlib.path import Path
 
 from drone_cbf.reporting.figures.barriers import barrier_heatmap
 from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
 from drone_cbf.reporting.figures.space_axes import VIEW
-from drone_cbf.reporting.obstacles import Obstacles
+from drone_cbf.reporting.obstacles import Boxes, Obstacles
 from drone_cbf.reporting.records import BarrierSlice
 
 from .test_flights import draw, marked
@@ -66,25 +67,43 @@ def test_only_the_side_view_shows_the_ground_and_only_when_it_is_near(flight):
     assert not marked(flights_in_space([deep], "t").axes[0], "ground")
 
 
-def test_a_path_behind_a_wall_is_painted_before_it_and_one_before_it_after(flight):
-    axes = flights_in_space([flight], "t").axes[0]
-    boxes = dataclasses.replace(every_shape(), capsules=Obstacles().capsules, cylinders=Obstacles().cylinders)
+def towards_viewer() -> np.ndarray:
     elevation, azimuth = np.deg2rad(VIEW["elev"]), np.deg2rad(VIEW["azim"])
-    towards = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    tiles = [(face.get_zorder(), corners(face).mean(0)) for face in marked(axes, "obstacle")]
-    hidden = 0
-    for piece in marked(axes, "path"):
-        point = np.concatenate(piece._segments3d).mean(0)
-        ray = point + np.linspace(0.15, 4.0, 400)[:, None] * towards
-        hit = ray[(distance(boxes, ray) < 0.0).any(0)]
-        if len(hit):
-            hidden += 1
-            order, _ = min(tiles, key=lambda tile, at=hit[0]: np.linalg.norm(tile[1] - at))
-            assert order > piece.get_zorder()
-    assert 0 < hidden < len(marked(axes, "path"))
-    before = [piece for piece in marked(axes, "path") if np.concatenate(piece._segments3d)[:, 0].min() > 0.3]
-    wall = [order for order, centre in tiles if abs(centre[0]) < 0.15 and centre[1] > 0.0]
-    assert min(piece.get_zorder() for piece in before[:3]) > max(wall), "just past the window, before its left half"
+    return np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+
+
+def misordered(axes) -> tuple[int, int]:
+    """Pairs of a piece of the path and a face in the same place of the picture: those in the wrong order, and all."""
+    towards = towards_viewer()
+    plane = np.linalg.svd(towards[None])[2][1:].T  # two directions across the view
+    wrong = pairs = 0
+    for solid in marked(axes, "obstacle"):
+        for face in (np.asarray(face)[:, :3] for face in solid._faces):
+            normal, outline = np.cross(face[1] - face[0], face[2] - face[0]), Path(face @ plane)
+            for piece in marked(axes, "path"):
+                point = np.concatenate(piece._segments3d).mean(0)
+                way = (face[0] - point) @ normal / (towards @ normal)  # from the point to the face, towards the viewer
+                if outline.contains_point(point @ plane) and abs(way) > 0.2:
+                    pairs += 1
+                    wrong += (solid.get_zorder() > piece.get_zorder()) != (way > 0.0)
+    return wrong, pairs
+
+
+@pytest.mark.parametrize("side", [-0.9, 0.9])
+def test_a_path_along_a_wall_is_painted_before_it_where_it_is_behind_and_else_after(flight, side):
+    """Along the whole path: the middle of the wall is nearer to the viewer than one end of the path, not than both."""
+    wall = Boxes(np.array([[0.0, side, 1.5]]), np.array([[4.5, 0.1, 1.5]]), np.eye(3)[None], np.ones(1, bool))
+    axes = flights_in_space([dataclasses.replace(flight, obstacles=Obstacles(boxes=wall))], "t").axes[0]
+    wrong, pairs = misordered(axes)
+    assert pairs > 10 and wrong == 0
+
+
+def test_faces_turned_away_are_not_drawn_as_their_tiles_would_cover_those_before_them(flight):
+    scene = dataclasses.replace(every_shape(), capsules=Obstacles().capsules)
+    axes = flights_in_space([dataclasses.replace(flight, obstacles=scene)], "t").axes[0]
+    for solid in marked(axes, "obstacle"):
+        for face in solid._faces:
+            assert np.cross(face[1] - face[0], face[2] - face[0])[:3] @ towards_viewer() > -1e-9
 
 
 def test_long_walls_are_cut_near_the_flight_in_every_view(flight):

@@ -41,11 +41,9 @@ def barrier_slices(
     Bold lines: h = 0; dashed: that of the truth; hatched: where h promises a stop that the truth denies. Raises
     ValueError for another shape, or where nothing can be compared.
     """
-    x, y, velocity = (np.asarray(values, float) for values in (x, y, velocity))
-    shown = [np.asarray(values, float) for values in (student, analytic, truth)]
+    x, y, velocity, *shown = (np.asarray(values, float) for values in (x, y, velocity, student, analytic, truth))
     _check(x, y, shown)
-    speed = float(np.linalg.norm(velocity))
-    title = f"Barrier h seen and true at height {height:.2f} m, speed {speed:.1f} m/s"
+    title = f"Barrier h seen and true at height {height:.2f} m, speed {np.linalg.norm(velocity):.1f} m/s"
     figure = style.new_figure(12.6, slice_axes.figure_height(x, y) + 0.2, title)
     panels = figure.subplots(1, len(SOURCES), sharex=True, sharey=True)
     norm = slice_axes.centred_norm(np.stack(shown), least=1e-3)
@@ -54,16 +52,13 @@ def barrier_slices(
         slice_axes.draw_outlines(axes, x, y, obstacles, height)
         slice_axes.zero_contour(axes, x, y, values)
         if values is not shown[-1]:
-            slice_axes.zero_contour(axes, x, y, shown[-1], style.LINE, style.GREEN, "--")
-            _hatch(axes, x, y, false_promise(values, shown[-1]))
+            _compare(axes, x, y, values, shown[-1])
             _draw_points(axes, points, height)
-            axes.text(0.0, 1.015, _verdict(values, shown[-1]), transform=axes.transAxes, fontsize=style.SMALL)
-        axes.set_title(name, pad=17.0)
         axes.set(xlabel="x [m]", aspect="equal")
+        axes.set_title(name, pad=17.0)
     panels[0].set_ylabel("y [m]")
     slice_axes.draw_velocity(panels[0], x, y, velocity)
-    bar = {"extend": "both", "shrink": 0.92, "aspect": 26, "pad": 0.01}
-    style.colour_bar(figure, mesh, panels, "h [m]   red: cannot stop in time", **bar)
+    style.colour_bar(figure, mesh, panels, "h [m]   red: cannot stop in time", extend="both", shrink=0.92, pad=0.01)
     figure.legend(handles=_legend(drone_radius, points is not None), loc="outside lower left", ncols=6)
     return figure
 
@@ -71,6 +66,16 @@ def barrier_slices(
 def false_promise(values: Array, truth: Array) -> npt.NDArray[np.bool_]:
     """Where h >= 0 although the true h is negative; false where either is not finite."""
     return (values >= 0.0) & (truth < 0.0)
+
+
+def _compare(axes: Axes, x: Array, y: Array, values: Array, truth: Array) -> None:
+    """The zero line of the truth, a hatch over false promises (gid "false promise"), and both shares of the area."""
+    slice_axes.zero_contour(axes, x, y, truth, style.LINE, style.GREEN, "--")
+    mask = false_promise(values, truth)
+    if mask.any():
+        hatched = axes.contourf(x, y, mask.astype(float), levels=[0.5, 1.5], colors="none", hatches=["////"])
+        hatched.set_gid("false promise")
+    axes.text(0.0, 1.015, _verdict(values, truth), transform=axes.transAxes, fontsize=style.SMALL)
 
 
 def _verdict(values: Array, truth: Array) -> str:
@@ -91,13 +96,6 @@ def _check(x: Array, y: Array, shown: list[Array]) -> None:
             raise ValueError(f"barrier_slices: {name} has shape {values.shape}, expected {grid} (y, x)")
         if not (np.isfinite(values) & np.isfinite(shown[-1])).any():
             raise ValueError(f"barrier_slices: {name} and truth share no finite value; nothing can be compared")
-
-
-def _hatch(axes: Axes, x: Array, y: Array, mask: npt.NDArray[np.bool_]) -> None:
-    """Hatches the cells of ``mask`` (gid "false promise")."""
-    if mask.any():
-        hatched = axes.contourf(x, y, mask.astype(float), levels=[0.5, 1.5], colors="none", hatches=["////"])
-        hatched.set_gid("false promise")
 
 
 def _draw_points(axes: Axes, points: Array | None, height: float) -> None:

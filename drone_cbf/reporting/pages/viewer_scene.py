@@ -14,6 +14,7 @@ from drone_cbf.reporting.records import Flight
 NEARBY = 1.0  # obstacles that come this close to a path [m] are always inside the view
 SMALLEST_VIEW = 2.0  # least side of the view [m]
 BELOW_GROUND = 0.05  # the view begins this far below the ground [m]: at its edge the ground would be cut away
+EDGE = 0.01  # solids end this far inside the view [m]: a face at its edge would be cut away, the solid look hollow
 
 Bounds = tuple[Array, Array]
 """Lowest and highest corner [m], (3,) each."""
@@ -30,7 +31,7 @@ def scene(flights: Sequence[Flight]) -> dict[str, object]:
     low, high = _view(flights, capsules, solids)
     if ground is not None:
         low[2] = ground - BELOW_GROUND
-    kept = [solid if solid.moves else polyhedra.cut_to(solid, low, high) for solid in solids]
+    kept = [solid if solid.moves else polyhedra.cut_to(solid, low + EDGE, high - EDGE) for solid in solids]
     return {
         "box": [numbers(side) for side in np.column_stack([low, high])],
         "ground": ground,
