@@ -38,8 +38,7 @@ def barrier_slices(
 
     ``x`` (nx,) and ``y`` (ny,): increasing, world frame [m]; h (ny, nx) [m], NaN: not evaluated. All at ``height`` [m]
     and ``velocity`` (3,) [m/s]; obstacles as at the time of the scan. ``points``: the scan, world frame [m], (N, 3).
-    Bold lines: h = 0; dashed: that of the truth; hatched: where h promises a stop that the truth denies. Raises
-    ValueError for another shape, or where nothing can be compared.
+    Hatched: where h promises a stop that the truth denies. Raises ValueError where nothing can be compared.
     """
     x, y, velocity, *shown = (np.asarray(values, float) for values in (x, y, velocity, student, analytic, truth))
     _check(x, y, shown)
