@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.api.flight_records import obstacles_of
+from drone_cbf.api.flight_records import Scene, obstacles_of
 from drone_cbf.physics.obstacles import obstacles_of as simulated
-from drone_cbf.physics.scenes import Scene
 from drone_cbf.physics.solids.boxes import Boxes as SimulatedBoxes
 from drone_cbf.physics.solids.cylinders import Cylinders as SimulatedCylinders
 from drone_cbf.physics.solids.ground import Ground
