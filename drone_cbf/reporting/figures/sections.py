@@ -14,7 +14,7 @@ from drone_cbf.reporting.figures import geometry, polyhedra, style
 from drone_cbf.reporting.obstacles import Obstacles
 
 SECTION = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN, "zorder": 1.2}
-MISSED = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":", "zorder": 0.9}
+MISSED = {"fc": "none", "ec": style.OBSTACLE, "lw": style.THIN, "ls": ":", "zorder": 1.1}  # over halos
 MOVED = {"fc": style.OBSTACLE, "ec": style.OBSTACLE_EDGE, "lw": style.THIN, "alpha": 0.3, "zorder": 0.95}
 
 Outline = tuple[Array, float] | Array
@@ -66,7 +66,7 @@ def draw_motion(axes: Axes, obstacles: Obstacles, duration: float) -> None:
             axes.add_patch(_patch(outline, **MOVED, gid="moved"))
         if velocity[:2].any():
             arrow = FancyArrowPatch(tuple(begin[:2]), tuple(end[:2]), arrowstyle="-|>", mutation_scale=9.0, shrinkA=0)
-            arrow.set(color=style.OBSTACLE_EDGE, linewidth=1.0, zorder=1.3, gid="motion")
+            arrow.set(color=style.OBSTACLE_EDGE, linewidth=style.THIN, alpha=0.6, zorder=1.3, gid="motion")
             axes.add_patch(arrow)
 
 
