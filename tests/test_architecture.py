@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 DRAWERS: dict[str, tuple[str, ...]] = {
     "drone_cbf/training": ("curriculum", "settings", "data", "barrier", "update", "monitor", "stages"),
     "drone_cbf/tracking": ("tags", "links", "datasets", "checkpoints", "runs", "recording", "queries", "registry"),
-    "drone_cbf/reporting": ("tables", "trials", "records", "figures", "pages"),
+    "drone_cbf/reporting": ("tables", "trials", "fields", "obstacles", "records", "figures", "pages"),
     "projects": (
         "cli",
         "inputs",

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown
 from drone_cbf.reporting.figures.flights import Figure, flights_from_above
-from drone_cbf.reporting.records import Flight, Obstacles
+from drone_cbf.reporting.obstacles import Boxes, Capsules, Cylinders, Obstacles
+from drone_cbf.reporting.records import Flight
 from drone_cbf.scenes.scene import Scene
 
 
@@ -64,7 +65,10 @@ def flights_of(
 
 
 def obstacles_of(scene: Scene) -> Obstacles:
-    """The obstacles of one scene at time zero."""
-    shapes = scene.obstacles.capsules
-    fields = ("centre", "radius", "half_height", "active")
-    return Obstacles(**{name: np.asarray(getattr(shapes, name)) for name in fields})
+    """The obstacles of one scene, every shape, as they are at time zero."""
+    solids = jax.tree.map(np.asarray, scene.obstacles)
+    # A record of the simulation and its namesake of the figures have the same fields.
+    kinds = {"capsules": Capsules, "boxes": Boxes, "cylinders": Cylinders}
+    shapes = {name: kind(**vars(getattr(solids, name))) for name, kind in kinds.items()}
+    heights = solids.ground.height[solids.ground.active].tolist()
+    return Obstacles(**shapes, ground=max(heights, default=None))

@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.floating]
+from drone_cbf.reporting.fields import Array, settle
+from drone_cbf.reporting.obstacles import Obstacles
 
 ACTING_THRESHOLD = 1e-3
 """The filter counts as acting where it changes the command by more than this [m/s^2]; well above float32 rounding."""
 RELAXED_THRESHOLD = 1e-4  # a step whose slack exceeds this was relaxed (DESIGN 5, ``eval/relax_rate``)
-
-
-@dataclass(frozen=True, eq=False)
-class Obstacles:
-    """M vertical capsules: all points within ``radius`` of the segment ``centre`` +- ``half_height`` along z."""
-
-    centre: Array
-    """Middle of each segment, world frame [m], (M, 3)."""
-    radius: Array
-    """[m], (M,), positive where active."""
-    half_height: Array
-    """Half length of the segment [m], (M,): 0 is a sphere, large a tree trunk."""
-    active: npt.NDArray[np.bool_]
-    """(M,) False: an unused slot, never drawn."""
-
-    def __post_init__(self) -> None:
-        count = np.shape(self.centre)[0] if np.ndim(self.centre) else 0
-        _settle(self, "Obstacles", {"centre": (count, 3), "radius": (count,), "half_height": (count,)})
-        _settle(self, "Obstacles", {"active": (count,)}, bool)
-        sizes = np.stack([self.radius, self.half_height])[:, self.active]
-        if not (np.isfinite(self.centre[self.active]).all() and np.isfinite(sizes).all()):
-            raise ValueError("Obstacles: active obstacles must be finite; clear `active` for unused slots")
-        if (self.radius[self.active] <= 0.0).any() or (self.half_height[self.active] < 0.0).any():
-            raise ValueError("Obstacles: active obstacles need radius > 0, half_height >= 0; clear `active` elsewhere")
-
-    def same_as(self, other: Obstacles) -> bool:
-        """Whether the active obstacles are equal, slot by slot."""
-        mine, theirs = self.table(), other.table()
-        return mine.shape == theirs.shape and bool((mine == theirs).all())
-
-    def table(self) -> Array:
-        """The active obstacles as rows (x, y, z, radius, half_height) [m], (A, 5)."""
-        return np.column_stack([self.centre, self.radius, self.half_height])[self.active]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +52,12 @@ class Flight:
     """Standard deviation of the observation noise [m]."""
     filtered: bool = True
     """Whether the safety filter was on."""
+    seen: Array | None = None
+    """Points that a range sensor hit at the start of each step, world frame [m], (T, n, 3); None: not recorded."""
+    seen_mask: npt.NDArray[np.bool_] | None = None
+    """(T, n) False: the ray hit nothing. None: every finite point of ``seen`` is a hit."""
+    depth: Array | None = None
+    """Depth image at the start of each step [m], (T, h, w), first row on top; not finite: nothing seen."""
 
     def __post_init__(self) -> None:
         owner = f"Flight {self.name!r}"
@@ -94,14 +67,36 @@ class Flight:
         states = dict.fromkeys(("position", "velocity"), (steps + 1, 3))
         commands = dict.fromkeys(("command", "nominal"), (steps, 3))
         values = dict.fromkeys(("barrier", "analytic_barrier", "clearance", "slack"), (steps,))
-        _settle(self, owner, {**states, **commands, **values, "goal": (3,)})
-        _settle(self, owner, {"status": (steps,)}, int)
+        settle(self, owner, {**states, **commands, **values, "goal": (3,)})
+        settle(self, owner, {"status": (steps,)}, int)
         for field in ("position", "velocity", "goal"):
             if not np.isfinite(getattr(self, field)).all():
                 raise ValueError(f"{owner}: {field} must be finite; end the flight at its last finite state")
         for field in ("time_step", "drone_radius"):
             if not 0.0 < getattr(self, field) < np.inf:
                 raise ValueError(f"{owner}: {field} = {getattr(self, field)} must be positive and finite")
+        self._settle_sensor(owner, steps)
+
+    def _settle_sensor(self, owner: str, steps: int) -> None:
+        if self.depth is not None:
+            settle(self, owner, {"depth": (steps, *np.shape(self.depth)[1:3])})
+        if self.seen is None:
+            if self.seen_mask is not None:
+                raise ValueError(f"{owner}: seen_mask without seen; pass the points that it masks")
+            return
+        rays = np.shape(self.seen)[1] if np.ndim(self.seen) > 1 else 0
+        settle(self, owner, {"seen": (steps, rays, 3)})
+        finite = np.isfinite(self.seen).all(-1)
+        if self.seen_mask is None:
+            object.__setattr__(self, "seen_mask", finite)
+        settle(self, owner, {"seen_mask": (steps, rays)}, bool)
+        object.__setattr__(self, "seen_mask", self.seen_mask & finite)
+
+    def hits(self, step: int) -> Array:
+        """What the range sensor hit at the start of ``step``, world frame [m], (hits, 3)."""
+        if self.seen is None or self.seen_mask is None:
+            return np.zeros((0, 3))
+        return self.seen[step][self.seen_mask[step]]
 
     @property
     def steps(self) -> int:
@@ -162,7 +157,7 @@ class BarrierSlice:
     def __post_init__(self) -> None:
         columns, rows = np.size(self.x), np.size(self.y)
         grid = {"analytic": (rows, columns), "neural": (rows, columns)}
-        _settle(self, "BarrierSlice", {"x": (columns,), "y": (rows,), **grid, "velocity": (3,)})
+        settle(self, "BarrierSlice", {"x": (columns,), "y": (rows,), **grid, "velocity": (3,)})
         for field in ("x", "y"):
             line = getattr(self, field)
             if len(line) < 2 or not (np.diff(line) > 0.0).all():
@@ -177,15 +172,3 @@ def require_flights(flights: object) -> None:
         raise ValueError("no flights to draw; pass at least one Flight")
     if isinstance(flights, Flight) or not all(isinstance(flight, Flight) for flight in flights):
         raise ValueError("expected a sequence of flights, nothing else; for one flight pass [flight]")
-
-
-def _settle(record: object, owner: str, shapes: Mapping[str, tuple[int, ...]], kind: type = float) -> None:
-    """Replace each named field by a numpy array of ``kind`` (device arrays are accepted); refuse other shapes."""
-    for field, shape in shapes.items():
-        try:
-            array = np.asarray(getattr(record, field), dtype=kind)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{owner}: {field} cannot be read as an array of {kind.__name__}") from error
-        if array.shape != shape:
-            raise ValueError(f"{owner}: {field} has shape {array.shape}, expected {shape}")
-        object.__setattr__(record, field, array)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.records import BarrierSlice, Flight, Obstacles
+from drone_cbf.reporting.obstacles import Capsules, Obstacles
+from drone_cbf.reporting.records import BarrierSlice, Flight
 
 DRONE_RADIUS = 0.12
 MARGIN, REACTION, BRAKING, GAIN = 0.1, 0.15, 5.0, 2.0
@@ -18,7 +19,7 @@ def spheres(seed: int = 0, count: int = 22, slots: int = 28) -> Obstacles:
     """A random cloud in a box of half size (3, 3, 1.2) m, with unused slots."""
     draw = np.random.default_rng(seed)
     centre = draw.uniform([-3, -3, -1.2], [3, 3, 1.2], (slots, 3))
-    return Obstacles(centre, draw.uniform(0.1, 0.35, slots), np.zeros(slots), np.arange(slots) < count)
+    return Obstacles(Capsules(centre, draw.uniform(0.1, 0.35, slots), np.zeros(slots), np.arange(slots) < count))
 
 
 def forest(seed: int = 0) -> Obstacles:
@@ -28,12 +29,12 @@ def forest(seed: int = 0) -> Obstacles:
     centre = np.stack([x.ravel(), y.ravel(), np.zeros(x.size)], -1)
     centre[:, :2] += draw.uniform(-0.8, 0.8, (len(centre), 2))
     count = len(centre)
-    return Obstacles(centre, draw.uniform(0.15, 0.4, count), np.full(count, 8.0), np.ones(count, bool))
+    return Obstacles(Capsules(centre, draw.uniform(0.15, 0.4, count), np.full(count, 8.0), np.ones(count, bool)))
 
 
 def surface(obstacles: Obstacles, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance to each active obstacle's surface, and the unit vector away from it."""
-    table = obstacles.table()
+    table = obstacles.capsules.table()
     offset = position - table[:, :3]
     offset[:, 2] -= np.clip(offset[:, 2], -table[:, 4], table[:, 4])
     length = np.linalg.norm(offset, axis=-1)

@@ -41,7 +41,7 @@ def test_the_bold_line_is_where_each_barrier_is_zero(barrier_slice):
 
 
 def test_outlines_are_the_active_obstacles_cut_at_the_slice(barrier_slice):
-    rows = barrier_slice.obstacles.table()
+    rows = barrier_slice.obstacles.capsules.table()
     expected = (section_radius(rows, barrier_slice.height) > 0.0).sum()
     assert 0 < expected < len(rows)
     for axes in barrier_heatmap(barrier_slice).axes[:3]:

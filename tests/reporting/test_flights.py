@@ -10,7 +10,7 @@ from mpl_toolkits.mplot3d import Axes3D
 from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
 from drone_cbf.reporting.figures.over_time import flight_over_time
-from drone_cbf.reporting.records import Obstacles
+from drone_cbf.reporting.obstacles import Capsules, Obstacles
 
 from .conftest import forest, spheres
 
@@ -33,7 +33,7 @@ def draw(figure: Figure) -> None:
 def level(make_flight):
     """A straight flight at z = 0.5 past a sphere it cuts, one it clears, a trunk, and an unused slot."""
     centre = np.array([[0, 1, 0.6], [1, 1, -2.0], [2, 1, 0.0], [3, 1, 0.5]], float)
-    scene = Obstacles(centre, np.full(4, 0.3), np.array([0, 0, 9.0, 0]), np.array([True, True, True, False]))
+    scene = Obstacles(Capsules(centre, np.full(4, 0.3), np.array([0, 0, 9.0, 0]), np.array([True, True, True, False])))
     flight = make_flight(obstacles=scene, steps=20)
     position = np.column_stack([np.linspace(-1, 4, 21), np.zeros(21), np.full(21, 0.5)])
     return dataclasses.replace(flight, position=position, velocity=np.gradient(position, 0.05, axis=0))
@@ -92,7 +92,7 @@ def test_the_scene_in_space_holds_every_visible_obstacle_and_the_whole_path(make
     flight = make_flight(obstacles=forest(), start=(-9, 0, 1.5), goal=(9, 0, 1.0), steps=20)
     figure = flights_in_space([flight], "t")
     axes = next(axes for axes in figure.axes if isinstance(axes, Axes3D))
-    assert len(marked(axes, "obstacle")) == flight.obstacles.active.sum()
+    assert len(marked(axes, "obstacle")) == flight.obstacles.capsules.active.sum()
     pieces = np.concatenate([np.array(line._segments3d) for line in marked(axes, "path")])
     assert np.allclose(pieces[:, 0], flight.position[:-1]) and np.allclose(pieces[-1, 1], flight.position[-1])
     assert axes.get_zlim()[1] < 4.0, "trunks of 16 m must not dwarf a flight at 1.5 m"
@@ -100,7 +100,7 @@ def test_the_scene_in_space_holds_every_visible_obstacle_and_the_whole_path(make
 
 def test_near_things_are_painted_over_far_ones(make_flight):
     centre = np.array([[0, 3, 0], [0, -3, 0]], float)
-    scene = Obstacles(centre, np.full(2, 0.5), np.zeros(2), np.ones(2, bool))
+    scene = Obstacles(Capsules(centre, np.full(2, 0.5), np.zeros(2), np.ones(2, bool)))
     axes = flights_in_space([make_flight(obstacles=scene, steps=6, start=(-0.1, 0, 0))], "t").axes[0]
     far, near = (solid.get_zorder() for solid in marked(axes, "obstacle"))
     assert far < min(line.get_zorder() for line in marked(axes, "path")) < near
@@ -156,7 +156,7 @@ def test_no_flights_is_one_clear_error(make_flight):
 
 def test_sparse_flights_draw_without_a_warning(make_flight):
     """One step, every obstacle masked, no barrier evaluated, nothing near, standing still."""
-    empty = Obstacles(np.full((3, 3), np.nan), np.zeros(3), np.zeros(3), np.zeros(3, bool))
+    empty = Obstacles(Capsules(np.full((3, 3), np.nan), np.zeros(3), np.zeros(3), np.zeros(3, bool)))
     nothing = {"barrier": np.full(1, np.nan), "analytic_barrier": np.full(1, np.nan), "clearance": np.full(1, np.inf)}
     one = dataclasses.replace(
         make_flight(steps=1), obstacles=empty, velocity=np.zeros((2, 3)), collided=True, goal=np.zeros(3), **nothing

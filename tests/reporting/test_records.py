@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.reporting.figures import geometry
-from drone_cbf.reporting.records import Obstacles
+from drone_cbf.reporting.obstacles import Capsules
 
 
 def test_a_wrong_shape_is_refused_with_field_and_shapes(make_flight):
@@ -30,8 +30,8 @@ def test_a_diverged_position_is_refused_but_a_missing_barrier_is_not(make_flight
 def test_active_obstacles_must_have_a_size_and_unused_slots_need_none():
     centre, half = np.zeros((2, 3)), np.zeros(2)
     with pytest.raises(ValueError, match="radius > 0"):
-        Obstacles(centre, np.array([1.0, 0.0]), half, np.array([True, True]))
-    unused = Obstacles(centre, np.array([1.0, np.nan]), half, np.array([True, False]))
+        Capsules(centre, np.array([1.0, 0.0]), half, np.array([True, True]))
+    unused = Capsules(centre, np.array([1.0, np.nan]), half, np.array([True, False]))
     assert unused.table().shape == (1, 5)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from drone_cbf.reporting.pages import viewer
-from drone_cbf.reporting.pages.viewer import MOST_FRAMES, NEARBY, ShownFlight, frame_steps, interactive_viewer
+from drone_cbf.reporting.pages.viewer import MOST_FRAMES, ShownFlight, frame_steps, interactive_viewer
+from drone_cbf.reporting.pages.viewer_scene import NEARBY
 
 from .conftest import forest, spheres, surface
 
@@ -96,7 +97,7 @@ def test_the_view_holds_paths_goal_and_every_obstacle_near_a_path_as_a_whole(mak
     for flight in (on, off):
         assert (low <= np.vstack([flight.position, flight.goal])).all()
         assert (np.vstack([flight.position, flight.goal]) <= high).all()
-    table = scene.table()
+    table = scene.capsules.table()
     near = {
         index
         for index in range(len(table))
@@ -148,18 +149,26 @@ def test_no_flights_and_too_large_a_page_are_clear_errors(make_flight, monkeypat
         interactive_viewer([ShownFlight(make_flight(steps=3))], "t")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
-def test_a_browser_runs_the_page_and_shows_the_chosen_frame(make_flight, tmp_path):
-    pair = make_flight(name="second", steps=30), make_flight(name="second", steps=30, filtered=False)
-    entries = [ShownFlight(make_flight(name="first", steps=20)), ShownFlight(*pair, "others")]
-    (tmp_path / "view.html").write_text(interactive_viewer(entries, "t"))
+def needs_browser(test):
+    """Marks a slow test that is left out where chromium is not installed."""
+    return pytest.mark.slow(pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")(test))
+
+
+def browse(page: str, folder, fragment: str) -> subprocess.CompletedProcess:
+    """Opens the page in a browser: its elements afterwards and what it logged."""
+    (folder / "view.html").write_text(page)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--timeout=4000"]
     flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
-    address = f"file://{tmp_path}/view.html#flight=1&frame=7"
-    command = ["chromium", *flags, f"--user-data-dir={tmp_path}/profile", address]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    command = ["chromium", *flags, f"--user-data-dir={folder}/profile", f"file://{folder}/view.html#{fragment}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+
+@needs_browser
+def test_a_browser_runs_the_page_and_shows_the_chosen_frame(make_flight, tmp_path):
+    pair = make_flight(name="second", steps=30), make_flight(name="second", steps=30, filtered=False)
+    entries = [ShownFlight(make_flight(name="first", steps=20)), ShownFlight(*pair, "others")]
+    result = browse(interactive_viewer(entries, "t"), tmp_path, "flight=1&frame=7")
     assert "Uncaught" not in result.stderr and "Refused to" not in result.stderr
     assert '<span id="now">0.35 / 1.50 s</span>' in result.stdout
     assert re.findall(r'<optgroup label="(\w+)"><option value="[01]">(\w+) \(', result.stdout) == [

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from drone_cbf.reporting.figures import scene_axes, style
+from drone_cbf.reporting.figures import slice_axes, style
 from drone_cbf.reporting.records import Array, BarrierSlice
 from drone_cbf.reporting.tables import percent
 
 NEAR_BOUNDARY = 0.2  # |analytic h| below this counts as near the boundary, where an error costs safety [m]
-SHOWN_QUANTILE = 0.98
-"""Colours saturate beyond this quantile: values deep inside an obstacle would otherwise hide those at its edge."""
 STRATA_PANELS = (
     ("Error near the boundary [cm]", {"boundary_error_mean": "mean", "boundary_error_p99": "99 % quantile"}, 100.0),
     ("Over-estimate near the boundary [cm]", {"boundary_overestimate_p99": "99 % quantile"}, 100.0),
@@ -32,27 +30,24 @@ def barrier_heatmap(data: BarrierSlice) -> Figure:
     Bold lines: h = 0 (the difference panel repeats both). The arrow is the velocity at which the drone would be at
     each point; outlines are the obstacles at the height of the slice, dotted ones lie above or below it.
     """
-    height = float(np.clip(3.45 * np.ptp(data.y) / np.ptp(data.x), 1.5, 6.0)) + 1.5
-    figure = style.new_figure(12.6, height, _title(data))
+    figure = style.new_figure(12.6, slice_axes.figure_height(data.x, data.y), _title(data))
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
     error = 100.0 * (data.neural - data.analytic)
-    scale = _centred(np.stack([data.analytic, data.neural]), least=1e-3), style.SAFE_SCALE
-    own = _centred(error, least=1e-2), style.ERROR_SCALE
+    scale = slice_axes.centred_norm(np.stack([data.analytic, data.neural]), least=1e-3), style.SAFE_SCALE
+    own = slice_axes.centred_norm(error, least=1e-2), style.ERROR_SCALE
     shown = (("analytic", data.analytic, *scale), ("neural", data.neural, *scale),
              ("neural \N{MINUS SIGN} analytic", error, *own))  # fmt: skip
     meshes = []
     for axes, (name, values, norm, colours) in zip(panels, shown, strict=True):
-        axes.set_facecolor(style.HALO)  # visible where values are NaN (not evaluated)
-        look = {"norm": norm, "cmap": colours, "shading": "nearest"}
-        meshes.append(axes.pcolormesh(data.x, data.y, np.ma.masked_invalid(values), **look))
+        meshes.append(slice_axes.draw_values(axes, data.x, data.y, values, norm, colours))
         axes.set(title=name, xlabel="x [m]", aspect="equal")
-        _draw_outlines(axes, data)
-    _zero_contour(panels[0], data, data.analytic)
-    _zero_contour(panels[1], data, data.neural)
-    _zero_contour(panels[2], data, data.analytic, width=style.LINE)
-    _zero_contour(panels[2], data, data.neural, style.LINE, style.GREEN, "--")
+        slice_axes.draw_outlines(axes, data.x, data.y, data.obstacles, data.height)
+    slice_axes.zero_contour(panels[0], data.x, data.y, data.analytic)
+    slice_axes.zero_contour(panels[1], data.x, data.y, data.neural)
+    slice_axes.zero_contour(panels[2], data.x, data.y, data.analytic, width=style.LINE)
+    slice_axes.zero_contour(panels[2], data.x, data.y, data.neural, style.LINE, style.GREEN, "--")
     panels[0].set_ylabel("y [m]")
-    _draw_velocity(panels[0], data)
+    slice_axes.draw_velocity(panels[0], data.x, data.y, data.velocity)
     bar = {"extend": "both", "shrink": 0.92, "aspect": 26, "pad": 0.02}
     style.colour_bar(figure, meshes[1], panels[:2], "h [m]   red: cannot stop in time", **bar)
     style.colour_bar(figure, meshes[2], panels[2:], "difference [cm]   orange: over-estimate", **bar)
@@ -126,48 +121,10 @@ def _title(data: BarrierSlice) -> str:
     return f"{title}.  Near h = 0: mean |error| {mean:.1f} cm, largest over-estimate {high:+.1f} cm"
 
 
-def _centred(values: Array, least: float) -> CenteredNorm:
-    finite = np.abs(values[np.isfinite(values)])
-    return CenteredNorm(0.0, max(float(np.quantile(finite, SHOWN_QUANTILE)), least))
-
-
-def _zero_contour(
-    axes: Axes, data: BarrierSlice, values: Array, width: float = style.BOLD, colour: str = style.INK, dashes: str = "-"
-) -> None:
-    finite = values[np.isfinite(values)]
-    if finite.min() < 0.0 < finite.max():  # matplotlib warns if the level does not occur
-        masked = np.ma.masked_invalid(values)
-        axes.contour(data.x, data.y, masked, levels=[0.0], colors=colour, linewidths=width, linestyles=dashes)
-
-
-def _draw_outlines(axes: Axes, data: BarrierSlice) -> None:
-    look = {"fc": "none", "ec": style.MUTED, "lw": 1.0, "zorder": 1.5}
-    scene_axes.draw_sections(axes, data.obstacles.table(), data.height, look, {**look, "ls": ":"})
-    # Patches would widen the limits to obstacles outside the grid, where nothing was evaluated.
-    axes.set(xlim=(data.x[0], data.x[-1]), ylim=(data.y[0], data.y[-1]))
-
-
-def _draw_velocity(axes: Axes, data: BarrierSlice) -> None:
-    """Arrow in the lower left corner along the horizontal velocity; its length is the distance flown in 0.4 s."""
-    horizontal = data.velocity[:2]
-    box = {"fc": style.PAPER, "ec": "none", "alpha": 0.8, "pad": 2.5}
-    text = f"v = ({', '.join(f'{component:.1f}' for component in data.velocity)}) m/s"
-    axes.text(0.03, 0.04, text, transform=axes.transAxes, fontsize=style.SMALL, bbox=box, zorder=5)
-    if np.linalg.norm(horizontal) < 1e-6:
-        return
-    span = np.array([np.ptp(data.x), np.ptp(data.y)])
-    middle = np.array([data.x[0], data.y[0]]) + np.array([0.14, 0.2]) * span
-    half = 0.5 * min(0.4, 0.2 * span.min() / np.linalg.norm(horizontal)) * horizontal
-    look = {"arrowstyle": "-|>,head_width=0.35,head_length=0.7", "lw": 2.2, "shrinkA": 0, "shrinkB": 0}
-    axes.annotate("", middle + half, middle - half, arrowprops={"color": style.INK, **look}, zorder=5)
-
-
 def _legend(data: BarrierSlice) -> list[Line2D]:
     neural = Line2D([], [], color=style.GREEN, lw=style.LINE, ls="--", label="neural h = 0 (difference panel)")
-    marker = {"marker": "o", "ls": "none", "ms": 8, "mfc": "none", "mec": style.MUTED}
-    obstacle = Line2D([], [], label=f"obstacle (drone radius {data.drone_radius:.2f} m)", **marker)
-    zero = Line2D([], [], color=style.INK, lw=style.BOLD, label="h = 0")
-    return [zero, neural, obstacle, scene_axes.missed_handle()]
+    zero, obstacle, missed = slice_axes.legend_handles(data.drone_radius)
+    return [zero, neural, obstacle, missed]
 
 
 def _draw_agreement(axes: Axes, true: Array, predicted: Array, margin: float, near: float) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure, FigureBase
 
-from drone_cbf.reporting.figures import geometry, over_time, scene_axes, style
+from drone_cbf.reporting.figures import geometry, over_time, scene_axes, space_axes, style
 from drone_cbf.reporting.records import Flight, require_flights
 
 LARGEST_GRID = 12  # scenes in one figure
@@ -43,9 +43,10 @@ def flights_in_space(flights: Sequence[Flight], title: str) -> Figure:
 
     def draw(axes: Any, scene: Sequence[Flight], colours: ScalarMappable) -> None:
         heights = geometry.visible_heights(scene)
-        scene_axes.frame_space(axes, scene, scene_axes.draw_surfaces(axes, scene, heights), heights)
+        space_axes.frame_space(axes, scene, space_axes.draw_surfaces(axes, scene, heights), heights)
+        space_axes.draw_ground(axes, scene)
         for flight in scene:
-            scene_axes.draw_path_in_space(axes, flight, colours, axes.get_zlim()[0])
+            space_axes.draw_path_in_space(axes, flight, colours, axes.get_zlim()[0])
 
     return _draw_scenes(flights, title, draw, in_space=True)
 
@@ -55,7 +56,7 @@ def _draw_scenes(flights: Sequence[Flight], title: str, draw: Callable[..., None
     require_flights(flights)
     by_scene: dict[bytes, list[Flight]] = {}
     for flight in flights:
-        by_scene.setdefault(flight.obstacles.table().tobytes(), []).append(flight)
+        by_scene.setdefault(flight.obstacles.key(), []).append(flight)
     count = len(by_scene)
     if count > LARGEST_GRID:
         raise ValueError(f"{count} different scenes; one figure shows at most {LARGEST_GRID}, pass fewer flights")
@@ -105,8 +106,8 @@ def paired_flights(filter_on: Flight, filter_off: Flight, title: str) -> Figure:
 
 def _flatness(flights: Sequence[Flight]) -> float:
     """Height over width of the scenes, clipped to fit a page."""
-    points = np.concatenate([flight.position for flight in flights] + [f.obstacles.table()[:, :3] for f in flights])
-    extent = np.ptp(points[:, :2], axis=0) + 1.0
+    bounds = [np.stack(geometry.level_bounds([flight])) for flight in flights]
+    extent = np.ptp(np.concatenate(bounds), axis=0) + 0.6
     return float(np.clip(extent[1] / extent[0], 0.35, 1.3))
 
 
@@ -120,6 +121,6 @@ def _finish(figure: FigureBase, flights: Sequence[Flight], colours: Any, panels:
     """The shared colour bar of speed, and a legend below."""
     gap = 0.06 if in_space else 0.015
     style.colour_bar(figure, colours, panels, "speed [m/s]", shrink=0.8, pad=gap, aspect=28)
-    handles = scene_axes.scene_legend(flights, sections=not in_space)
+    handles = scene_axes.scene_legend(flights, from_above=not in_space)
     per_row = len(handles) if figure.bbox.width / style.DPI > 9.5 or in_space else 4
     figure.legend(handles=handles, loc="outside lower left", ncols=per_row, columnspacing=1.4, handletextpad=0.5)

@@ -23,6 +23,7 @@ CYCLE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK)
 
 COLLISION = "#C1121F"  # reserved for collisions and failed requirements
 OBSTACLE, OBSTACLE_EDGE, HALO = "#9AA5B1", "#52606D", "#DDE2E7"
+GROUND, SEEN, MOVING = "#EDE7DB", PURPLE, "#7F9DB5"  # the ground, points that a sensor hit, obstacles that move
 ACTED = ORANGE  # where the filter changed the nominal command
 BARRIER, TRUE_BARRIER = BLUE, INK
 # Diverging colour maps of h (red: cannot stop, blue: can) and of its error (orange: over-estimate).

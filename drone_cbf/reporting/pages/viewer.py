@@ -9,17 +9,18 @@ import numpy as np
 from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
-from drone_cbf.reporting.figures import geometry, style
-from drone_cbf.reporting.pages import render
-from drone_cbf.reporting.records import Array, Flight, require_flights
+from drone_cbf.reporting.figures import style
+from drone_cbf.reporting.pages import render, viewer_scene, viewer_sensor
+from drone_cbf.reporting.pages.viewer_scene import numbers
+from drone_cbf.reporting.records import Flight, require_flights
 
 LARGEST_PAGE = 8_000_000  # bytes; plotly.js itself takes about 4.7 million of them
 MOST_FRAMES = 600  # frames of one flight; longer flights show every second, third ... state, and always the last
-NEARBY = 1.0  # obstacles that come this close to a path [m] are always inside the view
-SMALLEST_VIEW = 2.0  # least side of the view [m]
+SENSOR_BYTES = 2_000_000  # of the page for all sensor layers together; more is thinned in time
 COLOURS = {
     "obstacle": style.OBSTACLE, "acted": style.ACTED, "collision": style.COLLISION, "on": style.BLUE,
     "off": style.VERMILION, "ink": style.INK, "muted": style.MUTED, "faint": style.FAINT, "goal": style.YELLOW,
+    "ground": style.GROUND, "seen": style.SEEN, "moving": style.MOVING,
 }  # fmt: skip
 
 
@@ -56,7 +57,9 @@ def interactive_viewer(shown: Sequence[ShownFlight], title: str, statuses: Seque
     """
     require_flights([entry.flight for entry in shown])
     scale = [(fraction, to_hex(style.speed_scale()(fraction))) for fraction in np.linspace(0.0, 1.0, 11).tolist()]
-    data = {"entries": list(map(_entry, shown)), "statuses": list(statuses), "speedScale": scale, "colours": COLOURS}
+    share = SENSOR_BYTES // max(1, sum(viewer_sensor.has_sensor(entry.flight) for entry in shown))
+    entries = [_entry(entry, share) for entry in shown]
+    data = {"entries": entries, "statuses": list(statuses), "speedScale": scale, "colours": COLOURS}
     page = render("viewer.html", title=title, plotly=get_plotlyjs(), data=data)
     size = len(page.encode())
     if size > LARGEST_PAGE:
@@ -70,36 +73,15 @@ def frame_steps(steps: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, steps + 1, stride), steps))
 
 
-def _entry(entry: ShownFlight) -> dict[str, object]:
-    low, high, obstacles = _view(entry.flights)
+def _entry(entry: ShownFlight, sensor_bytes: int) -> dict[str, object]:
+    shown = frame_steps(entry.flight.steps)
     return {
         "name": entry.flight.name,
         "group": entry.group,
         "flights": [_flight(flight) for flight in entry.flights],
-        "box": [_numbers(side) for side in np.column_stack([low, high])],
-        "obstacles": [[*_numbers(obstacle[:2]), [_numbers(row) for row in profile]] for obstacle, profile in obstacles],
+        "sensor": viewer_sensor.packed(entry.flight, np.minimum(shown, entry.flight.steps - 1), sensor_bytes),
+        **viewer_scene.scene(entry.flights),
     }
-
-
-def _view(flights: Sequence[Flight]) -> tuple[Array, Array, list[tuple[Array, Array]]]:
-    """Lowest and highest corner of the view [m], and the obstacles inside with their outlines (z, radius) [m].
-
-    The view holds the paths, the goal, and the obstacles near a path as a whole.
-    """
-    path = geometry.flown_points(flights)
-    low, high = path.min(0), path.max(0)
-    solids = []
-    for obstacle in flights[0].obstacles.table():
-        profile = geometry.capsule_profile(obstacle, *geometry.visible_heights(flights))
-        if profile is not None:
-            reach = np.append(obstacle[[3, 3]], 0.0)
-            corners = np.array([[*obstacle[:2], edge] for edge in (profile[:, 0].min(), profile[:, 0].max())])
-            solids.append((obstacle, profile, corners[0] - reach, corners[1] + reach))
-            if geometry.capsule_distance(obstacle, path).min() < NEARBY:
-                low, high = np.minimum(low, solids[-1][2]), np.maximum(high, solids[-1][3])
-    short = np.maximum(SMALLEST_VIEW - (high - low), 0.2) / 2.0
-    low, high = low - short, high + short
-    return low, high, [solid[:2] for solid in solids if (solid[2] >= low).all() and (solid[3] <= high).all()]
 
 
 def _flight(flight: Flight) -> dict[str, object]:
@@ -115,19 +97,14 @@ def _flight(flight: Flight) -> dict[str, object]:
         "slack": flight.slack[step], "goal": flight.goal,
     }  # fmt: skip
     return {
-        **{name: _numbers(values) for name, values in columns.items()},
-        "position": [_numbers(column) for column in flight.position[shown].T],
+        **{name: numbers(values) for name, values in columns.items()},
+        "position": [numbers(column) for column in flight.position[shown].T],
         "acted": acted.astype(int).tolist(),
         "status": flight.status[step].tolist(),
-        "leastClearance": _numbers(np.array([flight.least_clearance]))[0],
+        "leastClearance": numbers(np.array([flight.least_clearance]))[0],
         "actedShare": float(flight.acted.mean()),
         "outcome": flight.outcome,
         "collided": bool(flight.collided),
         "filtered": bool(flight.filtered),
         "noise": round(flight.noise, 4),
     }
-
-
-def _numbers(values: Array) -> list[float | None]:
-    """To a tenth of a millimetre; JSON knows neither NaN nor infinity, and plotly draws null as a gap."""
-    return [round(value, 4) if np.isfinite(value) else None for value in values.tolist()]

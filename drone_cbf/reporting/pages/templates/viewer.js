@@ -3,7 +3,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const el = id => document.getElementById(id), C = data.colours;
 const settings = { responsive: true, displaylogo: false }, plain = { responsive: true, displayModeBar: false };
 const CURVES = ["clearance", "barrier", "correction"];
-const SIDES = 22;                        // of a solid of revolution
 const FILLED = 0.84;                     // of the picture by the scene; the rest is for the labels of the axes
 let entry = null, frame = 0, playing = false, clock = 0, fresh = true;
 
@@ -35,40 +34,19 @@ const contactFrame = f => {
   return first >= 0 ? first : tellingFrame({ ...f, correction: [] });
 };
 
-// One mesh for all obstacles of a scene: each outline is turned about its vertical axis.
-function solids(obstacles) {
-  const x = [], y = [], z = [], i = [], j = [], k = [];
-  for (const [cx, cy, outline] of obstacles) {
-    const first = x.length;
-    for (const [height, distance] of outline)
-      for (let s = 0; s < SIDES; s++) {
-        const turn = 2 * Math.PI * s / SIDES;
-        x.push(cx + distance * Math.cos(turn)); y.push(cy + distance * Math.sin(turn)); z.push(height);
-      }
-    for (let row = 0; row + 1 < outline.length; row++)
-      for (let s = 0; s < SIDES; s++) {
-        const a = first + row * SIDES + s, b = first + row * SIDES + (s + 1) % SIDES;
-        i.push(a, b); j.push(b, b + SIDES); k.push(a + SIDES, a + SIDES);
-      }
-  }
-  return { type: "mesh3d", x, y, z, i, j, k, color: C.obstacle, flatshading: false, hoverinfo: "skip", name: "obstacle",
-    showlegend: true, lighting: { ambient: 0.62, diffuse: 0.6, specular: 0.08, roughness: 0.9 },
-    lightposition: { x: -2000, y: -3000, z: 6000 } };
-}
-
 const points = (name, [x, y, z], more) => ({ type: "scatter3d", mode: "markers", name, x, y, z, ...more });
 const point = (name, p, marker, more) => points(name, p.map(v => [v]), { mode: "markers+text", text: [name], marker,
   textposition: "top center", textfont: { size: 12, color: C.ink }, hovertemplate: name + "<extra></extra>", ...more });
 
-// The drones come first: they are what moves.
+// What moves comes first: the drones, the moving obstacles, the points that the sensor sees.
 function spaceTraces(flights) {
-  const [f] = flights, floor = entry.box[2][0], at = (g, k) => g.position.map(column => column[k]);
+  const [f] = flights, floor = floorHeight(), at = (g, k) => g.position.map(column => column[k]);
   const acted = f.acted.map((a, k) => a ? k : -1).filter(k => k >= 0), text = texts(f);
   const drones = flights.map((g, n) => point(n ? "drone without filter" : "drone", at(g, 0),
     { size: n ? 7 : 10, color: n ? C.off : C.ink, line: { color: "#fff", width: 3 } }, { text: [n ? "" : "drone"], textposition: "bottom center" }));
   const line = (g, name, look) => points(name, g.position, { mode: "lines", text: texts(g), hovertemplate: "%{text}<extra></extra>", line: look, showlegend: g !== f });
   const fastest = Math.max(0.1, ...flights.flatMap(g => g.speed));
-  const traces = [ ...drones, solids(entry.obstacles),
+  const traces = [ ...drones, ...movingTraces(), ...standing(), ...groundTraces(),
     // The legend cannot show a scale of colours: a trace without points stands in for the path.
     points(`path ${label(f)} (colour: speed)`, [[null], [null], [null]], { mode: "lines", line: { width: 8, color: data.speedScale[7][1] } }),
     line(f, "path", { width: 8, color: f.speed, cmin: 0, cmax: fastest, colorscale: data.speedScale, showscale: true,
@@ -172,6 +150,7 @@ function facts(f) {
 
 async function choose(index) {
   entry = data.entries[index]; setPlaying(false); fresh = true;
+  buildScene(); openSensor();
   const [f] = entry.flights;
   el("flight").value = index; el("slider").max = f.time.length - 1;
   el("facts").innerHTML = [...entry.flights.map(facts), `observation noise ${f.noise} m`].join(" &nbsp;\u00b7&nbsp; ");
@@ -194,6 +173,7 @@ function move(k) {
   const rims = flights.map((g, n) => n === 0 && f.acted[k] ? C.acted : "#fff");
   Plotly.restyle("space", { x: column(0), y: column(1), z: column(2), hovertemplate: flights.map(g => hoverText(g, k) + "<extra></extra>"),
     "marker.line.color": rims }, flights.map((_, n) => n));
+  moveScene(f.time[k], flights.length); showSensor(k, flights.length + (entry.moving.shown ? 1 : 0));
   for (const id of CURVES) Plotly.restyle(id, { x: [[f.time[k], f.time[k]]] }, [0]);
 }
 
@@ -214,6 +194,7 @@ function tick(before, now) {
   requestAnimationFrame(next => tick(now, next));
 }
 
+el("sensor").onchange = () => move(frame);
 const groups = new Map();
 data.entries.forEach((e, k) => {
   if (!groups.has(e.group)) {
