@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 import drone_cbf
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.serving.service import STATUS_NAMES
+from drone_cbf.serving.controller import STATUS_NAMES
 from projects.inputs.curriculum_files import load_curriculum
 from projects.running.launch import launch
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
+from drone_cbf.serving.fields import MEANING, OPTIONAL, REQUIRED, example_observations
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature

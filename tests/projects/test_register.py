@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.evidence import conditions

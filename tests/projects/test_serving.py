@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import mlflow
 import pytest
 
-from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.fields import example_observations
 from projects.running.launch import launch
 from tests.projects.trained import evaluated
 

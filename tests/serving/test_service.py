@@ -16,7 +16,7 @@ from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, q
 from drone_cbf.physics.obstacles import Obstacles
 from drone_cbf.rollout import ControllerParams, Decision, make_filtered_controller
 from drone_cbf.safety.records import Status
-from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.service import NO_POINTS, STATUS_NAMES, PolicyService
 from tests.perception.worlds import capsules, random_barrier, random_policy, small_system
 

@@ -6,6 +6,7 @@ Versions are found by alias: ``champion`` passed the gate, ``challenger`` is new
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -86,7 +87,7 @@ def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evid
     """Logs the model on ``run``, links the evaluation's metrics to it, and makes it the ``challenger`` of ``name``."""
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         package = Path(folder) / ARTIFACT
-        write_package(package, servable.tree, servable.config)
+        write_package(package, servable.tree, servable.config, code=code_digests(servable))
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(servable.code),
@@ -106,6 +107,14 @@ def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evid
         client.update_registered_model(name, MODEL_NOTE)
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     return version
+
+
+def code_digests(servable: Servable) -> dict[str, str]:
+    """SHA-256 of every file of code by its path in the stored model, which verifies them before it imports any."""
+    root = servable.package.parent
+    files = [file for file in servable.package.rglob("*") if file.is_file() and file.parent.name != "__pycache__"]
+    places = {servable.code.name: servable.code} | {f"code/{file.relative_to(root).as_posix()}": file for file in files}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in places.items()}
 
 
 def champion(name: str) -> ModelVersion | None:
