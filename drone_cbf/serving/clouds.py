@@ -1,8 +1,8 @@
 """Clouds of any number of points in the few sizes for which the controller is compiled, on the host.
 
 A larger cloud is thinned by direction: the sphere about the drone is divided into cells, and of each cell the nearest
-point stays. What is left is the nearest surface in every direction, whatever the density or repetition of the points.
-Costs time linear in the number of points.
+point stays; the cells are finer where points lie in few directions. What is left is the nearest surface in every
+direction, whatever the density or repetition of the points. Costs time linear in the number of points.
 """
 
 import math
@@ -14,7 +14,9 @@ from drone_cbf.serving.observations import Request
 
 SOON = 0.5  # Time ahead for which moving points are also ranked [s]
 FARTHEST = 1e6  # Distance to which points beyond it are brought, far outside any sensor's range [m]
-_BLOCK = 16384  # Points thinned at once
+_BLOCK = 32768  # Points thinned at once
+_FINER = 2  # Cells per cell and axis while all find room: a camera sees many points in few directions
+_SAMPLE = 16  # One point of so many tells in how many directions there are points
 _FACES = 6  # of the cube onto which directions are projected
 
 
@@ -64,43 +66,43 @@ def _thinned(request: Request, row: int, size: int) -> np.ndarray:
     seen = np.flatnonzero(request.mask[row])
     if seen.size <= size:
         return seen
-    # In blocks, whose intermediate arrays stay in the processor's cache; of what they leave the nearest are the same.
-    blocks = (seen[first : first + _BLOCK] for first in range(0, seen.size, _BLOCK))
-    return _nearest(request, row, np.concatenate([_nearest(request, row, block, size) for block in blocks]), size)
+    moving = request.point_velocities is not None and bool(request.point_velocities[row].any())
+    cells = math.isqrt(size // (_FACES * (1 + moving)))
 
+    def thin(places: np.ndarray, cells: int) -> np.ndarray:
+        whole = places[-1] - places[0] == places.size - 1
+        given = slice(places[0], places[-1] + 1) if whole else places
+        offset = np.clip(request.points[row, given] - request.position[row], -FARTHEST, FARTHEST).astype(np.float32)
+        velocity = request.point_velocities[row, given] if moving else None
+        spread = None if request.point_spread is None else request.point_spread[row, given]
+        return places[nearest_by_direction(offset, velocity=velocity, spread=spread, cells=cells)]
 
-def _nearest(request: Request, row: int, places: np.ndarray, size: int) -> np.ndarray:
-    """Those of ``places`` that stay among themselves."""
-    whole = places[-1] - places[0] == places.size - 1
-    given = slice(places[0], places[-1] + 1) if whole else places
-    offset = (request.points[row, given] - request.position[row]).astype(np.float32)
-    velocities, spread = request.point_velocities, request.point_spread
-    return places[
-        nearest_by_direction(
-            np.clip(offset, -FARTHEST, FARTHEST),
-            velocity=None if velocities is None else velocities[row, given],
-            spread=None if spread is None else spread[row, given],
-            size=size,
-        )
-    ]
+    for finer in (_FINER * cells, cells):
+        if finer > cells and thin(seen[::_SAMPLE], finer).size > size:
+            continue  # a part already takes more room than there is
+        # In blocks, whose intermediate arrays stay in the processor's cache; what is nearest is the same.
+        blocks = (seen[first : first + _BLOCK] for first in range(0, seen.size, _BLOCK))
+        left = thin(np.concatenate([thin(block, finer) for block in blocks]), finer)
+        if left.size <= size:
+            break
+    return left
 
 
 def nearest_by_direction(
-    offset: np.ndarray, *, velocity: np.ndarray | None, spread: np.ndarray | None, size: int
+    offset: np.ndarray, *, velocity: np.ndarray | None, spread: np.ndarray | None, cells: int
 ) -> np.ndarray:
-    """Places of at most ``size`` of the points at ``offset`` (n, 3) from the drone [m]: of each direction the nearest.
+    """Places of the points at ``offset`` (n, 3) from the drone [m] that are the nearest in their cell of directions.
 
-    Doubtful points count as nearer by their ``spread`` (n,) [m]. Where points move, with ``velocity`` (n, 3) [m/s],
-    half of the places go to those that will be nearest after :data:`SOON` seconds. Of equal points one stays.
+    There are ``cells`` by ``cells`` on each face of a cube. Doubtful points count as nearer by their ``spread`` (n,)
+    [m]. With a ``velocity`` (n, 3) [m/s] of the points, those that will be nearest after :data:`SOON` seconds stay too.
+    Of equal points one stays.
     """
     x, y, z = np.ascontiguousarray(offset.T)
     distance = np.sqrt(x * x + y * y + z * z)
-    near = distance if spread is None else distance - spread
-    rankings = [near]
-    if velocity is not None and velocity.any():
+    rankings = [distance if spread is None else distance - spread]
+    if velocity is not None:
         later = offset + np.float32(SOON) * velocity
-        rankings.append(np.minimum(near, near + np.sqrt(np.sum(later * later, axis=1)) - distance))
-    cells = math.isqrt(size // (_FACES * len(rankings)))
+        rankings.append(rankings[0] + np.minimum(np.sqrt(np.sum(later * later, axis=1)) - distance, 0.0))
     cell = _cells(x, y, z, cells)
     return np.unique(np.concatenate([_first_of_each(cell, ranking) for ranking in rankings]))
 

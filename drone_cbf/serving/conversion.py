@@ -1,5 +1,6 @@
 """Arrays from what callers send: arrays, nested lists, columns of tables, and the nested objects of Parquet files."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,4 +82,4 @@ def _unpacked(value: Any) -> Any:
 
 def _missing(row: Any) -> bool:
     """What tables hold where a record lacks a field: None or NaN."""
-    return row is None or (isinstance(row, float) and np.isnan(row))
+    return row is None or (isinstance(row, float) and math.isnan(row))
