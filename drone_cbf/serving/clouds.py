@@ -66,15 +66,17 @@ def _thinned(request: Request, row: int, size: int) -> np.ndarray:
     seen = np.flatnonzero(request.mask[row])
     if seen.size <= size:
         return seen
-    moving = request.point_velocities is not None and bool(request.point_velocities[row].any())
-    cells = math.isqrt(size // (_FACES * (1 + moving)))
+    velocities, spreads = request.point_velocities, request.point_spread
+    if velocities is not None and not velocities[row].any():
+        velocities = None
+    cells = math.isqrt(size // (_FACES * (1 if velocities is None else 2)))
 
     def thin(places: np.ndarray, cells: int) -> np.ndarray:
         whole = places[-1] - places[0] == places.size - 1
         given = slice(places[0], places[-1] + 1) if whole else places
         offset = np.clip(request.points[row, given] - request.position[row], -FARTHEST, FARTHEST).astype(np.float32)
-        velocity = request.point_velocities[row, given] if moving else None
-        spread = None if request.point_spread is None else request.point_spread[row, given]
+        velocity = None if velocities is None else velocities[row, given]
+        spread = None if spreads is None else spreads[row, given]
         return places[nearest_by_direction(offset, velocity=velocity, spread=spread, cells=cells)]
 
     for finer in (_FINER * cells, cells):

@@ -51,7 +51,7 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
     if batch == 0:
         raise ObservationError("the batch is empty; send at least one observation")
     mask = _mask(given["mask"], batch)
-    sizes = {"batch": batch, "n": mask.shape[1]}
+    sizes: dict[str | int, int] = {"batch": batch, "n": mask.shape[1]}
     arrays: dict[str, Any] = {"mask": mask}
     for name in (*REQUIRED, *OPTIONAL):
         if name not in ("mask", "memory"):

@@ -61,20 +61,7 @@ class PolicyService:
         origin = np.where(
             np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
         )
-        cloud = fitted_cloud(request, origin, CLOUD_SIZES)
-        observation = Observation(
-            position=(request.position - origin).astype(np.float32),
-            velocity=request.velocity,
-            goal=(request.goal - origin).astype(np.float32),
-            points=cloud.points,
-            mask=cloud.mask,
-            point_velocities=cloud.velocities,
-            point_spread=cloud.spread,
-            noise=request.noise,
-            thrust=request.thrust,
-            queue=request.queue,
-        )
-        following, answer = self._answer(memory, (anchor - origin).astype(np.float32), observation)
+        following, answer = self._answer(memory, (anchor - origin).astype(np.float32), _observation(request, origin))
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,
@@ -124,6 +111,24 @@ class PolicyService:
 
 
 _STATUSES = np.array(STATUS_NAMES)
+
+
+def _observation(request: Request, origin: np.ndarray) -> Observation:
+    """The request as the controller takes it, with a batch axis; positions relative to ``origin`` (b, 3) [m]."""
+    cloud = fitted_cloud(request, origin, CLOUD_SIZES)
+    fields: dict[str, Any] = {
+        "position": (request.position - origin).astype(np.float32),
+        "velocity": request.velocity,
+        "goal": (request.goal - origin).astype(np.float32),
+        "points": cloud.points,
+        "mask": cloud.mask,
+        "point_velocities": cloud.velocities,
+        "point_spread": cloud.spread,
+        "noise": request.noise,
+        "thrust": request.thrust,
+        "queue": request.queue,
+    }
+    return Observation(**fields)
 
 
 def _digest(system: SystemConfig, params: ControllerParams) -> str:

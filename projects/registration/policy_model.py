@@ -57,7 +57,7 @@ def import_stored(model: Path, manifest: Path) -> str:
         count = f"{len(wrong)} of {len(expected)} files of code differ from {manifest.name}"
         raise ImportError(f"{wrong[0]} in {model} is missing or altered ({count}); {REMEDY}")
     name = f"{PACKAGE}_{hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:12]}"
-    known = [finder for finder in sys.meta_path if getattr(finder, "name", None) == name]
+    known: list[Any] = [finder for finder in sys.meta_path if getattr(finder, "name", None) == name]
     for finder in known:  # the same code, loaded before from a folder that may be gone
         finder.folder = model / "code" / PACKAGE
     if not known:

@@ -116,7 +116,7 @@ def check_refusals(address: str, example: dict[str, Any]) -> None:
         ({**example, "goal": [["x", "y", "z"]]}, "goal holds text"),
         (
             {**example, "point_velocity": [[[-5, 0, 0], [0, 0, 0]]]},
-            "no field of an observation; did you mean point_velocities?",
+            "did you mean point_velocities?",
         ),
         (row, "position has shape (3), expected (batch, 3)"),
         (row, "send one observation as [[...]]"),

@@ -86,18 +86,8 @@ class Evidence:
 def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evidence) -> ModelVersion:
     """Logs the model on ``run``, links the evaluation's metrics to it, and makes it the ``challenger`` of ``name``."""
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        package = Path(folder) / ARTIFACT
-        write_package(package, servable.tree, servable.config, code=code_digests(servable))
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=str(servable.code),
-            artifacts={ARTIFACT: str(package)},
-            code_paths=[str(servable.package)],
-            pip_requirements=str(servable.requirements),
-            signature=servable.signature,
-            input_example=dict(servable.example),
-            tags=dict(evidence.tags),
-        )
+        stored = stored_model(servable, Path(folder) / ARTIFACT)
+        logged = mlflow.pyfunc.log_model(name=name, tags=dict(evidence.tags), **stored)
     metrics = dict(evidence.metrics)
     mlflow.log_metrics(metrics, run_id=run.run_id, model_id=logged.model_id, dataset=evidence.dataset)
     client = MlflowClient()
@@ -109,7 +99,20 @@ def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evid
     return version
 
 
-def code_digests(servable: Servable) -> dict[str, str]:
+def stored_model(servable: Servable, package: Path) -> dict[str, Any]:
+    """Arguments of MLflow's ``log_model`` or ``save_model``; arrays and settings go to the new folder ``package``."""
+    write_package(package, servable.tree, servable.config, code=_code_digests(servable))
+    return {
+        "python_model": str(servable.code),
+        "artifacts": {ARTIFACT: str(package)},
+        "code_paths": [str(servable.package)],
+        "pip_requirements": str(servable.requirements),
+        "signature": servable.signature,
+        "input_example": dict(servable.example),
+    }
+
+
+def _code_digests(servable: Servable) -> dict[str, str]:
     """SHA-256 of every file of code by its path in the stored model, which verifies them before it imports any."""
     root = servable.package.parent
     files = [file for file in servable.package.rglob("*") if file.is_file() and file.parent.name != "__pycache__"]
