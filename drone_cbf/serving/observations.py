@@ -40,9 +40,9 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
             used, or out of range (:data:`drone_cbf.serving.fields.LARGEST`).
     """
     check_names(fields)
-    given = {
-        name: to_array(name, fields[name]) for name in (*REQUIRED, *OPTIONAL) if name in fields and name != "memory"
-    }
+    given: dict[str, Any] = {}
+    for name, value in fields.items():
+        given[name] = None if name == "memory" else to_array(name, value)
     for name in REQUIRED:
         if given[name] is None:
             raise ObservationError(f"{name} is null ({MEANING[name]}); send {', '.join(REQUIRED)}")

@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import mlflow
+import pandas
 import pytest
 
 from drone_cbf.serving.fields import example_observations
@@ -69,8 +70,11 @@ def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:
-    text = body if isinstance(body, str) else json.dumps(body)
-    request = Request(address, text.encode(), {"Content-Type": "application/json"})
+    """``body`` is JSON, as text or not, or a table as Parquet."""
+    kind = "vnd.apache.parquet" if isinstance(body, bytes) else "json"
+    text = body if isinstance(body, str | bytes) else json.dumps(body)
+    content = text if isinstance(text, bytes) else text.encode()
+    request = Request(address, content, {"Content-Type": f"application/{kind}"})
     try:
         with urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read(), parse_constant=not_json)
@@ -93,9 +97,10 @@ def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong
     whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]], "memory": None}
     assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == predictions["h"]
     row = {name: values[0] for name, values in example.items()}
-    status, two = post(address, {"inputs": [row, row]})
-    assert status == 200 and len(two["predictions"]["status"]) == 2, two
-    assert two["predictions"]["command"][1] == pytest.approx(predictions["command"][0], abs=1e-3)
+    for body in ({"inputs": [row, row]}, pandas.DataFrame([row, row]).to_parquet()):
+        status, two = post(address, body)
+        assert status == 200 and len(two["predictions"]["status"]) == 2, two
+        assert two["predictions"]["command"][1] == pytest.approx(predictions["command"][0], abs=1e-3)
     status, blind = post(address, {"inputs": {**example, "points": [[]], "mask": [[]]}})
     assert status == 200 and blind["predictions"]["status"] == ["no_points"]
     assert blind["predictions"]["command"][0][0] == -12.0, "as fast as the drone's limits allow"
