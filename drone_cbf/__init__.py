@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module 'drone_cbf' has no attribute '{name}'; the public names are in docs/api.md")
-    value = getattr(import_module(f"drone_cbf.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

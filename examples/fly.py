@@ -36,7 +36,7 @@ def fly(model_uri: str = "models:/drone-policy@champion", seconds: float = 8.0, 
     model = mlflow.pyfunc.load_model(model_uri)
     position, velocity, thrust = np.array([0.0, 0.0, 1.0]), np.zeros(3), np.zeros(3)
     queue = np.zeros((2, 3))  # commands that have not acted yet, newest first: the radio link takes one step
-    path = [position]
+    path, memory = [position], None
     for step in range(round(seconds / TIME_STEP)):
         started = time.monotonic()
         observation = {
@@ -48,7 +48,9 @@ def fly(model_uri: str = "models:/drone-policy@champion", seconds: float = 8.0, 
             "thrust": thrust,
             "queue": queue,
         }
-        answer = model.predict({name: value[None] for name, value in observation.items()})  # a batch of one
+        batch = {name: value[None] for name, value in observation.items()}  # of one
+        answer = model.predict({**batch, "memory": memory})
+        memory = answer["memory"]
         if step % 10 == 0:
             gap = np.linalg.norm(surface_points(position) - position, axis=1).min()
             h, status, left = answer["h"][0], answer["status"][0], np.linalg.norm(GOAL - position)

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 import drone_cbf
 from drone_cbf.errors import ConfigError, LineageError
-from drone_cbf.serving.service import STATUS_NAMES
+from drone_cbf.serving.controller import STATUS_NAMES
 from projects.inputs.curriculum_files import load_curriculum
 from projects.running.launch import launch
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
@@ -109,7 +109,7 @@ def test_the_champion_flies_in_a_loop_and_through_a_scene_of_ones_own(
     first |= {"points": example.surface_points(path[0])[None], "mask": np.ones((1, 2), bool)}
     system, controller = drone_cbf.load_controller(champion)
     answer = drone_cbf.PolicyService(system, controller)(first)
-    np.testing.assert_allclose(answer["command"], served._answer(first)["command"], atol=1e-4)
+    np.testing.assert_allclose(answer["command"], served.answer(first)["command"], atol=1e-4)
     # The first command acts after one step, and moves the drone by LAG dt^2 in the step after.
     np.testing.assert_allclose(path[2] - path[1], example.LAG * 0.05**2 * answer["command"][0], atol=1e-6)
 

@@ -1,11 +1,14 @@
-"""Registered policies as controllers, to fly them in simulation."""
+"""Registered policies as controllers, to fly them in simulation, and as what MLflow serves."""
+
+from pathlib import Path
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams
-from drone_cbf.serving.service import controller_shapes
-from drone_cbf.tracking.checkpoints.packages import Package
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.serving.controller import controller_shapes
+from drone_cbf.serving.service import PolicyService
+from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.checkpoints.store import match
-from drone_cbf.tracking.registry.served_model import download_package
+from drone_cbf.tracking.registry.served_model import ServedPolicy, download_package
 
 
 def load_controller(model_uri: str) -> tuple[SystemConfig, ControllerParams]:
@@ -22,3 +25,13 @@ def unpack(package: Package) -> tuple[SystemConfig, ControllerParams]:
     """The system of a package, and its parameters in that system's shapes."""
     system = SystemConfig.model_validate(package.config["system"])
     return system, match(controller_shapes(system), package.tree, "the registered policy")
+
+
+def serve(package: Path) -> ServedPolicy:
+    """The policy of the package in the folder ``package``, compiled for single observations.
+
+    The file of a stored version calls this (``projects/registration/policy_model.py``).
+    """
+    service = PolicyService(*unpack(read_package(package)))
+    service.warm_up()
+    return ServedPolicy(service)

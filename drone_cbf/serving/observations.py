@@ -1,149 +1,143 @@
 """Validation of raw observations, with error messages for the caller."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from flax import struct
-from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Vector
 from drone_cbf.errors import ObservationError
+from drone_cbf.serving.conversion import shape_text, to_array, to_rows, wrong_shape
+from drone_cbf.serving.fields import LARGEST, MEANING, OPTIONAL, PER_POINT, REQUIRED, SHAPES, check_names
 
-REQUIRED = ("position", "velocity", "goal", "points", "mask")
-OPTIONAL = ("point_velocities", "point_spread", "thrust", "queue")
-MEANING = {
-    "position": "of the drone, world frame [m]: 3 numbers",
-    "velocity": "of the drone [m/s]: 3 numbers",
-    "goal": "where to fly, world frame [m]: 3 numbers",
-    "points": "surface points seen, world frame [m]: n times 3 numbers; any n, the same for a whole batch",
-    "mask": "true for the points that are seen; what is masked out may hold anything: n times true or false",
-    "point_velocities": "of the points [m/s]: n times 3 numbers; left out: the points stand still",
-    "point_spread": "standard deviation of each point's error relative to the drone, along any axis, at least 0 [m]: n "
-    "numbers; the filter keeps that much more room. Left out: the points are exact",
-    "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: hovering",
-    "queue": "commands sent that have not acted yet, newest first [m/s^2]: q times 3 numbers; left out: none",
-}
-"""Meaning of each field of an observation; the first axis of every field is the batch."""
-_PER_POINT = ("points", "point_velocities", "point_spread")
+_POSITIONS = ("position", "goal", "points")  # in the world frame, whose origin may be far away: float64
 
 
-@struct.dataclass
-class Observation:
-    """Observation of one step; fields as in :data:`MEANING`."""
+@dataclass(frozen=True)
+class Request:
+    """A checked batch of b observations; fields as in :data:`drone_cbf.serving.fields.MEANING`."""
 
-    position: Vector  # [m]
-    velocity: Vector  # [m/s]
-    goal: Vector  # [m]
-    points: Float[Array, "n 3"]  # [m]
-    mask: Bool[Array, "n"]  # True for points that are seen
-    point_velocities: Float[Array, "n 3"]  # [m/s]
-    point_spread: Float[Array, "n"]  # [m]
-    thrust: Vector  # [m/s^2]
-    queue: Float[Array, "q 3"]  # Newest first [m/s^2]
+    position: np.ndarray  # (b, 3) float64 [m]
+    velocity: np.ndarray  # (b, 3) float32 [m/s]
+    goal: np.ndarray  # (b, 3) float64 [m]
+    points: np.ndarray  # (b, n, 3) float64 [m]; may be of any size, finite
+    mask: np.ndarray  # (b, n) bool: True for points that are seen
+    point_velocities: np.ndarray | None  # (b, n, 3) float32 [m/s]; None: at rest
+    point_spread: np.ndarray | None  # (b, n) float32 [m]; None: exact
+    noise: np.ndarray  # (b,) float32 [m, m/s]
+    thrust: np.ndarray  # (b, 3) float32 [m/s^2]
+    queue: np.ndarray  # (b, q, 3) float32, newest first [m/s^2]
+    memory: list[Any] | None  # b rows as sent, None for a new flight; None: b new flights
 
 
-def check_observations(fields: Mapping[str, Any], queue_length: int) -> Observation:
+def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
     """The batch of observations in ``fields``: arrays or nested lists by name, first axis the batch.
 
-    ``queue_length`` is the number of commands in the drone's transport delay. Masked-out points become zero.
+    ``queue_length`` is the number of commands in the drone's transport delay.
 
     Raises:
-        ObservationError: a field is missing, has a wrong shape or type, or is not finite where it is used.
+        ObservationError: a name is unknown, a field is missing, has a wrong shape or type, is not finite where it is
+            used, or out of range (:data:`drone_cbf.serving.fields.LARGEST`).
     """
+    check_names(fields)
+    given: dict[str, Any] = {}
+    for name, value in fields.items():
+        given[name] = None if name == "memory" else to_array(name, value)
     for name in REQUIRED:
-        if name not in fields:
-            raise ObservationError(f"{name} is missing ({MEANING[name]}); send {', '.join(REQUIRED)}")
-    position = _numbers("position", fields["position"], (None, 3))
+        if given[name] is None:
+            raise ObservationError(f"{name} is null ({MEANING[name]}); send {', '.join(REQUIRED)}")
+    position = _numbers("position", given["position"], ("batch", 3))
     batch = position.shape[0]
     if batch == 0:
         raise ObservationError("the batch is empty; send at least one observation")
-    mask = _mask(fields["mask"], batch)
-    of_points = (batch, mask.shape[1])
-    shapes = dict.fromkeys(("velocity", "goal", "thrust"), (batch, 3)) | {"queue": (batch, queue_length, 3)}
-    shapes |= {"points": (*of_points, 3), "point_velocities": (*of_points, 3), "point_spread": of_points}
-    arrays: dict[str, Any] = {"position": position, "mask": mask}
+    mask = _mask(given["mask"], batch)
+    sizes: dict[str | int, int] = {"batch": batch, "n": mask.shape[1]}
+    arrays: dict[str, Any] = {"mask": mask}
     for name in (*REQUIRED, *OPTIONAL):
-        if name in arrays:
-            continue
-        given = fields.get(name)
-        arrays[name] = np.zeros(shapes[name], np.float32) if given is None else _numbers(name, given, shapes[name])
-    for name, values in arrays.items():
-        arrays[name] = _finite(name, values, mask)
-    if np.any(arrays["point_spread"] < 0.0):
-        raise ObservationError(f"point_spread holds {arrays['point_spread'].min()}, expected at least 0 (0: exact)")
-    return Observation(**arrays)
+        if name not in ("mask", "memory"):
+            shape = tuple(sizes.get(length, length) for length in SHAPES[name])
+            array = given.get(name)
+            arrays[name] = None if array is None else _checked(name, _numbers(name, array, shape), mask)
+    arrays["queue"] = _queue(arrays["queue"], batch, queue_length)
+    for name, shape in (("noise", (batch,)), ("thrust", (batch, 3))):
+        arrays[name] = np.zeros(shape, np.float32) if arrays[name] is None else arrays[name]
+    return Request(**arrays, memory=_memory(fields.get("memory"), batch))
 
 
-def _mask(value: Any, batch: int) -> np.ndarray:
-    array = _array("mask", value)
+def _mask(array: np.ndarray, batch: int) -> np.ndarray:
     if array.size == 0 and array.ndim == 2:
         array = array.astype(bool)  # an empty list has no type of its own
     if array.dtype != bool:
         raise ObservationError(f"mask holds {_kind(array)}, expected true or false for each point")
     if array.ndim != 2 or array.shape[0] != batch:
-        raise ObservationError(f"mask has shape {_text(array.shape)}, expected ({batch}, n): one row per observation")
+        raise wrong_shape("mask", array, (batch, "n"))
     return array
 
 
-def _numbers(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """``value`` as float32 of ``shape``, in which None stands for any length."""
-    array = _array(name, value)
+def _numbers(name: str, array: np.ndarray, shape: tuple[int | str, ...]) -> np.ndarray:
+    """``array`` in the type of its field, if it is of ``shape``, in which a word stands for any length."""
     if array.dtype.kind not in "fiu":
         raise ObservationError(f"{name} holds {_kind(array)}, expected numbers: {MEANING[name]}")
     if array.size == 0 and 0 in shape:
-        array = array.reshape([length or 0 for length in shape])  # no points: [[]] stands for (1, 0, 3)
-    wrong = array.ndim != len(shape) or any(
-        want not in (None, have) for want, have in zip(shape, array.shape, strict=False)
-    )
-    if wrong:
-        wanted = ", ".join("batch" if length is None else str(length) for length in shape)
+        array = array.reshape([length if isinstance(length, int) else 0 for length in shape])  # [[]]: no points
+    if array.ndim != len(shape) or any(
+        isinstance(want, int) and want != have for want, have in zip(shape, array.shape, strict=True)
+    ):
+        raise wrong_shape(name, array, shape)
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused as out of range
+        return array.astype(np.float64 if name in _POSITIONS else np.float32, copy=False)
+
+
+def _checked(name: str, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """``values`` without NaN in masked-out points, refused if anything else is not finite or out of range."""
+    largest = LARGEST.get(name, np.finfo(np.float64).max)
+    if values.size == 0 or np.abs(values).max() <= largest:  # false for NaN
+        fine = values
+    else:
+        seen = mask.reshape(mask.shape + (1,) * (values.ndim - 2)) if name in PER_POINT else np.True_
+        fine = np.where(seen, values, values.dtype.type(0.0))
+        if not np.all(np.abs(fine) <= largest):
+            raise _not_usable(name, fine, largest)
+    if name in ("noise", "point_spread") and fine.size and fine.min() < 0.0:
+        if name == "point_spread":
+            fine = np.where(mask, fine, np.float32(0.0))
+        if fine.min() < 0.0:
+            raise ObservationError(f"{name} holds {fine.min()}, expected at least 0 (0: exact)")
+    return fine
+
+
+def _not_usable(name: str, values: np.ndarray, largest: float) -> ObservationError:
+    index = tuple(map(int, np.argwhere(~(np.abs(values) <= largest))[0]))
+    place, value = f"{name}{list(index)} = {values[index]}", values[index]
+    if np.isfinite(value) or name not in PER_POINT:
+        finite = "is out of range" if not np.isnan(value) else "is not finite"
+        return ObservationError(f"{place} {finite}; send a finite number between {-largest:g} and {largest:g}")
+    return ObservationError(f"{place} is not finite; mask out points that are not seen")
+
+
+def _queue(queue: np.ndarray | None, batch: int, length: int) -> np.ndarray:
+    """The ``length`` newest commands, which are those that the transport delay holds."""
+    if queue is None:
+        return np.zeros((batch, length, 3), np.float32)
+    if queue.shape[1] < length:
         raise ObservationError(
-            f"{name} has shape {_text(array.shape)}, expected ({wanted}) ({MEANING[name]}); "
-            "the first axis is the batch: one observation is a batch of one"
+            f"queue has shape {shape_text(queue.shape)}, expected at least ({batch}, {length}, 3): the transport delay "
+            f"of this drone holds {length} commands; send the newest {length}, zeros for those before the flight"
         )
-    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are refused below
-        return array.astype(np.float32)
+    return queue[:, :length]
 
 
-def _array(name: str, value: Any) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
+def _memory(value: Any, batch: int) -> list[Any] | None:
+    rows = to_rows(value)
+    if rows is not None and len(rows) != batch:
         raise ObservationError(
-            f"{name} is ragged: every observation of a batch must have the same number of entries; "
-            "fill up with points that are masked out"
-        ) from error
-    return array
-
-
-def _finite(name: str, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """``values`` with masked-out points set to zero; the rest must be finite."""
-    if name in _PER_POINT:
-        values = np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, np.float32(0.0))
-    if values.dtype != bool and not np.isfinite(values).all():
-        index = tuple(map(int, np.argwhere(~np.isfinite(values))[0]))
-        remedy = "mask out points that are not seen" if name in _PER_POINT else "send a finite number"
-        raise ObservationError(f"{name}{list(index)} = {values[index]} is not finite in float32; {remedy}")
-    return values
+            f"memory has {len(rows)} rows, expected {batch}: one per observation ({MEANING['memory']}); "
+            "the first axis is the batch: send one observation as [[...]]"
+        )
+    return rows
 
 
 def _kind(array: np.ndarray) -> str:
     return {"b": "true or false", "U": "text", "O": "mixed values or none", "c": "complex numbers"}.get(
         array.dtype.kind, f"values of type {array.dtype}"
     )
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return f"({', '.join(map(str, shape))})"
-
-
-def example_observations() -> dict[str, np.ndarray]:
-    """A batch of one: flying at 3 m/s towards a surface 1.5 m ahead, with the goal behind it."""
-    return {
-        "position": np.array([[0.0, 0.0, 1.0]]),
-        "velocity": np.array([[3.0, 0.0, 0.0]]),
-        "goal": np.array([[8.0, 0.0, 1.0]]),
-        "points": np.array([[[1.5, 0.0, 1.0], [0.0, 2.0, 1.0]]]),
-        "mask": np.array([[True, True]]),
-    }

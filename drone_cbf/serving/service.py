@@ -1,148 +1,147 @@
 """A trained controller as a function of batches of raw observations."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm
-from drone_cbf.barrier.neural import initial_barrier_params
+from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, braking_command, make_filtered_pilot
-from drone_cbf.perception.graphs import acting_motion, graph_at
-from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.physics.drone import DroneState, nominal_params, queue_length
-from drone_cbf.policy.policies import initial_policy_params
-from drone_cbf.safety.records import Status
-from drone_cbf.serving.observations import Observation, check_observations
+from drone_cbf.physics.drone import queue_length
+from drone_cbf.rollout import ControllerParams
+from drone_cbf.serving.clouds import fitted_cloud
+from drone_cbf.serving.controller import STATUS_NAMES, Answer, Observation, ServedController, make_served_controller
+from drone_cbf.serving.memory import Leaves, MemoryFormat
+from drone_cbf.serving.observations import Request, check_observations
 
-NO_POINTS = "no_points"
-STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
-"""Names of the statuses: those of :class:`Status`, and ``no_points``."""
-FEWEST_POINTS = 8
-LARGEST_BATCH = 4096  # Observations per call of the compiled function; larger batches are split, which bounds memory
+CLOUD_SIZES = (64, 1024)
+"""Numbers of points for which the controller is compiled; larger clouds are thinned to the last."""
+LARGEST_CALL = 1 << 18  # Points of a whole batch per call of the compiled function; larger batches are split
+ANCHOR_REACH = 50.0
+"""Distance of the drone from the origin of the float32 numbers at which the origin is moved to it [m].
 
-
-@struct.dataclass
-class Answer:
-    """Answer to one observation."""
-
-    command: Vector  # Safe command [m/s^2, world frame], always finite and within the drone's limits
-    nominal_command: Vector  # Command of the policy [m/s^2]; zero if not finite
-    h: Scalar
-    """Barrier value [m]; positive means able to stop. 0 if it could not be evaluated (no points, or not finite)."""
-    status: Scalar  # Index into `STATUS_NAMES`
-
-
-def make_decide(system: SystemConfig) -> Callable[[ControllerParams, Observation], Answer]:
-    """Function from one observation to an answer, by the filtered controller; it keeps no memory between calls.
-
-    Missing thrust and command queue are zero (hovering); send them for an accelerating drone, because the row is taken
-    where the next command acts. Points that are masked out or beyond the sensing radius are ignored. With an empty mask
-    the drone brakes, since a blind sensor cannot be distinguished from free space.
-    """
-    controller = make_filtered_pilot(system)
-    model = nominal_params(system.physics)
-    time_step = system.physics.time_step
-
-    def decide(params: ControllerParams, observation: Observation) -> Answer:
-        drone = DroneState(
-            position=observation.position,
-            velocity=observation.velocity,
-            thrust=observation.thrust,
-            queue=observation.queue,
-        )
-        motion = acting_motion(drone, model, time_step)
-        near = safe_norm(observation.points - motion.position) < system.sensor.range
-        surfaces = Surfaces(
-            points=observation.points,
-            velocity=observation.point_velocities,
-            visible=observation.mask & near,
-            spread=observation.point_spread,
-        )
-        graph = graph_at(motion, surfaces, observation.goal, model, system.sensor)
-        decision = controller(params, graph)
-        blind = ~jnp.any(observation.mask)
-        brake = braking_command(graph.velocity, model, time_step)
-        return Answer(
-            command=jnp.where(blind, brake, decision.command),
-            nominal_command=_finite_or_zero(decision.nominal),
-            h=jnp.where(blind, 0.0, _finite_or_zero(decision.barrier)),
-            status=jnp.where(blind, STATUS_NAMES.index(NO_POINTS), decision.status),
-        )
-
-    return decide
-
-
-def controller_shapes(system: SystemConfig) -> ControllerParams:
-    """Shapes and dtypes of the controller's parameters, for loading."""
-
-    def initialise(key: jax.Array) -> ControllerParams:
-        policy, barrier = initial_policy_params(system, key), initial_barrier_params(system, key)
-        return ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
-
-    return jax.eval_shape(initialise, jax.random.key(0))
+At 50 m float32 resolves 4e-6 m.
+"""
 
 
 class PolicyService:
-    """Answers batches of raw observations. Batches are padded to powers of two, so only new sizes are compiled."""
+    """Answers batches of raw observations. Batches are padded to powers of two, so only new sizes are compiled.
 
-    def __init__(self, system: SystemConfig, params: ControllerParams) -> None:
+    Positions may be far from the origin of the world frame, as UTM coordinates are: what reaches the controller is
+    relative to an anchor, the position at the first call of the flight, which is part of the memory that callers keep.
+    """
+
+    def __init__(
+        self, system: SystemConfig, params: ControllerParams, controller: ServedController | None = None
+    ) -> None:
+        self._controller = controller or make_served_controller(system)
         self._queue_length = queue_length(system.physics)
         self._params = jax.tree.map(jnp.asarray, params)
-        self._decide = jax.jit(jax.vmap(make_decide(system), in_axes=(None, 0)))
+        first = self._controller.start()
+        self._format = MemoryFormat(first, identity=_digest(system, params))
+        self._first = jax.tree.map(np.asarray, self._format.flatten(first))
+        self._step = jax.jit(jax.vmap(self._one_step, in_axes=(None, 0, 0, 0)))
 
     def __call__(self, fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Answer the observations in ``fields`` (see :func:`check_observations`).
 
         Returns:
-            ``command`` (b, 3) and ``nominal_command`` (b, 3) [m/s^2], ``h`` (b,) [m], all float32, and ``status`` (b,),
-            one of :data:`STATUS_NAMES`.
+            ``command`` (b, 3) and ``nominal_command`` (b, 3) [m/s^2], ``h`` (b,) [m], all float32, ``status`` (b,), one
+            of :data:`STATUS_NAMES`, and ``memory`` (b, m) float64, which belongs into the next observation of each
+            flight.
 
         Raises:
-            ObservationError: see :func:`check_observations`.
+            ObservationError: see :func:`check_observations` and :meth:`MemoryFormat.read`.
         """
-        batch = check_observations(fields, self._queue_length)
-        count = batch.position.shape[0]
-        starts = range(0, count, LARGEST_BATCH)
-        parts = [self._answer(batch, first, min(first + LARGEST_BATCH, count)) for first in starts]
-        answer = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        request = check_observations(fields, self._queue_length)
+        anchor, memory = self._memories(request)
+        origin = np.where(
+            np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
+        )
+        following, answer = self._answer(memory, (anchor - origin).astype(np.float32), _observation(request, origin))
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,
             "h": answer.h,
-            "status": np.array(STATUS_NAMES)[answer.status],
+            "status": _STATUSES[answer.status],
+            "memory": self._format.write(origin, following),
         }
 
-    def warm_up(self, points: int) -> None:
-        """Compile for single observations of up to ``points`` points, so that the first answer is not delayed."""
+    def warm_up(self) -> None:
+        """Compile for single observations of any number of points, so that no answer to one is delayed."""
         zero = np.zeros((1, 3))
-        cloud, mask = np.ones((1, points, 3)), np.ones((1, points), bool)
-        self({"position": zero, "velocity": zero, "goal": zero, "points": cloud, "mask": mask})
+        for size in CLOUD_SIZES:
+            cloud, mask = np.ones((1, size, 3)), np.ones((1, size), bool)
+            self({"position": zero, "velocity": zero, "goal": zero, "points": cloud, "mask": mask})
 
-    def _answer(self, batch: Observation, first: int, last: int) -> Answer:
-        padded = _padded(jax.tree.map(lambda values: values[first:last], batch))
-        answer = self._decide(self._params, padded)
-        return jax.tree.map(lambda values: np.asarray(values)[: last - first], answer)
+    def _memories(self, request: Request) -> tuple[np.ndarray, Leaves]:
+        """Anchors (b, 3) [m] and memories; those of new flights begin at the position."""
+        rows = request.memory or [None] * len(request.position)
+        anchor = request.position.copy()
+        memories = [self._first] * len(rows)
+        for place, row in enumerate(rows):
+            if row is not None:
+                anchor[place], memories[place] = self._format.read(row, place)
+        return anchor, Leaves(*(np.stack(entries) for entries in zip(*memories, strict=True)))
+
+    def _one_step(
+        self, params: ControllerParams, entries: Leaves, offset: Vector, observation: Observation
+    ) -> tuple[Leaves, Answer]:
+        memory = self._controller.shift(self._format.rebuild(entries), offset)
+        following, answer = self._controller.step(params, memory, observation)
+        written = self._format.flatten(following)
+        # What is not finite could not be sent back: the flight is then taken for a new one.
+        whole = tree_all_finite(written.floats)
+        return jax.tree.map(lambda new, first: jnp.where(whole, new, first), written, self._first), answer
+
+    def _answer(self, memory: Leaves, offset: np.ndarray, observation: Observation) -> tuple[Leaves, Answer]:
+        """The compiled function over a batch of any size."""
+        count, points = observation.mask.shape
+        largest = LARGEST_CALL // points
+        parts = []
+        for first in range(0, count, largest):
+            given = jax.tree.map(lambda values: values[first : first + largest], (memory, offset, observation))
+            size = min(largest, count - first)
+            answers = jax.device_get(self._step(self._params, *_padded(given, size)))
+            parts.append(jax.tree.map(lambda values: values[:size], answers))
+        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def _padded(batch: Observation) -> Observation:
-    """The batch padded to powers of two: observations by repeating the last one, points by masked-out ones."""
-    count, points = batch.mask.shape
-    more_points = _power_of_two(max(points, FEWEST_POINTS)) - points
-    fields = {name: getattr(batch, name) for name in ("points", "point_velocities", "point_spread", "mask")}
-    widths = (0, 0), (0, more_points), (0, 0)
-    wide = batch.replace(**{name: np.pad(values, widths[: values.ndim]) for name, values in fields.items()})
-    more = _power_of_two(count) - count
-    return jax.tree.map(lambda values: np.concatenate([values, np.repeat(values[-1:], more, axis=0)]), wide)
+_STATUSES = np.array(STATUS_NAMES)
 
 
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
+def _observation(request: Request, origin: np.ndarray) -> Observation:
+    """The request as the controller takes it, with a batch axis; positions relative to ``origin`` (b, 3) [m]."""
+    cloud = fitted_cloud(request, origin, CLOUD_SIZES)
+    fields: dict[str, Any] = {
+        "position": (request.position - origin).astype(np.float32),
+        "velocity": request.velocity,
+        "goal": (request.goal - origin).astype(np.float32),
+        "points": cloud.points,
+        "mask": cloud.mask,
+        "point_velocities": cloud.velocities,
+        "point_spread": cloud.spread,
+        "noise": request.noise,
+        "thrust": request.thrust,
+        "queue": request.queue,
+    }
+    return Observation(**fields)
 
 
-def _finite_or_zero(values: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(values), values, 0.0)
+def _digest(system: SystemConfig, params: ControllerParams) -> str:
+    """Tells one controller from another."""
+    digest = hashlib.sha256(system.model_dump_json().encode())
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
+def _padded(batch: Any, count: int) -> Any:
+    """The batch of ``count`` padded to a power of two by repeating the last observation."""
+    more = (1 << (count - 1).bit_length()) - count
+    if not more:
+        return batch
+    return jax.tree.map(lambda values: np.concatenate([values, np.repeat(values[-1:], more, axis=0)]), batch)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.serving.observations import MEANING, OPTIONAL, REQUIRED, example_observations
+from drone_cbf.serving.fields import MEANING, OPTIONAL, REQUIRED, example_observations
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature
@@ -24,7 +25,8 @@ from projects.workflows.pipeline import worst_cell
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
 (the policy's command meets the row; `h` may be negative: it then recovers fast enough),
-`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes)."""
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes);
+`memory`: send it back with the next observation of the same flight."""
 
 
 def work(stage: Stage) -> Outcome:
@@ -42,21 +44,27 @@ def work(stage: Stage) -> Outcome:
     page = version_page(wanted.model, metrics, tags, found)
     scenes, _ = next(scene_datasets(parameters, system))
     shown_with_it = Evidence(metrics=metrics, dataset=scenes, description=page, tags=tags)
-    served = Servable(
-        tree=load_controller(evaluated),  # the very controller that was evaluated
-        config={"system": system.model_dump(mode="json"), "source": tags},
-        code=ROOT / "projects" / "registration" / "policy_model.py",
-        package=ROOT / "drone_cbf",
-        requirements=ROOT / "requirements.txt",
-        signature=policy_signature(REQUIRED, OPTIONAL),
-        example=example_observations(),
-    )
+    tree = load_controller(evaluated)  # the very controller that was evaluated
+    served = servable(tree, {"system": system.model_dump(mode="json"), "source": tags})
     version = register_policy(stage.run, wanted.model, served, shown_with_it)
     stage.run.tag(model_version=str(version.version))
     gate = {"run": found.evaluation.info.run_id, "model": wanted.model, "promote": "true"}
     shown = f"Version {version.version} of {wanted.model} is @challenger; the gate promotes it:"
     page = f"### Version {version.version} of {wanted.model}\n\n{page}"
     return Outcome(page, shown=shown, following=(mlflow_run("gate", gate),))
+
+
+def servable(tree: Any, config: Mapping[str, Any]) -> Servable:
+    """A controller's parameters and the package's ``config`` with the code of this project."""
+    return Servable(
+        tree=tree,
+        config=config,
+        code=ROOT / "projects" / "registration" / "policy_model.py",
+        package=ROOT / "drone_cbf",
+        requirements=ROOT / "requirements.txt",
+        signature=policy_signature(REQUIRED, OPTIONAL),
+        example=example_observations(),
+    )
 
 
 def version_page(

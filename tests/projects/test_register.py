@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import io
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import mlflow
 import numpy as np
+import pandas
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.fields import OPTIONAL
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.evidence import conditions
@@ -101,8 +100,24 @@ def test_a_loaded_version_answers_as_the_evaluated_controller(experiment: str) -
     np.testing.assert_allclose(model.predict(as_lists)["command"], own["command"][:1], rtol=1e-4, atol=1e-4)
     names = model.metadata.get_input_schema()
     assert names.required_input_names() == ["position", "velocity", "goal", "points", "mask"]
-    assert names.optional_input_names() == ["point_velocities", "point_spread", "thrust", "queue"]
+    assert names.optional_input_names() == [*OPTIONAL]
+    check_tables(model, own)
     check_refusals(model)
+
+
+def records(fields: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """One dictionary per observation."""
+    return [{name: values[row] for name, values in fields.items()} for row in range(len(fields["position"]))]
+
+
+def check_tables(model: Any, own: dict[str, np.ndarray]) -> None:
+    """Records, a table, and the table after a way through Parquet are the same batch."""
+    table = pandas.DataFrame({name: list(values) for name, values in batch().items()})
+    nested = pandas.DataFrame({name: values.tolist() for name, values in batch().items()})
+    stored = io.BytesIO()
+    nested.to_parquet(stored)
+    for given in (records(batch()), table, nested, pandas.read_parquet(stored)):
+        np.testing.assert_allclose(model.predict(given)["command"], own["command"], **ROUNDING)
 
 
 def check_refusals(model: Any) -> None:
@@ -115,40 +130,23 @@ def check_refusals(model: Any) -> None:
     ):
         with pytest.raises(MlflowException, match=message):
             model.predict({**batch(), **changed})
-    with pytest.raises(MlflowException, match="missing inputs"):
-        model.predict({name: value for name, value in batch().items() if name != "points"})
+    first, second, third = records(batch())
+    for fields, message in (
+        ({name: value for name, value in batch().items() if name != "points"}, "points is missing"),
+        (
+            {**batch(), "point_velocity": np.zeros((3, 5, 3))},
+            "point_velocity is no field.*did you mean point_velocities",
+        ),
+        ([first, second, {**third, "noise": 0.1}], "noise is missing in observation 0"),
+        (pandas.DataFrame([first, second, {**third, "queue": np.zeros((2, 3))}]), "queue is missing in observation 0"),
+        ([], "the request is list, expected fields by name"),
+        (np.zeros((3, 3)), "the request is ndarray, expected fields by name"),
+    ):
+        with pytest.raises(MlflowException, match=message):
+            model.predict(fields)
     blind = model.predict({**batch(), "mask": np.zeros((3, 5), bool)})
     assert list(blind["status"]) == ["no_points"] * 3
     assert np.all(blind["command"] * batch()["velocity"] <= np.abs(batch()["thrust"]) + 1.0)
-
-
-def test_a_version_loads_with_its_own_code_from_any_folder_and_refuses_an_altered_file(
-    experiment: str, tmp_path: Path
-) -> None:
-    _, evaluation = evaluated(experiment)
-    registered(experiment, "alone", f"--run={evaluation}")
-    copied = Path(mlflow.artifacts.download_artifacts("models:/alone@challenger", dst_path=str(tmp_path)))
-    (tmp_path / "batch.json").write_text(json.dumps({k: v.tolist() for k, v in example_observations().items()}))
-    script = (
-        "import json, mlflow, drone_cbf, pathlib\n"
-        f"model = mlflow.pyfunc.load_model({str(copied)!r})\n"
-        "print(json.dumps([model.predict(json.load(open('batch.json')))['status'].tolist()]))\n"
-    )
-    script = script.replace("drone_cbf, ", "") + "import drone_cbf; print(drone_cbf.__file__)\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    statuses, origin = done.stdout.splitlines()[-2:]
-    assert Path(origin).is_relative_to(copied / "code"), "the code stored with the version is what runs"
-    assert json.loads(statuses)[0][0] in ("nominal", "intervened", "relaxed")
-    requirements = (copied / "requirements.txt").read_text()
-    pinned = [line for line in (register.ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
-    assert all(line in requirements for line in pinned)
-    config = next(copied.rglob("config.yaml"))
-    config.write_text(config.read_text().replace("time_step: 0.05", "time_step: 0.04"))
-    with pytest.raises(Exception, match="config.yaml in .* is missing or altered"):
-        mlflow.pyfunc.load_model(str(copied))
 
 
 def test_a_pipeline_leads_to_its_evaluation(experiment: str, quick_model: None) -> None:

@@ -16,9 +16,10 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import mlflow
+import pandas
 import pytest
 
-from drone_cbf.serving.observations import example_observations
+from drone_cbf.serving.fields import example_observations
 from projects.running.launch import launch
 from tests.projects.trained import evaluated
 
@@ -69,8 +70,11 @@ def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:
-    text = body if isinstance(body, str) else json.dumps(body)
-    request = Request(address, text.encode(), {"Content-Type": "application/json"})
+    """``body`` is JSON, as text or not, or a table as Parquet."""
+    kind = "vnd.apache.parquet" if isinstance(body, bytes) else "json"
+    text = body if isinstance(body, str | bytes) else json.dumps(body)
+    content = text if isinstance(text, bytes) else text.encode()
+    request = Request(address, content, {"Content-Type": f"application/{kind}"})
     try:
         with urlopen(request, timeout=60) as answer:
             return answer.status, json.loads(answer.read(), parse_constant=not_json)
@@ -85,30 +89,50 @@ def not_json(constant: str) -> float:
 def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong(address: str) -> None:
     example = {name: values.tolist() for name, values in example_observations().items()}
     status, answer = post(address, {"inputs": example})
-    assert status == 200 and set(answer["predictions"]) == {"command", "nominal_command", "h", "status"}
-    assert len(answer["predictions"]["command"][0]) == 3
-    whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]]}
-    assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == answer["predictions"]["h"]
+    predictions = answer["predictions"]
+    assert status == 200 and set(predictions) == {"command", "nominal_command", "h", "status", "memory"}
+    assert len(predictions["command"][0]) == 3
+    again = post(address, {"inputs": {**example, "memory": predictions["memory"]}})[1]["predictions"]
+    assert again["memory"] == predictions["memory"], "the same place, to the last bit"
+    whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]], "memory": None}
+    assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == predictions["h"]
     row = {name: values[0] for name, values in example.items()}
-    for body in ({"instances": [row, row]}, {"dataframe_records": [row, row]}):
+    for body in ({"inputs": [row, row]}, pandas.DataFrame([row, row]).to_parquet()):
         status, two = post(address, body)
         assert status == 200 and len(two["predictions"]["status"]) == 2, two
-        assert two["predictions"]["command"][1] == pytest.approx(answer["predictions"]["command"][0], abs=1e-3)
+        assert two["predictions"]["command"][1] == pytest.approx(predictions["command"][0], abs=1e-3)
     status, blind = post(address, {"inputs": {**example, "points": [[]], "mask": [[]]}})
     assert status == 200 and blind["predictions"]["status"] == ["no_points"]
     assert blind["predictions"]["command"][0][0] == -12.0, "as fast as the drone's limits allow"
-    for changed, message in (
-        ({"goal": [[1.0, 2.0]]}, "goal has shape (1, 2), expected (1, 3)"),
-        ({"position": [[0.0, float("nan"), 0.0]]}, "position[0, 1] = nan is not finite"),
-        ({"mask": [[1, 1]]}, "expected true or false"),
-        ({"goal": [["x", "y", "z"]]}, "goal holds text"),
-    ):
-        status, error = post(address, {"inputs": {**example, **changed}})
-        assert status == 400 and message in error["message"], error
     for page in (GUIDE, README):
         (documented,) = re.findall(r"^curl .*-d '(.*)'$", page.read_text(), re.MULTILINE)
-        assert post(address, documented)[1]["predictions"]["h"] == answer["predictions"]["h"], (
-            "the example, as documented"
-        )
-    status, error = post(address, {"inputs": {name: value for name, value in example.items() if name != "mask"}})
-    assert status == 400 and "mask" in error["message"]
+        assert post(address, documented)[1]["predictions"]["h"] == predictions["h"], "the example, as documented"
+    check_refusals(address, example)
+
+
+def check_refusals(address: str, example: dict[str, Any]) -> None:
+    """Every refusal is the model's own: it names field, shape and remedy."""
+    row = {name: values[0] for name, values in example.items()}
+    for inputs, message in (
+        ({**example, "goal": [[1.0, 2.0]]}, "goal has shape (1, 2), expected (1, 3)"),
+        ({**example, "position": [[0.0, float("nan"), 0.0]]}, "position[0, 1] = nan is not finite"),
+        ({**example, "velocity": [[1e20, 0.0, 0.0]]}, "is out of range; send a finite number between -10000 and 10000"),
+        ({**example, "mask": [[1, 1]]}, "expected true or false"),
+        ({**example, "goal": [["x", "y", "z"]]}, "goal holds text"),
+        (
+            {**example, "point_velocity": [[[-5, 0, 0], [0, 0, 0]]]},
+            "did you mean point_velocities?",
+        ),
+        (row, "position has shape (3), expected (batch, 3)"),
+        (row, "send one observation as [[...]]"),
+        ({**example, "points": [[[1.5, 0, 1], [0, 2]]]}, "points is ragged"),
+        ({**example, "queue": [[[0, 0, 0]]]}, "expected at least (1, 2, 3): the transport delay of this drone holds 2"),
+        ({**example, "memory": [[1.0, 0.0, 0.0, 0.0]]}, "memory of observation 0 has the tag 1, expected"),
+        ({name: value for name, value in example.items() if name != "mask"}, "mask is missing (true for the points"),
+        ([row, {**row, "thrust": [0, 0, 0]}], "thrust is missing in observation 0 of the batch"),
+        ([1.0, 2.0], "expected fields by name"),
+    ):
+        status, error = post(address, {"inputs": inputs})
+        assert status == 400 and message in error["message"], error
+    status, error = post(address, {"dataframe_records": [row, row]})
+    assert status == 400 and "must be a dictionary with 'inputs' key" in error["message"]

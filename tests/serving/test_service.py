@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import jax
@@ -9,16 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.controller import ControllerParams, Decision, make_filtered_pilot
-from drone_cbf.perception.estimation import first_estimate
 from drone_cbf.perception.graphs import acting_motion, graph_at
-from drone_cbf.perception.sensors import OwnMotion, SensorNoise, observe_surfaces
+from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
-from drone_cbf.physics.obstacles import Obstacles
+from drone_cbf.rollout import ControllerParams, Decision, make_filtered_controller
 from drone_cbf.safety.records import Status
-from drone_cbf.serving.observations import example_observations
-from drone_cbf.serving.service import NO_POINTS, STATUS_NAMES, PolicyService
-from tests.perception.worlds import capsules, random_barrier, random_policy, small_system
+from drone_cbf.serving.controller import NO_POINTS, STATUS_NAMES
+from drone_cbf.serving.fields import example_observations
+from drone_cbf.serving.service import CLOUD_SIZES, PolicyService
+from tests.perception.worlds import random_barrier, random_policy, small_system
+from tests.serving.controllers import averaging_controller
 
 SYSTEM = small_system()
 ANALYTIC = ControllerParams(
@@ -30,44 +31,50 @@ LIMIT = np.array(SYSTEM.physics.max_acceleration, np.float32)
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service() -> PolicyService:
     return PolicyService(SYSTEM, NEURAL)
 
 
-def world(seed: int) -> tuple[Obstacles, DroneState, jax.Array]:
-    """Twelve spheres around a flying drone whose rotors and queue are busy."""
+def with_params(service: PolicyService, params: ControllerParams) -> PolicyService:
+    """The same compiled functions with other parameters."""
+    other = copy.copy(service)
+    other._params = params
+    return other
+
+
+def world(seed: int) -> tuple[Surfaces, DroneState, jax.Array]:
+    """Twelve points around a flying drone whose rotors and queue are busy, and its goal."""
     rng = np.random.default_rng(seed)
-    obstacles = capsules(rng.uniform(-4.0, 4.0, (12, 3)), 0.2, velocity=rng.normal(size=(12, 3)))
+    surfaces = Surfaces(
+        points=jnp.asarray(rng.uniform(-2.0, 2.0, (12, 3)), jnp.float32),
+        velocity=jnp.asarray(rng.normal(size=(12, 3)), jnp.float32),
+        visible=jnp.asarray(rng.random(12) < 0.9),
+        spread=jnp.asarray(rng.uniform(0.0, 0.1, 12), jnp.float32),
+    )
     zero = jnp.zeros(3, jnp.float32)
     drone = initial_state(zero, jnp.asarray(2.0 * rng.normal(size=3), jnp.float32), SYSTEM.physics)
     queue = jnp.asarray(rng.normal(size=drone.queue.shape), jnp.float32)
     drone = drone.replace(thrust=jnp.asarray(rng.normal(size=3), jnp.float32), queue=queue)
-    return obstacles, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
+    return surfaces, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
 
 
 @jax.jit
-def own_decision(params: ControllerParams, obstacles: Obstacles, drone: DroneState, goal: jax.Array, spread: jax.Array):
-    """What the controller decides inside a noiseless flight, and the points that it looked at, with their spread."""
-    zero = jnp.zeros(3)
-    exact = SensorNoise(position=zero, velocity=zero, points=jnp.zeros_like(obstacles.velocity))
+def own_decision(params: ControllerParams, surfaces: Surfaces, drone: DroneState, goal: jax.Array) -> Decision:
+    """What the controller of the rollout decides when it knows the drone's state and those points exactly."""
     model = nominal_params(SYSTEM.physics)
-    observation = OwnMotion(position=drone.position, velocity=drone.velocity)
-    believed = first_estimate(observation, drone, jnp.float32(0.0), SYSTEM.sensor).drone
-    motion = acting_motion(believed, model, SYSTEM.physics.time_step)
-    surfaces = observe_surfaces(obstacles, motion.position, exact, SYSTEM.sensor).replace(spread=spread)
-    graph = graph_at(motion, surfaces, goal, model, SYSTEM.sensor)
-    return make_filtered_pilot(SYSTEM)(params, graph), surfaces
+    motion = acting_motion(drone, model, SYSTEM.physics.time_step)
+    near = jnp.linalg.norm(surfaces.points - motion.position, axis=-1) < SYSTEM.sensor.range
+    graph = graph_at(motion, surfaces.replace(visible=surfaces.visible & near), goal, model, SYSTEM.sensor)
+    return make_filtered_controller(SYSTEM)(params, graph)
 
 
 def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:
     """What the controller decides in those worlds, and the worlds as one batch of raw observations."""
     decisions, rows = [], []
     for seed in seeds:
-        obstacles, drone, goal = world(seed)
-        spread = 0.1 * jax.random.uniform(jax.random.key(seed), (12,))
-        decision, surfaces = own_decision(NEURAL, obstacles, drone, goal, spread)
-        decisions.append(decision)
+        surfaces, drone, goal = world(seed)
+        decisions.append(own_decision(NEURAL, surfaces, drone, goal))
         own = {name: getattr(drone, name) for name in ("position", "velocity", "thrust", "queue")}
         seen = {"points": surfaces.points, "mask": surfaces.visible, "point_velocities": surfaces.velocity}
         seen["point_spread"] = surfaces.spread
@@ -104,9 +111,9 @@ def test_points_out_of_range_or_masked_out_change_nothing(service: PolicyService
     np.testing.assert_allclose(service(more)["command"], before, **ROUNDING)
 
 
-def test_a_drone_that_doubts_its_points_keeps_more_room() -> None:
+def test_a_drone_that_doubts_its_points_keeps_more_room(service: PolicyService) -> None:
     """Flying at a surface: the doubtful one is braked for harder."""
-    service = PolicyService(SYSTEM, ANALYTIC)
+    service = with_params(service, ANALYTIC)
     sure = {**example_observations(), "point_spread": np.zeros((1, 2))}
     doubtful = {**sure, "point_spread": np.full((1, 2), 0.05)}
     commands = [float(service(given)["command"][0, 0]) for given in (example_observations(), sure, doubtful)]
@@ -125,21 +132,21 @@ def test_without_any_point_the_drone_brakes_and_says_so(service: PolicyService, 
     np.testing.assert_array_equal(answer["command"][1], np.zeros(3))
 
 
-def test_towards_a_wall_the_analytic_barrier_brakes_whatever_the_policy_wants() -> None:
-    answer = PolicyService(SYSTEM, ANALYTIC)(example_observations())
+def test_towards_a_wall_the_analytic_barrier_brakes_whatever_the_policy_wants(service: PolicyService) -> None:
+    answer = with_params(service, ANALYTIC)(example_observations())
     assert answer["status"][0] in ("intervened", "relaxed")
     assert answer["command"][0, 0] < -1.0 and answer["h"][0] < 0.6
 
 
-def test_a_network_that_is_not_finite_makes_the_drone_brake_and_no_answer_is_nan() -> None:
+def test_a_network_that_is_not_finite_makes_the_drone_brake_and_no_answer_is_nan(service: PolicyService) -> None:
     broken = NEURAL.replace(barrier=jax.tree.map(lambda leaf: leaf * jnp.nan, NEURAL.barrier))
-    answer = PolicyService(SYSTEM, broken)(example_observations())
-    assert answer["status"][0] == "fallback" and answer["command"][0, 0] == -LIMIT[0]
+    answer = with_params(service, broken)(example_observations())
+    assert answer["status"][0] == "fallback" and answer["command"][0, 0] == -LIMIT[0] and answer["h"][0] == 0.0
     assert all(np.isfinite(answer[name]).all() for name in ("command", "nominal_command", "h"))
 
 
 def test_batches_of_many_sizes_share_a_few_compiled_programs() -> None:
-    service = PolicyService(SYSTEM, NEURAL)
+    service = PolicyService(SYSTEM, NEURAL, averaging_controller())
     example: dict[str, Any] = example_observations()
     for count in range(1, 9):
         for points in (2, 7, 8):
@@ -147,7 +154,7 @@ def test_batches_of_many_sizes_share_a_few_compiled_programs() -> None:
             batch["points"] = np.resize(batch["points"], (count, points, 3))
             batch["mask"] = np.ones((count, points), bool)
             assert service(batch)["command"].shape == (count, 3)
-    assert service._decide._cache_size() == 4, "batches of 1, 2, 4, 8; points of 8"
+    assert service._step._cache_size() == 4, "batches of 1, 2, 4, 8; points of one size"
 
 
 def test_a_batch_beyond_the_largest_is_computed_in_parts(
@@ -155,10 +162,61 @@ def test_a_batch_beyond_the_largest_is_computed_in_parts(
 ) -> None:
     _, batch = observed(range(5))
     whole = service(batch)
-    monkeypatch.setattr("drone_cbf.serving.service.LARGEST_BATCH", 2)
+    monkeypatch.setattr("drone_cbf.serving.service.LARGEST_CALL", 2 * CLOUD_SIZES[0])
     parts = service(batch)
     np.testing.assert_allclose(parts["command"], whole["command"], **ROUNDING)
     assert list(parts["status"]) == list(whole["status"])
+
+
+def test_after_loading_no_number_of_points_compiles_anything(service: PolicyService) -> None:
+    service.warm_up()
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    example = example_observations()
+    rng = np.random.default_rng(0)
+    memory = None
+    for points in (0, 1, 63, 65, 700, 1025, 3000):
+        cloud = {"points": rng.uniform(1.0, 9.0, (1, points, 3)), "mask": np.ones((1, points), bool)}
+        memory = service({**example, **cloud, "memory": memory})["memory"]
+    assert not [event for event in compiled if "compile" in event or "trace" in event]
+    jax.jit(lambda x: x + 1.0)(1.0)
+    assert [event for event in compiled if "trace" in event], "the listener hears what is compiled"
+
+
+def test_a_cloud_of_any_size_is_answered_as_its_nearest_points_are(service: PolicyService) -> None:
+    """Far points in every direction, beyond the sensing radius, push a large cloud through the thinning."""
+    _, batch = observed(range(1))
+    far = np.random.default_rng(0).normal(size=(1, 4000, 3))
+    far *= 100.0 / np.linalg.norm(far, axis=-1, keepdims=True)
+    grown = dict(batch)
+    for name, more in (("points", far), ("mask", far[..., 0] < 9e9), ("point_velocities", 0.0 * far)):
+        grown[name] = np.concatenate([more, batch[name]], axis=1)
+    grown["point_spread"] = np.concatenate([0.0 * far[..., 0], batch["point_spread"]], axis=1)
+    np.testing.assert_allclose(service(grown)["command"], service(batch)["command"], **ROUNDING)
+
+
+def test_a_doubtful_position_is_as_a_doubtful_point(service: PolicyService) -> None:
+    """Two independent errors: standard deviations 0.03 and 0.04 m of the difference make 0.05 m."""
+    service = with_params(service, ANALYTIC)
+    both = {**example_observations(), "point_spread": np.full((1, 2), 0.03), "noise": np.array([0.04])}
+    alone = {**example_observations(), "point_spread": np.full((1, 2), 0.05)}
+    np.testing.assert_allclose(service(both)["command"], service(alone)["command"], **ROUNDING)
+    assert service(both)["command"][0, 0] < service(example_observations())["command"][0, 0]
+
+
+def test_the_same_flight_far_from_the_origin_gives_the_same_commands(service: PolicyService) -> None:
+    """Positions of UTM size: in float32 they would be rounded to half a metre."""
+    _, batch = observed(range(4))
+    for name in ("position", "goal", "points"):
+        batch[name] = batch[name].astype(np.float64)
+    far = {**batch, **{name: batch[name] + [4e5, 5e6, 300.0] for name in ("position", "goal", "points")}}
+    near, moved = service(batch), service(far)
+    for step in range(3):
+        for name in ("command", "nominal_command", "h"):
+            np.testing.assert_allclose(moved[name], near[name], **ROUNDING, err_msg=f"{name} of step {step}")
+        for fields in (batch, far):
+            fields["position"] = fields["position"] + 0.05 * fields["velocity"]
+        near, moved = (service({**f, "memory": a["memory"]}) for f, a in ((batch, near), (far, moved)))
 
 
 def test_every_status_of_the_filter_has_a_word() -> None:

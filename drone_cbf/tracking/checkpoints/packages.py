@@ -32,12 +32,15 @@ class Package:
     config: dict[str, Any]
 
 
-def write_package(folder: Path, tree: Any, config: Mapping[str, Any]) -> None:
-    """Writes ``tree`` (any pytree of arrays) and ``config`` (plain values) into the new ``folder``."""
+def write_package(folder: Path, tree: Any, config: Mapping[str, Any], **further: Any) -> None:
+    """Writes ``tree`` (any pytree of arrays) and ``config`` (plain values) into the new ``folder``.
+
+    ``further`` entries are added to the manifest.
+    """
     folder.mkdir(parents=True)
     write_tree(folder / _CHECKPOINT, to_leaves(tree))
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
-    write_manifest(folder / MANIFEST, folder)
+    write_manifest(folder / MANIFEST, folder, **further)
 
 
 def read_package(folder: Path) -> Package:

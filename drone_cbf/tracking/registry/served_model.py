@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
-from drone_cbf.errors import DroneCbfError, LineageError
+from drone_cbf.errors import DroneCbfError, LineageError, ObservationError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.runs.stage_run import failure_reason
 
@@ -23,26 +23,36 @@ ARTIFACT = "policy"  # Name of the model's artifact: a package (:mod:`drone_cbf.
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Fields of a batch of observations by name -> fields of the answers by name."""
-Build = Callable[[Package], Answer]
 
 
-class ServedPolicy(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined]  # mlflow loads it lazily
-    """A package, answering. What it is asked, and what it answers, is documented with ``build``'s function."""
+class ServedPolicy:
+    """What a stored version answers with: takes what MLflow hands over, and refuses in MLflow's way."""
 
-    def __init__(self, build: Build) -> None:
-        self._build = build
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
 
-    def load_context(self, context: Any) -> None:
-        self._answer = self._build(read_package(Path(context.artifacts[ARTIFACT])))
-
-    def predict(
-        self, context: Any, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
-    ) -> Mapping[str, Any]:
-        """Answers a batch: MLflow hands over a table with one row per observation."""
+    def __call__(self, model_input: Any) -> Mapping[str, Any]:
+        """Answers a batch: fields by name, a list of such dictionaries or a table with one row per observation."""
         try:
-            return self._answer({str(name): list(model_input[name]) for name in model_input})
+            return self.answer(_fields(model_input))
         except DroneCbfError as error:  # anything but an error of MLflow's own reaches an HTTP client without its text
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
+
+
+def _fields(given: Any) -> Mapping[str, Any]:
+    if isinstance(given, Mapping):
+        return given
+    if isinstance(given, pandas.DataFrame):
+        if not given.columns.is_unique:
+            raise ObservationError(f"the table names a field twice: {', '.join(map(str, given.columns))}; send it once")
+        return {str(name): given[name].tolist() for name in given}
+    if isinstance(given, Sequence) and given and all(isinstance(record, Mapping) for record in given):
+        names = dict.fromkeys(name for record in given for name in record)
+        return {name: [record.get(name) for record in given] for name in names}
+    raise ObservationError(
+        f"the request is {type(given).__name__}, expected fields by name; send "
+        '{"position": [[...]], ...}, a list of one dictionary per observation, or a table with one row per observation'
+    )
 
 
 def download_package(model_uri: str) -> Package:
@@ -59,19 +69,17 @@ def download_package(model_uri: str) -> Package:
         return read_package(Path(model) / "artifacts" / ARTIFACT)
 
 
-def serve(build: Build) -> None:
-    """Declares the model of a file from which MLflow loads it ("models from code")."""
-    mlflow.models.set_model(ServedPolicy(build))
-
-
 def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelSignature:
-    """Names of what goes in, with what is left out; types of what comes out.
+    """Names of what goes in, with what may be left out; types of what comes out. It is shown, not enforced.
 
-    Inputs have no type in the signature, because MLflow's fit no batch of observations: column types refuse whole
-    numbers among floats (``[3, 0, 1]`` in JSON), take a dictionary of arrays for a single row and check number by
-    number; tensor types know no optional input. The model checks names, shapes, types and values itself.
+    MLflow's own check would drop what it does not know, take a dictionary of arrays for a single row, refuse whole
+    numbers among floats (``[3, 0, 1]`` in JSON), and go number by number through lists. It leaves requests to models
+    whose signature is marked as derived from type hints, which are to check themselves; so does this one.
     """
     answers: dict[str, Array | DataType] = {"command": Array(DataType.float), "nominal_command": Array(DataType.float)}
-    answers |= {"h": DataType.float, "status": DataType.string}
+    answers |= {"h": DataType.float, "status": DataType.string, "memory": Array(DataType.double)}
     inputs = Schema([ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)])
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]))
+    outputs = Schema([ColSpec(kind, name) for name, kind in answers.items()])
+    signature = ModelSignature(inputs=inputs, outputs=outputs)
+    signature._is_signature_from_type_hint = True  # stored with the model
+    return signature

@@ -6,6 +6,7 @@ Versions are found by alias: ``champion`` passed the gate, ``challenger`` is new
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Mapping
@@ -85,18 +86,8 @@ class Evidence:
 def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evidence) -> ModelVersion:
     """Logs the model on ``run``, links the evaluation's metrics to it, and makes it the ``challenger`` of ``name``."""
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        package = Path(folder) / ARTIFACT
-        write_package(package, servable.tree, servable.config)
-        logged = mlflow.pyfunc.log_model(
-            name=name,
-            python_model=str(servable.code),
-            artifacts={ARTIFACT: str(package)},
-            code_paths=[str(servable.package)],
-            pip_requirements=str(servable.requirements),
-            signature=servable.signature,
-            input_example=dict(servable.example),
-            tags=dict(evidence.tags),
-        )
+        stored = stored_model(servable, Path(folder) / ARTIFACT)
+        logged = mlflow.pyfunc.log_model(name=name, tags=dict(evidence.tags), **stored)
     metrics = dict(evidence.metrics)
     mlflow.log_metrics(metrics, run_id=run.run_id, model_id=logged.model_id, dataset=evidence.dataset)
     client = MlflowClient()
@@ -106,6 +97,27 @@ def register_policy(run: StageRun, name: str, servable: Servable, evidence: Evid
         client.update_registered_model(name, MODEL_NOTE)
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     return version
+
+
+def stored_model(servable: Servable, package: Path) -> dict[str, Any]:
+    """Arguments of MLflow's ``log_model`` or ``save_model``; arrays and settings go to the new folder ``package``."""
+    write_package(package, servable.tree, servable.config, code=_code_digests(servable))
+    return {
+        "python_model": str(servable.code),
+        "artifacts": {ARTIFACT: str(package)},
+        "code_paths": [str(servable.package)],
+        "pip_requirements": str(servable.requirements),
+        "signature": servable.signature,
+        "input_example": dict(servable.example),
+    }
+
+
+def _code_digests(servable: Servable) -> dict[str, str]:
+    """SHA-256 of every file of code by its path in the stored model, which verifies them before it imports any."""
+    root = servable.package.parent
+    files = [file for file in servable.package.rglob("*") if file.is_file() and file.parent.name != "__pycache__"]
+    places = {servable.code.name: servable.code} | {f"code/{file.relative_to(root).as_posix()}": file for file in files}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in places.items()}
 
 
 def champion(name: str) -> ModelVersion | None:
