@@ -27,8 +27,8 @@ from rich.table import Table
 
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
-from drone_cbf.policy.goal_conditioned import initial_policy_params
-from drone_cbf.rollout import ControllerParams
+from drone_cbf.controller import ControllerParams
+from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.serving.fields import example_observations
 from drone_cbf.tracking.registry.versions import stored_model
 from projects.registration.register import servable

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.rollout import ControllerParams
+from drone_cbf.controller import ControllerParams
 from drone_cbf.serving.controller import controller_shapes
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.checkpoints.packages import Package, read_package

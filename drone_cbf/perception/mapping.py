@@ -23,7 +23,6 @@ from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
-
 SEEN = "seen"
 """Name of what a backward pass keeps instead of computing it again (``jax.checkpoint``): without gradient, it is needed
 for those of other things, and reading a sensor costs more than the rest of a step."""

@@ -12,11 +12,11 @@ from jaxtyping import Array, Bool, Float
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams, braking_command, make_filtered_pilot
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneState, nominal_params
-from drone_cbf.policy.goal_conditioned import initial_policy_params
-from drone_cbf.rollout import ControllerParams, braking_command, make_filtered_controller
+from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.safety.records import Status
 
 NO_POINTS = "no_points"
@@ -72,7 +72,7 @@ def make_served_controller(system: SystemConfig) -> ServedController:
     where the next command acts. Points that are masked out or beyond the sensing radius are ignored. With an empty mask
     the drone brakes, since a blind sensor cannot be distinguished from free space.
     """
-    controller = make_filtered_controller(system)
+    controller = make_filtered_pilot(system)
     model = nominal_params(system.physics)
     time_step = system.physics.time_step
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import SystemConfig
+from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.drone import queue_length
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.serving.clouds import fitted_cloud
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, Observation, ServedController, make_served_controller
 from drone_cbf.serving.memory import Leaves, MemoryFormat

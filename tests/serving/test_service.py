@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drone_cbf.controller import ControllerParams, Decision, make_filtered_pilot
 from drone_cbf.perception.graphs import acting_motion, graph_at
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
-from drone_cbf.rollout import ControllerParams, Decision, make_filtered_controller
 from drone_cbf.safety.records import Status
 from drone_cbf.serving.controller import NO_POINTS, STATUS_NAMES
 from drone_cbf.serving.fields import example_observations
@@ -66,7 +66,7 @@ def own_decision(params: ControllerParams, surfaces: Surfaces, drone: DroneState
     motion = acting_motion(drone, model, SYSTEM.physics.time_step)
     near = jnp.linalg.norm(surfaces.points - motion.position, axis=-1) < SYSTEM.sensor.range
     graph = graph_at(motion, surfaces.replace(visible=surfaces.visible & near), goal, model, SYSTEM.sensor)
-    return make_filtered_controller(SYSTEM)(params, graph)
+    return make_filtered_pilot(SYSTEM)(params, graph)
 
 
 def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:
