@@ -167,7 +167,8 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
 
 
 def make_unavoidable(system: SystemConfig) -> Callable[[Decision, Graph, Vector], Decision]:
-    """Function (decision, graph, braking command) -> the decision, or braking if the way to the acting point is blocked.
+    """Function (decision, graph, braking command) -> the decision, or braking where the way to the acting point is
+    blocked.
 
     A command sent now acts only from there on. h is then that of a surface on the way: minus the depth behind it, the
     safe radius and the braking distance. It continues the braking barrier, which reaches it as the surface is reached.

@@ -60,10 +60,10 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, PointMap, Vector
 def most_urgent(
     offset: Float[Array, "n 3"], approach: Float[Array, "n 3"], system: SystemConfig
 ) -> tuple[Int[Array, "s"], Float[Array, "s"]]:
-    """Of the points at ``-offset`` [m], the one of smallest braking margin plus penalty in each sector, and its penalty.
+    """Index and penalty of the point of smallest braking margin plus penalty in each sector.
 
-    ``approach`` [m/s]: velocity relative to the points. Written coordinate by coordinate with plain minima, which takes
-    a fifth of the time on CPU.
+    ``offset`` [m]: from the points to the drone; ``approach`` [m/s]: its velocity relative to them. Written coordinate
+    by coordinate with plain minima, which takes a fifth of the time on CPU.
     """
     x, y, z = (offset[:, axis] for axis in range(3))
     distance = jnp.sqrt(x * x + y * y + z * z + 1e-12)
