@@ -77,7 +77,7 @@ def _comparable(name: str, logged: Sequence[Series], tables: Sequence[Mapping[st
         if fnmatch(name, pattern):
             steps = {step for series in logged for step in series} or {0}
             silent = [table.get(name, value) for table in tables]
-            return [dict.fromkeys(steps, [each]) | series for each, series in zip(silent, logged, strict=True)]
+            return [{step: [each] for step in steps} | series for each, series in zip(silent, logged, strict=True)]
     if all(logged):
         return list(logged)
     values = [_last(series) if series else table.get(name) for series, table in zip(logged, tables, strict=True)]
