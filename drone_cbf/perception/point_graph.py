@@ -23,6 +23,7 @@ from drone_cbf.physics.point_mass import Motion, drag_acceleration
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
+ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same sum
 TUBE = 0.35  # Radius of the way that must be free for a direction to count as open [m]
 NARROWEST = 0.9  # A point nearer than the tube's radius closes directions within the arc sine of this
 
@@ -74,7 +75,9 @@ def most_urgent(
     urgency = margin + penalty
     lowest = jnp.min(urgency, axis=-1)
     count = distance.shape[0]
-    chosen = jnp.min(jnp.where(urgency == lowest[:, None], jnp.arange(count), count - 1), axis=-1)
+    # Not ==: a compiler may compute the urgency once for each use, rounded otherwise, and the obstacle would be lost.
+    least = urgency <= (lowest + ROUNDING * (1.0 + jnp.abs(lowest)))[:, None]
+    chosen = jnp.min(jnp.where(least, jnp.arange(count), count - 1), axis=-1)
     return chosen, lowest - margin[chosen]
 
 

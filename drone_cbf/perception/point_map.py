@@ -18,7 +18,8 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_of
 from drone_cbf.perception.readings import Reading
 
-TIE_BREAK = 1e-6
+ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same distance
+TIE_BREAK = 1e-5
 """Relative change of a distance by direction: among points equally far, not the order decides."""
 
 
@@ -79,7 +80,9 @@ def nearest_in_cells(points: PointMap, place: Vector) -> PointMap:
     cell = cell_of(offset)
     best = jnp.full(CELLS, jnp.inf).at[cell].min(key)
     count = points.known.shape[0]
-    ours = jnp.where((key == best[cell]) & points.known, jnp.arange(count), count - 1)
+    # Not ==: a compiler may compute the key once for each use, rounded otherwise, and the point would be lost.
+    nearest = points.known & (key <= best[cell] * (1.0 + ROUNDING))
+    ours = jnp.where(nearest, jnp.arange(count), count - 1)
     chosen: Int[Array, "c"] = jnp.full(CELLS, count - 1).at[cell].min(ours)
     found = jax.tree.map(lambda leaf: leaf[chosen], points)
     return found.replace(known=jnp.isfinite(best))
