@@ -16,7 +16,6 @@ from drone_cbf.physics.solids.cylinders import Cylinders
 from drone_cbf.physics.solids.ground import Ground
 from drone_cbf.scenes.scene import Scene
 
-REQUIRED = None  # In place of a default
 TURNED = 1e-3  # Largest deviation of a rotation's axes from unit length and right angles
 
 
@@ -34,45 +33,36 @@ def make_scene(
     ground: float | None = None,
     wind: ArrayLike = 0.0,
 ) -> Scene:
-    """A scene of n spheres and capsules in ``system.scene.obstacles`` slots, and of other shapes in as many as given.
+    """A scene in the world frame, z up, SI units: spheres and capsules in ``system.scene.obstacles`` slots, and others.
 
-    World frame, z up, SI units. Scenes that are flown together need the same number of each of the other shapes.
+    Scenes that are flown together need the same number of each other shape. Values broadcast to a row for each centre.
 
     Args:
-        start: (3,) where the drone takes off, at rest [m].
-        goal: (3,) where it should hover [m].
-        centre: (n, 3) centres at time zero [m].
-        radius: (n,) or a scalar [m]; needed if there are centres.
-        half_height: (n,) or a scalar [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
-        velocity: (n, 3) or broadcastable; constant velocity of the obstacles [m/s].
-        boxes: ``centre`` (b, 3) [m], ``half_size`` (b, 3) [m]; optionally ``yaw`` (b,) about z [rad] or ``rotation``
-            (b, 3, 3), whose columns are the box's axes, and ``velocity`` (b, 3) [m/s]. All but centres broadcast.
-        cylinders: horizontal; ``centre`` (c, 3) [m], ``radius`` and ``half_length`` (c,) [m]; optionally ``heading``
-            (c,) of the axis from x towards y [rad] and ``velocity`` (c, 3) [m/s]. All but centres broadcast.
+        start, goal: (3,) where the drone takes off, at rest, and where it should hover [m].
+        centre, radius: (n, 3) centres at time zero, and (n,) radii [m].
+        half_height: (n,) [m]; 0 is a sphere, otherwise a vertical capsule (a pole or a tree trunk).
+        velocity: (n, 3); constant velocity of the obstacles [m/s].
+        boxes: ``centre`` (b, 3), ``half_size`` (b, 3) [m]; optionally ``velocity`` (b, 3) [m/s], and ``yaw`` (b,) about
+            z [rad] or ``rotation`` (b, 3, 3), whose columns are the box's axes.
+        cylinders: likewise ``centre``, ``radius`` and ``half_length`` (c,), ``heading`` (c,) of the axis from x to y.
         ground: height below which all is solid [m]; None for none.
-        wind: (3,) or a scalar; constant wind [m/s].
+        wind: (3,); constant wind [m/s].
 
     Raises:
-        ConfigError: the scene has more obstacles than slots, or a value is missing, unknown, out of range, of the wrong
-            shape, or not finite.
+        ConfigError: too many obstacles for the slots; or a value is missing, unknown, not finite, of the wrong shape.
     """
     balls = {"centre": centre, "half_height": half_height, "velocity": velocity}
     if radius is not None or not np.size(centre):
         balls["radius"] = 1.0 if radius is None else radius
     points = {"start": start, "goal": goal, "wind": wind, "start_velocity": 0.0, "gust": 0.0}
     arrays: dict[str, Any] = {name: jnp.asarray(_array(name, value, (3,))) for name, value in points.items()}
-    obstacles = obstacles_of(
-        _capsules(system.scene.obstacles, balls),
-        None if boxes is None else _boxes(boxes),
-        None if cylinders is None else _cylinders(cylinders),
-        None if ground is None else Ground(jnp.asarray(_array("ground", ground, (1,))), jnp.ones(1, bool)),
-    )
-    return Scene(obstacles=obstacles, **arrays)
+    shapes = _capsules(system.scene.obstacles, balls), _boxes(boxes), _cylinders(cylinders), _ground(ground)
+    return Scene(obstacles=obstacles_of(*shapes), **arrays)
 
 
 def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
     """Capsules in ``slots`` slots, of which the last ones are not used."""
-    rows = {"centre": ((3,), REQUIRED), "radius": ((), REQUIRED), "half_height": ((), 0.0), "velocity": ((3,), 0.0)}
+    rows = {"centre": ((3,), None), "radius": ((), None), "half_height": ((), 0.0), "velocity": ((3,), 0.0)}
     shapes = _rows("", given, rows)
     count = len(shapes["centre"])
     if count > slots:
@@ -84,12 +74,14 @@ def _capsules(slots: int, given: Mapping[str, ArrayLike]) -> Capsules:
     return Capsules(active=jnp.arange(slots) < count, **full)
 
 
-def _boxes(given: Mapping[str, ArrayLike]) -> Boxes:
+def _boxes(given: Mapping[str, ArrayLike] | None) -> Boxes | None:
+    if given is None:
+        return None
     if "yaw" in given and "rotation" in given:
         raise ConfigError("make_scene: boxes has both yaw and rotation; give one of them")
     rows = {
-        "centre": ((3,), REQUIRED),
-        "half_size": ((3,), REQUIRED),
+        "centre": ((3,), None),
+        "half_size": ((3,), None),
         "yaw": ((), 0.0),
         "rotation": ((3, 3), np.eye(3)),
         "velocity": ((3,), 0.0),
@@ -109,11 +101,13 @@ def _boxes(given: Mapping[str, ArrayLike]) -> Boxes:
     return Boxes(active=jnp.ones(len(yaw), bool), **fields)
 
 
-def _cylinders(given: Mapping[str, ArrayLike]) -> Cylinders:
+def _cylinders(given: Mapping[str, ArrayLike] | None) -> Cylinders | None:
+    if given is None:
+        return None
     rows = {
-        "centre": ((3,), REQUIRED),
-        "radius": ((), REQUIRED),
-        "half_length": ((), REQUIRED),
+        "centre": ((3,), None),
+        "radius": ((), None),
+        "half_length": ((), None),
         "heading": ((), 0.0),
         "velocity": ((3,), 0.0),
     }
@@ -124,27 +118,33 @@ def _cylinders(given: Mapping[str, ArrayLike]) -> Cylinders:
     return Cylinders(active=jnp.ones(len(shapes["centre"]), bool), **fields)
 
 
+def _ground(height: float | None) -> Ground | None:
+    return None if height is None else Ground(jnp.asarray(_array("ground", height, (1,))), jnp.ones(1, bool))
+
+
 def _rows(
     owner: str, given: Mapping[str, ArrayLike], rows: Mapping[str, tuple[tuple[int, ...], ArrayLike | None]]
 ) -> dict[str, np.ndarray]:
-    """Arrays with a row for each of ``given``'s centres; ``rows``: shape of a row, and default, by name."""
+    """Arrays with a row for each of ``given``'s centres; ``rows``: shape of a row, and default or None, by name."""
     for name in given:
         if name not in rows:
             raise ConfigError(f"make_scene: {owner}{name} is unknown; {owner[:-1]} takes {', '.join(rows)}")
     for name, (_, default) in rows.items():
-        if default is REQUIRED and name not in given:
+        if default is None and name not in given:
             raise ConfigError(f"make_scene: {owner}{name} is missing; give it for every obstacle, or one value for all")
-    centre = given["centre"]
-    count = np.shape(centre)[0] if np.ndim(centre) else 0
-    if not np.size(centre):
+    centre = np.asarray(given["centre"])
+    count = len(centre) if centre.ndim else 0
+    if not centre.size:
         given = {**given, "centre": np.zeros((0, 3))}
     return {
-        name: np.array(_array(owner + name, given.get(name, default), (count, *shape)))
+        name: np.array(
+            _array(owner + name, given[name] if name in given or default is None else default, (count, *shape))
+        )
         for name, (shape, default) in rows.items()
     }
 
 
-def _array(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.broadcast_to(np.asarray(value, np.float32), shape)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """Random points on the surfaces of a scene, beside which training states lie."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +41,10 @@ SPOT: dict[str, tuple[int, ...]] = {"pick": (), "direction": (3,), "height": (),
 def random_spot(scene: Scene, draw: dict[str, Array]) -> Spot:
     """A point on a random active obstacle: every obstacle is as likely, whatever its shape and size."""
     index = index_by_weight(draw["pick"], scene.obstacles.active.astype(jnp.float32))
-    spots, first = [], 0
-    for solids, spot_on in zip(scene.obstacles.shapes, (_on_capsule, _on_box, _on_cylinder, _on_ground), strict=True):
+    makers: tuple[Callable[..., Spot], ...] = (_on_capsule, _on_box, _on_cylinder, _on_ground)
+    spots: list[tuple[int, Spot]] = []
+    first = 0
+    for solids, spot_on in zip(scene.obstacles.shapes, makers, strict=True):
         if slots := solids.active.shape[0]:
             row = jnp.clip(index - first, 0, slots - 1) if spots else index
             one = jax.tree.map(lambda leaf, row=row: leaf[row], solids)
@@ -60,10 +63,11 @@ def beside_an_obstacle(scene: Scene, draw: dict[str, Array], system: SystemConfi
 
 
 def _on_capsule(capsule: Capsules, draw: dict[str, Array], start: Vector) -> Spot:
-    """On a trunk within a metre of its mid-height."""
+    """On the wall of a pillar; of a trunk within a metre of its mid-height."""
     trunk = capsule.half_height > 0.0
     direction = standard_normal(draw["direction"]) * jnp.where(trunk, jnp.array([1.0, 1.0, 0.0]), 1.0)
-    height = jnp.where(trunk, between(draw["height"], -1.0, 1.0), 0.0)
+    most = jnp.minimum(capsule.half_height, 1.0)
+    height = jnp.where(trunk, between(draw["height"], -most, most), 0.0)
     axis = capsule.centre + jnp.array([0.0, 0.0, 1.0]) * height
     return Spot(axis=axis, outward=unit(direction), radius=capsule.radius)
 

@@ -39,7 +39,7 @@ class Obstacles:
             capsules=self.capsules.at(time), boxes=self.boxes.at(time), cylinders=self.cylinders.at(time)
         )
 
-    def only(self, kept: Bool[Array, "m"]) -> Obstacles:
+    def only(self, kept: Bool[Array, "*batch m"]) -> Obstacles:
         """The obstacles without those that are not ``kept``."""
         ends = np.cumsum([shape.active.shape[-1] for shape in self.shapes])[:-1]
         parts = jnp.split(self.active & kept, ends, axis=-1)
@@ -51,12 +51,12 @@ class Obstacles:
         return self.capsules, self.boxes, self.cylinders, self.ground
 
     @property
-    def active(self) -> Bool[Array, "m"]:
+    def active(self) -> Bool[Array, "*batch m"]:
         """False for unused slots."""
         return jnp.concatenate([shape.active for shape in self.shapes], axis=-1)
 
     @property
-    def velocity(self) -> Float[Array, "m 3"]:
+    def velocity(self) -> Float[Array, "*batch m 3"]:
         """[m/s]."""
         still = jnp.zeros((*self.ground.height.shape, 3), jnp.float32)
         return jnp.concatenate([self.capsules.velocity, self.boxes.velocity, self.cylinders.velocity, still], axis=-2)
@@ -100,10 +100,13 @@ def ray_hits(
     obstacles: Obstacles, origin: Vector, directions: Float[Array, "r 3"], limit: Scalar | float
 ) -> tuple[Float[Array, "r"], Int[Array, "r"]]:
     """:func:`ray_distances`, and which obstacle each ray meets; -1 where none is nearer than ``limit``."""
-    hits = _ray_hits_of_each(obstacles, origin, directions)
-    none = jnp.full((directions.shape[0], 1), limit, jnp.float32)
-    every = jnp.concatenate([none, *hits], axis=1)
-    return nearest_entry(every), place_of_nearest(every) - 1
+    distance = jnp.full(directions.shape[0], limit, jnp.float32)
+    met, first = jnp.full(directions.shape[0], -1, jnp.int32), 0
+    for hit in _ray_hits_of_each(obstacles, origin, directions):
+        nearest = nearest_entry(hit)
+        met = jnp.where(nearest < distance, first + place_of_nearest(hit), met)
+        distance, first = jnp.minimum(distance, nearest), first + hit.shape[1]
+    return distance, met
 
 
 def _ray_hits_of_each(

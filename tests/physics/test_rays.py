@@ -115,7 +115,7 @@ def test_the_gradient_is_that_of_the_plane_that_touches_the_surface_where_the_ra
         across = way * (expected - np.sum(expected * rays[first], -1, keepdims=True) * rays[first])
         np.testing.assert_allclose(np.asarray(slope[1])[first][smooth], across[smooth], atol=1e-2, rtol=2e-3)
         checked += smooth.sum()
-    assert checked > 150
+    assert checked > 100
 
 
 def test_gradients_are_finite_for_every_ray_from_everywhere():
