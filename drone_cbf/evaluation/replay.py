@@ -78,8 +78,8 @@ def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
     renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
     active = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool))
     count, slots = len(arrays.get("noise", ())), active.shape[1] if active.ndim > 1 else 0
-    empty = {f"{place}{name}": leaf for name, leaf in _named(unused(Slots())).items()}
-    absent = {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in empty.items() if name not in renamed}
+    others = {name: leaf for name, leaf in _named(unused(Slots())).items() if not name.startswith(".capsules.")}
+    absent = {f"{place}{name}": np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in others.items()}
     return renamed | absent | {"slots": np.tile(astuple(Slots(capsules=slots)), (count, 1))}
 
 
