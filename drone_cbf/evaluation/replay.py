@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from drone_cbf.controller import ControllerParams
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.worst import LISTED, ReplayStates, chosen
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.rollout import ControllerParams
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, first_slots, unused
 

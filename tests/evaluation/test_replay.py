@@ -10,6 +10,7 @@ import pytest
 
 from drone_cbf import flights
 from drone_cbf.config import SceneConfig
+from drone_cbf.controller import ControllerParams, Decision
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation import worst
 from drone_cbf.evaluation.matrix import evaluate_matrix
@@ -17,7 +18,6 @@ from drone_cbf.evaluation.replay import batches, flown_states, fly_again, packed
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import SOLVER_FAILURE, VIOLATION, ReplayStates, WorstFlights
 from drone_cbf.flights import make_flyer
-from drone_cbf.rollout import ControllerParams, Decision
 from drone_cbf.safety.records import Status
 from drone_cbf.scenes.slots import Slots, slots_of
 from tests.perception.worlds import random_barrier, random_policy, small_system
