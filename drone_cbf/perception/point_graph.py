@@ -24,7 +24,7 @@ OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
 ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same sum
-TUBE = 0.35  # Radius of the way that must be free for a direction to count as open [m]
+TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
 NARROWEST = 0.9  # A point nearer than the tube's radius closes directions within the arc sine of this
 
 
