@@ -42,10 +42,8 @@ def motion_at(position, velocity) -> Motion:
 def places(count=40, seed=0):
     """(positions, velocities, smallest signed distance in float64 [m]) inside and outside of the solids."""
     rng = np.random.default_rng(seed)
-    positions, velocities = (
-        np.float32(rng.uniform(-3.0, 3.0, (count, 3))),
-        np.float32(2.0 * rng.normal(size=(count, 3))),
-    )
+    positions, velocities = rng.uniform(-3.0, 3.0, (count, 3)), 2.0 * rng.normal(size=(count, 3))
+    positions, velocities = np.float32(positions), np.float32(velocities)
     return positions, velocities, np.min([solid(np.float64(positions)) for solid in distances_of(SCENE.obstacles)], 0)
 
 
@@ -91,8 +89,13 @@ def test_the_gradient_of_the_truth_is_that_of_central_differences_in_float64():
     """Inside and outside; 1e-6 beside the curvature of the soft minimum and of the safe norms."""
     with jax.enable_x64(True):
         scene = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype == jnp.float32 else leaf, SCENE)
-        barrier = jax.jit(lambda p, v: make_true_barrier(SYSTEM)(motion_at(p, v), scene, None), compiler_options=QUICK)
-        slopes = jax.jit(jax.grad(barrier, argnums=(0, 1)), compiler_options=QUICK)
+        truth = make_true_barrier(SYSTEM)
+
+        def value(position, velocity):
+            return truth(motion_at(position, velocity), scene, None)
+
+        barrier = jax.jit(value, compiler_options=QUICK)
+        slopes = jax.jit(jax.grad(value, argnums=(0, 1)), compiler_options=QUICK)
         step, scale = 1e-6, velocity_scale(SYSTEM)
         positions, velocities, distance = places()
         for row in range(0, len(positions), 4):
@@ -145,9 +148,8 @@ def test_a_lesson_of_a_flight_is_taken_where_and_when_a_command_acts():
 def test_sampled_lessons_count_only_where_the_drone_could_be():
     """Not where the way to the sampled place leads through a solid; the graph shows what is in sight from before it."""
     scene = scene_of(crowd(1, count=12), start=(5.0, 5.0, 0.0))
-    sample = jax.jit(
-        jax.vmap(lesson_sampler(make_open_sampler(SYSTEM), SYSTEM), in_axes=(None, 0)), compiler_options=QUICK
-    )
+    sampler = lesson_sampler(make_open_sampler(SYSTEM), SYSTEM)
+    sample = jax.jit(jax.vmap(sampler, in_axes=(None, 0)), compiler_options=QUICK)
     lessons = jax.device_get(sample(scene, jax.random.split(jax.random.key(0), 64)))
     usable = lessons.usable
     assert 0.5 < usable.mean() < 1.0
