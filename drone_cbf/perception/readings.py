@@ -1,5 +1,7 @@
 """What a sensor reports in one control step."""
 
+from typing import Protocol, runtime_checkable
+
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
@@ -12,6 +14,17 @@ class OwnMotion:
 
     position: Vector  # [m]
     velocity: Vector  # [m/s]
+
+
+@runtime_checkable
+class MotionErrors(Protocol):
+    """What the errors of every sensor hold of the own motion."""
+
+    @property
+    def position(self) -> Vector: ...  # [m]
+
+    @property
+    def velocity(self) -> Vector: ...  # [m/s]
 
 
 @struct.dataclass

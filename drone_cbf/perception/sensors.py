@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
-from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.perception.readings import MotionErrors, OwnMotion, Reading
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 
@@ -40,7 +40,7 @@ def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
     return SensorNoise(position=errors[0], velocity=errors[1], points=errors[2:])
 
 
-def observe_motion(state: DroneState, noise: SensorNoise) -> OwnMotion:
+def observe_motion(state: DroneState, noise: MotionErrors) -> OwnMotion:
     """Measure the drone's own position and velocity."""
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 
