@@ -18,6 +18,7 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_of
 from drone_cbf.perception.readings import Reading
 
+AT_DRONE = 0.02  # Distance from the drone's centre below which a point has no direction [m]
 TIE_BREAK = 1e-6
 """Relative change of a distance by direction: among points equally far, not the order decides."""
 
@@ -94,7 +95,8 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> 
     """How far before ``end`` the hull of ``radius`` meets the first point on its way from ``start`` [m]; -1 if none.
 
     The way is that to the acting point, on which commands sent now have no influence any more. A point must lie within
-    the hull by two standard deviations: passing it closely is no collision.
+    the hull by two standard deviations: passing it closely is no collision. What lies beside the way's ends is no matter
+    of the way: commands still lead away from it. But from a point at the very place of the drone no direction does.
     """
     points, start, end = jax.lax.stop_gradient((points, start, end))
     reach = jnp.maximum(radius - 2.0 * points.spread, 0.4 * radius)
@@ -106,5 +108,6 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> 
     on_way = jnp.clip(along, 0.0, length)
     # |o - s a|^2 for a unit vector a, with s the nearest place on the way.
     beside = x * x + y * y + z * z + on_way * (on_way - 2.0 * along)
-    blocked = points.known & (beside < reach**2)
+    on_it = (along > 0.0) & (along < length) & (beside < reach**2)
+    blocked = points.known & (on_it | (x * x + y * y + z * z < AT_DRONE**2))
     return jnp.max(jnp.where(blocked, jnp.maximum(length - along, 0.0), -1.0))
