@@ -18,8 +18,8 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_of
 from drone_cbf.perception.readings import Reading
 
-AT_DRONE = 0.02  # Distance from the drone's centre below which a point has no direction [m]
-TIE_BREAK = 1e-6
+ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same distance
+TIE_BREAK = 1e-5
 """Relative change of a distance by direction: among points equally far, not the order decides."""
 
 
@@ -80,7 +80,9 @@ def nearest_in_cells(points: PointMap, place: Vector) -> PointMap:
     cell = cell_of(offset)
     best = jnp.full(CELLS, jnp.inf).at[cell].min(key)
     count = points.known.shape[0]
-    ours = jnp.where((key == best[cell]) & points.known, jnp.arange(count), count - 1)
+    # Not ==: a compiler may compute the key once for each use, rounded otherwise, and the point would be lost.
+    nearest = points.known & (key <= best[cell] * (1.0 + ROUNDING))
+    ours = jnp.where(nearest, jnp.arange(count), count - 1)
     chosen: Int[Array, "c"] = jnp.full(CELLS, count - 1).at[cell].min(ours)
     found = jax.tree.map(lambda leaf: leaf[chosen], points)
     return found.replace(known=jnp.isfinite(best))
@@ -95,8 +97,7 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> 
     """How far before ``end`` the hull of ``radius`` meets the first point on its way from ``start`` [m]; -1 if none.
 
     The way is that to the acting point, on which commands sent now have no influence any more. A point must lie within
-    the hull by two standard deviations: passing it closely is no collision. What lies beside the way's ends is no matter
-    of the way: commands still lead away from it. But from a point at the very place of the drone no direction does.
+    the hull by two standard deviations: passing it closely is no collision.
     """
     points, start, end = jax.lax.stop_gradient((points, start, end))
     reach = jnp.maximum(radius - 2.0 * points.spread, 0.4 * radius)
@@ -108,6 +109,5 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> 
     on_way = jnp.clip(along, 0.0, length)
     # |o - s a|^2 for a unit vector a, with s the nearest place on the way.
     beside = x * x + y * y + z * z + on_way * (on_way - 2.0 * along)
-    on_it = (along > 0.0) & (along < length) & (beside < reach**2)
-    blocked = points.known & (on_it | (x * x + y * y + z * z < AT_DRONE**2))
+    blocked = points.known & (beside < reach**2)
     return jnp.max(jnp.where(blocked, jnp.maximum(length - along, 0.0), -1.0))

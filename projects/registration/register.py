@@ -25,7 +25,8 @@ from projects.workflows.pipeline import worst_cell
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
 (the policy's command meets the row; `h` may be negative: it then recovers fast enough),
-`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes) or `no_points` (saw nothing: brakes);
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes), `unavoidable` (a point on the way that no
+command can change: brakes) or `no_points` (saw nothing: brakes);
 `memory`: send it back with the next observation of the same flight."""
 
 
