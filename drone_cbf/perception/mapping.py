@@ -60,12 +60,13 @@ def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
     gather, build = make_gathering(system.sensor, system.physics.time_step), make_point_graph(system)
     radius = system.physics.drone_radius
+    safe_radius = radius + system.barrier.safety_margin
 
     def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         position = estimate.drone.position
         gathered = gather(belief, reading, position)
         kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
-        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius), SEEN)
+        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius, safe_radius), SEEN)
         return kept, build(motion, kept, goal, drone).replace(blocked=blocked)
 
     return Mapper(start=lambda points: empty_point_map(), update=update)

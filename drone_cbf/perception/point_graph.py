@@ -24,6 +24,7 @@ OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
 TUBE = 0.35  # Radius of the way that must be free for a direction to count as open [m]
+ROUNDING = 1e-5  # Of the urgency of points within the sensing radius [m]
 NARROWEST = 0.9  # A point nearer than the tube's radius closes directions within the arc sine of this
 
 
@@ -74,7 +75,8 @@ def most_urgent(
     urgency = margin + penalty
     lowest = jnp.min(urgency, axis=-1)
     count = distance.shape[0]
-    chosen = jnp.min(jnp.where(urgency == lowest[:, None], jnp.arange(count), count - 1), axis=-1)
+    # Not ==: the compiler may compute the urgency twice, and round it otherwise the second time.
+    chosen = jnp.min(jnp.where(urgency <= lowest[:, None] + ROUNDING, jnp.arange(count), count - 1), axis=-1)
     return chosen, lowest - margin[chosen]
 
 
