@@ -13,7 +13,7 @@ from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
-from drone_cbf.perception.point_graph import make_point_graph
+from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
@@ -58,7 +58,8 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
-    gather, build = make_gathering(system.sensor, system.physics.time_step), make_point_graph(system)
+    gather = make_gathering(system.sensor, system.physics.time_step)
+    choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius
     safe_radius = radius + system.barrier.safety_margin
 
@@ -67,7 +68,8 @@ def make_point_mapper(system: SystemConfig) -> Mapper:
         gathered = gather(belief, reading, position)
         kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
         blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius, safe_radius), SEEN)
-        return kept, build(motion, kept, goal, drone).replace(blocked=blocked)
+        nodes = checkpoint_name(choose(gathered, motion, drone.delay), SEEN)
+        return kept, build(motion, nodes, kept, goal, drone).replace(blocked=blocked)
 
     return Mapper(start=lambda points: empty_point_map(), update=update)
 

@@ -61,7 +61,9 @@ class PolicyService:
         origin = np.where(
             np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
         )
-        following, answer = self._answer(memory, (anchor - origin).astype(np.float32), self._observation(request, origin))
+        following, answer = self._answer(
+            memory, (anchor - origin).astype(np.float32), self._observation(request, origin)
+        )
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,

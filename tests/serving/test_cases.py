@@ -22,7 +22,9 @@ PERIOD = 0.05
 def unlabelled(blend: float) -> tuple[SystemConfig, ControllerParams]:
     """A policy for labelled points, to be served with points that have no labels."""
     system = small_system(barrier=BarrierConfig(base="braking", features=8))
-    return system, ANALYTIC.replace(policy=random_policy(system), barrier=random_barrier(system), blend=np.float32(blend))
+    return system, ANALYTIC.replace(
+        policy=random_policy(system), barrier=random_barrier(system), blend=np.float32(blend)
+    )
 
 
 @pytest.fixture(scope="module", params=["analytic", "neural", "labels"])
@@ -102,7 +104,9 @@ def test_before_a_wall_h_is_at_most_its_closed_form(service: PolicyService, dist
 
 @pytest.mark.parametrize("heading", [0.0, 0.7, 2.1, 3.9])
 @pytest.mark.parametrize("climb", [0.0, 0.5])
-@pytest.mark.parametrize(("speed", "distance"), [(3.0, 0.3), (5.0, 0.3), (5.0, 0.6), (12.0, 1.5), (15.0, 1.5), (30.0, 1.5)])
+@pytest.mark.parametrize(
+    ("speed", "distance"), [(3.0, 0.3), (5.0, 0.3), (5.0, 0.6), (12.0, 1.5), (15.0, 1.5), (30.0, 1.5)]
+)
 def test_a_point_before_the_acting_point_is_an_obstacle_and_the_stop_is_impossible(
     service: PolicyService, speed: float, distance: float, heading: float, climb: float
 ) -> None:
