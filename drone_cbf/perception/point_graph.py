@@ -85,7 +85,7 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap,
 def most_urgent(
     offset: Float[Array, "n 3"], approach: Float[Array, "n 3"], known: Bool[Array, "n"], system: SystemConfig
 ) -> tuple[Int[Array, "s"], Float[Array, "s"]]:
-    """Of the points at ``-offset`` [m], the one of smallest braking margin plus penalty in each sector, and its penalty.
+    """Of the points at ``-offset`` [m] the one of smallest braking margin plus penalty in each sector, and its penalty.
 
     ``approach`` [m/s]: velocity relative to the points. Written coordinate by coordinate with plain minima, which takes
     a fifth of the time on CPU. Where none is known, one of those unknown.

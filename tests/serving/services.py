@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import BarrierConfig, PolicyConfig, SensorConfig, SystemConfig
+from drone_cbf.config import BarrierConfig, PolicyConfig, SensorConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.serving.service import PolicyService
 from tests.perception.worlds import random_barrier, random_policy, small_system

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from drone_cbf.config import BarrierConfig, SystemConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.serving.service import PolicyService
+from drone_cbf.serving.service import CLOUD_SIZES, PolicyService
 from tests.perception.worlds import random_barrier, random_policy, small_system
 from tests.serving.services import ANALYTIC, LIMIT, NEARLY_ANALYTIC, lidar_service, seen, with_params
 
@@ -143,6 +143,22 @@ def test_flying_past_the_nearest_point_of_a_wall_into_it_it_brakes(
     assert given["h"][0] < 0.0 and given["status"][0] == "unavoidable"
     assert given["command"][0] @ into < -11.0
     assert given["command"][0] @ rotation.apply([1.0, 0.0, 0.0]) <= -8.0
+
+
+def test_a_hundred_thousand_points_of_an_oblique_wall_are_judged_as_two_thousand_are() -> None:
+    """Thinned about the drone, but judged where the command acts: h and command stay those of the whole wall."""
+    analytic = with_params(lidar_service(), ANALYTIC)
+    every, thinned = wall(1.0, 2.2 / 44, 1.1), wall(1.0, 2.2 / 308, 1.1)
+    assert len(every) <= CLOUD_SIZES[-1] < 90_000 < len(thinned)
+    rng, compared = np.random.default_rng(0), 0
+    for _ in range(20):
+        velocity = rng.normal(size=3) * [1.5, 2.5, 1.0] + [2.5, 0.0, 0.0]
+        world = {"position": (1.0 - rng.uniform(0.2, 1.5), *rng.uniform(-0.2, 0.2, 2) + [0.0, 1.0]), "velocity": velocity}
+        whole, part = answer(analytic, every, **world), answer(analytic, thinned, **world)
+        assert part[1] == pytest.approx(whole[1], abs=0.05) and part[1] < whole[1] + 0.02
+        assert (part[2] == "unavoidable") == (whole[2] == "unavoidable")
+        compared += whole[1] < 0.0
+    assert 5 < compared
 
 
 def test_a_scan_of_the_oblique_wall_holds_the_drone_back_before_it_is_too_late(service: PolicyService) -> None:
