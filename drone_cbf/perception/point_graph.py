@@ -24,7 +24,7 @@ from drone_cbf.physics.point_mass import Motion, drag_acceleration
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
-TUBE = 0.35  # Radius of the way that must be free for a direction to count as open [m]
+TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
 ROUNDING = 4e-6
 """Of urgencies, relative above 1 m: the compiler may compute one twice, and round it otherwise the second time."""
 TIE = 1e-4  # Weight of the tie break between equally urgent points, as those of a regular grid often are
