@@ -2,13 +2,13 @@
 
 A larger cloud is thinned by direction: the sphere about the place where a command begins to act is divided into cells,
 and of each cell the point stays that leaves the least room to brake, as it is there that the controller judges points;
-the cells are finer where points lie in few directions. The point nearest to the drone itself stays too. What is left does
-not depend on the density or repetition of the points. Costs time linear in their number.
+the cells are finer where points lie in few directions. The point nearest to the drone itself stays too. What is left
+does not depend on the density or repetition of the points. Costs time linear in their number.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,16 +39,16 @@ class Urgency:
     reaction_time: float  # [s]
     braking: float  # [m/s^2]
 
-    @classmethod
-    def of(cls, system: SystemConfig) -> Self:
-        """As the barrier of ``system`` has it."""
-        physics, barrier = system.physics, system.barrier
-        return cls(physics.delay + physics.lag_time, barrier.reaction_time, barrier.braking)
-
     def room(self, distance: np.ndarray, closing: np.ndarray) -> np.ndarray:
         """Braking margin [m] at ``distance`` [m] and closing speed [m/s], both (n,), but for the safe radius."""
         closing = np.maximum(closing, np.float32(0.0))
         return distance - closing * (np.float32(self.reaction_time) + closing * np.float32(0.5 / self.braking))
+
+
+def urgency_in(system: SystemConfig) -> Urgency:
+    """As the barrier of ``system`` has it."""
+    physics, barrier = system.physics, system.barrier
+    return Urgency(physics.delay + physics.lag_time, barrier.reaction_time, barrier.braking)
 
 
 def fitted_cloud(request: Request, origin: np.ndarray, sizes: tuple[int, ...], urgency: Urgency) -> Cloud:

@@ -12,7 +12,7 @@ from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.drone import queue_length
-from drone_cbf.serving.clouds import Urgency, fitted_cloud
+from drone_cbf.serving.clouds import fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, Observation, ServedController, make_served_controller
 from drone_cbf.serving.memory import Leaves, MemoryFormat
 from drone_cbf.serving.observations import Request, check_observations
@@ -38,7 +38,7 @@ class PolicyService:
         self, system: SystemConfig, params: ControllerParams, controller: ServedController | None = None
     ) -> None:
         self._controller = controller or make_served_controller(system)
-        self._queue_length, self._urgency = queue_length(system.physics), Urgency.of(system)
+        self._queue_length, self._urgency = queue_length(system.physics), urgency_in(system)
         self._params = jax.tree.map(jnp.asarray, params)
         first = self._controller.start()
         self._format = MemoryFormat(first, identity=_digest(system, params))
