@@ -83,20 +83,21 @@ class PolicyService:
         """The request as the controller takes it, with a batch axis; positions relative to ``origin`` (b, 3) [m]."""
         cloud, count = fitted_cloud(request, origin, CLOUD_SIZES, self._urgency), len(origin)
         thrust, queue = request.thrust, request.queue
-        return Observation(
-            position=(request.position - origin).astype(np.float32),
-            velocity=request.velocity,
-            goal=(request.goal - origin).astype(np.float32),
-            points=cloud.points,
-            mask=cloud.mask,
-            point_velocities=cloud.velocities,
-            point_spread=cloud.spread,
-            noise=request.noise,
-            thrust=np.zeros((count, 3), np.float32) if thrust is None else thrust,
-            queue=np.zeros((count, self._queue_length, 3), np.float32) if queue is None else queue,
-            thrust_known=np.full(count, thrust is not None),
-            queue_known=np.full(count, queue is not None),
-        )
+        fields: dict[str, Any] = {
+            "position": (request.position - origin).astype(np.float32),
+            "velocity": request.velocity,
+            "goal": (request.goal - origin).astype(np.float32),
+            "points": cloud.points,
+            "mask": cloud.mask,
+            "point_velocities": cloud.velocities,
+            "point_spread": cloud.spread,
+            "noise": request.noise,
+            "thrust": np.zeros((count, 3), np.float32) if thrust is None else thrust,
+            "queue": np.zeros((count, self._queue_length, 3), np.float32) if queue is None else queue,
+            "thrust_known": np.full(count, thrust is not None),
+            "queue_known": np.full(count, queue is not None),
+        }
+        return Observation(**fields)
 
     def _memories(self, request: Request) -> tuple[np.ndarray, Leaves]:
         """Anchors (b, 3) [m] and memories; those of new flights begin at the position."""

@@ -87,7 +87,7 @@ def test_the_order_of_points_changes_nothing_even_among_the_equally_far(service:
 
 
 def test_a_dense_wall_counts_as_a_sparse_one(service: PolicyService) -> None:
-    """Every spacing has the point straight ahead: what differs is how many others there are. Across, the policy acts."""
+    """Every spacing has the point straight ahead: others differ in number. Across, the policy acts."""
     sparse, medium, dense = (answer(service, wall(1.5, spacing)) for spacing in (0.3, 0.2, 0.12))
     for other in (medium, dense):
         assert other[1] == pytest.approx(sparse[1], abs=0.02)
