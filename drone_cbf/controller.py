@@ -21,7 +21,7 @@ from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
 from drone_cbf.perception.graphs import Graph, acting_motion
-from drone_cbf.perception.mapping import make_mapper
+from drone_cbf.perception.mapping import Mapper, make_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneParams, initial_state, nominal_params
 from drone_cbf.physics.point_mass import Motion
@@ -78,13 +78,13 @@ class Controller:
     """(parameters, memory, reading, goal [m]) -> (memory for the next step, decision, graph it was taken on)."""
 
 
-def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
-    """The controller that flies by ``pilot``: estimate and map around it.
+def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = None) -> Controller:
+    """The controller that flies by ``pilot``: estimate and map around it (None: the map for the sensor of ``system``).
 
     It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
     """
     dt, sensor = system.physics.time_step, system.sensor
-    corrected, mapper = make_corrected(system), make_mapper(system)
+    corrected, mapper = make_corrected(system), mapper or make_mapper(system)
     model = nominal_params(system.physics)
 
     def start(points: int) -> Memory:

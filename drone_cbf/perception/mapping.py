@@ -15,7 +15,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach, remember
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
-from drone_cbf.perception.point_graph import make_point_graph
+from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
@@ -69,18 +69,21 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
     sensor, dt = system.sensor, system.physics.time_step
-    gather, build, approach = make_gathering(sensor, dt), make_point_graph(system), make_approach(sensor, dt)
+    gather, approach = make_gathering(sensor, dt), make_approach(sensor, dt)
+    choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius
+    safe_radius = radius + system.barrier.safety_margin
 
     def update(belief: PointMemory, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         position = jax.lax.stop_gradient(estimate.drone.position)
         gathered = gather(belief.points, reading, position)
         kept = nearest_in_cells(gathered, motion.position)
         ranges = remember(belief.ranges, reading, position) if sensor.approach_time else belief.ranges
-        moving = kept.replace(velocity=kept.velocity + approach(ranges, kept)) if sensor.approach_time else kept
-        blocked = way_blocked(gathered, position, motion.position, radius)
-        moving, blocked, belief = checkpoint_name((moving, blocked, PointMemory(kept, ranges)), SEEN)
-        return belief, build(motion, moving, goal, drone).replace(blocked=blocked)
+        speeds = approach(ranges, gathered) if sensor.approach_time else 0.0
+        nodes = choose(gathered.replace(velocity=gathered.velocity + speeds), motion, drone.delay)
+        blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
+        nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
+        return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)
 
     def start(points: int) -> PointMemory:
         return PointMemory(points=empty_point_map(), ranges=empty_history(sensor, dt))
