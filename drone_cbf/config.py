@@ -212,6 +212,13 @@ class SystemConfig(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
 
     @model_validator(mode="after")
+    def _steering_has_points(self) -> Self:
+        if self.policy.kind == "steered" and self.sensor.kind == "surfaces":
+            wrong = "policy.kind = steered chooses among open directions, which sensor.kind = surfaces does not show"
+            raise ValueError(f"{wrong}; set sensor.kind to lidar, or policy.kind to graph")
+        return self
+
+    @model_validator(mode="after")
     def _braking_is_possible(self) -> Self:
         limit = min(self.physics.max_acceleration)
         if self.barrier.braking > limit:
