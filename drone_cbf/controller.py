@@ -84,7 +84,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
     It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
     """
     dt, sensor = system.physics.time_step, system.sensor
-    correct, mapper = make_correction(sensor, dt), mapper or make_mapper(system)
+    corrected, mapper = make_corrected(system), mapper or make_mapper(system)
     model = nominal_params(system.physics)
 
     def start(points: int) -> Memory:
@@ -93,11 +93,6 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
         nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
         policy = make_policy(system).memory()
         return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))
-
-    def corrected(memory: Memory, own: OwnMotion, noise: Scalar) -> Estimate:
-        first = first_estimate(own, memory.motion.drone, noise, sensor)
-        predicted = jax.tree.map(lambda one, other: jnp.where(memory.begun, one, other), memory.motion, first)
-        return correct(predicted, own, noise)
 
     def acting(estimate: Estimate) -> tuple[Motion, DroneParams]:
         believed = params_with_bias(estimate, model)
@@ -118,6 +113,19 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
         return after, decision, graph
 
     return Controller(start=start, place=place, step=step)
+
+
+def make_corrected(system: SystemConfig) -> Callable[[Memory, OwnMotion, Scalar], Estimate]:
+    """Function (memory, measured own motion, its standard deviation [m, m/s]) -> estimate now; the first measurement
+    begins it."""
+    correct = make_correction(system.sensor, system.physics.time_step)
+
+    def corrected(memory: Memory, own: OwnMotion, noise: Scalar) -> Estimate:
+        first = first_estimate(own, memory.motion.drone, noise, system.sensor)
+        predicted = jax.tree.map(lambda one, other: jnp.where(memory.begun, one, other), memory.motion, first)
+        return correct(predicted, own, noise)
+
+    return corrected
 
 
 def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
@@ -167,7 +175,8 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
 
 
 def make_unavoidable(system: SystemConfig) -> Callable[[Decision, Graph, Vector], Decision]:
-    """Function (decision, graph, braking command) -> the decision, or braking if the way to the acting point is blocked.
+    """Function (decision, graph, braking command) -> the decision, or braking where the way to the acting point is
+    blocked.
 
     A command sent now acts only from there on. h is then that of a surface on the way: minus the depth behind it, the
     safe radius and the braking distance. It continues the braking barrier, which reaches it as the surface is reached.

@@ -40,7 +40,8 @@ class Graph:
     blocked: Scalar | None = None
     """How far before the acting point a point lies on the way to it [m], -1 if none does; None for labelled points."""
     openings: Float[Array, "c"] | None = None
-    """How far the way is free in the direction of each cell [m] (perception/directions.py); None for labelled points."""
+    """How far the way is free in the direction of each cell (perception/directions.py) [m]; None for labelled
+    points."""
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:

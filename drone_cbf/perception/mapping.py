@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SystemConfig
+from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach, remember
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
 from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
@@ -26,6 +28,14 @@ from drone_cbf.scenes.scene import Scene
 SEEN = "seen"
 """Name of what a backward pass keeps instead of computing it again (``jax.checkpoint``): without gradient, it is needed
 for those of other things, and reading a sensor costs more than the rest of a step."""
+
+
+@struct.dataclass
+class PointMemory:
+    """What is remembered of unlabelled points."""
+
+    points: PointMap
+    ranges: RangeHistory
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,27 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
-    gather = make_gathering(system.sensor, system.physics.time_step)
+    sensor, dt = system.sensor, system.physics.time_step
+    gather, approach = make_gathering(sensor, dt), make_approach(sensor, dt)
     choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius
     safe_radius = radius + system.barrier.safety_margin
 
-    def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
-        position = estimate.drone.position
-        gathered = gather(belief, reading, position)
-        kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
-        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius, safe_radius), SEEN)
-        nodes = checkpoint_name(choose(gathered, motion, drone.delay), SEEN)
-        return kept, build(motion, nodes, kept, goal, drone).replace(blocked=blocked)
+    def update(belief: PointMemory, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        position = jax.lax.stop_gradient(estimate.drone.position)
+        gathered = gather(belief.points, reading, position)
+        kept = nearest_in_cells(gathered, motion.position)
+        ranges = remember(belief.ranges, reading, position) if sensor.approach_time else belief.ranges
+        speeds = approach(ranges, gathered) if sensor.approach_time else 0.0
+        nodes = choose(gathered.replace(velocity=gathered.velocity + speeds), motion, drone.delay)
+        blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
+        nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
+        return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)
 
-    return Mapper(start=lambda points: empty_point_map(), update=update)
+    def start(points: int) -> PointMemory:
+        return PointMemory(points=empty_point_map(), ranges=empty_history(sensor, dt))
+
+    return Mapper(start=start, update=update)
 
 
 MAPPERS: Mapping[str, Callable[[SystemConfig], Mapper]] = {

@@ -21,6 +21,7 @@ from drone_cbf.perception.readings import Reading
 TIE_BREAK = (0.3183, 0.5431, 0.7771)
 """Among points of a cell that are equally far, that of the smallest product with this vector stays: the corners of a
 regular grid are equally far, and not their order may decide."""
+AT_DRONE = 0.02  # Distance from the drone's centre below which a point has no direction [m]
 ROUNDING = 1e-6
 """Relative, of squared distances: the compiler may compute a number twice, and round it otherwise the second time."""
 
@@ -101,7 +102,8 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float, saf
     The way is that to the acting point, on which commands sent now have no influence any more. A point must lie within
     the hull by two standard deviations: passing it closely is no collision. The nearest point is more than a point: its
     surface stands across the line from ``start`` to it, so the hull also meets it where it touches that surface within
-    ``safe_radius`` of the point. Where the barrier held, nothing is as near as that.
+    ``safe_radius`` of the point. Where the barrier held, nothing is as near as that. What lies beside the way's ends is
+    no matter of the way: commands still lead away from it. But from a point at the drone's very place none does.
     """
     points, start, end = jax.lax.stop_gradient((points, start, end))
     doubt = 2.0 * points.spread
@@ -122,5 +124,6 @@ def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float, saf
     touched = (away - reach) * away / jnp.maximum(along, 1e-6)
     nearest = square <= (1.0 + ROUNDING) * jnp.min(jnp.where(points.known, square, jnp.inf))
     met = nearest & (touched <= length) & (beside(touched) < near**2)
-    blocked = points.known & (met | (beside(jnp.clip(along, 0.0, length)) < reach**2))
+    passed = (along > 0.0) & (along < length) & (beside(along) < reach**2)
+    blocked = points.known & (met | passed | (square < AT_DRONE**2))
     return jnp.max(jnp.where(blocked, jnp.maximum(length - along, 0.0), -1.0))
