@@ -127,7 +127,7 @@ def check_refusals(address: str, example: dict[str, Any]) -> None:
         (row, "send one observation as [[...]]"),
         ({**example, "points": [[[1.5, 0, 1], [0, 2]]]}, "points is ragged"),
         ({**example, "queue": [[[0, 0, 0]]]}, "expected at least (1, 2, 3): the transport delay of this drone holds 2"),
-        ({**example, "memory": [[1.0, 0.0, 0.0, 0.0]]}, "memory of observation 0 has the tag 1, expected"),
+        ({**example, "memory": [[1.0, 0.0, 0.0, 0.0]]}, "memory of observation 0 has 4 numbers, expected"),
         ({name: value for name, value in example.items() if name != "mask"}, "mask is missing (true for the points"),
         ([row, {**row, "thrust": [0, 0, 0]}], "thrust is missing in observation 0 of the batch"),
         ([1.0, 2.0], "expected fields by name"),

@@ -234,6 +234,29 @@ def test_the_same_flight_far_from_the_origin_gives_the_same_commands(service: Po
         near, moved = (service({**f, "memory": a["memory"]}) for f, a in ((batch, near), (far, moved)))
 
 
+def test_an_origin_that_moves_along_takes_everything_remembered_with_it(
+    service: PolicyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In view of a point only at first: later commands depend on the remembered one and on the estimate."""
+    service = with_params(service, ANALYTIC)
+
+    def fly() -> list[np.ndarray]:
+        memory, commands = None, []
+        for index in range(4):
+            seen = {**example_observations(), "position": np.array([[0.15 * index, 0.0, 1.0]])}
+            if index:
+                seen |= {"points": np.full((1, 1, 3), 90.0), "mask": np.ones((1, 1), bool), "memory": memory}
+            given = service(seen)
+            memory = given["memory"]
+            commands.append(given["command"][0])
+        return commands
+
+    still = fly()
+    monkeypatch.setattr("drone_cbf.serving.service.ANCHOR_REACH", 0.0)
+    np.testing.assert_allclose(fly(), still, **ROUNDING)
+    assert still[-1][0] < -5.0, "the point is remembered"
+
+
 def test_every_status_of_the_filter_has_a_word() -> None:
     assert [STATUS_NAMES[status] for status in Status] == [status.name.lower() for status in Status]
     assert queue_length(SYSTEM.physics) == 2
