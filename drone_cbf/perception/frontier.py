@@ -17,7 +17,7 @@ from drone_cbf.perception.depth import pixel_of, pooled_depths, to_camera
 from drone_cbf.perception.readings import DEPTH_PIXELS, Reading
 
 VIEWS = 8
-MOVED, TURNED = 0.6, 0.35  # A view is kept when the camera is this far [m] or turned by this much [rad] from the last
+MOVED, TURNED = 0.6, 0.6  # A view is kept when the camera is this far [m] or turned by this much [rad] from the last
 COARSE, FINE = 16, 8  # Samples of the way, then of the stretch on which it ends
 
 

@@ -1,6 +1,7 @@
 """The idealised sensor ``surfaces``: labelled nearest points, as if it knew which point belongs to which obstacle."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +41,8 @@ def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
     return SensorNoise(position=errors[0], velocity=errors[1], points=errors[2:])
 
 
-def observe_motion(state: DroneState, noise: SensorNoise) -> OwnMotion:
-    """Measure the drone's own position and velocity."""
+def observe_motion(state: DroneState, noise: Any) -> OwnMotion:
+    """Measure the drone's own position and velocity; ``noise``: the errors of any sensor."""
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 
 
