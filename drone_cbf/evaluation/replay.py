@@ -76,9 +76,10 @@ def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
     """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
     place = "scenes.obstacles"
     renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
-    count, slots = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool)).shape
-    empty = {f"{place}{name}": leaf for name, leaf in _named(unused(Slots())).items()}
-    absent = {name: np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in empty.items() if name not in renamed}
+    active = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool))
+    count, slots = len(arrays.get("noise", ())), active.shape[1] if active.ndim > 1 else 0
+    others = {name: leaf for name, leaf in _named(unused(Slots())).items() if not name.startswith(".capsules.")}
+    absent = {f"{place}{name}": np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in others.items()}
     return renamed | absent | {"slots": np.tile(astuple(Slots(capsules=slots)), (count, 1))}
 
 

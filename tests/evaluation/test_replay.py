@@ -164,6 +164,7 @@ def file_with(states, **changes):
     ("changes", "complaint"),
     [
         ({"format": np.int64(3)}, "not of format 2"),
+        ({"scenes.obstacles.boxes.centre": np.zeros((5, 1, 3), np.float32)}, r"boxes.centre has shape \(5, 1, 3\)"),
         ({"keys": None}, "lacks keys"),
         ({"cells": np.array([{}], object)}, "no file of flights"),
         ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"scenes.goal has shape \(5, 2\)"),
@@ -196,6 +197,11 @@ def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(eva
     np.savez(buffer, **arrays | old | {"format": np.int64(1)})
     again = flown_states(states, fly_again(fly, PARAMS, unpacked(buffer.getvalue(), "file")))
     assert "scenes.obstacles.centre" in old and same_bits(states, again).all()
+    old.pop("scenes.obstacles.radius")
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | old | {"format": np.int64(1)})
+    with pytest.raises(ConfigError, match="lacks scenes.obstacles.capsules.radius; name an evaluate run"):
+        unpacked(buffer.getvalue(), "file")
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
