@@ -55,8 +55,8 @@ class SensorConfig(Section):
 
     kind: Annotated[Literal["surfaces", "lidar", "depth"], Neutral("surfaces")] = "surfaces"
     """``surfaces``: the nearest point of each obstacle, labelled (perfect data association, which no sensor gives: a
-    baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities; ``depth``: those of
-    a camera that looks where the drone heads, and its image."""
+    baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities; ``depth``: those
+    of a camera that looks where the drone heads, and its image."""
     lidar_azimuths: Annotated[int, Field(ge=4, le=2048), Neutral(32)] = 32
     """Rays around the vertical axis in one scan."""
     lidar_elevations: Annotated[int, Field(ge=1, le=256), Neutral(16)] = 16
@@ -109,8 +109,8 @@ class SensorConfig(Section):
         factor = self.depth_width // 16
         if (self.depth_width, self.depth_height) != (16 * factor, 12 * factor):
             raise ValueError(
-                f"sensor.depth_width = {self.depth_width}, sensor.depth_height = {self.depth_height}: the image is pooled "
-                "to 16 by 12; take 16 n by 12 n, such as 32 by 24"
+                f"sensor.depth_width = {self.depth_width}, sensor.depth_height = {self.depth_height}: the image is "
+                "pooled to 16 by 12; take 16 n by 12 n, such as 32 by 24"
             )
         return self
 
@@ -172,7 +172,7 @@ class PolicyConfig(Section):
     kind: Annotated[Literal["graph", "steered", "recurrent_depth"], Neutral("graph")] = "graph"
     """``graph``: memoryless, towards the goal and away from the nodes of the graph; ``steered``: the same around a
     direction chosen among the open ones, so that it finds windows; remembers the last choice;
-    ``recurrent_depth``: convolution and recurrence over the image of ``sensor.kind`` depth, without obstacle positions."""
+    ``recurrent_depth``: convolution and recurrence over the image of the sensor ``depth``, without obstacle positions."""
     features: int = Field(128, ge=4, le=1024)
     """Width of the trunk."""
     node_features: int = Field(48, ge=4, le=1024)

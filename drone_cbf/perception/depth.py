@@ -1,7 +1,7 @@
 """Depth camera: a pinhole image of inverse depth, max-pooled to 12 x 16, that looks where the drone heads.
 
-Settings of DiffPhysDrone (Zhang et al. 2025): tangent of half the horizontal field of view, clipping, scale and noise of
-the image. The camera stays level. Its frame is x forward, y left, z up; depth is the x coordinate. The nearest point
+Settings of DiffPhysDrone (Zhang et al. 2025): tangent of half the horizontal field of view, clipping, scale and noise
+of the image. The camera stays level. Its frame is x forward, y left, z up; depth is the x coordinate. The nearest point
 of each pooled pixel is reported too: unlabelled, without velocity.
 """
 
@@ -77,7 +77,7 @@ def to_camera(vectors: Float[Array, "*n 3"], yaw: Float[Array, "*#m"]) -> Float[
 
 
 def pixel_of(place: Float[Array, "*n 3"], part: float = 1.0) -> tuple[Int[Array, "*n"], Bool[Array, "*n"]]:
-    """Pooled pixel of each ``place`` in the camera frame [m], and whether it is within ``part`` of the field of view."""
+    """Pooled pixel of each ``place`` in the camera frame [m], and whether it is within ``part`` of the field."""
     depth = jnp.maximum(place[..., 0], 1e-6)
     left, up = place[..., 1] / (HALF_WIDTH * depth), place[..., 2] / (HALF_HEIGHT * depth)
     inside = (place[..., 0] > 0.0) & (jnp.abs(left) <= part) & (jnp.abs(up) <= part)

@@ -48,7 +48,10 @@ def make_remembering(system: SystemConfig) -> Callable[[Views, Reading, Vector],
     def remember(views: Views, reading: Reading, position: Vector) -> Views:
         views, reading, position = jax.lax.stop_gradient((views, reading, position))
         now = Views(
-            position=position, yaw=reading.own.yaw, depths=pooled_depths(reading, config), age=jnp.zeros_like(position[0])
+            position=position,
+            yaw=jnp.asarray(reading.own.yaw),
+            depths=pooled_depths(reading, config),
+            age=jnp.zeros_like(position[0]),
         )
         kept = views.position[1] - position
         turn = jnp.abs(jnp.sin(0.5 * (views.yaw[1] - now.yaw)))

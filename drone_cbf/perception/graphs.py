@@ -43,7 +43,7 @@ class Graph:
     openings: Float[Array, "c"] | None = None
     """How far the way is free in the direction of each cell [m] (perception/directions.py); None for labelled points."""
     frontier: Scalar | None = None
-    """How far the way along the velocity was seen [m] (perception/frontier.py); None for sensors that see all around."""
+    """How far the way along the velocity was seen [m] (perception/frontier.py); None if the sensor sees all around."""
     image: Float[Array, "12 16"] | None = None
     """Inverse depth (perception/depth.py); None without a camera. Like ``yaw``, not read by barriers."""
     yaw: Scalar | None = None  # Heading of the camera [rad]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
@@ -99,8 +98,8 @@ def make_depth_mapper(system: SystemConfig) -> Mapper:
         views = remember(belief.views, reading, estimate.drone.position)
         speed = safe_norm(motion.velocity)
         reach = radius + BEYOND + (barrier.reaction_time + SOON) * speed + speed**2 / (2.0 * barrier.braking)
-        seen = {"frontier": seen_ahead(views, motion.position, motion.velocity, reach)}
-        seen |= {"image": reading.image, "yaw": jax.lax.stop_gradient(reading.own.yaw)}
+        frontier = seen_ahead(views, motion.position, motion.velocity, reach)
+        seen: dict[str, Any] = {"frontier": frontier, "image": reading.image, "yaw": reading.own.yaw}
         return DepthMap(points=known, views=views), graph.replace(**checkpoint_name(seen, SEEN))
 
     return Mapper(start=lambda points: DepthMap(points=empty_point_map(), views=no_views()), update=update)

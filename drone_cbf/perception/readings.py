@@ -29,4 +29,4 @@ class Reading:
     velocity: Float[Array, "n 3"]  # Of the points [m/s]; zero where the sensor does not report it
     spread: Float[Array, "n"]  # Standard deviation of each point relative to the drone, along any axis [m]
     image: Float[Array, "12 16"] | None = None
-    """Inverse depth 3 / d - 0.6, by row from the top and column from the left (perception/depth.py); None: no camera."""
+    """Inverse depth 3 / d - 0.6, rows from the top and columns from the left (perception/depth.py); None: no camera."""

@@ -25,6 +25,7 @@ HIDDEN = 96  # Width of the recurrence
 CHANNELS = (16, 32, 48)
 ARRIVAL_TIME = 0.8  # The wanted speed is at most the distance to the goal over this [s]
 GRIP = 2.5  # Acceleration per difference to the wanted velocity of the untrained policy [1/s]
+UNDER_WAY = 0.4  # Wanted speed at which the change has half of its effect, as a multiple of the cruise speed
 LARGEST_CHANGE = 1.5  # Largest change of the wanted velocity along each axis, as a multiple of the cruise speed
 
 
@@ -57,8 +58,9 @@ class RecurrentDepthPolicy(nn.Module):
         given = jnp.concatenate([self._seen(graph.image), own, direction, speed[None] / self.cruise_speed])
         hidden, _ = nn.GRUCell(HIDDEN, name="memory")(memory.hidden, nn.silu(nn.Dense(HIDDEN, name="mix")(given)))
         out = nn.Dense(4, name="head", kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(hidden)
-        # Near the goal nothing is in the way, and hovering must not depend on noise.
-        under_way = speed / (speed + 0.2 * self.cruise_speed)
+        # Near the goal nothing is in the way: there the change is the smaller part, whatever it is, so that the drone
+        # comes to rest at the goal and not beside it.
+        under_way = speed**2 / (speed**2 + (UNDER_WAY * self.cruise_speed) ** 2)
         change = LARGEST_CHANGE * self.cruise_speed * under_way * jnp.tanh(out[:3])
         chosen = to_world(speed * direction + change, graph.yaw)
         grip = GRIP * nn.softplus(out[3] + 0.54)

@@ -74,7 +74,10 @@ def test_the_end_of_the_seen_way_agrees_with_dense_sampling_and_is_never_beyond(
         direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
         way = start + np.linspace(0.0, 6.0, 6001)[:, None] * direction
-        depth, left = way[:, 0] * np.cos(0.3) + way[:, 1] * np.sin(0.3), way[:, 1] * np.cos(0.3) - way[:, 0] * np.sin(0.3)
+        depth, left = (
+            way[:, 0] * np.cos(0.3) + way[:, 1] * np.sin(0.3),
+            way[:, 1] * np.cos(0.3) - way[:, 0] * np.sin(0.3),
+        )
         inside = (np.abs(left) <= HALF_WIDTH * depth) & (np.abs(way[:, 2]) <= HALF_HEIGHT * depth) & (depth <= 4.0)
         true = 6.0 * (np.argmin(inside) if not inside.all() else 6000) / 6000
         ours = ahead(views, direction, start)
@@ -128,7 +131,7 @@ def test_the_row_knows_that_the_frontier_rests_while_the_drone_flies_on(kind):
 
 
 def fly_blind(frontier, seconds=4.0):
-    """Top speed [m/s] of a point that wants backwards at 5 m/s^2 behind the filter; ``frontier``: distance [m] flown."""
+    """Way and speed of a point that wants backwards at 5 m/s^2 behind the filter; ``frontier``: of way flown [m]."""
     barrier, read, act = make_analytic_barrier(SYSTEM), make_row_reader(SYSTEM.barrier), make_filter(SYSTEM.filter)
     limits = Limits(lower=jnp.full(3, -8.0), upper=jnp.full(3, 8.0))
     wanted = jnp.array([-5.0, 0.0, 0.0])

@@ -119,8 +119,11 @@ def test_all_of_the_network_learns_from_a_flight(flown):
         _, commands = jax.lax.scan(lambda memory, graph: POLICY.apply(params, memory, graph), POLICY.memory(), graphs)
         return jnp.sum(commands[-1])
 
-    dead = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(PARAMS)) if
-            not np.linalg.norm(leaf) > 0.0]
+    dead = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(PARAMS))
+        if not np.linalg.norm(leaf) > 0.0
+    ]
     assert not dead
 
 
