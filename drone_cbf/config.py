@@ -172,7 +172,7 @@ class PolicyConfig(Section):
     kind: Annotated[Literal["graph", "steered", "recurrent_depth"], Neutral("graph")] = "graph"
     """``graph``: memoryless, towards the goal and away from the nodes of the graph; ``steered``: the same around a
     direction chosen among the open ones, so that it finds windows; remembers the last choice;
-    ``recurrent_depth``: convolution and recurrence over the image of the sensor ``depth``, without obstacle positions."""
+    ``recurrent_depth``: convolution and recurrence over the image of the sensor ``depth``, no obstacle positions."""
     features: int = Field(128, ge=4, le=1024)
     """Width of the trunk."""
     node_features: int = Field(48, ge=4, le=1024)
