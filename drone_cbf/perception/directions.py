@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-CELLS_PER_SIDE = 12
-CELLS = CELLS_PER_SIDE**2  # Direction cells, each about 17 degrees wide
+CELLS_PER_SIDE = 16
+CELLS = CELLS_PER_SIDE**2  # Direction cells, each about 13 degrees wide
 SECTORS = 20  # Faces of an icosahedron: every direction is within 37.4 degrees of one
 
 

@@ -23,7 +23,7 @@ from drone_cbf.physics.point_mass import Motion, drag_acceleration
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
-TUBE = 0.35  # Radius of the way that must be free for a direction to count as open [m]
+TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
 NARROWEST = 0.9  # A point nearer than the tube's radius closes directions within the arc sine of this
 
 

@@ -20,11 +20,13 @@ from drone_cbf.perception.directions import cell_directions
 from drone_cbf.perception.graphs import Graph, empty_graph
 from drone_cbf.policy.goal_conditioned import AT_GOAL, GoalPolicy
 
-PREVIEW = 3.0  # A direction that is free for this long, or up to the goal, counts as open [m]
+PREVIEW = 5.0  # A direction that is free for this long, or up to the goal, counts as open [m]
 SHARPNESS = 12.0  # Of the softmax over the scores, which are of order one
-HABIT = 0.15  # Score of the direction of the last choice
-OPEN = 1.5  # Score of an open direction over a closed one
-REMEMBERED = 0.7  # Share of the last choice in the remembered one
+BESIDE = 0.85  # Cosine to the best direction above which directions are averaged with it
+HABIT = 1.0  # Score of the direction of the last choices
+LEVEL = 0.4  # Score of a level direction over a vertical one
+OPEN = 3.0  # Score of an open direction over a closed one
+REMEMBERED = 0.9  # Share of the last choice in the remembered one
 
 
 def no_choice() -> Vector:
@@ -52,8 +54,11 @@ class SteeredPolicy(nn.Module):
         given = [free, graph.openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
         hidden = nn.silu(nn.Dense(self.features, name="score_in")(jnp.stack(given, -1)))
         learned = nn.Dense(1, name="score", kernel_init=nn.initializers.zeros, use_bias=False)(hidden)[:, 0]
-        scores = cosine + OPEN * free + HABIT * habit + learned
-        chosen = unit(jax.nn.softmax(SHARPNESS * scores) @ cells)
+        scores = cosine + OPEN * free + HABIT * habit - LEVEL * jnp.abs(cells[:, 2]) + learned
+        # Averaged about the best one: the mean of a way to the left and one to the right leads into the wall.
+        best = cells[jnp.argmax(jax.lax.stop_gradient(scores))]
+        weights = jax.nn.softmax(SHARPNESS * scores) * jnp.maximum(cells @ best - BESIDE, 0.0)
+        chosen = unit(weights @ cells, 1e-9)
         # Straight on where nothing is in the way: the cells are too coarse to aim by.
         straight = jax.lax.stop_gradient(self._straight(graph, towards, distance))
         heading = unit(straight * towards + (1.0 - straight) * chosen)
