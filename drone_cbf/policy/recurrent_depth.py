@@ -25,6 +25,7 @@ HIDDEN = 96  # Width of the recurrence
 CHANNELS = (16, 32, 48)
 ARRIVAL_TIME = 0.8  # The wanted speed is at most the distance to the goal over this [s]
 GRIP = 2.5  # Acceleration per difference to the wanted velocity of the untrained policy [1/s]
+AIM = 0.01  # Distance below which the pull towards the goal fades faster than the distance [m]
 UNDER_WAY = 0.4  # Wanted speed at which the change has half of its effect, as a multiple of the cruise speed
 LARGEST_CHANGE = 1.5  # Largest change of the wanted velocity along each axis, as a multiple of the cruise speed
 
@@ -62,7 +63,7 @@ class RecurrentDepthPolicy(nn.Module):
         # comes to rest at the goal and not beside it.
         under_way = speed**2 / (speed**2 + (UNDER_WAY * self.cruise_speed) ** 2)
         change = LARGEST_CHANGE * self.cruise_speed * under_way * jnp.tanh(out[:3])
-        chosen = to_world(speed * direction + change, graph.yaw)
+        chosen = speed * unit(graph.goal, AIM) + to_world(change, graph.yaw)
         grip = GRIP * nn.softplus(out[3] + 0.54)
         wanted = grip * (chosen - graph.velocity) - graph.drag
         limit = jnp.asarray(self.max_acceleration)

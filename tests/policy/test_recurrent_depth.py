@@ -65,8 +65,7 @@ def test_untrained_it_flies_straight_to_the_goal_no_faster_than_it_should(distan
     graph = empty_graph(SYSTEM.sensor).replace(goal=jnp.asarray(goal, jnp.float32), yaw=jnp.float32(0.4))
     memory, command = APPLY(UNTRAINED, POLICY.memory(), graph)
     speed = min(SYSTEM.objective.max_speed, distance / 0.8)
-    fades = distance / np.hypot(distance, 0.5)
-    np.testing.assert_allclose(memory.chosen, speed * fades * goal / distance, atol=0.06 * speed)
+    np.testing.assert_allclose(memory.chosen, speed * goal / distance, atol=0.06 * speed)
     assert command @ goal > 0.9 * np.linalg.norm(command) * distance and np.all(np.abs(command) <= LIMIT)
     np.testing.assert_array_equal(POLICY.look(memory, graph), memory.chosen)
 
