@@ -78,6 +78,10 @@ class SensorConfig(Section):
     """How long points are kept that are out of the sensor's view [s]."""
     map_doubt: Annotated[float, Field(ge=0.0, le=10.0), Neutral(0.1)] = 0.1
     """Growth of the standard deviation of a remembered point [m/s]."""
+    approach_time: Annotated[float, Field(ge=0.0, le=2.0), Neutral(0.3)] = 0.3
+    """How long ago the ranges are from which approaching surfaces are recognised [s]; 0: all count as at rest."""
+    approach_speed: Annotated[float, Field(gt=0.0, le=30.0), Neutral(1.5)] = 1.5
+    """Largest speed that is believed of an approaching surface [m/s]."""
     range: float = Field(8.0, gt=0.5, le=50.0)
     """Sensing radius [m]; surfaces beyond it are not seen."""
     neighbours: int = Field(8, ge=1, le=64)

@@ -21,7 +21,7 @@ from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
 from drone_cbf.perception.graphs import Graph, acting_motion
-from drone_cbf.perception.mapping import make_mapper
+from drone_cbf.perception.mapping import Mapper, make_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneParams, initial_state, nominal_params
 from drone_cbf.physics.point_mass import Motion
@@ -79,13 +79,13 @@ class Controller:
     """(parameters, memory, reading, goal [m]) -> (memory for the next step, decision, graph it was taken on)."""
 
 
-def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
-    """The controller that flies by ``pilot``: estimate and map around it.
+def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = None) -> Controller:
+    """The controller that flies by ``pilot``: estimate and map around it (None: the map for the sensor of ``system``).
 
     It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
     """
     dt, sensor = system.physics.time_step, system.sensor
-    correct, mapper = make_correction(sensor, dt), make_mapper(system)
+    corrected, mapper = make_corrected(system), mapper or make_mapper(system)
     model = nominal_params(system.physics)
 
     def start(points: int) -> Memory:
@@ -94,11 +94,6 @@ def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
         nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
         policy = make_policy(system).memory()
         return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))
-
-    def corrected(memory: Memory, own: OwnMotion, noise: Scalar) -> Estimate:
-        first = first_estimate(own, memory.motion.drone, noise, sensor)
-        predicted = jax.tree.map(lambda one, other: jnp.where(memory.begun, one, other), memory.motion, first)
-        return correct(predicted, own, noise)
 
     def acting(estimate: Estimate) -> tuple[Motion, DroneParams]:
         believed = params_with_bias(estimate, model)
@@ -124,6 +119,19 @@ def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
 def make_look(policy: Policy) -> Callable[[PolicyMemory, Graph], Vector | None]:
     """Function (policy's memory, graph) -> direction to turn to; None if nothing depends on the yaw."""
     return lambda memory, graph: None if graph.yaw is None else jax.lax.stop_gradient(policy.look(memory, graph))
+
+
+def make_corrected(system: SystemConfig) -> Callable[[Memory, OwnMotion, Scalar], Estimate]:
+    """Function (memory, measured own motion, its standard deviation [m, m/s]) -> estimate now; the first measurement
+    begins it."""
+    correct = make_correction(system.sensor, system.physics.time_step)
+
+    def corrected(memory: Memory, own: OwnMotion, noise: Scalar) -> Estimate:
+        first = first_estimate(own, memory.motion.drone, noise, system.sensor)
+        predicted = jax.tree.map(lambda one, other: jnp.where(memory.begun, one, other), memory.motion, first)
+        return correct(predicted, own, noise)
+
+    return corrected
 
 
 def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
@@ -180,7 +188,8 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
 
 
 def make_unavoidable(system: SystemConfig) -> Callable[[Decision, Graph, Vector], Decision]:
-    """Function (decision, graph, braking command) -> the decision, or braking if the way to the acting point is blocked.
+    """Function (decision, graph, braking command) -> the decision, or braking where the way to the acting point is
+    blocked.
 
     A command sent now acts only from there on. h is then that of a surface on the way: minus the depth behind it, the
     safe radius and the braking distance. It continues the braking barrier, which reaches it as the surface is reached.

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
 BASE = {"errors", "sections", "scene_config", "config", "arrays", "draws", "devices"}
-FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "rollout"}
+FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "sections": {"errors"},
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "barrier": BASE | {"physics", "scenes", "perception"},
     "safety": BASE,
     "policy": BASE | {"physics", "scenes", "perception"},
+    "controller": FLIGHT - {"controller", "rollout"},
     "rollout": FLIGHT - {"rollout"},
     "objectives": FLIGHT,
     "flights": FLIGHT | {"objectives"},

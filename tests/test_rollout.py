@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import PhysicsConfig
-from drone_cbf.controller import ControllerParams, braking_command, make_filtered_pilot, make_unfiltered_pilot
-from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
-from drone_cbf.perception.graphs import acting_motion, graph_at
-from drone_cbf.perception.sensors import draw_noise, observe_motion, observe_surfaces
-from drone_cbf.perception.surface_map import empty_map, fitted_surfaces, make_surface_update
+from drone_cbf.controller import (
+    ControllerParams,
+    braking_command,
+    make_controller,
+    make_filtered_pilot,
+    make_unfiltered_pilot,
+)
+from drone_cbf.perception.graphs import acting_motion
+from drone_cbf.perception.sensor_kinds import make_sensor
+from drone_cbf.perception.sensors import draw_noise, observe_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
@@ -77,46 +82,36 @@ def flown(world):
 
 
 def step_from_pieces(params, scene):
-    """One step of a flight, compiled: (state, beliefs, errors, gust, time) -> what follows, and what is recorded."""
+    """One step of a flight, compiled: (state, memory, errors, gust, index) -> what follows, and what is recorded."""
     dt = SYSTEM.physics.time_step
-    controller, correct = make_filtered_pilot(SYSTEM), make_correction(SYSTEM.sensor, dt)
-    model, track = nominal_params(SYSTEM.physics), make_surface_update(SYSTEM.sensor, dt)
+    sensor, controller = make_sensor(SYSTEM), make_controller(SYSTEM, make_filtered_pilot(SYSTEM))
+    model = nominal_params(SYSTEM.physics)
 
     @jax.jit
-    def once(state, predicted, seen, errors, gust, time):
-        estimate = correct(predicted, observe_motion(state, errors), NOISE)
-        believed = params_with_bias(estimate, model)
-        motion = acting_motion(estimate.drone, believed, dt)
-        surfaces = observe_surfaces(scene.obstacles.at(time), motion.position, errors, SYSTEM.sensor)
-        seen = track(seen, surfaces, motion.position, NOISE)
-        own_spread = position_spread(estimate, model.delay + model.lag_time)
-        surfaces = fitted_surfaces(seen, surfaces, motion.position, own_spread)
-        graph = graph_at(motion, surfaces, scene.goal, believed, SYSTEM.sensor)
-        decision = controller(params, graph)
+    def once(state, memory, errors, gust, index):
+        place = controller.place(memory, observe_motion(state, errors), NOISE)
+        reading = sensor.read(scene.obstacles.at(index * dt), state, place, index, errors, NOISE)
+        memory, decision, graph = controller.step(params, memory, reading, scene.goal)
         after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)
-        predicted = predict(estimate, decision.command, model, dt, SYSTEM.sensor.bias_drift)
-        return after, predicted, seen, graph, decision
+        return after, memory, graph, decision
 
-    return once
+    return once, controller.start(scene.obstacles.active.shape[0])
 
 
 def test_the_scan_is_a_python_loop_over_its_pieces(world, flown):
     params, scene, key = world
     physics, dt = SYSTEM.physics, SYSTEM.physics.time_step
-    once = step_from_pieces(params, scene)
+    once, memory = step_from_pieces(params, scene)
     gusts = gust_history(scene.gust, SYSTEM.scene.gust_time, dt, STEPS, jax.random.fold_in(key, STEPS))
 
     def noise_of(index):
         return draw_noise(NOISE, scene.obstacles.active.shape[0], jax.random.fold_in(key, index))
 
     state = initial_state(scene.start, scene.start_velocity, physics)
-    predicted = first_estimate(observe_motion(state, noise_of(0)), state, NOISE, SYSTEM.sensor)
-    seen = empty_map(scene.obstacles.active.shape[0])
     rows = []
     for index in range(STEPS):
         before = state
-        time = jnp.float32(index * dt)
-        state, predicted, seen, graph, decision = once(state, predicted, seen, noise_of(index), gusts[index], time)
+        state, memory, graph, decision = once(state, memory, noise_of(index), gusts[index], jnp.int32(index))
         rows.append((before, graph, decision.replace(status=jnp.int32(0))))
     states, graphs, decisions = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
     ours = without_status(flown)

@@ -1,7 +1,7 @@
 """What the barrier is taught at a state: value and gradient of the teacher, beside the graph that the student sees.
 
-For range sensors the teacher looks at the true solids (privileged), the student at the graph of what was sensed. For the
-idealised sensor ``surfaces`` both see the same graph.
+For range sensors the teacher looks at the true solids (privileged), the student at the graph of what was sensed. For
+the idealised sensor ``surfaces`` both see the same graph.
 """
 
 from collections.abc import Callable

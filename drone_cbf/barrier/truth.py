@@ -23,7 +23,7 @@ def make_true_barrier(system: SystemConfig, temperature: Scalar | None = None) -
     """The braking barrier with the signed distances and outward normals of the true solids.
 
     Where no solid contains the place, it is the analytic barrier on the graph of a perfect sensor; inside of one, where
-    a graph sees the surface from behind, it stays negative. Other kinds of barrier (the baseline) are taken on the graph.
+    a graph sees the surface from behind, it stays negative. Other kinds (the baseline) are taken on the graph.
     """
     analytic = make_analytic_barrier(system, temperature)
     smoothing = system.barrier.temperature if temperature is None else temperature

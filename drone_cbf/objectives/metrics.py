@@ -28,6 +28,7 @@ FILTER_FIGURES = {
     "intervention_rate": "intervened",
     "fallback_rate": "fallback",
     "no_authority_rate": "no_authority",
+    "unavoidable_rate": "unavoidable",
 }
 """Metric name -> field of :class:`FlightMetrics` and of :func:`filter_activity`."""
 
@@ -53,6 +54,8 @@ class FlightMetrics:
     intervened: Float[Array, ""]  # Fraction of steps on which the filter changed the command
     fallback: Float[Array, ""]  # Fraction of steps flown by the braking fallback
     no_authority: Float[Array, ""]  # Fraction of steps on which the row could not be enforced
+    unavoidable: Float[Array, ""]
+    """Fraction of steps on which something was on the way to where the command acts; 0 for labelled points."""
 
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
@@ -92,6 +95,7 @@ def filter_activity(decisions: Decision) -> dict[str, Scalar]:
         "intervened": jnp.mean((decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)),
         "fallback": jnp.mean(decisions.status == Status.FALLBACK),
         "no_authority": jnp.mean(decisions.status == Status.NO_AUTHORITY),
+        "unavoidable": jnp.mean(decisions.status == Status.UNAVOIDABLE),
     }
 
 

@@ -41,7 +41,8 @@ class Graph:
     blocked: Scalar | None = None
     """How far before the acting point a point lies on the way to it [m], -1 if none does; None for labelled points."""
     openings: Float[Array, "c"] | None = None
-    """How far the way is free in the direction of each cell [m] (perception/directions.py); None for labelled points."""
+    """How far the way is free in the direction of each cell (perception/directions.py) [m]; None for labelled
+    points."""
     frontier: Scalar | None = None
     """How far the way along the velocity was seen [m] (perception/frontier.py); None if the sensor sees all around."""
     image: Float[Array, "12 16"] | None = None

@@ -87,7 +87,9 @@ def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]
     gradient passes: the points do not move when the drone flies elsewhere.
     """
     swept = min(1.0, config.lidar_rate * time_step)
-    azimuth = jnp.tile(jnp.arange(config.lidar_azimuths) / config.lidar_azimuths, config.lidar_elevations)
+    # By the middles of the columns: a column on the edge between two sweeps would belong to both.
+    middles = (jnp.arange(config.lidar_azimuths) + 0.5) / config.lidar_azimuths
+    azimuth = jnp.tile(middles, config.lidar_elevations)
 
     def read(
         obstacles: Obstacles, state: DroneState, place: Vector, step: Array, errors: LidarErrors, noise: Scalar
@@ -96,7 +98,7 @@ def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]
         origin, held = jax.lax.stop_gradient((state.position, own.position))
         directions = scan_directions(config, step)
         exact = ray_distances(obstacles, origin, directions, config.range)
-        fired = jnp.mod(azimuth - step * swept, 1.0) < swept + 1e-6
+        fired = jnp.mod(azimuth - step * swept, 1.0) < (swept if swept < 1.0 else 2.0)
         measured = jnp.maximum(exact + errors.ranges, 0.0)
         return jax.lax.stop_gradient(
             Reading(

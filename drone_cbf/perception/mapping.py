@@ -12,10 +12,11 @@ from jax.ad_checkpoint import checkpoint_name
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import SystemConfig
+from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach, remember
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.frontier import Views, make_remembering, no_views, seen_ahead
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
-from drone_cbf.perception.point_graph import make_point_graph
+from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
@@ -29,6 +30,14 @@ from drone_cbf.scenes.scene import Scene
 SEEN = "seen"
 """Name of what a backward pass keeps instead of computing it again (``jax.checkpoint``): without gradient, it is needed
 for those of other things, and reading a sensor costs more than the rest of a step."""
+
+
+@struct.dataclass
+class PointMemory:
+    """What is remembered of unlabelled points."""
+
+    points: PointMap
+    ranges: RangeHistory
 
 
 @dataclass(frozen=True)
@@ -61,26 +70,35 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
-    in_view = make_sensor(system).in_view
-    assert in_view is not None, system.sensor.kind
-    gather, build = make_gathering(system.sensor, system.physics.time_step, in_view), make_point_graph(system)
+    sensor, dt, in_view = system.sensor, system.physics.time_step, make_sensor(system).in_view
+    assert in_view is not None, sensor.kind
+    gather, approach = make_gathering(sensor, dt, in_view), make_approach(sensor, dt)
+    choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius
+    safe_radius = radius + system.barrier.safety_margin
 
-    def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
-        position = estimate.drone.position
-        gathered = gather(belief, reading, position)
-        kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
-        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius), SEEN)
-        return kept, build(motion, kept, goal, drone).replace(blocked=blocked)
+    def update(belief: PointMemory, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        position = jax.lax.stop_gradient(estimate.drone.position)
+        gathered = gather(belief.points, reading, position)
+        kept = nearest_in_cells(gathered, motion.position)
+        ranges = remember(belief.ranges, reading, position, in_view) if sensor.approach_time else belief.ranges
+        speeds = approach(ranges, gathered) if sensor.approach_time else 0.0
+        nodes = choose(gathered.replace(velocity=gathered.velocity + speeds), motion, drone.delay)
+        blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
+        nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
+        return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)
 
-    return Mapper(start=lambda points: empty_point_map(), update=update)
+    def start(points: int) -> PointMemory:
+        return PointMemory(points=empty_point_map(), ranges=empty_history(sensor, dt))
+
+    return Mapper(start=start, update=update)
 
 
 @struct.dataclass
 class DepthMap:
     """What is remembered of a depth camera."""
 
-    points: PointMap
+    points: PointMemory
     views: Views
 
 
@@ -90,19 +108,19 @@ BEYOND, SOON = 1.5, 0.5
 
 def make_depth_mapper(system: SystemConfig) -> Mapper:
     """For a depth camera: its points as for any range sensor, and how far the way ahead was seen."""
-    points, remember, barrier = make_point_mapper(system), make_remembering(system), system.barrier
+    points, look, barrier = make_point_mapper(system), make_remembering(system), system.barrier
     radius = system.physics.drone_radius + barrier.safety_margin
 
     def update(belief: DepthMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         known, graph = points.update(belief.points, reading, estimate, motion, goal, drone)
-        views = remember(belief.views, reading, estimate.drone.position)
+        views = look(belief.views, reading, estimate.drone.position)
         speed = safe_norm(motion.velocity)
         reach = radius + BEYOND + (barrier.reaction_time + SOON) * speed + speed**2 / (2.0 * barrier.braking)
         frontier = seen_ahead(views, motion.position, motion.velocity, reach)
         seen: dict[str, Any] = {"frontier": frontier, "image": reading.image, "yaw": reading.own.yaw}
         return DepthMap(points=known, views=views), graph.replace(**checkpoint_name(seen, SEEN))
 
-    return Mapper(start=lambda points: DepthMap(points=empty_point_map(), views=no_views()), update=update)
+    return Mapper(start=lambda slots: DepthMap(points=points.start(slots), views=no_views()), update=update)
 
 
 MAPPERS: Mapping[str, Callable[[SystemConfig], Mapper]] = {

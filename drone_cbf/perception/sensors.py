@@ -1,7 +1,7 @@
 """The idealised sensor ``surfaces``: labelled nearest points, as if it knew which point belongs to which obstacle."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,16 @@ def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
     return SensorNoise(position=errors[0], velocity=errors[1], points=errors[2:])
 
 
-def observe_motion(state: DroneState, noise: Any) -> OwnMotion:
-    """Measure the drone's own position and velocity; ``noise``: the errors of any sensor."""
+@runtime_checkable
+class OwnErrors(Protocol):
+    """What the errors of one reading of any sensor hold."""
+
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+
+
+def observe_motion(state: DroneState, noise: OwnErrors) -> OwnMotion:
+    """Measure the drone's own position and velocity."""
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 
 

@@ -41,10 +41,11 @@ def _graph_policy(system: SystemConfig) -> Policy:
 
 
 def _steered_policy(system: SystemConfig) -> Policy:
+    apply: Callable[..., Any] = steered.policy_module(system).apply
     return Policy(
         init=lambda key: steered.initial_policy_params(system, key),
         memory=steered.no_choice,
-        apply=steered.policy_module(system).apply,
+        apply=apply,
         look=lambda memory, graph: memory,
     )
 

@@ -26,7 +26,9 @@ CURVES = {
     "Loss": ("loss/total", "loss/goal", "loss/cbf_value", "loss/cbf_hdot"),
     "Training flights [fraction]": ("train/success_rate", "train/collision_rate"),
     "Gradient norms": ("grad_norm/policy", "grad_norm/cbf"),
-    "Filter [fraction of steps]": ("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate"),
+    "Filter [fraction of steps]": (
+        *("filter/intervention_rate", "filter/relax_rate", "filter/fallback_rate", "filter/unavoidable_rate"),
+    ),
     "Curriculum: observation noise [m]": ("curriculum/noise",),
     "Curriculum: blend, adaptive scales": (
         *("curriculum/blend", "adaptive/blend_scale", "adaptive/learning_rate_scale", "adaptive/penalty_scale"),

@@ -34,6 +34,7 @@ WORST = {
     "relax_rate": "relaxed steps",
     "intervention_rate": "steps on which the filter acts",
     "fallback_rate": "steps without a solution",
+    "unavoidable_rate": "steps with something on the way already committed to",
     "final_distance_mean": "final distance, mean [m]",
     "final_distance_p95": "final distance, 95 % quantile [m]",
     "mean_speed": "mean speed [m/s]",

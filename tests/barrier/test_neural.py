@@ -17,8 +17,9 @@ from drone_cbf.barrier.calibration import (
     make_comparison,
     usable_margin,
 )
+from drone_cbf.barrier.lessons import make_graph_lesson
 from drone_cbf.barrier.neural import initial_barrier_params, make_blended_barrier, make_neural_barrier
-from drone_cbf.barrier.samples import graph_sampler, make_open_sampler
+from drone_cbf.barrier.samples import lesson_sampler, make_open_sampler
 from drone_cbf.errors import TrainingError
 from drone_cbf.perception.graphs import FAR, empty_graph
 from drone_cbf.scenes.families import make_scene_sampler
@@ -136,7 +137,7 @@ def test_the_report_says_what_stands_behind_the_margin():
 
 def test_a_barrier_compared_with_itself_is_perfect(graph):
     teacher = make_analytic_barrier(SYSTEM)
-    same = make_comparison(0.7)(teacher, teacher, graph)
+    same = make_comparison(SYSTEM)(teacher, make_graph_lesson(SYSTEM)(graph))
     assert same.analytic == same.neural
     assert same.cosine == pytest.approx(1.0, abs=1e-5)
 
@@ -152,12 +153,12 @@ def test_the_audit_of_a_shifted_barrier_is_the_shift():
 @pytest.mark.parametrize("family", ["random_cloud", "forest"])
 def test_sampled_states_are_spread_around_the_boundary(family):
     scene = make_scene_sampler(family, "random", SYSTEM.scene)
-    sampler, teacher = graph_sampler(make_open_sampler(SYSTEM), SYSTEM), make_analytic_barrier(SYSTEM)
+    sampler = lesson_sampler(make_open_sampler(SYSTEM), SYSTEM)
 
     def one(key):
-        graph = sampler(scene(key), jax.random.fold_in(key, 1))
-        nearest = jnp.min(jnp.linalg.norm(graph.relative_position, axis=-1))
-        return teacher(graph), jnp.linalg.norm(graph.velocity), nearest
+        lesson = sampler(scene(key), jax.random.fold_in(key, 1))
+        nearest = jnp.min(jnp.linalg.norm(lesson.graph.relative_position, axis=-1))
+        return lesson.value, jnp.linalg.norm(lesson.graph.velocity), nearest
 
     value, speed, nearest = (np.asarray(x) for x in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), 2000)))
     assert np.mean(np.abs(value) < BOUNDARY) > 0.15

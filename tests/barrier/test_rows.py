@@ -8,7 +8,7 @@ import pytest
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.barrier.rows import NEAREST, make_row_reader, make_tightening, row_doubt, slopes
-from drone_cbf.barrier.truth import true_barrier_rate
+from drone_cbf.barrier.truth import make_true_barrier, true_barrier_rate
 from drone_cbf.config import BarrierConfig, PhysicsConfig
 from drone_cbf.physics.drone import initial_state
 from tests.barrier import reference
@@ -112,7 +112,7 @@ def test_the_row_never_promises_more_than_the_true_rate_of_convex_obstacles(crow
 
 def test_the_true_barrier_rate_counts_curvature(crowded):
     system, obstacles, states, _, truth = crowded
-    barrier = make_analytic_barrier(system)
+    barrier = make_true_barrier(system)
 
     def one(position, velocity, command):
         state = initial_state(position, velocity, system.physics)

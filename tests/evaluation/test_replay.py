@@ -33,21 +33,21 @@ KEPT, BATCH = 5, 4
 """Of ten flights a cell, computed four at once."""
 
 
-def make_careless_controller(system):
+def make_careless_pilot(system):
     """Compiles in no time, flies straight to the goal and through what is in the way; listens to policy and blend."""
 
-    def decide(params, graph):
+    def decide(params, memory, graph):
         push = 1.0 + params.blend * sum(jnp.mean(leaf) for leaf in jax.tree.leaves(params.policy))
         command = 8.0 * push * graph.goal - graph.velocity
         zero, status = jnp.float32(0.0), jnp.int32(Status.INTERVENED)
-        return Decision(command=command, nominal=command, barrier=push, slack=zero, status=status)
+        return memory, Decision(command=command, nominal=command, barrier=push, slack=zero, status=status)
 
     return decide
 
 
 @pytest.fixture(scope="module")
 def fly():
-    return make_flyer(SYSTEM, make_careless_controller(SYSTEM), SETTINGS.horizon)
+    return make_flyer(SYSTEM, make_careless_pilot(SYSTEM), SETTINGS.horizon)
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SceneConfig, SystemConfig
+from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SceneConfig, SensorConfig, SystemConfig
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.physics.obstacles import Obstacles, obstacles_of
 from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.solids.boxes import Boxes
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.scenes.scene import Scene
@@ -28,6 +29,12 @@ def small_system(**sections) -> SystemConfig:
         "barrier": BarrierConfig(features=8),
     }
     return SystemConfig(**(small | sections))
+
+
+def lidar_system(rays=(16, 8), lidar=None, **sections) -> SystemConfig:
+    """A small system with a scanner of azimuths × elevations; ``lidar``: further fields of the sensor."""
+    sensor = SensorConfig(kind="lidar", lidar_azimuths=rays[0], lidar_elevations=rays[1], **(lidar or {}))
+    return small_system(sensor=sensor, **sections)
 
 
 def few_obstacles(count: int, **fields) -> SceneConfig:
@@ -49,6 +56,38 @@ def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:
             active=jnp.ones(count, bool),
         )
     )
+
+
+def boxes(centre, half_size) -> Obstacles:
+    """Boxes at rest along the world's axes."""
+    centre = jnp.asarray(centre, float)
+    count = centre.shape[0]
+    return obstacles_of(
+        boxes=Boxes(
+            centre=centre,
+            half_size=jnp.broadcast_to(jnp.asarray(half_size, float), (count, 3)),
+            rotation=jnp.broadcast_to(jnp.eye(3, dtype=float), (count, 3, 3)),
+            velocity=jnp.zeros((count, 3), float),
+            active=jnp.ones(count, bool),
+        )
+    )
+
+
+def room(half=(3.0, 2.5, 2.0), thickness=0.5) -> Obstacles:
+    """Six slabs around a cuboid of +-``half`` [m]: every ray from inside ends on one."""
+    sides = np.array([sign * np.eye(3)[axis] for axis in range(3) for sign in (-1.0, 1.0)])
+    centre = sides * (np.asarray(half) + thickness)
+    half_size = np.where(sides != 0.0, thickness, np.asarray(half) + 2.0 * thickness)
+    return boxes(centre, half_size)
+
+
+def wall_with_window(x=3.0, middle=(0.0, 0.0), half_opening=0.7, far=5.0, thickness=0.1) -> Obstacles:
+    """A wall across x with a square opening around y, z = ``middle`` [m], as four boxes."""
+    y, z = middle
+    wide = 0.5 * (far - half_opening)
+    beside = [(x, y + side * (half_opening + wide), z) for side in (-1, 1)]
+    above = [(x, y, z + side * (half_opening + wide)) for side in (-1, 1)]
+    return boxes([*beside, *above], [[thickness, wide, far]] * 2 + [[thickness, half_opening, wide]] * 2)
 
 
 def scene_of(obstacles: Obstacles, start=(0.0, 0.0, 0.0), goal=(3.0, 0.0, 0.0)) -> Scene:

@@ -19,7 +19,7 @@ from projects.cli.stage_parameters import EvaluateParameters
 from projects.pictures import replay as replaying
 from projects.running.stage_runner import ROOT, Stage
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.test_stages import make_simple_controller
+from tests.training.test_stages import make_simple_pilot
 
 SYSTEM = small_system(scene=few_obstacles(4))
 SETTINGS = EvaluationSettings(scenarios=("random_cloud",), noise=(0.05,), goals=("random",), rollouts=3, horizon=8)
@@ -36,9 +36,9 @@ def stage_of(run, replay="") -> Stage:
 @pytest.fixture
 def evaluation(experiment: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """ID of a run that holds the worst flights of a small evaluation."""
-    monkeypatch.setattr(replaying, "make_filtered_pilot", make_simple_controller)
+    monkeypatch.setattr(replaying, "make_filtered_pilot", make_simple_pilot)
     kept = WorstFlights(SETTINGS.blend)
-    fly = make_flyer(SYSTEM, make_simple_controller(SYSTEM), SETTINGS.horizon)
+    fly = make_flyer(SYSTEM, make_simple_pilot(SYSTEM), SETTINGS.horizon)
     evaluate_matrix(SYSTEM, SETTINGS, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)
     with stage_run("evaluate", ROOT) as run:
         replaying.store_worst(stage_of(run), kept)

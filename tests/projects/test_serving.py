@@ -93,7 +93,7 @@ def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong
     assert status == 200 and set(predictions) == {"command", "nominal_command", "h", "status", "memory"}
     assert len(predictions["command"][0]) == 3
     again = post(address, {"inputs": {**example, "memory": predictions["memory"]}})[1]["predictions"]
-    assert again["memory"] == predictions["memory"], "the same place, to the last bit"
+    assert again["memory"][0][:4] == predictions["memory"][0][:4], "the same flight and place, to the last bit"
     whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]], "memory": None}
     assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == predictions["h"]
     row = {name: values[0] for name, values in example.items()}

@@ -119,6 +119,17 @@ def test_a_figure_that_is_no_metric_any_more_is_compared_through_the_table_to_th
         assert [row.metric for row in compare(run_id, lost) if row.disagreeing] == [f"{PLACE}/effort"]
 
 
+def test_what_was_not_counted_yet_in_recorded_runs_is_zero_there(experiment: str) -> None:
+    figures, name = {"success_rate": 0.5}, "unavoidable_rate"
+    older, newer = evaluation(experiment, figures), evaluation(experiment, {**figures, name: 0.0}, name)
+    kept = evaluation(experiment, {**figures, name: 0.0})
+    assert not any(row.disagreeing for later in (newer, kept) for row in compare(older, later))
+    for logged in ((), (name,)):
+        altered = evaluation(experiment, {**figures, name: 0.25}, *logged)
+        for other in (older, newer, kept):
+            assert [row.metric for row in compare(other, altered) if row.disagreeing] == [f"{PLACE}/{name}"]
+
+
 def test_a_factor_of_the_monitor_is_one_where_it_is_not_logged(experiment: str) -> None:
     name = "adaptive/blend_scale"
     constant, silent = (run_with(experiment, loss=[1.0, 2.0], **more) for more in ({name: [1.0, 1.0]}, {}))

@@ -32,7 +32,7 @@ from drone_cbf.training.update.averaging import initial_averages, make_averaging
 from drone_cbf.training.update.gradient_health import SKIPPED
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_controller, resting
+from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_pilot, resting
 
 SYSTEM = small_system(scene=few_obstacles(4))
 POLICY, OTHER, BARRIER = random_policy(SYSTEM, 0), random_policy(SYSTEM, 1), random_barrier(SYSTEM)
@@ -132,7 +132,7 @@ def update():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_pilot)
         compiled = jax.jit(joint_update.make_safety_update(SYSTEM, SETTINGS, HORIZON, OPTIMISERS))
         (stage,) = KEEPING.stages
         conditions = joint_update.conditions_of(KEEPING, stage).replace(teacher=POLICY)
@@ -222,7 +222,7 @@ def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
     given = {"success_rate": 1.0, "violation_p999": 0.0, "margin": 0.3}
     measures = SimpleNamespace(fly=fly, flyer=lambda horizon: None)
     replaced = [(safety, "StageMeasures", measures), (safety, "make_safety_update", move)]
-    for module, name, function in [*replaced, (measurements, "make_graph_collector", fly)]:
+    for module, name, function in [*replaced, (measurements, "make_lesson_collector", fly)]:
         monkeypatch.setattr(module, name, lambda *_, function=function: function)
     monkeypatch.setattr(safety, "make_held_out_losses", lambda *_: held_out_losses)
     monkeypatch.setattr(measurements, "nearest_to_boundary", lambda *_: None)

@@ -44,11 +44,11 @@ MONITOR = Monitor(every=2, flights=FLIGHTS, robust_flights=FLIGHTS, patience=1, 
 def make_spring_damper(system):
     """Command 3 e^(20 a) goal - 3 e^(20 b) velocity with learned a and b, critically damped enough at the start."""
 
-    def decide(params, graph):
+    def decide(params, memory, graph):
         spring, damper = 3.0 * jnp.exp(20.0 * params.policy["gains"])
         command = spring * graph.goal - damper * graph.velocity
         zero, status = jnp.float32(0.0), jnp.int32(Status.NOMINAL)
-        return Decision(command=command, nominal=command, barrier=zero, slack=zero, status=status)
+        return memory, Decision(command=command, nominal=command, barrier=zero, slack=zero, status=status)
 
     return decide
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from drone_cbf.barrier.lessons import make_graph_lesson
 from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
 from drone_cbf.flights import make_flyer
 from drone_cbf.training.barrier import validation
@@ -63,8 +64,9 @@ def test_the_loss_is_that_of_all_states_flown_and_as_many_sampled(losses):
     barrier = random_barrier(SYSTEM)
     graphs = jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), measured().flown.trajectories.graphs)
     ends = []
-    for states in (graphs, resting(SYSTEM, (), 1)(None)):
-        found = make_comparer(SYSTEM)(barrier, states)
+    flown = jax.jit(jax.vmap(make_graph_lesson(SYSTEM)))(graphs)
+    for taught in (flown, resting(SYSTEM, (), 1)(None)):
+        found = make_comparer(SYSTEM)(barrier, taught)
         analytic, neural = np.asarray(found.analytic, np.float64), np.asarray(found.neural, np.float64)
         weight = 1.0 / (1.0 + (analytic / FOCUS) ** 2)
         ends.append(((weight * (neural - analytic) ** 2).mean(), weight.mean()))

@@ -16,7 +16,7 @@ from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import Optimisers, joint_optimisers, make_optimiser
 from tests.perception.worlds import few_obstacles, small_system
-from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_controller, resting
+from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_pilot, resting
 
 CROWDED = few_obstacles(4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6))
 SYSTEM = small_system(scene=CROWDED)
@@ -63,7 +63,7 @@ def few_states():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "BARRIER_BATCH", 16)
         patch.setattr(joint_update, "make_sampled_batch", resting)
-        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_pilot)
         yield
 
 

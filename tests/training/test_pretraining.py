@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
+from drone_cbf.barrier.lessons import make_graph_lesson
 from drone_cbf.barrier.strata import BAND
 from drone_cbf.config import BarrierConfig, SceneConfig
 from drone_cbf.errors import TrainingError
@@ -54,7 +55,7 @@ def few_states():
         patch.setattr(validation, "STRATA", ("boundary", "gap"))
         patch.setattr(validation, "STRATA_STATES", 16)
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 16)
-        patch.setattr(pretraining, "make_graph_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
+        patch.setattr(pretraining, "make_lesson_collector", lambda *_: lambda _, __, ___, key: mixed_states()(key))
         patch.setattr(pretraining, "audit_analytic_barrier", lambda *_: {})
         for compiled in (
             "sample_held_out_strata",
@@ -76,7 +77,7 @@ def mixed(few_states):
 
 
 def test_a_batch_holds_every_stratum_in_its_exact_share():
-    graphs = mixed_states()(jax.random.key(0))
+    graphs = mixed_states()(jax.random.key(0)).graph
     h = np.abs(jax.jit(jax.vmap(make_analytic_barrier(SYSTEM)))(graphs))
     assert h.shape == (16,) and h[:12].max() <= BAND + 0.005, "three quarters are at the boundary"
     distances = np.sort(np.linalg.norm(graphs.relative_position[12:], axis=-1), axis=-1)
@@ -149,12 +150,18 @@ def test_the_teacher_cools_in_even_parts_down_to_the_configured_temperature():
 
 def test_the_loss_at_a_temperature_is_that_of_a_teacher_configured_so():
     graph = graph_seen(SYSTEM, crowd(0, count=6), [0.0, 0.0, 0.0], [2.0, 0.5, 0.0])
-    graphs, barrier = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), graph), random_barrier(SYSTEM)
+    barrier = random_barrier(SYSTEM)
     warm = SYSTEM.model_copy(update={"barrier": BarrierConfig(features=8, temperature=0.3)})
+    cold, warmer = (taught(system, graph, graph) for system in (SYSTEM, warm))
     losses = jax.jit(make_sobolev_loss(SYSTEM))  # given a temperature or not: two programs, each compiled as a whole
-    own, asked = jax.jit(make_sobolev_loss(warm))(barrier, graphs), losses(barrier, graphs, jnp.float32(0.3))
+    own, asked = jax.jit(make_sobolev_loss(warm))(barrier, warmer), losses(barrier, cold, jnp.float32(0.3))
     assert {name: float(value) for name, value in asked.items()} == pytest.approx({k: float(v) for k, v in own.items()})
-    assert float(losses(barrier, graphs)["cbf_value"]) != pytest.approx(float(own["cbf_value"]))
+    assert float(losses(barrier, cold)["cbf_value"]) != pytest.approx(float(own["cbf_value"]))
+
+
+def taught(system, *graphs):
+    """Lessons on these graphs, leading axis."""
+    return jax.jit(jax.vmap(make_graph_lesson(system)))(jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs))
 
 
 def test_where_the_drone_has_collided_the_barrier_learns_a_value_and_no_gradient():
@@ -164,7 +171,7 @@ def test_where_the_drone_has_collided_the_barrier_learns_a_value_and_no_gradient
     def loss_at(*distances):
         ball = capsules([[1.0, 0.0, 0.0]], 0.3)
         seen = [graph_seen(SYSTEM, ball, [0.7 - distance, 0.0, 0.0], [0.0, 3.0, 0.0]) for distance in distances]
-        return losses(barrier, jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen))
+        return losses(barrier, taught(SYSTEM, *seen))
 
     near, radius = 0.01, SYSTEM.physics.drone_radius
     free, mixed, collided = loss_at(radius + 0.05), loss_at(radius + 0.05, near), loss_at(near)

@@ -9,6 +9,7 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
+from drone_cbf.barrier.lessons import make_graph_lesson
 from drone_cbf.controller import Decision
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
@@ -37,11 +38,12 @@ def sampled(system):
 
 
 def resting(system, families, count, strata=()):
-    """As many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
+    """Lessons in as many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
     graph = empty_graph(system.sensor)
     neighbours = min(system.sensor.neighbours, system.scene.obstacles)
     graph = graph.replace(**{name: getattr(graph, name)[:neighbours] for name in NODES})
-    return lambda key: jax.tree.map(lambda leaf: jnp.stack([leaf] * count), graph)
+    lesson = make_graph_lesson(system)(graph)
+    return lambda key: jax.tree.map(lambda leaf: jnp.stack([leaf] * count), lesson)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,7 +52,7 @@ def few_flights():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "measure_policy", lambda *_: {"success_rate": 0.0})
         patch.setattr(
-            pretraining, "make_graph_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key)
+            pretraining, "make_lesson_collector", lambda system, *_: lambda _, __, ___, key: sampled(system)(key)
         )
         patch.setattr(pretraining, "KEPT_NEAR_BOUNDARY", 64)
         patch.setattr(
@@ -142,14 +144,14 @@ MARGIN = jnp.float32(12.0)
 NETWORKS = {"policy": random_policy(SYSTEM), "barrier": random_barrier(SYSTEM)}
 
 
-def make_simple_controller(system):
+def make_simple_pilot(system):
     """Compiles in no time and listens to every parameter of both networks."""
 
-    def decide(params, graph):
+    def decide(params, memory, graph):
         push = sum(jnp.mean(leaf) for leaf in jax.tree.leaves((params.policy, params.barrier)))
         command = (1.0 + push) * graph.goal - graph.velocity
         zero, status = jnp.float32(0.0), jnp.int32(Status.INTERVENED)
-        return Decision(command=command, nominal=graph.goal, barrier=push, slack=zero, status=status)
+        return memory, Decision(command=command, nominal=graph.goal, barrier=push, slack=zero, status=status)
 
     return decide
 
@@ -157,7 +159,7 @@ def make_simple_controller(system):
 @pytest.fixture(scope="module")
 def simply_controlled(few_flights):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint_update, "make_filtered_pilot", make_simple_controller)
+        patch.setattr(joint_update, "make_filtered_pilot", make_simple_pilot)
         yield
 
 

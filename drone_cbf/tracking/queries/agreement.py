@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
@@ -13,8 +14,9 @@ from drone_cbf.tracking.queries.cells import cell_figures
 from drone_cbf.tracking.tags import environment_of
 
 LEFT_OUT = ("system/",)  # Metrics that measure the machine, not the run
-UNLESS_LOGGED = {"adaptive/": 1.0}
-"""Beginning of a metric's name -> its value at steps that log none: these factors are 1 until the first roll-back."""
+UNLESS_LOGGED = {"adaptive/*": 1.0, "*/unavoidable_rate": 0.0}
+"""Pattern of a metric's name -> its value where none is logged: these factors are 1 until the first roll-back, and runs
+recorded before that rate was counted flew by labelled points, for which it is 0."""
 Series = dict[int, list[float]]  # Step -> its logged values in order
 
 
@@ -71,10 +73,11 @@ def figure_names(*runs: Run) -> list[str]:
 
 def _comparable(name: str, logged: Sequence[Series], tables: Sequence[Mapping[str, float]]) -> list[Series]:
     """What was logged of both runs, completed by what need not be logged."""
-    for beginning, value in UNLESS_LOGGED.items():
-        if name.startswith(beginning):
-            steps = {step for series in logged for step in series}
-            return [{step: [value] for step in steps} | series for series in logged]
+    for pattern, value in UNLESS_LOGGED.items():
+        if fnmatch(name, pattern):
+            steps = {step for series in logged for step in series} or {0}
+            silent = [table.get(name, value) for table in tables]
+            return [{step: [each] for step in steps} | series for each, series in zip(silent, logged, strict=True)]
     if all(logged):
         return list(logged)
     values = [_last(series) if series else table.get(name) for series, table in zip(logged, tables, strict=True)]

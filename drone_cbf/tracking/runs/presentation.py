@@ -38,7 +38,8 @@ Each run is one stage and names the run that it builds on in `drone_cbf.parent_r
 | `grad_health` | gradient entries that are not finite, and updates skipped because of them |
 | `train` | success and collisions of the training flights |
 | `filter` | how often the filter changes the command (`intervention_rate`), cannot keep the constraint \
-(`relax_rate`), or falls back to braking (`fallback_rate`) |
+(`relax_rate`), falls back to braking (`fallback_rate`), or brakes because something is on the way \
+(`unavoidable_rate`) |
 | `curriculum` | noise, share of the neural barrier (`blend`) and stage |
 | `robust` | of `safety`: as `eval`, but each flight with a random mass, drag, wind and lag |
 | `held_out` | of `safety`: barrier losses on fixed held-out states, `before` and `after` a stage |

@@ -121,7 +121,7 @@ def make_lesson_collector(
     @jax.jit
     def teach(graphs: Graph, states: DroneState, scenes: Scene) -> Lesson:
         steps = jnp.arange(states.position.shape[1])
-        return jax.lax.map(lambda flight: per_step(*flight, steps), (graphs, states, scenes), batch_size=32)
+        return jax.lax.map(lambda one: per_step(one[0], one[1], one[2], steps), (graphs, states, scenes), batch_size=32)
 
     def collect(
         params: ControllerParams, noise: float, augment: float, key: jax.Array, density: float | None = None
