@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from drone_cbf.arrays import Vector, safe_norm, unit
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_directions, cell_of
-from drone_cbf.perception.point_map import PointMap
+from drone_cbf.perception.point_map import InView, PointMap
 from drone_cbf.perception.readings import Reading
 from drone_cbf.physics.obstacles import FAR
 
@@ -31,7 +31,7 @@ class RangeHistory:
     """Nearest returns by direction of the last ``t`` readings, newest first."""
 
     place: Float[Array, "t 3"]  # Where each was taken, world frame [m]
-    nearest: Float[Array, "t c"]  # Distance by cell [m]; zero, from which nothing is inferred, before the first one
+    nearest: Float[Array, "t c"]  # Distance by cell [m]; zero, from which nothing is inferred, where it did not look
 
 
 def empty_history(config: SensorConfig, time_step: float) -> RangeHistory:
@@ -47,11 +47,12 @@ def neighbours_of_cells() -> np.ndarray:
     return np.array([np.resize(np.flatnonzero(row), longest) for row in close])
 
 
-def remember(history: RangeHistory, reading: Reading, position: Vector) -> RangeHistory:
-    """The history with one more reading, taken at the estimated ``position`` [m]."""
+def remember(history: RangeHistory, reading: Reading, position: Vector, in_view: InView) -> RangeHistory:
+    """The history with one more reading, taken at the estimated ``position`` [m]; ``in_view`` of its sensor."""
     offset = reading.points - reading.own.position
     distance = jnp.where(reading.hit, jnp.sqrt(jnp.sum(offset * offset, -1)), FAR)
-    nearest = jnp.full(CELLS, FAR).at[cell_of(offset)].min(distance)
+    looked = in_view(jnp.asarray(cell_directions()), reading)
+    nearest = jnp.where(looked, FAR, 0.0).at[cell_of(offset)].min(distance)
     return RangeHistory(
         place=jnp.concatenate([position[None], history.place[:-1]]),
         nearest=jnp.concatenate([nearest[None], history.nearest[:-1]]),

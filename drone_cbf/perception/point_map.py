@@ -43,7 +43,13 @@ def empty_point_map() -> PointMap:
     return PointMap(points=none, velocity=none, spread=zero, age=zero, known=jnp.zeros(CELLS, bool))
 
 
-def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap, Reading, Vector], PointMap]:
+InView = Callable[[Float[Array, "n 3"], Reading], Bool[Array, "n"]]
+"""(offset from the drone [m], reading) -> whether the sensor would have seen a point there in this reading."""
+
+
+def make_gathering(
+    config: SensorConfig, time_step: float, in_view: InView
+) -> Callable[[PointMap, Reading, Vector], PointMap]:
     """Function (map, reading, estimated position now [m]) -> points remembered and read, leading axis of both."""
 
     def gather(belief: PointMap, reading: Reading, position: Vector) -> PointMap:
@@ -51,7 +57,7 @@ def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap
         offset = reading.points - reading.own.position
         age = belief.age + time_step
         moved = belief.points + belief.velocity * time_step
-        held = jnp.where(in_view(moved - position, config), config.map_time, config.map_memory)
+        held = jnp.where(in_view(moved - position, reading), config.map_time, config.map_memory)
         fresh = PointMap(
             points=position + offset,
             velocity=reading.velocity,
@@ -63,14 +69,6 @@ def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap
         return jax.tree.map(lambda one, other: jnp.concatenate([one, other]), fresh, old)
 
     return gather
-
-
-def in_view(offset: Float[Array, "n 3"], config: SensorConfig) -> Bool[Array, "n"]:
-    """Whether a point at ``offset`` [m] from the drone lies within the sensor's field of view."""
-    low, high = jnp.sin(jnp.radians(jnp.asarray(config.lidar_field, jnp.float32)))
-    x, y, z = (offset[:, axis] for axis in range(3))
-    sine = z / jnp.sqrt(x * x + y * y + z * z + 1e-12)
-    return (sine >= low - 1e-3) & (sine <= high + 1e-3)
 
 
 def nearest_in_cells(points: PointMap, place: Vector) -> PointMap:
