@@ -1,6 +1,6 @@
 """Time of one decision of a registered policy in this process, on one core, by number of points.
 
-    python -m benchmarks.serving_latency                                untrained networks of the default sizes
+    python -m benchmarks.serving_latency                                an untrained policy for lidar
     python -m benchmarks.serving_latency models:/drone-policy@champion
 
 ``predict`` is the model that ``mlflow.pyfunc.load_model`` returns, ``unwrapped`` what its ``unwrap_python_model()``
@@ -26,19 +26,20 @@ from rich.console import Console
 from rich.table import Table
 
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import SystemConfig
+from drone_cbf.config import PolicyConfig, SensorConfig, SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.serving.fields import example_observations
 from drone_cbf.tracking.registry.versions import stored_model
 from projects.registration.register import servable
 
-POINTS = (2, 64, 512, 1024, 10_000, 100_000)
+POINTS = (2, 512, 2048, 10_000, 100_000)
 
 
 def untrained(folder: Path) -> str:
-    """A stored model with random networks."""
-    system, key = SystemConfig(), jax.random.key(0)
+    """A stored model with networks of the default sizes that steer by the scans of a lidar."""
+    sensor, policy_kind = SensorConfig(kind="lidar"), PolicyConfig(kind="steered")
+    system, key = SystemConfig(sensor=sensor, policy=policy_kind), jax.random.key(0)
     policy, barrier = initial_policy_params(system, key), initial_barrier_params(system, key)
     tree = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.05), blend=jnp.float32(1.0))
     stored = stored_model(servable(tree, {"system": system.model_dump(mode="json")}), folder / "package")
@@ -65,7 +66,7 @@ def times(call: Callable[[dict[str, Any]], Any], fields: dict[str, Any], repeats
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="URI of a registered policy (default: untrained networks)")
+    parser.add_argument("model", nargs="?", help="URI of a registered policy (default: an untrained one)")
     parser.add_argument("--repeats", type=int, default=500, help="timed calls per figure (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.repeats < 1:

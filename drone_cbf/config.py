@@ -42,6 +42,8 @@ class PhysicsConfig(Section):
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; a surface closer than this is a collision."""
+    yaw_rate: Annotated[float, Field(gt=0.0, le=20.0), Neutral(3.0)] = 3.0
+    """Largest rate at which the drone turns to look elsewhere [rad/s]; matters to a depth camera only."""
     gradient_decay: float = Field(2.5, ge=0.0, le=10.0)
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
     gradient_limit: float = Field(3.0, gt=0.0)
@@ -51,9 +53,10 @@ class PhysicsConfig(Section):
 class SensorConfig(Section):
     """What the drone senses of its surroundings, and the estimates over time."""
 
-    kind: Annotated[Literal["surfaces", "lidar"], Neutral("surfaces")] = "surfaces"
+    kind: Annotated[Literal["surfaces", "lidar", "depth"], Neutral("surfaces")] = "surfaces"
     """``surfaces``: the nearest point of each obstacle, labelled (perfect data association, which no sensor gives: a
-    baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities."""
+    baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities; ``depth``: those
+    of a camera that looks where the drone heads, and its image."""
     lidar_azimuths: Annotated[int, Field(ge=4, le=2048), Neutral(32)] = 32
     """Rays around the vertical axis in one scan."""
     lidar_elevations: Annotated[int, Field(ge=1, le=256), Neutral(16)] = 16
@@ -64,6 +67,10 @@ class SensorConfig(Section):
     """Scans per second; at less than one per control step, each step sees the azimuths swept since the last one."""
     lidar_dropout: Annotated[Fraction, Neutral(0.01)] = 0.01
     """Probability that a ray returns nothing, though it met a surface."""
+    depth_width: Annotated[int, Field(ge=16, le=640), Neutral(32)] = 32
+    """Columns of the depth image, a multiple of 16; it is pooled to 16."""
+    depth_height: Annotated[int, Field(ge=12, le=480), Neutral(24)] = 24
+    """Rows of the depth image, the same multiple of 12."""
     map_time: Annotated[float, Field(ge=0.0, le=10.0), Neutral(0.2)] = 0.2
     """How long points are kept that new rays passed by without meeting them again [s]: thin obstacles lie between rays
     of one scan, but not of several."""
@@ -71,6 +78,10 @@ class SensorConfig(Section):
     """How long points are kept that are out of the sensor's view [s]."""
     map_doubt: Annotated[float, Field(ge=0.0, le=10.0), Neutral(0.1)] = 0.1
     """Growth of the standard deviation of a remembered point [m/s]."""
+    approach_time: Annotated[float, Field(ge=0.0, le=2.0), Neutral(0.3)] = 0.3
+    """How long ago the ranges are from which approaching surfaces are recognised [s]; 0: all count as at rest."""
+    approach_speed: Annotated[float, Field(gt=0.0, le=30.0), Neutral(1.5)] = 1.5
+    """Largest speed that is believed of an approaching surface [m/s]."""
     range: float = Field(8.0, gt=0.5, le=50.0)
     """Sensing radius [m]; surfaces beyond it are not seen."""
     neighbours: int = Field(8, ge=1, le=64)
@@ -96,6 +107,16 @@ class SensorConfig(Section):
     """Standard deviation of that radius [m]."""
     surface_drift: float = Field(0.01, ge=0.0, le=1.0)
     """Random-walk rate of fitted surfaces [m per square root of a second]; 0 weights all readings equally."""
+
+    @model_validator(mode="after")
+    def _pools_evenly(self) -> Self:
+        factor = self.depth_width // 16
+        if (self.depth_width, self.depth_height) != (16 * factor, 12 * factor):
+            raise ValueError(
+                f"sensor.depth_width = {self.depth_width}, sensor.depth_height = {self.depth_height}: the image is "
+                "pooled to 16 by 12; take 16 n by 12 n, such as 32 by 24"
+            )
+        return self
 
 
 class BarrierConfig(Section):
@@ -152,9 +173,10 @@ class FilterConfig(Section):
 class PolicyConfig(Section):
     """The policy network."""
 
-    kind: Annotated[Literal["graph", "steered"], Neutral("graph")] = "graph"
+    kind: Annotated[Literal["graph", "steered", "recurrent_depth"], Neutral("graph")] = "graph"
     """``graph``: memoryless, towards the goal and away from the nodes of the graph; ``steered``: the same around a
-    direction chosen among the open ones, so that it finds windows; remembers the last choice."""
+    direction chosen among the open ones, so that it finds windows; remembers the last choice;
+    ``recurrent_depth``: convolution and recurrence over the image of the sensor ``depth``, no obstacle positions."""
     features: int = Field(128, ge=4, le=1024)
     """Width of the trunk."""
     node_features: int = Field(48, ge=4, le=1024)
@@ -208,10 +230,13 @@ class SystemConfig(Section):
     objective: ObjectiveConfig = ObjectiveConfig()
 
     @model_validator(mode="after")
-    def _steering_has_points(self) -> Self:
+    def _policy_has_its_sensor(self) -> Self:
         if self.policy.kind == "steered" and self.sensor.kind == "surfaces":
             wrong = "policy.kind = steered chooses among open directions, which sensor.kind = surfaces does not show"
             raise ValueError(f"{wrong}; set sensor.kind to lidar, or policy.kind to graph")
+        if self.policy.kind == "recurrent_depth" and self.sensor.kind != "depth":
+            wrong = f"policy.kind = recurrent_depth needs the image of a camera, but sensor.kind = {self.sensor.kind}"
+            raise ValueError(f"{wrong}; set sensor.kind to depth, or policy.kind to graph or steered")
         return self
 
     @model_validator(mode="after")

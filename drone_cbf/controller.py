@@ -21,11 +21,11 @@ from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
 from drone_cbf.perception.graphs import Graph, acting_motion
-from drone_cbf.perception.mapping import make_mapper
+from drone_cbf.perception.mapping import Mapper, make_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneParams, initial_state, nominal_params
 from drone_cbf.physics.point_mass import Motion
-from drone_cbf.policy.policies import PolicyParams, make_policy
+from drone_cbf.policy.policies import Policy, PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
 from drone_cbf.safety.records import Limits, Row, Status
 
@@ -39,6 +39,7 @@ class Decision:
     barrier: Scalar  # Barrier value h [m]; NaN without a filter
     slack: Scalar  # Relaxation of the CBF row [m/s]
     status: Scalar  # `Status` as int32
+    look: Vector | None = None  # Direction to turn to (of any length, world frame); None: nothing depends on the yaw
 
 
 @struct.dataclass
@@ -78,13 +79,13 @@ class Controller:
     """(parameters, memory, reading, goal [m]) -> (memory for the next step, decision, graph it was taken on)."""
 
 
-def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
-    """The controller that flies by ``pilot``: estimate and map around it.
+def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = None) -> Controller:
+    """The controller that flies by ``pilot``: estimate and map around it (None: the map for the sensor of ``system``).
 
     It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
     """
     dt, sensor = system.physics.time_step, system.sensor
-    corrected, mapper = make_corrected(system), make_mapper(system)
+    corrected, mapper = make_corrected(system), mapper or make_mapper(system)
     model = nominal_params(system.physics)
 
     def start(points: int) -> Memory:
@@ -115,6 +116,11 @@ def make_controller(system: SystemConfig, pilot: Pilot) -> Controller:
     return Controller(start=start, place=place, step=step)
 
 
+def make_look(policy: Policy) -> Callable[[PolicyMemory, Graph], Vector | None]:
+    """Function (policy's memory, graph) -> direction to turn to; None if nothing depends on the yaw."""
+    return lambda memory, graph: None if graph.yaw is None else jax.lax.stop_gradient(policy.look(memory, graph))
+
+
 def make_corrected(system: SystemConfig) -> Callable[[Memory, OwnMotion, Scalar], Estimate]:
     """Function (memory, measured own motion, its standard deviation [m, m/s]) -> estimate now; the first measurement
     begins it."""
@@ -131,6 +137,7 @@ def make_corrected(system: SystemConfig) -> Callable[[Memory, OwnMotion, Scalar]
 def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
     """The policy alone: no barrier, no filter."""
     policy = make_policy(system)
+    look = make_look(policy)
 
     def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> tuple[PolicyMemory, Decision]:
         memory, nominal = policy.apply(params.policy, memory, graph)
@@ -140,6 +147,7 @@ def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
             barrier=jnp.float32(jnp.nan),
             slack=jnp.float32(0.0),
             status=jnp.int32(Status.NOMINAL),
+            look=look(memory, graph),
         )
 
     return decide
@@ -154,7 +162,7 @@ def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> 
 def make_filtered_pilot(system: SystemConfig) -> Pilot:
     """The policy behind the CBF-QP of the blended barrier."""
     policy = make_policy(system)
-    blended = make_blended_barrier(system)
+    look, blended = make_look(policy), make_blended_barrier(system)
     read, safety_filter = make_row_reader(system.barrier), make_filter(system.filter)
     model = nominal_params(system.physics)
     limits = Limits(lower=-model.max_acceleration, upper=model.max_acceleration)
@@ -167,7 +175,12 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
         fallback = braking_command(graph.velocity, model, system.physics.time_step)
         safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
         decision = Decision(
-            command=safe.command, nominal=nominal, barrier=reading.value, slack=safe.slack, status=safe.status
+            command=safe.command,
+            nominal=nominal,
+            barrier=reading.value,
+            slack=safe.slack,
+            status=safe.status,
+            look=look(memory, graph),
         )
         return memory, end(decision, graph, fallback)
 

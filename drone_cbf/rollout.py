@@ -20,6 +20,7 @@ from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import Sensor, make_sensor
 from drone_cbf.perception.sensors import observe_motion
 from drone_cbf.physics.drone import DroneState, initial_state
+from drone_cbf.physics.heading import heading_of, turned
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.scenes.scene import Scene, flown_drone
@@ -51,6 +52,8 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
         state, drone = initial_state(scene.start, scene.start_velocity, physics), flown_drone(scene, physics)
         steps = jnp.arange(horizon)
+        if sensor.directed:
+            state = state.replace(yaw=heading_of(scene.goal - scene.start))
         slots = scene.obstacles.active.shape[0]
         errors = flight_errors(sensor, noise, slots, steps, key)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
@@ -65,6 +68,7 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
             memory, decision, graph = controller.step(params, memory, reading, scene.goal)
             air = drone.replace(wind=scene.wind + gust)
             following = step(state, decision.command, air, dt, physics.gradient_decay)
+            following = turned(following, decision.look, physics)
             return (following, memory), (state, graph, decision)
 
         keep = jax.checkpoint_policies.save_only_these_names(SEEN)

@@ -40,11 +40,19 @@ def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
     return jnp.where(graph.mask, margin, system.sensor.range)
 
 
-def free_margin(velocity: Vector, system: SystemConfig) -> Scalar:
+CREEPING = 0.3
+"""Speed at which the drone may move into what it has never seen [m/s]: at rest it would otherwise never get out."""
+
+
+def free_margin(velocity: Vector, system: SystemConfig, frontier: Scalar | None = None) -> Scalar:
     """h of empty space [m]: a range sensor has seen nothing within its range, but beyond it anything may be.
 
-    The idealised sensor ``surfaces`` takes the sensing range itself: its value in the runs that serve as baseline.
+    ``frontier``: how far the way along the velocity was seen [m]; None: up to the range, as all around. The idealised
+    sensor ``surfaces`` takes the sensing range itself: its value in the runs that serve as baseline.
     """
+    if frontier is not None:
+        creeping = -stopping_margin(jnp.float32(0.0), jnp.float32(CREEPING), system)
+        return stopping_margin(jnp.maximum(frontier, creeping), safe_norm(velocity), system)
     if system.sensor.kind == "surfaces":
         return jnp.float32(system.sensor.range)
     return stopping_margin(jnp.float32(system.sensor.range), safe_norm(velocity), system)
@@ -55,7 +63,8 @@ def make_braking_barrier(system: SystemConfig, temperature: Scalar | None = None
     smoothing = system.barrier.temperature if temperature is None else temperature
 
     def barrier(graph: Graph) -> Scalar:
-        return soft_minimum(braking_margins(graph, system), free_margin(graph.velocity, system), smoothing)
+        free = free_margin(graph.velocity, system, graph.frontier)
+        return soft_minimum(braking_margins(graph, system), free, smoothing)
 
     return barrier
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm
-from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
+from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.barrier.analytic import Barrier, free_margin, make_analytic_barrier
 from drone_cbf.barrier.rows import slopes
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
@@ -61,12 +61,24 @@ def make_graph_lesson(system: SystemConfig) -> Callable[..., Lesson]:
 
 
 def make_true_lesson(system: SystemConfig) -> Callable[[Graph, Motion, Scene, Scalar], Lesson]:
-    """Function (graph, true motion where a command acts, scene, time then [s]) -> lesson by the true solids."""
+    """Function (graph, true motion where a command acts, scene, time then [s]) -> lesson by the true solids.
+
+    Nor may the student promise more than it has seen of the way ahead, whatever the teacher knows.
+    """
     teacher, scale = make_true_barrier(system), velocity_scale(system)
+
+    def unseen(graph: Graph, moved: Vector, velocity: Vector) -> Scalar:
+        left = jnp.asarray(graph.frontier) - jnp.dot(unit(velocity), moved)
+        return free_margin(velocity, system, left)
 
     def lesson(graph: Graph, motion: Motion, scene: Scene, time: Scalar) -> Lesson:
         def value(position: Vector, velocity: Vector) -> Scalar:
-            return teacher(motion.replace(position=position, velocity=velocity), scene, time)
+            true = teacher(motion.replace(position=position, velocity=velocity), scene, time)
+            return (
+                true
+                if graph.frontier is None
+                else jnp.minimum(true, unseen(graph, position - motion.position, velocity))
+            )
 
         h, (by_position, by_velocity) = jax.value_and_grad(value, argnums=(0, 1))(motion.position, motion.velocity)
         nearest = jnp.min(surface_distances(scene.obstacles.at(time), motion.position))

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.analytic import Barrier, braking_margins, free_margin, make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
@@ -28,7 +28,7 @@ class NeuralBarrier(nn.Module):
 
     features: int
     base: Callable[[Graph], Float[Array, "k"]]
-    free_value: Callable[[Vector], Scalar]
+    free_value: Callable[[Graph], Scalar]
     correcting: bool
 
     @nn.compact
@@ -42,7 +42,7 @@ class NeuralBarrier(nn.Module):
         message = nn.Dense(self.features, name="message")(hidden)
         # Softmax with the cutoff as prior weight; the last entry is free space, with logit 0 at its own value.
         weights = jnp.append(node_weights(graph), 1.0)
-        free = self.free_value(graph.velocity)
+        free = self.free_value(graph)
         logits = jnp.append(urgency, -8.0 * free)
         logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
         # Bounded, so that a node of zero weight cannot give 0 * inf.
@@ -59,7 +59,10 @@ def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
     """The network described by ``system``."""
     correcting = system.barrier.base == "braking"
     base = partial(braking_margins, system=system) if correcting else lambda graph: edge_features(graph)[:, 6]
-    free_value = partial(free_margin, system=system)
+
+    def free_value(graph: Graph) -> Scalar:
+        return free_margin(graph.velocity, system, graph.frontier)
+
     return NeuralBarrier(system.barrier.features, base, free_value, correcting)
 
 

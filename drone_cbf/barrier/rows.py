@@ -30,18 +30,28 @@ class Slopes:
 def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) -> Slopes:
     """Value and derivatives of ``barrier`` at ``graph`` by reverse-mode differentiation."""
 
-    def value(position: Float[Array, "k 3"], velocity: Float[Array, "k 3"], own: Vector) -> Scalar:
-        return barrier(graph.replace(relative_position=position, relative_velocity=velocity, velocity=own))
+    def value(
+        position: Float[Array, "k 3"], velocity: Float[Array, "k 3"], own: Vector, frontier: Scalar | None
+    ) -> Scalar:
+        moved = graph.replace(relative_position=position, relative_velocity=velocity)
+        return barrier(moved.replace(velocity=own, frontier=frontier))
 
-    h, (by_position, by_velocity, by_own) = jax.value_and_grad(value, argnums=(0, 1, 2))(
-        graph.relative_position, graph.relative_velocity, graph.velocity
+    h, (by_position, by_velocity, by_own, by_frontier) = jax.value_and_grad(value, argnums=(0, 1, 2, 3))(
+        graph.relative_position, graph.relative_velocity, graph.velocity, graph.frontier
     )
-    return Slopes(
+    at = Slopes(
         value=h,
         by_position=jnp.sum(by_position, 0),
         by_velocity=jnp.sum(by_velocity, 0) + by_own,
         drift=jnp.sum(by_position * node_motion(graph)),
         by_node=safe_norm(by_position),
+    )
+    if graph.frontier is None:
+        return at
+    # The frontier rests in the world: it comes nearer at the drone's speed.
+    return at.replace(
+        by_position=at.by_position - by_frontier * unit(graph.velocity),
+        drift=at.drift - by_frontier * safe_norm(graph.velocity),
     )
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from drone_cbf.arrays import Scalar, Vector, safe_norm, smooth_cutoff, softplus, unit
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, SECTORS
+from drone_cbf.perception.readings import DEPTH_COLUMNS, DEPTH_ROWS
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.obstacles import FAR
@@ -42,6 +43,11 @@ class Graph:
     openings: Float[Array, "c"] | None = None
     """How far the way is free in the direction of each cell (perception/directions.py) [m]; None for labelled
     points."""
+    frontier: Scalar | None = None
+    """How far the way along the velocity was seen [m] (perception/frontier.py); None if the sensor sees all around."""
+    image: Float[Array, "12 16"] | None = None
+    """Inverse depth (perception/depth.py); None without a camera. Like ``yaw``, not read by barriers."""
+    yaw: Scalar | None = None  # Heading of the camera [rad]
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
@@ -124,7 +130,7 @@ def edge_features(graph: Graph) -> Float[Array, "k 8"]:
 
 def empty_graph(config: SensorConfig) -> Graph:
     """Graph without visible nodes, at the goal, at rest; used to initialise networks."""
-    pointed = config.kind != "surfaces"
+    pointed, camera = config.kind != "surfaces", config.kind == "depth"
     k = SECTORS if pointed else config.neighbours
     return Graph(
         relative_position=jnp.full((k, 3), FAR),
@@ -140,4 +146,7 @@ def empty_graph(config: SensorConfig) -> Graph:
         penalty=jnp.zeros(k) if pointed else None,
         blocked=jnp.float32(-1.0) if pointed else None,
         openings=jnp.full(CELLS, config.range, jnp.float32) if pointed else None,
+        frontier=jnp.float32(config.range) if camera else None,
+        image=jnp.zeros((DEPTH_ROWS, DEPTH_COLUMNS), jnp.float32) if camera else None,
+        yaw=jnp.float32(0.0) if camera else None,
     )

@@ -68,6 +68,18 @@ def scan_directions(config: SensorConfig, scan: Int[Array, ""]) -> Float[Array, 
     return jnp.stack([cosine * jnp.cos(angle), cosine * jnp.sin(angle), sine], -1).reshape(-1, 3).astype(jnp.float32)
 
 
+def make_lidar_view(config: SensorConfig) -> Callable[[Float[Array, "n 3"], Reading], Bool[Array, "n"]]:
+    """Function (offset from the drone [m], reading) -> whether a point there lies within the field of view."""
+    low, high = (math.sin(math.radians(limit)) for limit in config.lidar_field)
+
+    def in_view(offset: Float[Array, "n 3"], reading: Reading) -> Bool[Array, "n"]:
+        x, y, z = (offset[:, axis] for axis in range(3))
+        sine = z / jnp.sqrt(x * x + y * y + z * z + 1e-12)
+        return (sine >= low - 1e-3) & (sine <= high + 1e-3)
+
+    return in_view
+
+
 def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]:
     """Function (obstacles now, state, place, step, errors, their standard deviation [m]) -> reading.
 

@@ -7,25 +7,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
-from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import SystemConfig
+from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach, remember
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
+from drone_cbf.perception.frontier import Views, make_remembering, no_views, seen_ahead
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
-from drone_cbf.perception.point_graph import make_point_graph
+from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
 from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
+from drone_cbf.physics.heading import heading_of
 from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
 SEEN = "seen"
 """Name of what a backward pass keeps instead of computing it again (``jax.checkpoint``): without gradient, it is needed
 for those of other things, and reading a sensor costs more than the rest of a step."""
+
+
+@struct.dataclass
+class PointMemory:
+    """What is remembered of unlabelled points."""
+
+    points: PointMap
+    ranges: RangeHistory
 
 
 @dataclass(frozen=True)
@@ -58,22 +70,63 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
-    gather, build = make_gathering(system.sensor, system.physics.time_step), make_point_graph(system)
+    sensor, dt, in_view = system.sensor, system.physics.time_step, make_sensor(system).in_view
+    assert in_view is not None, sensor.kind
+    gather, approach = make_gathering(sensor, dt, in_view), make_approach(sensor, dt)
+    choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius
+    safe_radius = radius + system.barrier.safety_margin
 
-    def update(belief: PointMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
-        position = estimate.drone.position
-        gathered = gather(belief, reading, position)
-        kept = checkpoint_name(nearest_in_cells(gathered, motion.position), SEEN)
-        blocked = checkpoint_name(way_blocked(gathered, position, motion.position, radius), SEEN)
-        return kept, build(motion, kept, goal, drone).replace(blocked=blocked)
+    def update(belief: PointMemory, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        position = jax.lax.stop_gradient(estimate.drone.position)
+        gathered = gather(belief.points, reading, position)
+        kept = nearest_in_cells(gathered, motion.position)
+        ranges = remember(belief.ranges, reading, position, in_view) if sensor.approach_time else belief.ranges
+        speeds = approach(ranges, gathered) if sensor.approach_time else 0.0
+        nodes = choose(gathered.replace(velocity=gathered.velocity + speeds), motion, drone.delay)
+        blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
+        nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
+        return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)
 
-    return Mapper(start=lambda points: empty_point_map(), update=update)
+    def start(points: int) -> PointMemory:
+        return PointMemory(points=empty_point_map(), ranges=empty_history(sensor, dt))
+
+    return Mapper(start=start, update=update)
+
+
+@struct.dataclass
+class DepthMap:
+    """What is remembered of a depth camera."""
+
+    points: PointMemory
+    views: Views
+
+
+BEYOND, SOON = 1.5, 0.5
+"""How much farther than it needs to stop the way is looked at: this far [m] plus the way of so long [s]."""
+
+
+def make_depth_mapper(system: SystemConfig) -> Mapper:
+    """For a depth camera: its points as for any range sensor, and how far the way ahead was seen."""
+    points, look, barrier = make_point_mapper(system), make_remembering(system), system.barrier
+    radius = system.physics.drone_radius + barrier.safety_margin
+
+    def update(belief: DepthMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
+        known, graph = points.update(belief.points, reading, estimate, motion, goal, drone)
+        views = look(belief.views, reading, estimate.drone.position)
+        speed = safe_norm(motion.velocity)
+        reach = radius + BEYOND + (barrier.reaction_time + SOON) * speed + speed**2 / (2.0 * barrier.braking)
+        frontier = seen_ahead(views, motion.position, motion.velocity, reach)
+        seen: dict[str, Any] = {"frontier": frontier, "image": reading.image, "yaw": reading.own.yaw}
+        return DepthMap(points=known, views=views), graph.replace(**checkpoint_name(seen, SEEN))
+
+    return Mapper(start=lambda slots: DepthMap(points=points.start(slots), views=no_views()), update=update)
 
 
 MAPPERS: Mapping[str, Callable[[SystemConfig], Mapper]] = {
     "surfaces": make_surface_mapper,
     "lidar": make_point_mapper,
+    "depth": make_depth_mapper,
 }
 """By ``sensor.kind``."""
 
@@ -84,6 +137,7 @@ def make_mapper(system: SystemConfig) -> Mapper:
 
 
 SCANS = 4  # Readings from the same place that make up the map of a sampled state
+LOOKING = 0.3  # Standard deviation of the angle between the sampled heading and the velocity [rad]
 
 
 def make_still_view(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar, jax.Array], tuple[Graph, Motion]]:
@@ -96,6 +150,9 @@ def make_still_view(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar
 
     def view(state: DroneState, scene: Scene, noise: Scalar, key: jax.Array) -> tuple[Graph, Motion]:
         slots = scene.obstacles.active.shape[0]
+        if sensor.directed:
+            aside = LOOKING * jax.random.normal(jax.random.fold_in(key, SCANS))
+            state = state.replace(yaw=heading_of(state.velocity) + aside)
         motion = acting_motion(state, model, dt)
         own = OwnMotion(position=state.position, velocity=state.velocity)
         estimate = first_estimate(own, state, noise, system.sensor)

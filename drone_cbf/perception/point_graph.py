@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Vector
+from drone_cbf.arrays import Scalar, Vector, softplus
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.directions import cell_directions, sector_axes
-from drone_cbf.perception.graphs import Graph
-from drone_cbf.perception.point_map import PointMap, spreads
+from drone_cbf.perception.graphs import CLOSING_SHARPNESS, Graph
+from drone_cbf.perception.point_map import TIE_BREAK, PointMap, spreads
 from drone_cbf.physics.drone import DroneParams
 from drone_cbf.physics.obstacles import FAR
 from drone_cbf.physics.point_mass import Motion, drag_acceleration
@@ -23,62 +24,85 @@ from drone_cbf.physics.point_mass import Motion, drag_acceleration
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
-ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same sum
 TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
+ROUNDING = 4e-6
+"""Of urgencies, relative above 1 m: the compiler may compute one twice, and round it otherwise the second time."""
+TIE = 1e-4  # Weight of the tie break between equally urgent points, as those of a regular grid often are
 NARROWEST = 0.9  # A point nearer than the tube's radius closes directions within the arc sine of this
 
 
-def make_point_graph(system: SystemConfig) -> Callable[[Motion, PointMap, Vector, DroneParams], Graph]:
-    """Function (motion at the acting point, points per cell, goal [m], drone) -> graph, but for ``blocked``."""
+@struct.dataclass
+class Nodes:
+    """The points that a graph consists of, and how much further each counts to be than it is; without gradient."""
+
+    points: PointMap
+    penalty: Float[Array, "s"]  # [m]
+
+
+def make_node_choice(system: SystemConfig) -> Callable[[PointMap, Motion, Scalar], Nodes]:
+    """Function (points, motion at the acting point, transport delay [s]) -> the most urgent point in each sector.
+
+    It is chosen among all points: of those in one direction the nearest may be less urgent than a farther one more
+    ahead, which would then come into the graph all of a sudden.
+    """
+
+    def choose(points: PointMap, motion: Motion, delay: Scalar) -> Nodes:
+        points, motion, delay = jax.lax.stop_gradient((points, motion, delay))
+        offset = motion.position - points.points - points.velocity * delay
+        chosen, penalty = most_urgent(offset, motion.velocity - points.velocity, points.known, system)
+        return Nodes(points=jax.tree.map(lambda leaf: leaf[chosen], points), penalty=penalty)
+
+    return choose
+
+
+def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap, Vector, DroneParams], Graph]:
+    """Function (motion at the acting point, nodes, points per cell, goal [m], drone) -> graph, but for ``blocked``."""
     config = system.sensor
 
-    def graph(motion: Motion, points: PointMap, goal: Vector, params: DroneParams) -> Graph:
-        points = jax.lax.stop_gradient(points)
+    def graph(motion: Motion, nodes: Nodes, cells: PointMap, goal: Vector, params: DroneParams) -> Graph:
+        nodes, cells = jax.lax.stop_gradient((nodes, cells))
+        points, seen = nodes.points, nodes.points.known
         later = points.points + points.velocity * params.delay
-        known = points.known[:, None]
-        offset = jnp.where(known, motion.position - later, jnp.array([FAR, 0.0, 0.0]))
-        approach = jnp.where(known, motion.velocity - points.velocity, 0.0)
-        chosen, penalty = most_urgent(*jax.lax.stop_gradient((offset, approach)), system)
-        seen = points.known[chosen]
+        around = cells.points + cells.velocity * params.delay - motion.position
         return Graph(
-            relative_position=offset[chosen],
-            relative_velocity=approach[chosen],
+            relative_position=jnp.where(seen[:, None], motion.position - later, jnp.array([FAR, 0.0, 0.0])),
+            relative_velocity=jnp.where(seen[:, None], motion.velocity - points.velocity, 0.0),
             mask=seen,
-            spread=jnp.where(seen, spreads(points, config)[chosen], 0.0),
+            spread=jnp.where(seen, spreads(points, config), 0.0),
             range=jnp.float32(config.range),
             left_out=jnp.float32(FAR),
             lookahead=jnp.float32(config.lookahead),
             goal=goal - motion.position,
             velocity=motion.velocity,
             drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
-            penalty=jnp.where(seen, penalty, 0.0),
-            openings=openings(jax.lax.stop_gradient(later - motion.position), points.known, config.range),
+            penalty=jnp.where(seen, nodes.penalty, 0.0),
+            openings=openings(jax.lax.stop_gradient(around), cells.known, config.range),
         )
 
     return graph
 
 
 def most_urgent(
-    offset: Float[Array, "n 3"], approach: Float[Array, "n 3"], system: SystemConfig
+    offset: Float[Array, "n 3"], approach: Float[Array, "n 3"], known: Bool[Array, "n"], system: SystemConfig
 ) -> tuple[Int[Array, "s"], Float[Array, "s"]]:
-    """Index and penalty of the point of smallest braking margin plus penalty in each sector.
+    """Of the points at ``-offset`` [m] the one of smallest braking margin plus penalty in each sector, and its penalty.
 
-    ``offset`` [m]: from the points to the drone; ``approach`` [m/s]: its velocity relative to them. Written coordinate
-    by coordinate with plain minima, which takes a fifth of the time on CPU.
+    ``approach`` [m/s]: velocity relative to the points. Written coordinate by coordinate with plain minima, which takes
+    a fifth of the time on CPU. Where none is known, one of those unknown.
     """
     x, y, z = (offset[:, axis] for axis in range(3))
     distance = jnp.sqrt(x * x + y * y + z * z + 1e-12)
-    closing = jnp.maximum(-jnp.sum(offset * approach, -1) / distance, 0.0)
+    closing = softplus(-jnp.sum(offset * approach, -1) / distance, CLOSING_SHARPNESS)
     margin = distance - system.barrier.reaction_time * closing - closing**2 / (2.0 * system.barrier.braking)
+    ranked = jnp.where(known, margin - TIE * (TIE_BREAK[0] * x + TIE_BREAK[1] * y + TIE_BREAK[2] * z), FAR)
     cosine = -(jnp.asarray(sector_axes()) @ offset.T) / distance
     penalty = OUTSIDE * (jnp.max(cosine, axis=0) - cosine)
-    urgency = margin + penalty
-    lowest = jnp.min(urgency, axis=-1)
+    urgency = ranked + jnp.where(known, penalty, 0.0)
+    lowest = jnp.min(urgency, axis=-1, keepdims=True)
     count = distance.shape[0]
-    # Not ==: a compiler may compute the urgency once for each use, rounded otherwise, and the obstacle would be lost.
-    least = urgency <= (lowest + ROUNDING * (1.0 + jnp.abs(lowest)))[:, None]
-    chosen = jnp.min(jnp.where(least, jnp.arange(count), count - 1), axis=-1)
-    return chosen, lowest - margin[chosen]
+    found = urgency <= lowest + ROUNDING * jnp.maximum(jnp.abs(lowest), 1.0)
+    chosen = jnp.min(jnp.where(found, jnp.arange(count), count - 1), axis=-1)
+    return chosen, jnp.take_along_axis(penalty, chosen[:, None], axis=-1)[:, 0]
 
 
 def openings(offset: Float[Array, "n 3"], known: Array, limit: float) -> Float[Array, "c"]:

@@ -18,9 +18,12 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_of
 from drone_cbf.perception.readings import Reading
 
-ROUNDING = 1e-6  # Relative difference of two float32 evaluations of the same distance
-TIE_BREAK = 1e-5
-"""Relative change of a distance by direction: among points equally far, not the order decides."""
+TIE_BREAK = (0.3183, 0.5431, 0.7771)
+"""Among points of a cell that are equally far, that of the smallest product with this vector stays: the corners of a
+regular grid are equally far, and not their order may decide."""
+AT_DRONE = 0.02  # Distance from the drone's centre below which a point has no direction [m]
+ROUNDING = 1e-6
+"""Relative, of squared distances: the compiler may compute a number twice, and round it otherwise the second time."""
 
 
 @struct.dataclass
@@ -40,7 +43,13 @@ def empty_point_map() -> PointMap:
     return PointMap(points=none, velocity=none, spread=zero, age=zero, known=jnp.zeros(CELLS, bool))
 
 
-def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap, Reading, Vector], PointMap]:
+InView = Callable[[Float[Array, "n 3"], Reading], Bool[Array, "n"]]
+"""(offset from the drone [m], reading) -> whether the sensor would have seen a point there in this reading."""
+
+
+def make_gathering(
+    config: SensorConfig, time_step: float, in_view: InView
+) -> Callable[[PointMap, Reading, Vector], PointMap]:
     """Function (map, reading, estimated position now [m]) -> points remembered and read, leading axis of both."""
 
     def gather(belief: PointMap, reading: Reading, position: Vector) -> PointMap:
@@ -48,7 +57,7 @@ def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap
         offset = reading.points - reading.own.position
         age = belief.age + time_step
         moved = belief.points + belief.velocity * time_step
-        held = jnp.where(in_view(moved - position, config), config.map_time, config.map_memory)
+        held = jnp.where(in_view(moved - position, reading), config.map_time, config.map_memory)
         fresh = PointMap(
             points=position + offset,
             velocity=reading.velocity,
@@ -62,30 +71,22 @@ def make_gathering(config: SensorConfig, time_step: float) -> Callable[[PointMap
     return gather
 
 
-def in_view(offset: Float[Array, "n 3"], config: SensorConfig) -> Bool[Array, "n"]:
-    """Whether a point at ``offset`` [m] from the drone lies within the sensor's field of view."""
-    low, high = jnp.sin(jnp.radians(jnp.asarray(config.lidar_field, jnp.float32)))
-    x, y, z = (offset[:, axis] for axis in range(3))
-    sine = z / jnp.sqrt(x * x + y * y + z * z + 1e-12)
-    return (sine >= low - 1e-3) & (sine <= high + 1e-3)
-
-
 def nearest_in_cells(points: PointMap, place: Vector) -> PointMap:
-    """Of ``points``, per direction cell about ``place`` [m], the nearest; exact ties go to an arbitrary one."""
+    """Of ``points``, per direction cell about ``place`` [m], the nearest; their order has no influence."""
     place = jax.lax.stop_gradient(place)
     offset = points.points - place
     x, y, z = (offset[:, axis] for axis in range(3))
-    distance = jnp.sqrt(x * x + y * y + z * z)
-    key = jnp.where(points.known, distance + TIE_BREAK * (0.3 * x + 0.5 * y + 0.8 * z), jnp.inf)
-    cell = cell_of(offset)
-    best = jnp.full(CELLS, jnp.inf).at[cell].min(key)
-    count = points.known.shape[0]
-    # Not ==: a compiler may compute the key once for each use, rounded otherwise, and the point would be lost.
-    nearest = points.known & (key <= best[cell] * (1.0 + ROUNDING))
-    ours = jnp.where(nearest, jnp.arange(count), count - 1)
+    cell, count = cell_of(offset), points.known.shape[0]
+    square = jnp.where(points.known, x * x + y * y + z * z, jnp.inf)
+    nearest = jnp.full(CELLS, jnp.inf).at[cell].min(square)
+    side = TIE_BREAK[0] * x + TIE_BREAK[1] * y + TIE_BREAK[2] * z
+    side = jnp.where((square <= (1.0 + ROUNDING) * nearest[cell]) & points.known, side, jnp.inf)
+    first = jnp.full(CELLS, jnp.inf).at[cell].min(side)
+    # Equal in all: copies of one point, of which any may stay.
+    ours = jnp.where(jnp.isfinite(side) & (side <= first[cell] + ROUNDING), jnp.arange(count), count - 1)
     chosen: Int[Array, "c"] = jnp.full(CELLS, count - 1).at[cell].min(ours)
     found = jax.tree.map(lambda leaf: leaf[chosen], points)
-    return found.replace(known=jnp.isfinite(best))
+    return found.replace(known=jnp.isfinite(nearest))
 
 
 def spreads(points: PointMap, config: SensorConfig) -> Float[Array, "n"]:
@@ -93,21 +94,34 @@ def spreads(points: PointMap, config: SensorConfig) -> Float[Array, "n"]:
     return jnp.sqrt(points.spread**2 + (config.map_doubt * points.age) ** 2)
 
 
-def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float) -> Scalar:
+def way_blocked(points: PointMap, start: Vector, end: Vector, radius: float, safe_radius: float) -> Scalar:
     """How far before ``end`` the hull of ``radius`` meets the first point on its way from ``start`` [m]; -1 if none.
 
     The way is that to the acting point, on which commands sent now have no influence any more. A point must lie within
-    the hull by two standard deviations: passing it closely is no collision.
+    the hull by two standard deviations: passing it closely is no collision. The nearest point is more than a point: its
+    surface stands across the line from ``start`` to it, so the hull also meets it where it touches that surface within
+    ``safe_radius`` of the point. Where the barrier held, nothing is as near as that. What lies beside the way's ends is
+    no matter of the way: commands still lead away from it. But from a point at the drone's very place none does.
     """
     points, start, end = jax.lax.stop_gradient((points, start, end))
-    reach = jnp.maximum(radius - 2.0 * points.spread, 0.4 * radius)
+    doubt = 2.0 * points.spread
+    reach, near = jnp.maximum(radius - doubt, 0.4 * radius), jnp.maximum(safe_radius - doubt, 0.4 * radius)
     way = end - start
     length = safe_norm(way)
     ahead = way / length
     x, y, z = (points.points[:, axis] - start[axis] for axis in range(3))
     along = x * ahead[0] + y * ahead[1] + z * ahead[2]
-    on_way = jnp.clip(along, 0.0, length)
-    # |o - s a|^2 for a unit vector a, with s the nearest place on the way.
-    beside = x * x + y * y + z * z + on_way * (on_way - 2.0 * along)
-    blocked = points.known & (beside < reach**2)
+    square = x * x + y * y + z * z
+
+    def beside(distance: Float[Array, "n"]) -> Float[Array, "n"]:
+        """Square of the distance to each point from the place at ``distance`` [m] on the way."""
+        return square + distance * (distance - 2.0 * along)
+
+    away = jnp.sqrt(square + 1e-12)
+    # The surface is reached where away - s along / away = reach, with s the distance on the way.
+    touched = (away - reach) * away / jnp.maximum(along, 1e-6)
+    nearest = square <= (1.0 + ROUNDING) * jnp.min(jnp.where(points.known, square, jnp.inf))
+    met = nearest & (touched <= length) & (beside(touched) < near**2)
+    passed = (along > 0.0) & (along < length) & (beside(along) < reach**2)
+    blocked = points.known & (met | passed | (square < AT_DRONE**2))
     return jnp.max(jnp.where(blocked, jnp.maximum(length - along, 0.0), -1.0))

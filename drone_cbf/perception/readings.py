@@ -1,11 +1,12 @@
 """What a sensor reports in one control step."""
 
-from typing import Protocol, runtime_checkable
-
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
+
+DEPTH_ROWS, DEPTH_COLUMNS = 12, 16
+DEPTH_PIXELS = DEPTH_ROWS * DEPTH_COLUMNS  # Pooled pixels of a depth image
 
 
 @struct.dataclass
@@ -14,17 +15,7 @@ class OwnMotion:
 
     position: Vector  # [m]
     velocity: Vector  # [m/s]
-
-
-@runtime_checkable
-class MotionErrors(Protocol):
-    """What the errors of every sensor hold of the own motion."""
-
-    @property
-    def position(self) -> Vector: ...  # [m]
-
-    @property
-    def velocity(self) -> Vector: ...  # [m/s]
+    yaw: Scalar | None = None  # Heading [rad], anticlockwise from the x axis; None: no sensor depends on it
 
 
 @struct.dataclass
@@ -37,3 +28,5 @@ class Reading:
     hit: Bool[Array, "n"]  # False: nothing there, or out of range; such a row must not be used
     velocity: Float[Array, "n 3"]  # Of the points [m/s]; zero where the sensor does not report it
     spread: Float[Array, "n"]  # Standard deviation of each point relative to the drone, along any axis [m]
+    image: Float[Array, "12 16"] | None = None
+    """Inverse depth 3 / d - 0.6, rows from the top and columns from the left (perception/depth.py); None: no camera."""

@@ -1,6 +1,7 @@
 """The idealised sensor ``surfaces``: labelled nearest points, as if it knew which point belongs to which obstacle."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
-from drone_cbf.perception.readings import MotionErrors, OwnMotion, Reading
+from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
 
@@ -40,7 +41,15 @@ def draw_noise(level: Scalar, obstacles: int, key: jax.Array) -> SensorNoise:
     return SensorNoise(position=errors[0], velocity=errors[1], points=errors[2:])
 
 
-def observe_motion(state: DroneState, noise: MotionErrors) -> OwnMotion:
+@runtime_checkable
+class OwnErrors(Protocol):
+    """What the errors of one reading of any sensor hold."""
+
+    position: Vector  # [m]
+    velocity: Vector  # [m/s]
+
+
+def observe_motion(state: DroneState, noise: OwnErrors) -> OwnMotion:
     """Measure the drone's own position and velocity."""
     return OwnMotion(position=state.position + noise.position, velocity=state.velocity + noise.velocity)
 

@@ -18,6 +18,7 @@ class DroneState:
     velocity: Vector  # [m/s]
     thrust: Vector  # Present rotor acceleration, gravity compensated [m/s^2]; follows the delayed command with a lag
     queue: Float[Array, "q 3"]  # Commands sent but not yet fully applied, newest first [m/s^2]
+    yaw: Scalar | None = None  # Heading [rad], anticlockwise from the x axis; None: nothing depends on it
 
 
 @struct.dataclass

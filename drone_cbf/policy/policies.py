@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 
-from drone_cbf.arrays import Vector
+from drone_cbf.arrays import Vector, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.policy import goal_conditioned, steered
+from drone_cbf.policy import goal_conditioned, recurrent_depth, steered
 
 PolicyParams = Any  # Variables of the network, a flax pytree
 
@@ -26,6 +26,8 @@ class Policy:
     """What it remembers before the first step; () if nothing."""
     apply: Callable[[PolicyParams, Any, Graph], tuple[Any, Vector]]
     """(parameters, memory, graph) -> (memory, command within the limits of each axis [m/s^2])."""
+    look: Callable[[Any, Graph], Vector]
+    """(memory after the step, graph) -> direction that a camera should look in, of any length, world frame."""
 
 
 def _graph_policy(system: SystemConfig) -> Policy:
@@ -34,6 +36,7 @@ def _graph_policy(system: SystemConfig) -> Policy:
         init=lambda key: goal_conditioned.initial_policy_params(system, key),
         memory=lambda: (),
         apply=lambda params, memory, graph: (memory, apply(params, graph)),
+        look=lambda memory, graph: graph.velocity + unit(graph.goal),
     )
 
 
@@ -43,10 +46,24 @@ def _steered_policy(system: SystemConfig) -> Policy:
         init=lambda key: steered.initial_policy_params(system, key),
         memory=steered.no_choice,
         apply=apply,
+        look=lambda memory, graph: memory,
     )
 
 
-POLICIES: Mapping[str, Callable[[SystemConfig], Policy]] = {"graph": _graph_policy, "steered": _steered_policy}
+def _recurrent_depth_policy(system: SystemConfig) -> Policy:
+    return Policy(
+        init=lambda key: recurrent_depth.initial_policy_params(system, key),
+        memory=recurrent_depth.no_memory,
+        apply=recurrent_depth.policy_module(system).apply,
+        look=lambda memory, graph: memory.chosen,
+    )
+
+
+POLICIES: Mapping[str, Callable[[SystemConfig], Policy]] = {
+    "graph": _graph_policy,
+    "steered": _steered_policy,
+    "recurrent_depth": _recurrent_depth_policy,
+}
 """By ``policy.kind``."""
 
 

@@ -9,22 +9,29 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, braking_command, make_filtered_pilot
-from drone_cbf.perception.graphs import acting_motion, graph_at
-from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.controller import (
+    Controller,
+    ControllerParams,
+    Decision,
+    Memory,
+    Pilot,
+    braking_command,
+    make_controller,
+    make_filtered_pilot,
+)
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.mapping import make_point_mapper
+from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.physics.drone import nominal_params
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.safety.records import Status
 
 NO_POINTS = "no_points"
 STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
 """Names of the statuses: those of :class:`Status`, and ``no_points``."""
-
-Memory = Any
-"""What a controller carries from step to step: a pytree of arrays of float32, int32, uint32 and bool."""
 
 
 @struct.dataclass
@@ -38,9 +45,11 @@ class Observation:
     mask: Bool[Array, "n"]  # True for points that are seen
     point_velocities: Float[Array, "n 3"]  # [m/s]
     point_spread: Float[Array, "n"]  # Of each point relative to the drone [m]
-    noise: Scalar  # Standard deviation of position and velocity [m, m/s]
+    noise: Scalar  # Standard deviation of position and velocity [m, m/s], and of points
     thrust: Vector  # [m/s^2]
     queue: Float[Array, "q 3"]  # Newest first [m/s^2]
+    thrust_known: Bool[Array, ""]  # False: `thrust` is not used, but what is believed
+    queue_known: Bool[Array, ""]  # The same for `queue`
 
 
 @struct.dataclass
@@ -58,52 +67,86 @@ class Answer:
 class ServedController:
     """Pure functions of one flight; they are batched and compiled by the service."""
 
-    start: Callable[[], Memory]
-    """The memory before the first step of a flight."""
-    step: Callable[[ControllerParams, Memory, Observation], tuple[Memory, Answer]]
-    shift: Callable[[Memory, Vector], Memory]
+    start: Callable[[], Any]
+    """The memory before the first step of a flight: a pytree of arrays of float32, int32, uint32 and bool."""
+    step: Callable[[ControllerParams, Any, Observation], tuple[Any, Answer]]
+    shift: Callable[[Any, Vector], Any]
     """The memory with the given offset [m] added to all its positions: the origin has moved by the opposite."""
 
 
 def make_served_controller(system: SystemConfig) -> ServedController:
-    """The filtered controller, which uses an observation as given and remembers nothing.
+    """The controller of the rollout behind its filter, fed with what a caller has measured.
 
-    Missing thrust and command queue are zero (hovering); send them for an accelerating drone, because the row is taken
-    where the next command acts. Points that are masked out or beyond the sensing radius are ignored. With an empty mask
-    the drone brakes, since a blind sensor cannot be distinguished from free space.
+    Its sensor gives unlabelled points whatever ``sensor.kind`` the policy was trained and evaluated with: labels exist
+    in simulations only. With an empty mask the drone brakes, since a blind sensor cannot be distinguished from free
+    space; it goes on remembering.
     """
-    controller = make_filtered_pilot(system)
-    model = nominal_params(system.physics)
-    time_step = system.physics.time_step
+    pilot = make_filtered_pilot(system)
 
     def step(params: ControllerParams, memory: Memory, observation: Observation) -> tuple[Memory, Answer]:
-        drone = DroneState(
-            position=observation.position,
-            velocity=observation.velocity,
-            thrust=observation.thrust,
-            queue=observation.queue,
-        )
-        motion = acting_motion(drone, model, time_step)
-        near = safe_norm(observation.points - motion.position) < system.sensor.range
-        surfaces = Surfaces(
-            points=observation.points,
-            velocity=observation.point_velocities,
-            visible=observation.mask & near,
-            spread=jnp.hypot(observation.point_spread, observation.noise),
-        )
-        graph = graph_at(motion, surfaces, observation.goal, model, system.sensor)
-        decision = controller(params, graph)
         blind = ~jnp.any(observation.mask)
+        # Built here because the memory must hold the command that is sent, braking or not.
+        controller = raw_controller(system, braking_if(blind, pilot, system))
+        reading, memory = as_reading(observation), as_told(memory, observation)
+        memory, decision, _ = controller.step(params, memory, reading, observation.goal)
         unread = blind | (decision.status == Status.FALLBACK)
-        brake = braking_command(graph.velocity, model, time_step)
         return memory, Answer(
-            command=jnp.where(blind, brake, decision.command),
+            command=decision.command,
             nominal_command=_finite_or_zero(decision.nominal),
             h=jnp.where(unread, 0.0, _finite_or_zero(decision.barrier)),
-            status=jnp.where(blind, STATUS_NAMES.index(NO_POINTS), decision.status),
+            status=decision.status,
         )
 
-    return ServedController(start=lambda: (), step=step, shift=lambda memory, offset: memory)
+    return ServedController(start=lambda: raw_controller(system, pilot).start(0), step=step, shift=shifted)
+
+
+def raw_controller(system: SystemConfig, pilot: Pilot) -> Controller:
+    """The controller that ``system`` describes, but for points without labels."""
+    return make_controller(system, pilot, make_point_mapper(system))
+
+
+def braking_if(blind: Bool[Array, ""], pilot: Pilot, system: SystemConfig) -> Pilot:
+    """``pilot``, or braking where ``blind``, with the status :data:`NO_POINTS`."""
+    model = nominal_params(system.physics)
+
+    def decide(params: ControllerParams, memory: Any, graph: Graph) -> tuple[Any, Decision]:
+        memory, decision = pilot(params, memory, graph)
+        brake = braking_command(graph.velocity, model, system.physics.time_step)
+        return memory, decision.replace(
+            command=jnp.where(blind, brake, decision.command),
+            status=jnp.where(blind, jnp.int32(STATUS_NAMES.index(NO_POINTS)), decision.status),
+        )
+
+    return decide
+
+
+def as_reading(observation: Observation) -> Reading:
+    """The observation as a sensor reports it; errors of points and of the own position add up, as for the lidar."""
+    return Reading(
+        own=OwnMotion(position=observation.position, velocity=observation.velocity),
+        noise=observation.noise,
+        points=observation.points,
+        hit=observation.mask,
+        velocity=observation.point_velocities,
+        spread=jnp.hypot(observation.point_spread, observation.noise),
+    )
+
+
+def as_told(memory: Memory, observation: Observation) -> Memory:
+    """The memory with the rotors' thrust and the commands under way that the caller sent, if it did."""
+    drone = memory.motion.drone
+    told = drone.replace(
+        thrust=jnp.where(observation.thrust_known, observation.thrust, drone.thrust),
+        queue=jnp.where(observation.queue_known, observation.queue, drone.queue),
+    )
+    return memory.replace(motion=memory.motion.replace(drone=told))
+
+
+def shifted(memory: Memory, offset: Vector) -> Memory:
+    """The memory with ``offset`` [m] added to every position in it."""
+    drone = memory.motion.drone
+    motion = memory.motion.replace(drone=drone.replace(position=drone.position + offset))
+    return memory.replace(motion=motion, map=memory.map.replace(points=memory.map.points + offset))
 
 
 def controller_shapes(system: SystemConfig) -> ControllerParams:

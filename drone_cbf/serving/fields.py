@@ -13,16 +13,18 @@ MEANING = {
     "position": "of the drone, world frame [m]: 3 numbers",
     "velocity": "of the drone [m/s]: 3 numbers",
     "goal": "where to fly, world frame [m]: 3 numbers",
-    "points": "surface points seen, world frame [m]: n times 3 numbers; any n, the same for a whole batch",
+    "points": "what a range sensor hit, without labels, world frame [m]: n times 3 numbers; any n, the same for a "
+    "whole batch; for rays without a return a point beyond the sensing radius",
     "mask": "true for the points that are seen; what is masked out may hold anything: n times true or false",
     "point_velocities": "of the points [m/s]: n times 3 numbers; left out: the points stand still",
     "point_spread": "standard deviation of each point's error relative to the drone, along any axis, at least 0 [m]: n "
     "numbers; the filter keeps that much more room. Left out: the points are exact",
-    "noise": "standard deviation of the measured position and velocity, along any axis, at least 0 [m, m/s]: 1 number; "
-    "left out: they are exact",
-    "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: hovering",
+    "noise": "standard deviation of the measured position and velocity and of the points, along any axis, at least 0 "
+    "[m, m/s]: 1 number; left out: they are exact",
+    "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: as "
+    "remembered from the commands answered, hovering at the start of a flight",
     "queue": "commands sent that have not acted yet, newest first [m/s^2]: q times 3 numbers, at least as many as the "
-    "transport delay holds, more are ignored; left out: none",
+    "transport delay holds, more are ignored; left out: those answered before, as remembered",
     "memory": "`memory` of the last answer of the same flight, unchanged; left out or null: a new flight",
 }
 """Meaning of each field of an observation; the first axis of every field is the batch."""

@@ -25,8 +25,8 @@ class Request:
     point_velocities: np.ndarray | None  # (b, n, 3) float32 [m/s]; None: at rest
     point_spread: np.ndarray | None  # (b, n) float32 [m]; None: exact
     noise: np.ndarray  # (b,) float32 [m, m/s]
-    thrust: np.ndarray  # (b, 3) float32 [m/s^2]
-    queue: np.ndarray  # (b, q, 3) float32, newest first [m/s^2]
+    thrust: np.ndarray | None  # (b, 3) float32 [m/s^2]; None: not told
+    queue: np.ndarray | None  # (b, q, 3) float32, newest first [m/s^2]; None: not told
     memory: list[Any] | None  # b rows as sent, None for a new flight; None: b new flights
 
 
@@ -59,8 +59,7 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
             array = given.get(name)
             arrays[name] = None if array is None else _checked(name, _numbers(name, array, shape), mask)
     arrays["queue"] = _queue(arrays["queue"], batch, queue_length)
-    for name, shape in (("noise", (batch,)), ("thrust", (batch, 3))):
-        arrays[name] = np.zeros(shape, np.float32) if arrays[name] is None else arrays[name]
+    arrays["noise"] = np.zeros(batch, np.float32) if arrays["noise"] is None else arrays["noise"]
     return Request(**arrays, memory=_memory(fields.get("memory"), batch))
 
 
@@ -115,10 +114,10 @@ def _not_usable(name: str, values: np.ndarray, largest: float) -> ObservationErr
     return ObservationError(f"{place} is not finite; mask out points that are not seen")
 
 
-def _queue(queue: np.ndarray | None, batch: int, length: int) -> np.ndarray:
+def _queue(queue: np.ndarray | None, batch: int, length: int) -> np.ndarray | None:
     """The ``length`` newest commands, which are those that the transport delay holds."""
     if queue is None:
-        return np.zeros((batch, length, 3), np.float32)
+        return None
     if queue.shape[1] < length:
         raise ObservationError(
             f"queue has shape {shape_text(queue.shape)}, expected at least ({batch}, {length}, 3): the transport delay "

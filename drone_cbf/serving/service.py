@@ -12,12 +12,12 @@ from drone_cbf.arrays import Vector, tree_all_finite
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.drone import queue_length
-from drone_cbf.serving.clouds import fitted_cloud
+from drone_cbf.serving.clouds import fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, Observation, ServedController, make_served_controller
 from drone_cbf.serving.memory import Leaves, MemoryFormat
 from drone_cbf.serving.observations import Request, check_observations
 
-CLOUD_SIZES = (64, 1024)
+CLOUD_SIZES = (512, 2048)
 """Numbers of points for which the controller is compiled; larger clouds are thinned to the last."""
 LARGEST_CALL = 1 << 18  # Points of a whole batch per call of the compiled function; larger batches are split
 ANCHOR_REACH = 50.0
@@ -38,7 +38,7 @@ class PolicyService:
         self, system: SystemConfig, params: ControllerParams, controller: ServedController | None = None
     ) -> None:
         self._controller = controller or make_served_controller(system)
-        self._queue_length = queue_length(system.physics)
+        self._queue_length, self._urgency = queue_length(system.physics), urgency_in(system)
         self._params = jax.tree.map(jnp.asarray, params)
         first = self._controller.start()
         self._format = MemoryFormat(first, identity=_digest(system, params))
@@ -61,7 +61,9 @@ class PolicyService:
         origin = np.where(
             np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
         )
-        following, answer = self._answer(memory, (anchor - origin).astype(np.float32), _observation(request, origin))
+        following, answer = self._answer(
+            memory, (anchor - origin).astype(np.float32), self._observation(request, origin)
+        )
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,
@@ -76,6 +78,26 @@ class PolicyService:
         for size in CLOUD_SIZES:
             cloud, mask = np.ones((1, size, 3)), np.ones((1, size), bool)
             self({"position": zero, "velocity": zero, "goal": zero, "points": cloud, "mask": mask})
+
+    def _observation(self, request: Request, origin: np.ndarray) -> Observation:
+        """The request as the controller takes it, with a batch axis; positions relative to ``origin`` (b, 3) [m]."""
+        cloud, count = fitted_cloud(request, origin, CLOUD_SIZES, self._urgency), len(origin)
+        thrust, queue = request.thrust, request.queue
+        fields: dict[str, Any] = {
+            "position": (request.position - origin).astype(np.float32),
+            "velocity": request.velocity,
+            "goal": (request.goal - origin).astype(np.float32),
+            "points": cloud.points,
+            "mask": cloud.mask,
+            "point_velocities": cloud.velocities,
+            "point_spread": cloud.spread,
+            "noise": request.noise,
+            "thrust": np.zeros((count, 3), np.float32) if thrust is None else thrust,
+            "queue": np.zeros((count, self._queue_length, 3), np.float32) if queue is None else queue,
+            "thrust_known": np.full(count, thrust is not None),
+            "queue_known": np.full(count, queue is not None),
+        }
+        return Observation(**fields)
 
     def _memories(self, request: Request) -> tuple[np.ndarray, Leaves]:
         """Anchors (b, 3) [m] and memories; those of new flights begin at the position."""
@@ -111,24 +133,6 @@ class PolicyService:
 
 
 _STATUSES = np.array(STATUS_NAMES)
-
-
-def _observation(request: Request, origin: np.ndarray) -> Observation:
-    """The request as the controller takes it, with a batch axis; positions relative to ``origin`` (b, 3) [m]."""
-    cloud = fitted_cloud(request, origin, CLOUD_SIZES)
-    fields: dict[str, Any] = {
-        "position": (request.position - origin).astype(np.float32),
-        "velocity": request.velocity,
-        "goal": (request.goal - origin).astype(np.float32),
-        "points": cloud.points,
-        "mask": cloud.mask,
-        "point_velocities": cloud.velocities,
-        "point_spread": cloud.spread,
-        "noise": request.noise,
-        "thrust": request.thrust,
-        "queue": request.queue,
-    }
-    return Observation(**fields)
 
 
 def _digest(system: SystemConfig, params: ControllerParams) -> str:

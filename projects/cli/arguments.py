@@ -22,7 +22,10 @@ from drone_cbf.errors import ConfigError
 from projects.cli.validation import explain
 
 GROUPS = tuple(SystemConfig.model_fields)
-KEPT_FROM_PARENT = ("policy.kind", "policy.features", "policy.node_features", "barrier.features", "sensor.neighbours")
+KEPT_FROM_PARENT = (
+    *("policy.features", "policy.node_features", "barrier.features", "sensor.neighbours"),
+    *("policy.kind", "barrier.base"),
+)
 """Settings that decide the shape or the meaning of the parent's networks."""
 Model = TypeVar("Model", bound=BaseModel)
 

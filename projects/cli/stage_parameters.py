@@ -117,6 +117,7 @@ PIPELINE_SIZES = {
     "batch": _EFFICIENCY.batch,
     "horizon": _EFFICIENCY.horizon,
     "report_flights": _SAFETY["report_flights"],
+    "scenes": _EFFICIENCY.scenes,
     "rollouts": 512,
     **{name: getattr(_EVALUATION, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
 }
@@ -144,6 +145,8 @@ class PipelineParameters(Section):
     """Steps of a flight in the other stages; the curriculum's stages have their own."""
     report_flights: Size = Field(None, ge=1, le=100_000)
     """Fresh flights with which every training stage measures and calibrates what it trains."""
+    scenes: Annotated[tuple[SceneName, ...], BeforeValidator(without_blanks)] = ()
+    """Scene families of the training stages."""
     rollouts: Size = Field(None, ge=1, le=100_000)
     """Flights per cell of the evaluate stage; 512 are 13,824 in all: enough for the shipped gate, if none collides."""
     unfiltered_rollouts: Size = Field(None, ge=1, le=100_000)

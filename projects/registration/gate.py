@@ -37,8 +37,9 @@ class Verdict:
 
 def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
-    gates = load_gates(wanted.gates)
+    every = load_gates(wanted.gates)
     judged = find_judged(wanted.model, wanted.run, wanted.promote)
+    gates = every.for_sensor(judged.sensor)
     verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates)
     report(stage, judged, verdict)
     if verdict.reason:
@@ -69,6 +70,7 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
         "run": judged.run_id,
         "champion_run": judged.champion_run,
         "gates": stage.parameters.gates,
+        "sensor": judged.sensor,
         "gates_digest": digest,
         "checks": [asdict(check) for check in verdict.checks],
         "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.gates.query()},
@@ -93,7 +95,7 @@ def gate_page(judged: Judged, verdict: Verdict) -> str:
     without = f" (without {unsearchable}: of cells, only the table `{CELLS_FILE}` holds these)" if unsearchable else ""
     parts = [
         f"### Gate: {verdict.outcome}",
-        f"Judged: run {linked(judged.run_id, judged.experiment_id)}. Champion: {champion}.",
+        f"Judged: run {linked(judged.run_id, judged.experiment_id)}, sensor `{judged.sensor}`. Champion: {champion}.",
         markdown_table([_row(check) for check in verdict.checks]),
         "Filters of the MLflow UI's search box and of `search_runs`:",
         f"- every run that has passed: ``{PASSING_RUNS}``\n"

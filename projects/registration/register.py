@@ -25,9 +25,12 @@ from projects.workflows.pipeline import worst_cell
 ANSWERS = """\
 Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not be read; `status`: `nominal`
 (the policy's command meets the row; `h` may be negative: it then recovers fast enough),
-`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes), `unavoidable` (a point on the way that no
-command can change: brakes) or `no_points` (saw nothing: brakes);
+`intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes), `unavoidable` (something is nearer than
+a command can act: brakes) or `no_points` (saw nothing: brakes);
 `memory`: send it back with the next observation of the same flight."""
+UNLABELLED = """\
+It was evaluated with `sensor.kind=surfaces`: the nearest point of each obstacle, labelled, which no sensor gives. It is
+served with points without labels, like every version: the figures above are of the idealised sensor."""
 
 
 def work(stage: Stage) -> Outcome:
@@ -68,11 +71,15 @@ def servable(tree: Any, config: Mapping[str, Any]) -> Servable:
     )
 
 
+def sensor_kind(found: evidence.EvaluatedPolicy) -> str:
+    return check(SystemConfig, found.config["system"]).sensor.kind
+
+
 def version_page(
     model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: evidence.EvaluatedPolicy
 ) -> str:
     """Evidence, origin and use of a version; without padding, because stores limit the length."""
-    experiment = found.evaluation.info.experiment_id
+    experiment, kind = found.evaluation.info.experiment_id, sensor_kind(found)
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": linked(run, experiment)} for stage, run in runs.items()]
     origin = [{"tag": name, "value": text} for name, text in tags.items()]
@@ -90,5 +97,6 @@ def version_page(
         '`{"inputs": {"position": [[...]], ...}}` to `/invocations`. The first axis of every field is the batch.',
         markdown_table(inputs),
         ANSWERS,
+        *([UNLABELLED] if kind == "surfaces" else []),
     ]
     return unpadded("\n\n".join(parts))

@@ -51,6 +51,7 @@ def work(stage: Stage) -> Outcome:
     # Also as figures of a logged model ``<curriculum>-seed<n>``.
     name = f"{origin.get('curriculum', stage.parent.stage)}-seed{origin['training_seed']}"
     told = {"training_run": stage.parent.run_id, "barrier.kind": stage.system.barrier.kind}
+    told["sensor.kind"] = stage.system.sensor.kind
     told["blend"] = f"{stage.parameters.blend:g}"
     scenes, _ = next(scene_datasets(stage.parameters, stage.system))
     log_policy(stage.run, name, {**origin, **told}, worst, scenes, verdict(figures))

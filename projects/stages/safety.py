@@ -44,6 +44,18 @@ def curriculum_in_force(stage: Stage) -> Curriculum:
     return parse_curriculum(json.loads(stored), f"{CURRICULUM_FILE} of run {stage.run.run_id}")
 
 
+def check_training(stage: Stage, curriculum: Curriculum) -> None:
+    """Refuses a parent that was trained with other settings than the curriculum begins with."""
+    for name, wanted in curriculum.trained_with.items():
+        group, field = name.split(".")
+        found = getattr(getattr(stage.system, group), field)
+        if found != wanted:
+            raise ConfigError(
+                f"curriculum {curriculum.name} begins with networks trained with {name} = {wanted}, but the parent run "
+                f"has {name} = {found}; train them so: mlflow run . -P curriculum={curriculum.name}"
+            )
+
+
 def settings_of(parameters: SafetyParameters, curriculum: Curriculum) -> SafetySettings:
     """The parameters with the curriculum in place of its name, and with what the curriculum says of them.
 
@@ -63,6 +75,7 @@ def settings_of(parameters: SafetyParameters, curriculum: Curriculum) -> SafetyS
 
 def work(stage: Stage) -> Outcome:
     curriculum = curriculum_in_force(stage)
+    check_training(stage, curriculum)
     settings = settings_of(stage.parameters, curriculum)
     stage.run.log_text(curriculum.model_dump_json(indent=1), CURRICULUM_FILE)
     stage.run.tag(curriculum=curriculum.name)

@@ -63,14 +63,17 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
     def pick(*names: str) -> dict[str, str]:
         return {name: given[name] for name in names}
 
-    matrix = ("unfiltered_rollouts", "scenarios", "noise", "goals")
-    smaller = pick(*(name for name in matrix if getattr(parameters, name) != PIPELINE_SIZES[name]))
-    first = {**given_system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
+    def changed(*names: str) -> dict[str, str]:
+        return pick(*(name for name in names if getattr(parameters, name) != PIPELINE_SIZES[name]))
+
+    system = {name: as_text(value) for name, value in curriculum.trained_with.items()} | dict(given_system)
+    scenes, matrix = changed("scenes"), changed("unfiltered_rollouts", "scenarios", "noise", "goals")
+    first = {**system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
     return {
-        "efficiency": first,
-        "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"]},
-        "safety": pick("seed", "batch", "report_flights", "curriculum"),
-        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum), **smaller},
+        "efficiency": first | scenes,
+        "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"], **scenes},
+        "safety": {**pick("seed", "batch", "report_flights", "curriculum"), **scenes},
+        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum), **matrix},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,9 +38,9 @@ def flight(system: SystemConfig, points, velocities=None, commands=None, **decis
         return x[:stop]
 
     return Trajectory(
-        states=DroneState(**{name: part(value, steps) for name, value in vars(states).items()}),
+        states=jax.tree.map(lambda value: part(value, steps), states),
         graphs=empty_graph(system.sensor),
         decisions=Decision(**made),
-        last=DroneState(**{name: value[steps] for name, value in vars(states).items()}),
+        last=jax.tree.map(lambda value: value[steps], states),
         wind=jnp.zeros((steps, 3)),
     )

@@ -9,6 +9,7 @@ import pytest
 
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, cell_of
+from drone_cbf.perception.lidar import make_lidar_view
 from drone_cbf.perception.point_map import (
     PointMap,
     empty_point_map,
@@ -23,7 +24,7 @@ DT = 0.05
 CONFIG = SensorConfig(kind="lidar", lidar_field=(-30.0, 30.0), map_time=0.2, map_memory=1.0, map_doubt=0.1)
 PLACE = jnp.array([0.4, -0.3, 1.1])
 NEAREST = jax.jit(nearest_in_cells)
-GATHER = jax.jit(make_gathering(CONFIG, DT))
+GATHER = jax.jit(make_gathering(CONFIG, DT, make_lidar_view(CONFIG)))
 
 
 def points_at(points, known=None, velocity=None) -> PointMap:

@@ -93,7 +93,7 @@ def test_the_server_answers_batches_brakes_when_blind_and_explains_what_is_wrong
     assert status == 200 and set(predictions) == {"command", "nominal_command", "h", "status", "memory"}
     assert len(predictions["command"][0]) == 3
     again = post(address, {"inputs": {**example, "memory": predictions["memory"]}})[1]["predictions"]
-    assert again["memory"] == predictions["memory"], "the same place, to the last bit"
+    assert again["memory"][0][:4] == predictions["memory"][0][:4], "the same flight and place, to the last bit"
     whole_numbers = {**example, "position": [[0, 0, 1]], "velocity": [[3, 0, 0]], "memory": None}
     assert post(address, {"inputs": whole_numbers})[1]["predictions"]["h"] == predictions["h"]
     row = {name: values[0] for name, values in example.items()}
@@ -127,7 +127,7 @@ def check_refusals(address: str, example: dict[str, Any]) -> None:
         (row, "send one observation as [[...]]"),
         ({**example, "points": [[[1.5, 0, 1], [0, 2]]]}, "points is ragged"),
         ({**example, "queue": [[[0, 0, 0]]]}, "expected at least (1, 2, 3): the transport delay of this drone holds 2"),
-        ({**example, "memory": [[1.0, 0.0, 0.0, 0.0]]}, "memory of observation 0 has the tag 1, expected"),
+        ({**example, "memory": [[1.0, 0.0, 0.0, 0.0]]}, "memory of observation 0 has 4 numbers, expected"),
         ({name: value for name, value in example.items() if name != "mask"}, "mask is missing (true for the points"),
         ([row, {**row, "thrust": [0, 0, 0]}], "thrust is missing in observation 0 of the batch"),
         ([1.0, 2.0], "expected fields by name"),

@@ -29,8 +29,8 @@ GOOD = {
 """As the recorded default run."""
 
 
-def controller(seed: int = 0, blend: float = 1.0) -> ControllerParams:
-    policy, barrier = random_policy(SYSTEM, seed), random_barrier(SYSTEM, seed)
+def controller(seed: int = 0, blend: float = 1.0, system: SystemConfig = SYSTEM) -> ControllerParams:
+    policy, barrier = random_policy(system, seed), random_barrier(system, seed)
     return ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(MARGIN), blend=jnp.float32(blend))
 
 
@@ -39,7 +39,7 @@ def safety_run(experiment: str, seed: int = 0, curriculum: str = "default", syst
     tags = {"provides": "policy,barrier", "curriculum": curriculum}
     run = _start(experiment, "safety", tags)
     run.log_config({"stage": "safety", "parameters": {"seed": seed}, "system": system.model_dump(mode="json")})
-    trained = controller(seed)
+    trained = controller(seed, system=system)
     save_checkpoint(
         run.run_id, "final", {"policy": trained.policy, "barrier": trained.barrier, "margin": trained.margin}
     )

@@ -3,10 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drone_cbf.serving.clouds import fitted_cloud, nearest_by_direction
+from drone_cbf.serving.clouds import Urgency, fitted_cloud, most_urgent_by_direction
 from drone_cbf.serving.observations import Request, check_observations
 
-SIZES = (8, 486)
+SIZES = (8, 487)
+URGENCY = Urgency(ahead=0.13, reaction_time=0.12, braking=7.0)
 CELL = np.deg2rad(20.0)  # Widest angle within one of 9 by 9 cells on a face: 2 sqrt(2) / 9 at its middle, as an angle
 
 
@@ -20,7 +21,7 @@ def request(points: np.ndarray, mask: np.ndarray | None = None, position=(0.0, 0
 
 def kept(points: np.ndarray, **fields) -> np.ndarray:
     """The points that stay, sorted."""
-    cloud = fitted_cloud(request(points, **fields), np.zeros((1, 3)), SIZES)
+    cloud = fitted_cloud(request(points, **fields), np.zeros((1, 3)), SIZES, URGENCY)
     seen = cloud.points[cloud.mask]
     return seen[np.lexsort(seen.T)]
 
@@ -36,14 +37,14 @@ def test_a_cloud_that_fits_is_kept_as_it_is_in_the_smallest_size_that_holds_it()
     points, origin = surroundings(5), np.array([[1.0, 2.0, 3.0]])
     spread, mask = np.linspace(0.0, 0.4, 5), np.array([True, False, True, True, True])
     given = request(points, mask, point_spread=spread[None], point_velocities=points[None])
-    cloud = fitted_cloud(given, origin, SIZES)
+    cloud = fitted_cloud(given, origin, SIZES, URGENCY)
     assert cloud.points.shape == (1, 8, 3) and cloud.points.dtype == np.float32
     np.testing.assert_allclose(cloud.points[0, :5], points - origin, rtol=1e-6)
     np.testing.assert_array_equal(cloud.mask[0], [*mask, False, False, False])
     np.testing.assert_allclose(cloud.spread[0, :5], spread, rtol=1e-6)
     np.testing.assert_allclose(cloud.velocities[0, :5], points, rtol=1e-6)
-    assert fitted_cloud(request(surroundings(9)), origin, SIZES).points.shape == (1, 486, 3)
-    assert not fitted_cloud(request(points[:0]), origin, SIZES).mask.any()
+    assert fitted_cloud(request(surroundings(9)), origin, SIZES, URGENCY).points.shape == (1, 487, 3)
+    assert not fitted_cloud(request(points[:0]), origin, SIZES, URGENCY).mask.any()
 
 
 @pytest.mark.parametrize("count", [1000, 40_000])
@@ -51,7 +52,7 @@ def test_every_point_that_goes_has_a_nearer_one_in_nearly_its_direction(count: i
     """Compared with all pairs in float64."""
     points = surroundings(count)
     left = kept(points).astype(np.float64)
-    assert 400 <= len(left) <= 486
+    assert 400 <= len(left) <= 487
     some = points[:500]
     cosine = (some @ left.T) / np.linalg.norm(some, axis=1)[:, None] / np.linalg.norm(left, axis=1)
     nearer = np.linalg.norm(left, axis=1) <= np.linalg.norm(some, axis=1)[:, None] + 1e-5
@@ -83,7 +84,7 @@ def test_what_is_masked_out_neither_stays_nor_hides_a_point() -> None:
 
 def test_the_drone_and_not_the_origin_is_where_directions_are_taken_from() -> None:
     points, place = surroundings(5000), (4e5, 5e6, 300.0)
-    far = fitted_cloud(request(points, position=place), np.array([place]), SIZES)
+    far = fitted_cloud(request(points, position=place), np.array([place]), SIZES, URGENCY)
     near = far.points[far.mask]
     np.testing.assert_allclose(near[np.lexsort(near.T)], kept(points), atol=1e-5)
 
@@ -95,15 +96,33 @@ def test_a_point_at_the_drone_and_points_on_edges_of_the_cube_are_kept() -> None
     assert np.linalg.norm(left, axis=1).min() == 0.0
 
 
-def test_a_doubtful_point_counts_as_nearer_and_an_approaching_one_stays_beside_the_nearest() -> None:
-    offset = np.tile(np.array([[5.0, 0.0, 0.0]], np.float32), (3, 1)) + np.float32([[0.0], [0.1], [0.5]]) * [1, 0, 0]
-    offset = offset.astype(np.float32)
-    still = np.zeros((3, 3), np.float32)
-    towards = still + np.float32([[0.0], [0.0], [-8.0]]) * np.float32([1, 0, 0])
-    spread = np.float32([0.0, 0.2, 0.0])
-    assert list(nearest_by_direction(offset, velocity=still, spread=None, cells=9)) == [0]
-    assert list(nearest_by_direction(offset, velocity=still, spread=spread, cells=9)) == [1]
-    assert list(nearest_by_direction(offset, velocity=towards, spread=None, cells=9)) == [0, 2]
+def test_of_points_in_one_direction_the_one_stays_that_leaves_the_least_room() -> None:
+    """Room as in the closed form: distance, less the way of reaction and braking, less the spread."""
+    offset = np.array([[5.0, 0.0, 0.0], [5.1, 0.0, 0.0], [5.5, 0.0, 0.0]], np.float32)
+    still, spread = np.zeros(3, np.float32), np.float32([0.0, 0.2, 0.0])
+    assert list(most_urgent_by_direction(offset, still, None, URGENCY, 9)) == [0]
+    assert list(most_urgent_by_direction(offset, still, spread, URGENCY, 9)) == [1]
+    for speed in (1.0, 2.0, 3.0):
+        approach = np.float32([[0.0], [0.0], [speed]]) * np.float32([1.0, 0.0, 0.0])
+        nearest = 5.5 - 0.12 * speed - speed**2 / 14.0 < 5.0
+        assert list(most_urgent_by_direction(offset, approach, None, URGENCY, 9)) == [2 if nearest else 0]
+
+
+def test_a_moving_drone_keeps_what_is_most_urgent_where_its_command_acts_and_its_own_nearest_point() -> None:
+    """Compared with all points in float64: the same least room in every direction, up to the width of a cell."""
+    points, velocity = surroundings(20_000), np.array([4.0, 1.0, 0.0])
+
+    def room(cloud: np.ndarray) -> np.ndarray:
+        offset = cloud - 0.13 * velocity
+        distance = np.linalg.norm(offset, axis=1)
+        closing = np.maximum(offset @ velocity / distance, 0.0)
+        return distance - 0.12 * closing - closing**2 / 14.0
+
+    cloud = fitted_cloud(request(points, velocity=velocity[None]), np.zeros((1, 3)), SIZES, URGENCY)
+    left = cloud.points[cloud.mask].astype(np.float64)
+    assert room(left).min() == pytest.approx(room(points).min(), abs=1e-5)
+    nearest = points[np.argmin(np.linalg.norm(points, axis=1))]
+    assert np.linalg.norm(left - nearest, axis=1).min() < 1e-6
 
 
 def test_a_far_point_stays_finite_in_float32_and_on_its_side() -> None:

@@ -12,7 +12,7 @@ from drone_cbf.serving.controller import ServedController
 from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.service import ANCHOR_REACH, PolicyService
 from tests.serving.controllers import averaging_controller
-from tests.serving.test_service import ANALYTIC, NEURAL, SYSTEM
+from tests.serving.services import ANALYTIC, NEURAL, SYSTEM
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import jax
@@ -10,75 +9,61 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf.controller import ControllerParams, Decision, make_filtered_pilot
-from drone_cbf.perception.graphs import acting_motion, graph_at
-from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
+from drone_cbf.controller import ControllerParams, Decision, make_controller, make_filtered_pilot
+from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.physics.drone import DroneState, initial_state, queue_length
 from drone_cbf.safety.records import Status
 from drone_cbf.serving.controller import NO_POINTS, STATUS_NAMES
 from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.service import CLOUD_SIZES, PolicyService
-from tests.perception.worlds import random_barrier, random_policy, small_system
 from tests.serving.controllers import averaging_controller
+from tests.serving.services import ANALYTIC, LIMIT, NEURAL, SYSTEM, lidar_service, with_params
 
-SYSTEM = small_system()
-ANALYTIC = ControllerParams(
-    policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.05), blend=jnp.float32(0.0)
-)
-NEURAL = ANALYTIC.replace(blend=jnp.float32(1.0))
-LIMIT = np.array(SYSTEM.physics.max_acceleration, np.float32)
 # Two ways through float32 (batched and not) differ by rounding, which the filter's division by its row may enlarge.
 ROUNDING = {"rtol": 1e-4, "atol": 1e-4}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def service() -> PolicyService:
-    return PolicyService(SYSTEM, NEURAL)
+    return lidar_service()
 
 
-def with_params(service: PolicyService, params: ControllerParams) -> PolicyService:
-    """The same compiled functions with other parameters."""
-    other = copy.copy(service)
-    other._params = params
-    return other
-
-
-def world(seed: int) -> tuple[Surfaces, DroneState, jax.Array]:
+def world(seed: int) -> tuple[Reading, DroneState, jax.Array]:
     """Twelve points around a flying drone whose rotors and queue are busy, and its goal."""
     rng = np.random.default_rng(seed)
-    surfaces = Surfaces(
-        points=jnp.asarray(rng.uniform(-2.0, 2.0, (12, 3)), jnp.float32),
-        velocity=jnp.asarray(rng.normal(size=(12, 3)), jnp.float32),
-        visible=jnp.asarray(rng.random(12) < 0.9),
-        spread=jnp.asarray(rng.uniform(0.0, 0.1, 12), jnp.float32),
-    )
     zero = jnp.zeros(3, jnp.float32)
     drone = initial_state(zero, jnp.asarray(2.0 * rng.normal(size=3), jnp.float32), SYSTEM.physics)
     queue = jnp.asarray(rng.normal(size=drone.queue.shape), jnp.float32)
     drone = drone.replace(thrust=jnp.asarray(rng.normal(size=3), jnp.float32), queue=queue)
-    return surfaces, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
+    reading = Reading(
+        own=OwnMotion(position=drone.position, velocity=drone.velocity),
+        noise=jnp.float32(0.0),
+        points=jnp.asarray(rng.uniform(-2.0, 2.0, (12, 3)), jnp.float32),
+        velocity=jnp.asarray(rng.normal(size=(12, 3)), jnp.float32),
+        hit=jnp.asarray(rng.random(12) < 0.9),
+        spread=jnp.asarray(rng.uniform(0.0, 0.1, 12), jnp.float32),
+    )
+    return reading, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
 
 
 @jax.jit
-def own_decision(params: ControllerParams, surfaces: Surfaces, drone: DroneState, goal: jax.Array) -> Decision:
-    """What the controller of the rollout decides when it knows the drone's state and those points exactly."""
-    model = nominal_params(SYSTEM.physics)
-    motion = acting_motion(drone, model, SYSTEM.physics.time_step)
-    near = jnp.linalg.norm(surfaces.points - motion.position, axis=-1) < SYSTEM.sensor.range
-    graph = graph_at(motion, surfaces.replace(visible=surfaces.visible & near), goal, model, SYSTEM.sensor)
-    return make_filtered_pilot(SYSTEM)(params, graph)
+def own_decision(params: ControllerParams, reading: Reading, drone: DroneState, goal: jax.Array) -> Decision:
+    """What the controller of the rollout decides on its first reading when it knows the drone's thrust and queue."""
+    controller = make_controller(SYSTEM, make_filtered_pilot(SYSTEM))
+    memory = controller.start(12)
+    motion = memory.motion.replace(drone=memory.motion.drone.replace(thrust=drone.thrust, queue=drone.queue))
+    return controller.step(params, memory.replace(motion=motion), reading, goal)[1]
 
 
 def observed(seeds: range) -> tuple[list[Decision], dict[str, np.ndarray]]:
     """What the controller decides in those worlds, and the worlds as one batch of raw observations."""
     decisions, rows = [], []
     for seed in seeds:
-        surfaces, drone, goal = world(seed)
-        decisions.append(own_decision(NEURAL, surfaces, drone, goal))
+        reading, drone, goal = world(seed)
+        decisions.append(own_decision(NEURAL, reading, drone, goal))
         own = {name: getattr(drone, name) for name in ("position", "velocity", "thrust", "queue")}
-        seen = {"points": surfaces.points, "mask": surfaces.visible, "point_velocities": surfaces.velocity}
-        seen["point_spread"] = surfaces.spread
-        rows.append({**own, **seen, "goal": goal})
+        given = {"points": reading.points, "mask": reading.hit, "point_velocities": reading.velocity}
+        rows.append({**own, **given, "point_spread": reading.spread, "goal": goal})
     return decisions, {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
 
@@ -175,7 +160,7 @@ def test_after_loading_no_number_of_points_compiles_anything(service: PolicyServ
     example = example_observations()
     rng = np.random.default_rng(0)
     memory = None
-    for points in (0, 1, 63, 65, 700, 1025, 3000):
+    for points in (0, 1, 511, 513, 2000, 2049, 9000):
         cloud = {"points": rng.uniform(1.0, 9.0, (1, points, 3)), "mask": np.ones((1, points), bool)}
         memory = service({**example, **cloud, "memory": memory})["memory"]
     assert not [event for event in compiled if "compile" in event or "trace" in event]
@@ -195,13 +180,43 @@ def test_a_cloud_of_any_size_is_answered_as_its_nearest_points_are(service: Poli
     np.testing.assert_allclose(service(grown)["command"], service(batch)["command"], **ROUNDING)
 
 
-def test_a_doubtful_position_is_as_a_doubtful_point(service: PolicyService) -> None:
-    """Two independent errors: standard deviations 0.03 and 0.04 m of the difference make 0.05 m."""
+def test_a_doubtful_position_is_as_a_doubtful_point_and_more(service: PolicyService) -> None:
+    """Two independent errors of 0.03 and 0.04 m make 0.05 m of the point; the position itself is in doubt too."""
     service = with_params(service, ANALYTIC)
+    points = {**example_observations(), "point_spread": np.full((1, 2), 0.05)}
     both = {**example_observations(), "point_spread": np.full((1, 2), 0.03), "noise": np.array([0.04])}
-    alone = {**example_observations(), "point_spread": np.full((1, 2), 0.05)}
-    np.testing.assert_allclose(service(both)["command"], service(alone)["command"], **ROUNDING)
-    assert service(both)["command"][0, 0] < service(example_observations())["command"][0, 0]
+    exact, alone, together = (service(given)["command"][0, 0] for given in (example_observations(), points, both))
+    assert together == pytest.approx(alone, abs=0.05) and alone < exact
+
+
+def test_what_the_caller_knows_of_rotors_and_commands_replaces_what_is_believed(service: PolicyService) -> None:
+    """Otherwise the memory holds the answers as sent: telling the same changes nothing, telling others does."""
+    service = with_params(service, ANALYTIC)
+    first = service(example_observations())
+    memory = {**example_observations(), "memory": first["memory"]}
+    told = {**memory, "queue": np.stack([first["command"], np.zeros((1, 3))], axis=1)}
+    believed = service(memory)
+    np.testing.assert_allclose(service(told)["command"], believed["command"], **ROUNDING)
+    braking = service({**memory, "thrust": np.array([[-9.0, 0.0, 0.0]])})
+    assert braking["h"][0] > believed["h"][0] + 0.1, "rotors that brake already leave more room"
+
+
+def test_a_blind_drone_remembers_its_own_braking_and_what_it_saw(service: PolicyService) -> None:
+    service = with_params(service, ANALYTIC)
+    first = service({**example_observations(), "points": np.full((1, 1, 3), 30.0), "mask": np.ones((1, 1), bool)})
+    blind = {**example_observations(), "points": np.zeros((1, 0, 3)), "mask": np.zeros((1, 0), bool)}
+    second = service({**blind, "memory": first["memory"]})
+    told = np.stack([second["command"], first["command"]], axis=1)
+    third = {**example_observations(), "memory": second["memory"]}
+    assert second["status"][0] == NO_POINTS and second["command"][0, 0] == -LIMIT[0]
+    np.testing.assert_allclose(service({**third, "queue": told})["h"], service(third)["h"], **ROUNDING)
+    shown = service(example_observations())["memory"]
+    hidden = {**blind, "velocity": np.zeros((1, 3)), "goal": np.array([[0.0, 0.0, 1.0]])}
+    for _ in range(2):
+        shown = service({**hidden, "memory": shown})["memory"]
+    far = {**example_observations(), "points": np.full((1, 1, 3), 30.0), "mask": np.ones((1, 1), bool)}
+    remembering = service({**far, "memory": shown})
+    assert remembering["h"][0] < 1.0 < service(far)["h"][0], "0.15 s later the point is remembered"
 
 
 def test_the_same_flight_far_from_the_origin_gives_the_same_commands(service: PolicyService) -> None:
@@ -217,6 +232,29 @@ def test_the_same_flight_far_from_the_origin_gives_the_same_commands(service: Po
         for fields in (batch, far):
             fields["position"] = fields["position"] + 0.05 * fields["velocity"]
         near, moved = (service({**f, "memory": a["memory"]}) for f, a in ((batch, near), (far, moved)))
+
+
+def test_an_origin_that_moves_along_takes_everything_remembered_with_it(
+    service: PolicyService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In view of a point only at first: later commands depend on the remembered one and on the estimate."""
+    service = with_params(service, ANALYTIC)
+
+    def fly() -> list[np.ndarray]:
+        memory, commands = None, []
+        for index in range(4):
+            seen = {**example_observations(), "position": np.array([[0.15 * index, 0.0, 1.0]])}
+            if index:
+                seen |= {"points": np.full((1, 1, 3), 90.0), "mask": np.ones((1, 1), bool), "memory": memory}
+            given = service(seen)
+            memory = given["memory"]
+            commands.append(given["command"][0])
+        return commands
+
+    still = fly()
+    monkeypatch.setattr("drone_cbf.serving.service.ANCHOR_REACH", 0.0)
+    np.testing.assert_allclose(fly(), still, **ROUNDING)
+    assert still[-1][0] < -5.0, "the point is remembered"
 
 
 def test_every_status_of_the_filter_has_a_word() -> None:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import mlflow
 from mlflow.models import MetricThreshold
 from mlflow.models.evaluation import EvaluationResult, validation
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from drone_cbf.config import Section
 from drone_cbf.tracking.queries.cells import is_logged
@@ -51,22 +52,31 @@ class Gate(Section):
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]  # validated
 
 
+def _distinct(gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+    names = sorted(gate.metric for gate in gates)
+    if twice := [name for name, following in pairwise(names) if name == following]:
+        raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
+    return gates
+
+
+Gates = Annotated[tuple[Gate, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""At least one; every metric once."""
+
+
 class GateSettings(Section):
     """All gates."""
 
-    gates: tuple[Gate, ...] = Field(min_length=1)
-    """At least one; every metric once."""
+    gates: Gates
+    by_sensor: dict[str, Gates] = {}
+    """Those in place of ``gates`` for evaluations of this ``sensor.kind``."""
 
-    @model_validator(mode="after")
-    def _metrics_are_distinct(self) -> GateSettings:
-        names = sorted(gate.metric for gate in self.gates)
-        if twice := [name for name, following in pairwise(names) if name == following]:
-            raise ValueError(f"{twice[0]} is given twice; keep one gate for each metric")
-        return self
+    def for_sensor(self, kind: str) -> GateSettings:
+        """The gates that hold for evaluations with a sensor of this kind."""
+        return GateSettings(gates=self.by_sensor.get(kind, self.gates))
 
     def digest(self) -> str:
-        """SHA-256 (hexadecimal, its beginning) of all thresholds."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        """SHA-256 (hexadecimal, its beginning) of the thresholds."""
+        return hashlib.sha256(self.model_dump_json(exclude={"by_sensor"}).encode()).hexdigest()[:16]
 
     @property
     def not_searchable(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ class Judged:
 
     run_id: str
     experiment_id: str
+    sensor: str  # ``sensor.kind`` with which it was flown
     metrics: Mapping[str, float]  # All its figures by metric name, also those that only its table of cells holds
     versions: list[ModelVersion]  # Registered versions for which this evaluation speaks, newest first
     champion_run: str | None  # The champion's evaluation under the same conditions; None: there is no other champion
@@ -55,7 +56,10 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
             f"run {own} is registered as no version of {model}, so none can be promoted; register it first: {command}"
         )
     rival = _rival(best, evaluation) if best is not None and run_of(best, EVALUATION_TAG) != own else None
-    return Judged(own, experiment, evaluation_figures(evaluation), versions, rival.info.run_id if rival else None)
+    # Runs from before there was a choice were flown with labelled surfaces.
+    sensor = load_config(own).get("system", {}).get("sensor", {}).get("kind", "surfaces")
+    figures = evaluation_figures(evaluation)
+    return Judged(own, experiment, sensor, figures, versions, rival.info.run_id if rival else None)
 
 
 def champion_metrics(judged: Judged) -> Mapping[str, float] | None:

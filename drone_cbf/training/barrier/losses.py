@@ -115,8 +115,10 @@ def make_barrier_losses(
     neural = make_neural_barrier(system)
 
     def losses(params: BarrierParams, transitions: Transitions) -> dict[str, Scalar]:
-        graphs = concatenate_trees(transitions.observed.graph, transitions.current, transitions.successor)
-        observed, current, successor = split_tree(jax.vmap(neural(params))(graphs), 3)
+        # Apart from the noise-free graphs: those of a range sensor have other nodes.
+        observed = jax.vmap(neural(params))(transitions.observed.graph)
+        both = concatenate_trees(transitions.current, transitions.successor)
+        current, successor = split_tree(jax.vmap(neural(params))(both), 2)
         rate = (successor - current) / system.physics.time_step
         return {
             "cbf_safe": mean_where(jax.nn.relu(epsilon - observed), transitions.labels.safe),
