@@ -51,14 +51,16 @@ def flights_of(
     found = []
     for index, level in enumerate(noises):
         scene, path, metrics, clearance = jax.tree.map(lambda x, index=index: x[index], host)
-        made = path.decisions
         found.append(
             Flight(
                 name=f"{names} {index + 1}" if isinstance(names, str) else names[index],
                 time_step=system.physics.time_step,
                 position=np.concatenate([path.states.position, path.last.position[None]]),
                 velocity=np.concatenate([path.states.velocity, path.last.velocity[None]]),
-                **{field: getattr(made, field) for field in ("command", "nominal", "barrier", "slack", "status")},
+                **{
+                    field: getattr(path.decisions, field)
+                    for field in ("command", "nominal", "barrier", "slack", "status")
+                },
                 analytic_barrier=metrics.true_barrier,
                 clearance=clearance,
                 goal=scene.goal,
