@@ -17,6 +17,7 @@ from drone_cbf.reporting.records import Flight
 from drone_cbf.rollout import make_rereading
 from drone_cbf.scenes.scene import Scene
 
+DECIDED = ("command", "nominal", "barrier", "slack", "status")
 MOST_SEEN = 12  # Flights whose readings are recorded: each takes megabytes, and a page shows few
 
 
@@ -42,9 +43,8 @@ def flights_of(
 ) -> list[Flight]:
     """Flights with a leading axis, one by one.
 
-    ``names`` and observation ``noise`` [m]: one or one per flight; a number is added to a single name. ``keys`` of the
-    flights: with a range sensor, what it read is computed again and recorded for the first :data:`MOST_SEEN`.
-    """
+    ``names`` and ``noise`` [m]: one or one per flight; a number is added to a single name. With the flights' ``keys``,
+    what a range sensor read is computed again and recorded for the first :data:`MOST_SEEN`."""
     host = jax.tree.map(np.asarray, (scenes, flown.trajectories, flown.metrics, flown.clearance))
     noises = np.broadcast_to(noise, len(host[-1])).tolist()
     seen = _read_again(system, scenes, flown, noises, keys)
@@ -57,10 +57,7 @@ def flights_of(
                 time_step=system.physics.time_step,
                 position=np.concatenate([path.states.position, path.last.position[None]]),
                 velocity=np.concatenate([path.states.velocity, path.last.velocity[None]]),
-                **{
-                    field: getattr(path.decisions, field)
-                    for field in ("command", "nominal", "barrier", "slack", "status")
-                },
+                **{field: getattr(path.decisions, field) for field in DECIDED},
                 analytic_barrier=metrics.true_barrier,
                 clearance=clearance,
                 goal=scene.goal,

@@ -33,8 +33,8 @@ def small_system(**sections) -> SystemConfig:
 
 def lidar_system(rays=(16, 8), lidar=None, **sections) -> SystemConfig:
     """A small system with a scanner of azimuths × elevations; ``lidar``: further fields of the sensor."""
-    sensor = SensorConfig(kind="lidar", lidar_azimuths=rays[0], lidar_elevations=rays[1], **(lidar or {}))
-    return small_system(sensor=sensor, **sections)
+    fields = {"kind": "lidar", "lidar_azimuths": rays[0], "lidar_elevations": rays[1], **(lidar or {})}
+    return small_system(sensor=SensorConfig(**fields), **sections)
 
 
 def few_obstacles(count: int, **fields) -> SceneConfig:

@@ -11,6 +11,7 @@ from drone_cbf.arrays import tree_all_finite
 from drone_cbf.config import PolicyConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.perception.mapping import make_still_view
+from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.physics.drone import initial_state
 from drone_cbf.policy.policies import POLICIES, make_policy
 from tests.perception.worlds import lidar_system, scattered, scene_of, wall_with_window
@@ -21,7 +22,9 @@ EXACT = {"lidar_dropout": 0.0}
 
 
 def system_with(kind: str):
-    return lidar_system((48, 24), EXACT, policy=PolicyConfig(kind=kind, features=8, node_features=8))
+    """Behind a scanner, or behind the camera where the policy looks at images."""
+    lidar = EXACT | ({"kind": "depth"} if kind == "recurrent_depth" else {})
+    return lidar_system((48, 24), lidar, policy=PolicyConfig(kind=kind, features=8, node_features=8))
 
 
 @functools.cache
@@ -33,11 +36,13 @@ def policy_of(kind: str):
 
 
 @functools.cache
-def seen(x: float = 0.0, speed: float = 1.0):
-    """A scan of a wall with a window beside the straight way, from the drone at ``x`` [m]."""
-    system = system_with("graph")
+def seen(x: float = 0.0, speed: float = 1.0, kind: str = "graph"):
+    """What shows of a wall with a window beside the straight way, from the drone at ``x`` [m]."""
+    system = system_with(kind)
     scene = scene_of(wall_with_window(3.0, (1.2, 0.0)), goal=(6.0, 0.0, 0.0))
     state = initial_state(jnp.array([x, 0.0, 0.0]), jnp.array([speed, 0.0, 0.0]), system.physics)
+    if make_sensor(system).directed:
+        state = state.replace(yaw=jnp.float32(0.0))
     return jax.jit(make_still_view(system))(state, scene, jnp.float32(0.0), jax.random.key(0))[0]
 
 
@@ -50,7 +55,7 @@ def test_the_memory_keeps_its_structure_and_commands_their_limits(kind):
     policy, params, apply = policy_of(kind)
     memory, limit = policy.memory(), np.asarray(system_with(kind).physics.max_acceleration)
     shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), memory)
-    for graph in (seen(), seen(2.2), empty_graph(system_with(kind).sensor), seen(1.0, 9.0)):
+    for graph in (seen(kind=kind), seen(2.2, kind=kind), empty_graph(system_with(kind).sensor), seen(1.0, 9.0, kind)):
         memory, command = apply(params, memory, graph)
         assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), memory) == shapes
         assert command.shape == (3,) and command.dtype == jnp.float32
@@ -60,7 +65,7 @@ def test_the_memory_keeps_its_structure_and_commands_their_limits(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_is_each_drone_alone(kind):
     policy, params, apply = policy_of(kind)
-    graphs = [seen(), seen(2.2)]
+    graphs = [seen(kind=kind), seen(2.2, kind=kind)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
     batched = jax.jit(jax.vmap(policy.apply, in_axes=(None, None, 0)), compiler_options=QUICK)
     together = batched(params, policy.memory(), stacked)
@@ -78,7 +83,7 @@ def test_gradients_are_finite_everywhere_also_at_the_goal_at_rest(kind):
         return jnp.sum(policy.apply(params, policy.memory(), graph.replace(velocity=velocity, goal=goal))[1])
 
     gradient = jax.jit(jax.grad(total, argnums=(0, 1, 2)), compiler_options=QUICK)
-    for graph in (seen(), empty_graph(system_with(kind).sensor)):
+    for graph in (seen(kind=kind), empty_graph(system_with(kind).sensor)):
         for goal in (jnp.array([3.0, 0.5, 0.0]), jnp.zeros(3)):
             for velocity in (jnp.array([1.0, 0.0, 0.0]), jnp.zeros(3)):
                 assert tree_all_finite(gradient(params, velocity, goal, graph))

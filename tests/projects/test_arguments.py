@@ -48,7 +48,7 @@ def test_given_flags_change_the_parents_system_and_nothing_else() -> None:
 def test_what_shapes_the_parents_networks_cannot_change(name: str) -> None:
     group, field = name.split(".")
     inherited = {**INHERITED, "sensor": {**INHERITED["sensor"], "kind": "lidar"}}
-    other = "steered" if field == "kind" else "5"
+    other = {"policy.kind": "steered", "barrier.base": "braking"}.get(name, "5")
     with pytest.raises(ConfigError, match=f"{name} = {other} differs from the parent run's .* leave it out"):
         build_system(inherited, {group: {field: other}}, KEPT_FROM_PARENT)
     build_system(inherited, {group: {field: str(inherited[group][field])}}, KEPT_FROM_PARENT)
