@@ -41,6 +41,13 @@ class PointMemory:
     points: PointMap
     ranges: RangeHistory
 
+    def moved(self, offset: Vector) -> PointMemory:
+        """The same with ``offset`` [m] added to every position in it."""
+        points, ranges = self.points, self.ranges
+        return PointMemory(
+            points=points.replace(points=points.points + offset), ranges=ranges.replace(place=ranges.place + offset)
+        )
+
 
 @dataclass(frozen=True)
 class Mapper:
