@@ -1,6 +1,6 @@
 """Closed-loop flight of one drone in one scene as one ``lax.scan``: perception, policy, barrier, filter, physics.
 
-The scan carries the drone and its estimate; random numbers come from ``fold_in`` of the step.
+The scan carries the drone and the controller's memory; random numbers come from ``fold_in`` of the step.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Decision, Memory, Pilot, make_controller
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.mapping import SEEN
-from drone_cbf.perception.sensor_kinds import make_sensor
+from drone_cbf.perception.readings import Reading
+from drone_cbf.perception.sensor_kinds import Sensor, make_sensor
 from drone_cbf.perception.sensors import observe_motion
 from drone_cbf.physics.drone import DroneState, initial_state
 from drone_cbf.physics.heading import heading_of, turned
@@ -54,8 +55,7 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
         if sensor.directed:
             state = state.replace(yaw=heading_of(scene.goal - scene.start))
         slots = scene.obstacles.active.shape[0]
-        # Drawn for the whole flight before the scan: inside it, random numbers dominate the cost of a step.
-        errors = jax.vmap(lambda index: sensor.draw_errors(noise, slots, jax.random.fold_in(key, index)))(steps)
+        errors = flight_errors(sensor, noise, slots, steps, key)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
 
         def one_step(carry: tuple[DroneState, Memory], now: tuple[Array, Any, Vector]):
@@ -78,3 +78,26 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
         return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last, wind=scene.wind + gusts)
 
     return rollout
+
+
+def flight_errors(sensor: Sensor, noise: Scalar, slots: int, steps: Int[Array, "t"], key: jax.Array) -> Any:
+    """Errors of the readings of ``steps``, leading axis. Drawn before the scan: inside it, random numbers dominate the
+    cost of a step."""
+    return jax.vmap(lambda index: sensor.draw_errors(noise, slots, jax.random.fold_in(key, index)))(steps)
+
+
+def make_rereading(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar, jax.Array], Reading]:
+    """Function (states before each step, scene, noise [m] and key of the flight) -> what a range sensor read in each
+    step, leading axis t. Not for the sensor ``surfaces``, whose readings depend on where the controller asked."""
+    sensor, dt = make_sensor(system), system.physics.time_step
+
+    def again(states: DroneState, scene: Scene, noise: Scalar, key: jax.Array) -> Reading:
+        steps = jnp.arange(states.position.shape[0])
+        errors = flight_errors(sensor, noise, scene.obstacles.active.shape[0], steps, key)
+
+        def one(state: DroneState, index: Array, error: Any) -> Reading:
+            return sensor.read(scene.obstacles.at(index * dt), state, state.position, index, error, noise)
+
+        return jax.vmap(one)(states, steps, errors)
+
+    return again

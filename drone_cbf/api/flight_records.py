@@ -1,17 +1,23 @@
 """Simulated flights as the plain numpy records that figures are drawn from."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown
+from drone_cbf.perception.readings import Reading
 from drone_cbf.reporting.figures.flights import Figure, flights_from_above
 from drone_cbf.reporting.obstacles import Boxes, Capsules, Cylinders, Obstacles
 from drone_cbf.reporting.records import Flight
+from drone_cbf.rollout import make_rereading
 from drone_cbf.scenes.scene import Scene
+
+MOST_SEEN = 12  # Flights whose readings are recorded: each takes megabytes, and a page shows few
 
 
 def draw_flights(
@@ -32,13 +38,16 @@ def flights_of(
     names: Sequence[str] | str,
     noise: ArrayLike,
     filtered: bool = True,
+    keys: jax.Array | None = None,
 ) -> list[Flight]:
     """Flights with a leading axis, one by one.
 
-    ``names`` and observation ``noise`` [m]: one or one per flight; a number is added to a single name.
+    ``names`` and observation ``noise`` [m]: one or one per flight; a number is added to a single name. ``keys`` of the
+    flights: with a range sensor, what it read is computed again and recorded for the first :data:`MOST_SEEN`.
     """
     host = jax.tree.map(np.asarray, (scenes, flown.trajectories, flown.metrics, flown.clearance))
     noises = np.broadcast_to(noise, len(host[-1])).tolist()
+    seen = _read_again(system, scenes, flown, noises, keys)
     found = []
     for index, level in enumerate(noises):
         scene, path, metrics, clearance = jax.tree.map(lambda x, index=index: x[index], host)
@@ -59,9 +68,34 @@ def flights_of(
                 collided=bool(metrics.collision),
                 noise=level,
                 filtered=filtered,
+                **seen.get(index, {}),
             )
         )
     return found
+
+
+def has_points(system: SystemConfig) -> bool:
+    """Whether the sensor hits points that can be shown."""
+    return system.sensor.kind != "surfaces"
+
+
+def _read_again(
+    system: SystemConfig, scenes: Scene, flown: Flown, noises: Sequence[float], keys: jax.Array | None
+) -> dict[int, dict[str, np.ndarray]]:
+    """``seen`` and ``seen_mask`` of the first flights, by row; none without keys, or where nothing is hit by rays."""
+    if keys is None or not has_points(system):
+        return {}
+    again, found = _rereading(system), {}
+    for index, noise in enumerate(noises[:MOST_SEEN]):
+        scene, states = jax.tree.map(lambda x, index=index: x[index], (scenes, flown.trajectories.states))
+        reading = again(states, scene, jnp.float32(noise), keys[index])
+        found[index] = {"seen": np.asarray(reading.points), "seen_mask": np.asarray(reading.hit)}
+    return found
+
+
+@functools.cache
+def _rereading(system: SystemConfig) -> Callable[..., Reading]:
+    return jax.jit(make_rereading(system))
 
 
 def obstacles_of(scene: Scene) -> Obstacles:

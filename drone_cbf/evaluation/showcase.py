@@ -28,8 +28,9 @@ def record_flights(
     *,
     flights: int,
     batch: int,
-) -> tuple[Scene, Flown]:
-    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise of the matrix, in full.
+) -> tuple[Scene, Flown, jax.Array]:
+    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise of the matrix, in full, and
+    their keys.
 
     ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
     """
@@ -37,7 +38,7 @@ def record_flights(
     scenes = sample_scenes(system, scenario, noise, "random", settings)
     keys = flight_keys(scenario, noise, "random", settings)[: min(batch, max(flights, chunk_size()))]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
-    return jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown))
+    return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown)), keys[:flights])
 
 
 def record_slice(

@@ -43,6 +43,7 @@ class SteeredPolicy(nn.Module):
 
     @nn.compact
     def __call__(self, memory: Vector, graph: Graph) -> tuple[Vector, Vector]:
+        assert graph.openings is not None, "SystemConfig refuses sensors that show none"
         cells = jnp.asarray(cell_directions())
         distance = safe_norm(graph.goal)
         towards = unit(graph.goal, AT_GOAL)
@@ -70,6 +71,7 @@ class SteeredPolicy(nn.Module):
 
     def _straight(self, graph: Graph, towards: Vector, distance: Float[Array, ""]) -> Float[Array, ""]:
         """How far the way to the goal is free, from 0 (within half of the preview) to 1 (all of it, or to the goal)."""
+        assert graph.openings is not None
         cells = jnp.asarray(cell_directions())
         close = jnp.maximum(cells @ towards - 0.9, 0.0)
         free = (close @ graph.openings) / (jnp.sum(close) + 1e-6)

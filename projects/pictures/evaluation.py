@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
+import jax
 import numpy as np
+from matplotlib.figure import Figure
 
-from drone_cbf.api.flight_records import flights_of, obstacles_of
+from drone_cbf.api.flight_records import flights_of, has_points, obstacles_of
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell
 from drone_cbf.evaluation.replay import fly_again
@@ -19,9 +21,11 @@ from drone_cbf.reporting.figures.barriers import barrier_heatmap
 from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.over_time import flight_over_time
+from drone_cbf.reporting.figures.scans import scan_figure
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
 from drone_cbf.safety.records import Status
+from projects.pictures.scans import Recorded, draw_scan_slice, with_readings
 from projects.running.stage_runner import Stage
 
 Flyers = Mapping[bool, Flyer]  # filtered -> compiled function
@@ -44,14 +48,19 @@ def draw_evaluation(
     filtered = controller.barrier is not None
     stage.draw("matrix.png", lambda: success_matrix([cell.row for cell in cells if cell.filtered is filtered]))
     shown: list[ShownFlight] = []
+    recorded: list[Recorded] = []
     for scenario in stage.parameters.scenarios:
-        flights = _record(stage, controller, fly, scenario, filtered)
+        recorded.append(_record(stage, controller, fly, scenario, filtered))
+        flights = recorded[-1].flights
         few = flights[:SHOWN_FLIGHTS]
         title = scenario.replace("_", " ")
         stage.draw(f"{scenario}_from_above.png", lambda few=few, title=title: flights_from_above(few, title))
         stage.draw(f"{scenario}_in_space.png", lambda few=few, title=title: flights_in_space(few, title))
         stage.draw(f"{scenario}_over_time.png", lambda few=few: flight_over_time(few[0]))
-        off = _record(stage, controller, fly, scenario, False) if filtered else None
+        if has_points(stage.system):
+            nearest = int(np.argmin(few[0].clearance))
+            stage.draw(f"{scenario}_scan.png", lambda at=nearest, one=recorded[-1]: scan_figure(one.seeing(0), at))
+        off = _record(stage, controller, fly, scenario, False).flights if filtered else None
         if off:  # the scene in which the policy without the filter has the smallest clearance
             index = int(np.argmin([np.min(flight.clearance) for flight in off]))
             pair = flights[index], off[index]
@@ -62,9 +71,10 @@ def draw_evaluation(
         few = np.flatnonzero(~(worst.violation <= 0.0))[:WORST_FLIGHTS]  # NaN counts as worst
         shown += _worst(stage, controller, fly, chosen(worst, few)) if len(few) else []
     names = [status.name.lower().replace("_", " ") for status in Status]
-    stage.draw("viewer.html", lambda: interactive_viewer(in_order(shown), "drone_cbf: recorded flights", names))
+    entries = with_readings(in_order(shown), recorded)
+    stage.draw("viewer.html", lambda: interactive_viewer(entries, "drone_cbf: recorded flights", names))
     if filtered:
-        stage.draw("barrier.png", lambda: barrier_heatmap(_slice(stage, controller)))
+        stage.draw("barrier.png", lambda: _draw_slice(stage, controller))
 
 
 def select_flights(flights: Sequence[Flight], off: Sequence[Flight] | None) -> list[ShownFlight]:
@@ -98,11 +108,12 @@ def _batch(stage: Stage, filtered: bool, twins: bool) -> int:
     return min(asked.rollouts, asked.unfiltered_rollouts) if twins and not filtered else asked.rollouts
 
 
-def _record(stage: Stage, controller: ControllerParams, fly: Flyers, scenario: str, filtered: bool) -> list[Flight]:
+def _record(stage: Stage, controller: ControllerParams, fly: Flyers, scenario: str, filtered: bool) -> Recorded:
     system, asked, batch = stage.system, stage.parameters, _batch(stage, filtered, len(fly) > 1)
     some = {"flights": min(RECORDED_FLIGHTS, batch), "batch": batch}
-    scenes, flown = record_flights(system, asked, controller, fly[filtered], scenario, **some)
-    return flights_of(scenes, flown, system, scenario.replace("_", " "), max(asked.noise), filtered)
+    scenes, flown, keys = record_flights(system, asked, controller, fly[filtered], scenario, **some)
+    flights = flights_of(scenes, flown, system, scenario.replace("_", " "), max(asked.noise), filtered)
+    return Recorded(flights, scenes, flown, keys, system)
 
 
 def _worst(stage: Stage, controller: ControllerParams, fly: Flyers, states: ReplayStates) -> list[ShownFlight]:
@@ -114,15 +125,21 @@ def _worst(stage: Stage, controller: ControllerParams, fly: Flyers, states: Repl
         f"{violation:.2f} m/s at {time:.2f} s: {cell.replace('_', ' ').replace('/', ', ')} goals"
         for violation, time, cell in zip(states.violation, seconds, states.cells, strict=True)
     ]
+    keys = jax.random.wrap_key_data(states.keys)
     on, off = (
-        flights_of(some.scenes, fly_again(fly[filtered], controller, some), stage.system, names, some.noise, filtered)
+        flights_of(
+            some.scenes, fly_again(fly[filtered], controller, some), stage.system, names, some.noise, filtered, keys
+        )
         for filtered, some in ((True, states), (False, alone))
     )
     return [ShownFlight(*pair, WORST) for pair in zip(on, off, strict=True)]
 
 
-def _slice(stage: Stage, controller: ControllerParams) -> BarrierSlice:
+def _draw_slice(stage: Stage, controller: ControllerParams) -> Figure:
     scenarios = stage.parameters.scenarios
+    if has_points(stage.system):
+        return draw_scan_slice(stage.system, controller.barrier, scenarios, stage.parameters.seed)
     scenario = "random_cloud" if "random_cloud" in scenarios else scenarios[0]
     fields, scene = record_slice(stage.system, stage.parameters, controller, scenario)
-    return BarrierSlice(**fields, obstacles=obstacles_of(scene), drone_radius=stage.system.physics.drone_radius)
+    radius = stage.system.physics.drone_radius
+    return barrier_heatmap(BarrierSlice(**fields, obstacles=obstacles_of(scene), drone_radius=radius))

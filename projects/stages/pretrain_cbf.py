@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from drone_cbf.api.flight_records import has_points
 from drone_cbf.reporting.figures.barriers import calibration_figure, strata_figure
 from drone_cbf.reporting.figures.curves import training_curves
 from drone_cbf.training.stages.pretraining import pretrain_barrier
+from projects.pictures.scans import draw_scan_slice
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import report_table, strata_table
 from projects.running.trained_networks import load_initial_barrier, load_policy
@@ -32,6 +34,9 @@ def work(stage: Stage) -> Outcome:
     true, predicted = np.asarray(result.comparison.analytic), np.asarray(result.comparison.neural)
     stage.draw("calibration.png", lambda: calibration_figure(true, predicted, result.margin))
     stage.draw("strata.png", lambda: strata_figure(result.strata))
+    if has_points(stage.system):
+        scenes, seed = stage.parameters.scenes, stage.parameters.seed
+        stage.draw("scan_slices.png", lambda: draw_scan_slice(stage.system, result.barrier, scenes, seed))
     flown = report_table("Neural barrier against the analytic one", result.report)
     sampled = strata_table("Held-out sampled states, by stratum", result.strata)
     return Outcome(f"{flown}\n\n{sampled}", provides=("barrier",))
