@@ -66,9 +66,7 @@ class Curriculum(Section):
     system: Annotated[dict[str, bool | int | float | str], AfterValidator(_name_settings)] = {}
     """System settings by dotted name, such as ``barrier.kind: distance_hocbf``. They override the parent run's and are
     overridden by the command line's."""
-    trained_with: Annotated[
-        dict[str, bool | int | float | str], AfterValidator(_name_settings), Neutral({})
-    ] = {}
+    trained_with: Annotated[dict[str, bool | int | float | str], AfterValidator(_name_settings), Neutral({})] = {}
     """System settings with which the networks must have been trained that it starts from, such as ``sensor.kind:
     lidar``. A pipeline trains them so."""
     learning: Learning = Learning()
