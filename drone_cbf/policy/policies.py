@@ -51,10 +51,11 @@ def _steered_policy(system: SystemConfig) -> Policy:
 
 
 def _recurrent_depth_policy(system: SystemConfig) -> Policy:
+    apply: Callable[..., Any] = recurrent_depth.policy_module(system).apply
     return Policy(
         init=lambda key: recurrent_depth.initial_policy_params(system, key),
         memory=recurrent_depth.no_memory,
-        apply=recurrent_depth.policy_module(system).apply,
+        apply=apply,
         look=lambda memory, graph: memory.chosen,
     )
 
