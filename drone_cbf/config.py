@@ -140,6 +140,8 @@ class BarrierConfig(Section):
     """The filter requires dh/dt >= -alpha h + this times speed [m/s per m/s], for the error of the learned barrier."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
     """Standard deviations of the row, due to uncertain surfaces and position, by which it is tightened."""
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0), Neutral(0.999)] = 0.999
+    """Quantile of the neural barrier's over-estimates near the boundary that the calibrated margin covers."""
     margin_factor: float = Field(1.0, ge=0.0, le=10.0)
     """Multiple of the calibrated margin that is subtracted from the neural barrier; 0 subtracts none."""
     features: int = Field(48, ge=4, le=512)

@@ -14,8 +14,8 @@ from drone_cbf.barrier.lessons import Lesson, sobolev_gradient, velocity_scale
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import TrainingError
 
+CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin, unless the system says otherwise
 BOUNDARY = 0.3  # States with |h| below this count as near the boundary [m]
-CONFIDENCE = 0.999  # Quantile of the over-estimate covered by the margin
 
 
 @struct.dataclass
@@ -39,13 +39,14 @@ def make_comparison(system: SystemConfig) -> Callable[[Barrier, Lesson], Compari
     return compare
 
 
-def calibration_margin(comparison: Comparison) -> float:
-    """99.9 % quantile, at least 0, of h_neural - h_analytic near the boundary [m]; infinite without states there."""
+def calibration_margin(comparison: Comparison, confidence: float = CONFIDENCE) -> float:
+    """Quantile ``confidence``, at least 0, of h_neural - h_teacher near the boundary [m]; infinite without states
+    there."""
     analytic, neural = np.asarray(comparison.analytic), np.asarray(comparison.neural)
     near = np.abs(analytic) < BOUNDARY
     if not near.any():
         return float("inf")
-    return max(0.0, float(np.quantile((neural - analytic)[near], CONFIDENCE)))
+    return max(0.0, float(np.quantile((neural - analytic)[near], confidence)))
 
 
 def usable_margin(report: Mapping[str, float]) -> float:
@@ -63,8 +64,8 @@ def usable_margin(report: Mapping[str, float]) -> float:
     return margin
 
 
-def calibration_report(comparison: Comparison) -> dict[str, float]:
-    """Errors near the boundary [m], gradient cosine, and the number of states."""
+def calibration_report(comparison: Comparison, confidence: float = CONFIDENCE) -> dict[str, float]:
+    """Errors near the boundary [m], gradient cosine, and the number of states; ``confidence`` is that of the margin."""
     analytic, neural, cosine = (np.asarray(x) for x in (comparison.analytic, comparison.neural, comparison.cosine))
     near = np.abs(analytic) < BOUNDARY
     error = (neural - analytic)[near] if near.any() else np.full(1, np.nan)
@@ -74,7 +75,7 @@ def calibration_report(comparison: Comparison) -> dict[str, float]:
         "boundary_overestimate_p99": float(np.quantile(error, 0.99)),
         "gradient_cosine": float(cosine[near].mean()) if near.any() else float("nan"),
         "gradient_cosine_p01": float(np.quantile(cosine[near], 0.01)) if near.any() else float("nan"),
-        "margin": calibration_margin(comparison),
+        "margin": calibration_margin(comparison, confidence),
         "states": float(analytic.size),
         "states_near_boundary": float(near.sum()),
     }

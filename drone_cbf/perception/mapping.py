@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import SystemConfig
@@ -38,6 +40,13 @@ class PointMemory:
 
     points: PointMap
     ranges: RangeHistory
+
+    def moved(self, offset: Vector) -> PointMemory:
+        """The same with ``offset`` [m] added to every position in it."""
+        points, ranges = self.points, self.ranges
+        return PointMemory(
+            points=points.replace(points=points.points + offset), ranges=ranges.replace(place=ranges.place + offset)
+        )
 
 
 @dataclass(frozen=True)
@@ -156,12 +165,14 @@ def make_still_view(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar
         motion = acting_motion(state, model, dt)
         own = OwnMotion(position=state.position, velocity=state.velocity)
         estimate = first_estimate(own, state, noise, system.sensor)
-        belief = mapper.start(slots)
-        for scan in range(SCANS):
-            errors = sensor.draw_errors(noise, slots, jax.random.fold_in(key, scan))
-            step = jax.random.randint(key, (), 0, 1000) + scan
+
+        def scan(belief: Any, index: Array) -> tuple[Any, Graph]:
+            errors = sensor.draw_errors(noise, slots, jax.random.fold_in(key, index))
+            step = jax.random.randint(key, (), 0, 1000) + index
             reading = sensor.read(scene.obstacles, state, motion.position, step, errors, noise)
-            belief, graph = mapper.update(belief, reading, estimate, motion, scene.goal, model)
-        return graph, motion
+            return mapper.update(belief, reading, estimate, motion, scene.goal, model)
+
+        _, graphs = jax.lax.scan(scan, mapper.start(slots), jnp.arange(SCANS))
+        return jax.tree.map(lambda leaf: leaf[-1], graphs), motion
 
     return view

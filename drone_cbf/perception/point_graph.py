@@ -109,10 +109,13 @@ def openings(offset: Float[Array, "n 3"], known: Array, limit: float) -> Float[A
     """How far a tube of radius :data:`TUBE` is free in the direction of each cell [m], at most ``limit``.
 
     ``offset`` [m]: from the place to the points. A point nearer than the radius closes half of the directions, almost.
+    Written coordinate by coordinate, points first: with a matrix product it takes twenty times as long on CPU.
     """
-    square = jnp.sum(offset * offset, -1)
+    cells = jnp.asarray(cell_directions())
+    x, y, z = (offset[:, axis, None] for axis in range(3))
+    square = x * x + y * y + z * z
     # Within the tube: square - along^2 below the square of its radius.
-    within = jnp.where(known, square - jnp.minimum(TUBE**2, NARROWEST**2 * square), jnp.inf)
-    along = jnp.asarray(cell_directions()) @ offset.T
+    within = jnp.where(known[:, None], square - jnp.minimum(TUBE**2, NARROWEST**2 * square), jnp.inf)
+    along = cells[:, 0] * x + cells[:, 1] * y + cells[:, 2] * z
     closed = (along > 0.0) & (along * along > within)
-    return jnp.min(jnp.where(closed, along, limit), axis=-1, initial=limit)
+    return jnp.min(jnp.where(closed, along, limit), axis=0, initial=limit)

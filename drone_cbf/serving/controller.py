@@ -146,7 +146,7 @@ def shifted(memory: Memory, offset: Vector) -> Memory:
     """The memory with ``offset`` [m] added to every position in it."""
     drone = memory.motion.drone
     motion = memory.motion.replace(drone=drone.replace(position=drone.position + offset))
-    return memory.replace(motion=motion, map=memory.map.replace(points=memory.map.points + offset))
+    return memory.replace(motion=motion, map=memory.map.moved(offset))
 
 
 def controller_shapes(system: SystemConfig) -> ControllerParams:

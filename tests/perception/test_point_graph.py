@@ -9,8 +9,16 @@ import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.perception.directions import CELLS, SECTORS, cell_directions, sector_axes
-from drone_cbf.perception.graphs import empty_graph, node_weights
-from drone_cbf.perception.point_graph import NARROWEST, OUTSIDE, TUBE, make_point_graph, most_urgent, openings
+from drone_cbf.perception.graphs import CLOSING_SHARPNESS, empty_graph, node_weights
+from drone_cbf.perception.point_graph import (
+    NARROWEST,
+    OUTSIDE,
+    TUBE,
+    make_node_choice,
+    make_point_graph,
+    most_urgent,
+    openings,
+)
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.physics.point_mass import Motion
 from tests.perception.test_point_map import points_at
@@ -30,7 +38,9 @@ def motion_at(position=(0.0, 0.0, 0.0), velocity=(0.0, 0.0, 0.0)) -> Motion:
 
 @jax.jit
 def seen(points, motion):
-    return make_point_graph(SYSTEM)(motion, points, jnp.array([4.0, 0.0, 0.0]), nominal_params(SYSTEM.physics))
+    drone = nominal_params(SYSTEM.physics)
+    nodes = make_node_choice(SYSTEM)(points, motion, drone.delay)
+    return make_point_graph(SYSTEM)(motion, nodes, points, jnp.array([4.0, 0.0, 0.0]), drone)
 
 
 def h(points, motion) -> float:
@@ -51,7 +61,7 @@ def urgencies(seed):
     table = np.zeros((SECTORS, 60))
     for index, (one, speed) in enumerate(zip(np.float64(offset), np.float64(approach), strict=True)):
         distance = np.linalg.norm(one)
-        closing = max(-(one @ speed) / distance, 0.0)
+        closing = np.logaddexp(0.0, -CLOSING_SHARPNESS * (one @ speed) / distance) / CLOSING_SHARPNESS
         cosines = -np.float64(sector_axes()) @ one / distance
         margin = distance - barrier.reaction_time * closing - closing**2 / (2.0 * barrier.braking)
         table[:, index] = margin + OUTSIDE * (cosines.max() - cosines)
@@ -61,7 +71,7 @@ def urgencies(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_sector_holds_the_point_of_least_margin_and_penalty(seed):
     offset, approach, table = urgencies(seed)
-    chosen, penalty = URGENT(jnp.asarray(offset), jnp.asarray(approach))
+    chosen, penalty = URGENT(jnp.asarray(offset), jnp.asarray(approach), jnp.ones(len(offset), bool))
     np.testing.assert_array_equal(chosen, table.argmin(-1))
     margins = table.min(0)  # in its own sector a point has no penalty
     np.testing.assert_allclose(penalty, table.min(-1) - margins[table.argmin(-1)], atol=ROUNDING)

@@ -57,10 +57,12 @@ class BarrierValidation:
 
     flown: Comparison
     strata: Mapping[str, Comparison]
+    confidence: float
+    """Of the margin (``barrier.confidence``)."""
 
     def report(self) -> dict[str, float]:
         """Metrics of the flown states."""
-        return calibration_report(self.flown)
+        return calibration_report(self.flown, self.confidence)
 
     def strata_reports(self) -> dict[str, dict[str, float]]:
         """Metrics of every stratum."""
@@ -78,6 +80,7 @@ class HeldOutStrata:
 
     lessons: Lesson
     counts: Mapping[str, int]
+    confidence: float
 
     def validate(self, compare: Comparer, barrier: BarrierParams, flown: Lesson) -> BarrierValidation:
         """Compare on ``flown`` and on the strata in one call, so that one compiled program serves both."""
@@ -86,7 +89,8 @@ class HeldOutStrata:
         flown_part, *parts = (
             jax.tree.map(lambda x: x[start:end], comparison) for start, end in zip((0, *ends), ends, strict=False)
         )
-        return BarrierValidation(flown=flown_part, strata=dict(zip(self.counts, parts, strict=True)))
+        strata = dict(zip(self.counts, parts, strict=True))
+        return BarrierValidation(flown=flown_part, strata=strata, confidence=self.confidence)
 
 
 def sample_held_out_strata(system: SystemConfig, families: Sequence[SceneName], key: jax.Array) -> HeldOutStrata:
@@ -94,7 +98,7 @@ def sample_held_out_strata(system: SystemConfig, families: Sequence[SceneName], 
     entries = [f"{name}:1" for name in STRATA]
     lessons = jit_rarely_run(make_sampled_batch(system, families, STRATA_STATES, entries))(key)
     counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
-    return HeldOutStrata(lessons=lessons, counts=counts)
+    return HeldOutStrata(lessons=lessons, counts=counts, confidence=system.barrier.confidence)
 
 
 def make_held_out_losses(

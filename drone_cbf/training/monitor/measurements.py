@@ -134,7 +134,7 @@ def make_end_measurement(
 
     def measure_end(state: SafetyState, index: int, stage: Stage) -> StageEnd:
         comparison = calibrate(state, stage)
-        calibration = calibration_report(comparison)
+        calibration = calibration_report(comparison, system.barrier.confidence)
         margin = jnp.float32(usable_margin(calibration))
         measured = measures.fly(controller_of(state, margin, stage.blend), index, stage, settings.report_flights)
         report = flight_report(measured.flown.metrics)
