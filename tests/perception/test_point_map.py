@@ -150,7 +150,7 @@ def test_a_point_is_on_the_way_where_the_hull_meets_it(point, expected):
 
 
 def test_the_nearest_point_has_a_surface_across_the_line_to_it_which_blocks_the_way_beside_it():
-    """A wall at 45 degrees to the way, which passes 0.2 m beside the point: it touches the wall, not the point."""
+    """A wall at 45 degrees to the way, whose point is 0.2 m beside it: the hull touches the wall, not the point."""
     way, wall = (jnp.zeros(3), jnp.array([1.0, 0.0, 0.0])), points_at([(0.2, 0.2, 0.0)])
     assert way_blocked(wall, *way, 0.12, 0.22) == pytest.approx(0.8, abs=1e-5)
     assert way_blocked(wall, *way, 0.12, 0.12) == -1.0
