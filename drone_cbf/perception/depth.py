@@ -71,6 +71,12 @@ def to_world(vectors: Float[Array, "*n 3"], yaw: Float[Array, "*#m"]) -> Float[A
     return jnp.stack([cosine * x - sine * y, sine * x + cosine * y, z], -1)
 
 
+def directed(yaw: Scalar | None) -> Scalar:
+    """The yaw of a drone that has a camera."""
+    assert yaw is not None, "a camera needs a heading"
+    return yaw
+
+
 def to_camera(vectors: Float[Array, "*n 3"], yaw: Float[Array, "*#m"]) -> Float[Array, "*n 3"]:
     """Inverse of :func:`to_world`."""
     return to_world(vectors, -yaw)
@@ -95,7 +101,7 @@ def farthest_depth(config: SensorConfig) -> float:
 
 def pooled_depths(reading: Reading, config: SensorConfig) -> Float[Array, "p"]:
     """Depth up to which each pooled pixel shows free space [m]."""
-    forward = to_camera(reading.points - reading.own.position, reading.own.yaw)[:, 0]
+    forward = to_camera(reading.points - reading.own.position, directed(reading.own.yaw))[:, 0]
     return jnp.where(reading.hit, forward, farthest_depth(config))
 
 
@@ -116,7 +122,7 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
         own = OwnMotion(
             position=state.position + errors.position, velocity=state.velocity + errors.velocity, yaw=state.yaw
         )
-        origin, held, yaw = jax.lax.stop_gradient((state.position, own.position, state.yaw))
+        origin, held, yaw = jax.lax.stop_gradient((state.position, own.position, directed(state.yaw)))
         along = ray_distances(obstacles, origin, to_world(jnp.asarray(units), yaw), farthest * float(secants.max()))
         depths = along.reshape(secants.shape) / secants
         nearest = place_of_nearest(depths)[:, None]
@@ -147,7 +153,7 @@ def make_depth_view(config: SensorConfig) -> Callable[[Float[Array, "n 3"], Read
     """
 
     def in_view(offset: Float[Array, "n 3"], reading: Reading) -> Bool[Array, "n"]:
-        place = to_camera(offset, reading.own.yaw)
+        place = to_camera(offset, directed(reading.own.yaw))
         pixel, inside = pixel_of(place, EDGE)
         depth = place[:, 0]
         return inside & (depth > NEAREST) & (depth <= pooled_depths(reading, config)[pixel])
