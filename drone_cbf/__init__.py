@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _MODULES = {
-    "ControllerParams": "rollout",
+    "ControllerParams": "controller",
     "Curriculum": "training.curriculum.schema",
     "DroneCbfError": "errors",
     "EfficiencySettings": "training.settings",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import SystemConfig
@@ -77,10 +77,14 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
     return Mapper(start=empty_map, update=update)
 
 
+def everywhere(offset: Float[Array, "n 3"], reading: Reading) -> Bool[Array, "n"]:
+    """The field of view of points whose sensor is not known: all directions."""
+    return jnp.ones(offset.shape[0], bool)
+
+
 def make_point_mapper(system: SystemConfig) -> Mapper:
     """For unlabelled points: the nearest one per direction, remembered for a while."""
-    sensor, dt, in_view = system.sensor, system.physics.time_step, make_sensor(system).in_view
-    assert in_view is not None, sensor.kind
+    sensor, dt, in_view = system.sensor, system.physics.time_step, make_sensor(system).in_view or everywhere
     gather, approach = make_gathering(sensor, dt, in_view), make_approach(sensor, dt)
     choose, build = make_node_choice(system), make_point_graph(system)
     radius = system.physics.drone_radius

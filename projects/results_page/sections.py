@@ -29,9 +29,13 @@ JOINT_FIGURES = ("success", "time to goal [s]", "largest violation, mean of cell
 
 
 def curriculum_rows(policies: pd.DataFrame) -> list[Row]:
-    """Every shipped curriculum that is not an ablation, and every other that was measured."""
+    """Every shipped curriculum that is not an ablation, and every other that was measured.
+
+    Not ``fast``, which is too short to learn anything, nor those with another sensor: their cells are not comparable.
+    """
     trained = policies[policies["stage"] == "safety"]["curriculum"]
-    names = dict.fromkeys([*(name for name in available() if name != "fast"), *trained])  # too short to learn anything
+    known = [name for name in available() if name != "fast" and not load_curriculum(name).trained_with]
+    names = dict.fromkeys([*known, *trained])
     return [row for name in names if not name.startswith(ABLATIONS) for row in figures.group_rows(policies, name)]
 
 

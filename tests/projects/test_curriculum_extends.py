@@ -101,9 +101,13 @@ def test_a_mistake_is_one_line_that_names_the_file(tmp_path: Path, text: str, me
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+SHAPING = {"policy.kind": "steered", "barrier.base": "braking"}
+"""Values of the settings that are not numbers."""
+
+
 @pytest.mark.parametrize("name", KEPT_FROM_PARENT)
 def test_settings_that_shape_networks_are_refused_with_the_place_where_they_belong(tmp_path: Path, name: str) -> None:
-    file = written(tmp_path, f"name: mine\nextends: default\nsystem: {{{name}: 16}}\n")
+    file = written(tmp_path, f"name: mine\nextends: default\nsystem: {{{name}: {SHAPING.get(name, 16)}}}\n")
     with pytest.raises(ConfigError, match=rf"system: {name} shapes networks .*-e efficiency -P {name}=<value>"):
         load_curriculum(file)
 

@@ -89,7 +89,7 @@ class TestPipeline:
         run = finished.runs["evaluate"]
         assert len(run.data.metrics) <= 150
         every = evaluation_figures(run)
-        assert len(every) == 2 * 23 + 54 * 22, "worst cells, and each figure of each cell with the filter on and off"
+        assert len(every) == 2 * 24 + 54 * 23, "worst cells, and each figure of each cell with the filter on and off"
         cells = cell_figures(run.info.run_id)
         for name in cells.keys() & run.data.metrics.keys():
             assert cells[name] == run.data.metrics[name], "the same bits in both places"

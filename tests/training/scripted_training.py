@@ -63,7 +63,7 @@ class ScriptedMeasures:
         return self.fly(controller, index, stage, self.monitor.robust_flights, random_drones=True).flown.metrics
 
 
-def margin_of(state):
+def margin_of(state, confidence):
     """A hundredth of the policy's number, to tell when the barrier was calibrated."""
     return {"margin": 0.01 * float(state.policy["p"])}
 

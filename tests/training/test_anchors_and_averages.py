@@ -228,7 +228,7 @@ def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
     monkeypatch.setattr(measurements, "nearest_to_boundary", lambda *_: None)
     monkeypatch.setattr(measurements, "make_comparer", lambda system: lambda barrier, states: compared.append(barrier))
     for name in ("flight_report", "calibration_report"):
-        monkeypatch.setattr(measurements, name, lambda _: given)
+        monkeypatch.setattr(measurements, name, lambda *_: given)
     result = safety.train_safety(SYSTEM, SETTINGS, POLICY, BARRIER, 12.0, recorder)
     handed = [(each.policy, each.barrier) for each in (*flown, result)]
     handed += [(tree["policy"], tree["barrier"]) for tree in recorder.checkpoints.values()]

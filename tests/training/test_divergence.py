@@ -105,7 +105,7 @@ def trained(learning_rate):
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(measurements, "make_calibrator", lambda *_: lambda state, stage: None)
         patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
-        patch.setattr(measurements, "calibration_report", lambda comparison: {"margin": 0.0})
+        patch.setattr(measurements, "calibration_report", lambda comparison, confidence: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)
         return recorder, safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)

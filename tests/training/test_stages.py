@@ -58,7 +58,7 @@ def few_flights():
         patch.setattr(
             pretraining,
             "sample_held_out_strata",
-            lambda *given: HeldOutStrata(sampled(given[0])(given[2]), {"open": 64}),
+            lambda *given: HeldOutStrata(sampled(given[0])(given[2]), {"open": 64}, 0.999),
         )
         patch.setattr(sampled_states, "SCENES_PER_BATCH", 4)
         audit = functools.partial(pretraining.audit_analytic_barrier, count=64)
