@@ -101,13 +101,10 @@ def test_a_mistake_is_one_line_that_names_the_file(tmp_path: Path, text: str, me
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
-SHAPING = {"policy.kind": "steered", "barrier.base": "braking"}
-"""Values of the settings that are not numbers."""
-
-
 @pytest.mark.parametrize("name", KEPT_FROM_PARENT)
 def test_settings_that_shape_networks_are_refused_with_the_place_where_they_belong(tmp_path: Path, name: str) -> None:
-    file = written(tmp_path, f"name: mine\nextends: default\nsystem: {{{name}: {SHAPING.get(name, 16)}}}\n")
+    value = {"policy.kind": "steered", "barrier.base": "braking"}.get(name, 16)
+    file = written(tmp_path, f"name: mine\nextends: default\nsystem: {{{name}: {value}}}\n")
     with pytest.raises(ConfigError, match=rf"system: {name} shapes networks .*-e efficiency -P {name}=<value>"):
         load_curriculum(file)
 
