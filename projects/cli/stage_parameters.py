@@ -116,6 +116,7 @@ PIPELINE_SIZES = {
     "pretrain_steps": _PRETRAINING.steps,
     "batch": _EFFICIENCY.batch,
     "horizon": _EFFICIENCY.horizon,
+    "evaluation_horizon": None,  # as `horizon`
     "report_flights": _SAFETY["report_flights"],
     "scenes": _EFFICIENCY.scenes,
     "rollouts": 512,
@@ -143,6 +144,8 @@ class PipelineParameters(Section):
     """Flights per update of the efficiency and safety stages."""
     horizon: Size = Field(None, ge=1, le=2000)
     """Steps of a flight in the other stages; the curriculum's stages have their own."""
+    evaluation_horizon: Size = Field(None, ge=1, le=2000)
+    """Steps of a flight in the evaluate stage; left out, ``horizon``."""
     report_flights: Size = Field(None, ge=1, le=100_000)
     """Fresh flights with which every training stage measures and calibrates what it trains."""
     scenes: Annotated[tuple[SceneName, ...], BeforeValidator(without_blanks)] = ()

@@ -62,7 +62,11 @@ def with_sizes(parameters: PipelineParameters) -> PipelineParameters:
         sizes = {**PIPELINE_SIZES, **_given(check(PipelineParameters, dict(section)))}
     except ConfigError as error:
         raise ConfigError(f"curriculum {path}: pipeline: {error}") from error
-    return parameters.model_copy(update={**sizes, **_given(parameters)})
+    sized = {**sizes, **_given(parameters)}
+    # Unless said otherwise, flights are evaluated over the time for which they are trained.
+    return parameters.model_copy(
+        update={**sized, "evaluation_horizon": sized["evaluation_horizon"] or sized["horizon"]}
+    )
 
 
 def _given(parameters: PipelineParameters) -> dict[str, Any]:

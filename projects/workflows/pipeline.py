@@ -68,12 +68,13 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
 
     system = {name: as_text(value) for name, value in curriculum.trained_with.items()} | dict(given_system)
     scenes, matrix = changed("scenes"), changed("unfiltered_rollouts", "scenarios", "noise", "goals")
+    evaluate = {**pick("rollouts"), "horizon": given["evaluation_horizon"]}
     first = {**system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
     return {
         "efficiency": first | scenes,
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"], **scenes},
         "safety": {**pick("seed", "batch", "report_flights", "curriculum"), **scenes},
-        "evaluate": {**pick("rollouts", "horizon"), "blend": blend_flown(parameters.blend, curriculum), **matrix},
+        "evaluate": evaluate | {"blend": blend_flown(parameters.blend, curriculum)} | matrix,
     }
 
 

@@ -46,6 +46,16 @@ def test_what_is_left_out_is_the_curriculums_and_what_is_given_wins(tmp_path: Pa
     assert planned(file, "--efficiency_steps=180")["efficiency"]["steps"] == "180", "a default that is asked for"
 
 
+def test_flights_are_evaluated_over_the_horizon_of_training_or_over_their_own(tmp_path: Path) -> None:
+    def horizons(*arguments: str) -> list[str]:
+        return [stage["horizon"] for stage in planned(*arguments).values() if "horizon" in stage]
+
+    assert horizons("--horizon=30") == ["30", "30", "30"]
+    file = written(tmp_path, "pipeline: {evaluation_horizon: 300}")
+    assert horizons(file) == ["200", "200", "300"]
+    assert horizons(file, "--evaluation_horizon=250", "--horizon=40") == ["40", "40", "250"]
+
+
 def test_the_sizes_are_inherited_with_the_rest_and_are_no_part_of_what_is_trained(tmp_path: Path) -> None:
     written(tmp_path, "pipeline: {rollouts: 4}")
     (tmp_path / "more.yaml").write_text("name: more\nextends: mine.yaml\npipeline: {batch: 3}\n")
