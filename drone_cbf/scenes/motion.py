@@ -11,7 +11,7 @@ from drone_cbf.scenes.scene import Scene
 
 STEEPEST = 0.1  # Largest angle of a path with the horizontal [rad]
 MEETING = 6.0  # An obstacle is at its random place at a time up to this one [s], while a flight may be near
-AT_THE_GOAL = 15.0  # No obstacle comes near the goal within this time [s]: longer than a flight
+AT_THE_GOAL = 15.0  # No obstacle comes near the goal within this time [s]: the longest flight of a shipped curriculum
 AT_THE_START = 1.5  # The same of the start [s]
 
 
