@@ -96,9 +96,7 @@ def champion(experiment: str) -> str:
     return "models:/example@champion"
 
 
-def test_the_champion_flies_in_a_loop_and_through_a_scene_of_ones_own(
-    champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_champion_flies_in_a_loop(champion: str, capsys: pytest.CaptureFixture[str]) -> None:
     example = load("fly")
     path = example.fly(champion, seconds=1.0, real_time=False)
     assert path.shape == (21, 3) and np.isfinite(path).all()
@@ -113,6 +111,11 @@ def test_the_champion_flies_in_a_loop_and_through_a_scene_of_ones_own(
     # The first command acts after one step, and moves the drone by LAG dt^2 in the step after.
     np.testing.assert_allclose(path[2] - path[1], example.LAG * 0.05**2 * answer["command"][0], atol=1e-6)
 
+
+@pytest.mark.slow
+def test_the_champion_flies_through_a_scene_of_ones_own(
+    champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pictures = load("own_scene").fly_both(champion, horizon=20, folder=str(tmp_path))
     assert [picture.name for picture in pictures] == ["own_scene_filter_on.png", "own_scene_filter_off.png"]
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

@@ -22,6 +22,8 @@ SMALL = {
     "horizon": "30",
     "report_flights": "6",
     "rollouts": "6",
+    "scenes": "random_cloud",
+    "scenarios": "random_cloud",
     "seed": "5",
     "policy.features": "16",
     "barrier.features": "8",
