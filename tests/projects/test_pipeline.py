@@ -95,6 +95,11 @@ class TestPipeline:
         for name in cells.keys() & run.data.metrics.keys():
             assert cells[name] == run.data.metrics[name], "the same bits in both places"
 
+    def test_an_evaluation_flies_behind_the_filter_and_without_it(self, finished: Finished) -> None:
+        figures = finished.runs["evaluate"].data.metrics
+        assert figures["eval/intervention_rate"] > 0.0 == figures["eval_unfiltered/intervention_rate"]
+        assert figures["eval/effort"] != figures["eval_unfiltered/effort"]
+
     def test_an_evaluation_says_what_it_measured_and_is_a_logged_model(self, finished: Finished) -> None:
         run, trained = finished.runs["evaluate"], finished.runs["safety"].info.run_id
         origin = {"curriculum": "small", "training_seed": "5"}
