@@ -190,6 +190,7 @@ def distance(one, other):
     return float(tree_norm(jax.tree.map(jnp.subtract, one, other)))
 
 
+@pytest.mark.slow
 def test_both_networks_learn_through_the_filter():
     gradient, figures = gradient_program()(1.0)
     assert float(tree_norm(gradient["policy"])) > 0.0 and float(tree_norm(gradient["barrier"])) > 0.0
