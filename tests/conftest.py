@@ -17,12 +17,15 @@ NUMERICAL += ("objectives", "serving")
 install_import_hook([f"drone_cbf.{name}" for name in NUMERICAL], "tests.type_checking.check")
 
 import itertools  # noqa: E402
+import sqlite3  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from projects.running.jax_setup import collect_rarely  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.projects.small_pipeline import SmallPipeline
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
 # What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+# As the stages have it: no call stack for every operation of a program, and full garbage collections are rare (each
+# visits all that JAX has traced, a second towards the end).
+jax.config.update("jax_traceback_in_locations_limit", 0)
+collect_rarely()
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. The other folders' tests
@@ -68,6 +75,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def compiled_as_fits_the_tests(request: pytest.FixtureRequest) -> None:
     is_quick = "not slow" in request.config.option.markexpr and request.path.name not in TO_THE_BIT
     jax.config.update("jax_disable_most_optimizations", is_quick or request.path.parent.name in UNOPTIMISED)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def stores_that_need_not_survive_a_power_cut() -> Iterator[None]:
+    """This process does not wait until the disk has what it writes to sqlite: several runs are written in each test."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def relax(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", relax)
+    yield
+    event.remove(Engine, "connect", relax)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 
 import drone_cbf
 from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.reporting.figures.style import new_figure
 from drone_cbf.serving.controller import STATUS_NAMES
 from projects.inputs.curriculum_files import load_curriculum
 from projects.running.launch import launch
@@ -96,9 +97,7 @@ def champion(experiment: str) -> str:
     return "models:/example@champion"
 
 
-def test_the_champion_flies_in_a_loop_and_through_a_scene_of_ones_own(
-    champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_champion_flies_in_a_loop(champion: str, capsys: pytest.CaptureFixture[str]) -> None:
     example = load("fly")
     path = example.fly(champion, seconds=1.0, real_time=False)
     assert path.shape == (21, 3) and np.isfinite(path).all()
@@ -113,6 +112,32 @@ def test_the_champion_flies_in_a_loop_and_through_a_scene_of_ones_own(
     # The first command acts after one step, and moves the drone by LAG dt^2 in the step after.
     np.testing.assert_allclose(path[2] - path[1], example.LAG * 0.05**2 * answer["command"][0], atol=1e-6)
 
+
+def test_the_example_of_an_own_scene_flies_its_slalom_with_and_without_the_filter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The flights themselves are replaced; the slow test below flies them."""
+    asked = []
+
+    def fly(system, controller, scenes, *, filtered, noise, horizon):
+        asked.append((controller, filtered, horizon, int(scenes[0].obstacles.active.sum())))
+        metrics = SimpleNamespace(success=[False], collision=[filtered])
+        return SimpleNamespace(metrics=metrics, clearance=np.full((1, 3), 0.25))
+
+    monkeypatch.setattr(drone_cbf, "load_controller", lambda uri: (drone_cbf.SystemConfig(), uri), raising=False)
+    monkeypatch.setattr(drone_cbf, "fly", fly, raising=False)
+    monkeypatch.setattr(drone_cbf, "draw_flights", lambda *_, **__: new_figure(1.0, 1.0, "flight"), raising=False)
+    pictures = load("own_scene").fly_both("models:/a/1", horizon=20, folder=str(tmp_path))
+    assert asked == [("models:/a/1", filtered, 20, 7) for filtered in (True, False)]
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures) and len(pictures) == 2
+    told = capsys.readouterr().out
+    assert "filter_on: goal collided, closest approach 0.25 m" in told and "filter_off: goal not reached" in told
+
+
+@pytest.mark.slow
+def test_the_champion_flies_through_a_scene_of_ones_own(
+    champion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pictures = load("own_scene").fly_both(champion, horizon=20, folder=str(tmp_path))
     assert [picture.name for picture in pictures] == ["own_scene_filter_on.png", "own_scene_filter_off.png"]
     assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)

@@ -125,10 +125,10 @@ def check_long(horizons, seeds):
     assert sizes.shape == (seeds, len(horizons)) and np.all(sizes > 0.0)
 
 
-def test_gradients_through_the_filter_are_finite_over_180_and_400_steps():
-    check_long((180, 400), 4)
+def test_gradients_through_the_filter_are_finite_over_180_steps():
+    check_long((180,), 2)
 
 
 @pytest.mark.slow
-def test_gradients_through_the_filter_are_finite_for_fifty_seeds():
+def test_gradients_through_the_filter_are_finite_over_180_and_400_steps_for_fifty_seeds():
     check_long((180, 400), 50)

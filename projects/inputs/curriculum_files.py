@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,10 @@ def _given(parameters: PipelineParameters) -> dict[str, Any]:
     return {name: size for name in PIPELINE_SIZES if (size := getattr(parameters, name)) not in (None, ())}
 
 
-def available() -> list[str]:
+@functools.cache
+def available() -> tuple[str, ...]:
     """Names of the curricula that are shipped, ablations included."""
-    return sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml"))
+    return tuple(sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.rglob("*.yaml")))
 
 
 def bases_of(name: str) -> list[str]:
@@ -148,7 +150,7 @@ def _with_every_stage(content: dict[str, Any], settings: object, path: Path) -> 
 
 
 def _read(path: Path) -> object:
-    return read_yaml(path, "curriculum file", f"correct the path, or name one of {_plain()}")
+    return read_yaml(path, "curriculum file", lambda: f"correct the path, or name one of {_plain()}")
 
 
 def _plain() -> str:

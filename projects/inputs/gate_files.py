@@ -18,7 +18,7 @@ def load_gates(name: str) -> GateSettings:
         ConfigError: it cannot be read, or is not a valid list of gates.
     """
     path = DEFAULT if name == "default" else Path(name)
-    content = read_yaml(path, "gates file", "correct the path or leave gates out")
+    content = read_yaml(path, "gates file", lambda: "correct the path or leave gates out")
     if not isinstance(content, dict):
         raise ConfigError(f"gates file {path}: expected a mapping with 'gates'; see projects/gates.yaml for an example")
     return GateSettings.parse(content, f"gates file {path}", "projects/gates.yaml")

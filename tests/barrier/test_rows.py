@@ -1,5 +1,7 @@
 """The row against explicit conditions, against finite differences of the motion, and never above the true rate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,16 @@ DIFFERENCES = 1e-6
 def double_precision():
     with jax.enable_x64(True):
         yield
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def slopes_of(barrier, graph):
+    return slopes(barrier, graph)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def row_of(config, barrier, graph):
+    return make_row_reader(config)(barrier, graph)
 
 
 def random_states(seed, obstacles, count=STATES):
@@ -166,14 +178,14 @@ def test_the_tightening_is_the_closed_form(speed, passing):
     config = BarrierConfig(speed_tightening=0.4, noise_tightening=2.0)
     graph = head_on_at_a_wall(speed, passing, spread=0.03)
     barrier = make_analytic_barrier(small_system(physics=PLAIN))
-    gain = float(np.linalg.norm(slopes(barrier, graph).by_velocity))
+    gain = float(np.linalg.norm(slopes_of(barrier, graph).by_velocity))
     by_node = np.hypot(1.0, gain * passing / 2.0)  # along the normal, and across it through the closing speed
     doubt = (
         by_node * 0.03 * (config.class_k_gain + (1.0 + config.class_k_gain * gain) * passing / np.hypot(2.0, NEAREST))
     )
     expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
     # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
-    assert make_tightening(config)(slopes(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert make_tightening(config)(slopes_of(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
@@ -184,11 +196,11 @@ def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
     graph = graph_seen(system, capsules(ball, 1e3), np.zeros(3), velocity)
     graph = graph.replace(spread=jnp.where(graph.mask, spread, 0.0))
     barrier, alpha = make_analytic_barrier(system), system.barrier.class_k_gain
-    doubt = float(row_doubt(slopes(barrier, graph), graph, alpha))
+    doubt = float(row_doubt(slopes_of(barrier, graph), graph, alpha))
 
     def row(shift):
         moved = graph.replace(relative_position=graph.relative_position.at[0].add(jnp.asarray(shift)))
-        at = slopes(barrier, moved)
+        at = slopes_of(barrier, moved)
         return float(at.drift + alpha * at.value)
 
     changes = [row(spread * rng.normal(size=3)) - row(np.zeros(3)) for _ in range(60)]
@@ -199,8 +211,8 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
     system = small_system(physics=PLAIN)
     loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
     graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
-    tight, plain = make_row_reader(system.barrier)(barrier, graph), make_row_reader(loose)(barrier, graph)
-    raised = make_tightening(system.barrier)(slopes(barrier, graph), graph)
+    tight, plain = row_of(system.barrier, barrier, graph), row_of(loose, barrier, graph)
+    raised = make_tightening(system.barrier)(slopes_of(barrier, graph), graph)
     assert tight.offset - plain.offset == pytest.approx(float(raised))
     assert tight.offset > plain.offset + 1.0
     np.testing.assert_array_equal(tight.normal, plain.normal)
@@ -210,14 +222,16 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
         faster = graph.replace(relative_velocity=graph.relative_velocity + velocity)
         return make_row_reader(config)(barrier, faster).offset
 
-    gradients = [jax.grad(offset)(jnp.zeros(3), config) for config in (system.barrier, loose)]
+    gradients = [
+        jax.jit(jax.grad(offset), static_argnums=1)(jnp.zeros(3), config) for config in (system.barrier, loose)
+    ]
     np.testing.assert_allclose(*gradients, atol=1e-12)
 
 
 def test_the_distance_barrier_is_flown_as_the_original_was_without_tightening():
     system = small_system(physics=PLAIN, barrier=BarrierConfig(kind="distance_hocbf"))
     graph = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system)
-    assert make_tightening(system.barrier)(slopes(make_analytic_barrier(system), graph), graph) == 0.0
+    assert make_tightening(system.barrier)(slopes_of(make_analytic_barrier(system), graph), graph) == 0.0
 
 
 def test_a_row_of_a_batch_is_the_row_alone():
@@ -226,5 +240,5 @@ def test_a_row_of_a_batch_is_the_row_alone():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
     together = jax.jit(jax.vmap(lambda graph: make_row_reader(system.barrier)(barrier, graph)))(stacked)
     for index, graph in enumerate(graphs):
-        alone = make_row_reader(system.barrier)(barrier, graph)
+        alone = row_of(system.barrier, barrier, graph)
         jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(x[i], y, atol=1e-6), together, alone)

@@ -133,6 +133,7 @@ def test_without_a_barrier_only_the_policy_is_flown():
     assert cell_count(SETTINGS, flyers=1) == 4
 
 
+@pytest.mark.slow
 def test_the_real_filter_changes_what_is_flown_and_says_so(flyers):
     settings = SETTINGS.model_copy(update={"noise": (0.0,), "goals": ("random",)})
     # A margin of metres makes the barrier negative everywhere: the filter must act at once.

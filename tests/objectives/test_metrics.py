@@ -29,6 +29,9 @@ GOAL = np.array([1.0, 0.0, 0.0], np.float32)
 LAST = final_steps(SYSTEM, 10_000)
 STEPS = LAST + 14
 METRICS = jax.jit(make_flight_metrics(SYSTEM))
+swept, approached, quickly = (
+    jax.jit(function, static_argnums=2) for function in (swept_clearances, approach, quick_figures)
+)
 ROUNDING = 1e-5
 
 
@@ -36,10 +39,10 @@ def test_a_fly_by_between_two_samples_is_seen():
     """Past a ball at 0.4 m in one step of 2 m: both samples are more than a metre away."""
     ball = capsules([[0.0, 0.0, 0.0]], 0.3)
     passing = flight(SYSTEM, [[-1.0, 0.4, 0.0], [1.0, 0.4, 0.0], [2.0, 0.4, 0.0]])
-    clearance = swept_clearances(passing, scene_of(ball), SYSTEM.physics)
+    clearance = swept(passing, scene_of(ball), SYSTEM.physics)
     expected = [0.4 - 0.3 - HULL, np.hypot(1.0, 0.4) - 0.3 - HULL]
     np.testing.assert_allclose(clearance[:, 0], expected, atol=ROUNDING)
-    sampled = approach(passing, scene_of(ball), SYSTEM.physics).clearance
+    sampled = approached(passing, scene_of(ball), SYSTEM.physics).clearance
     np.testing.assert_allclose(sampled[0, 0], np.hypot(1.0, 0.4) - 0.3 - HULL, atol=ROUNDING)
 
 
@@ -47,14 +50,14 @@ def test_a_ball_that_flies_past_a_resting_drone_is_seen():
     """It crosses from -1 m to 1 m during the third step."""
     speed = 2.0 / DT
     ball = capsules([[-1.0 - 2.0 * 2.0, 0.4, 0.0]], 0.3, velocity=[speed, 0.0, 0.0])
-    clearance = swept_clearances(flight(SYSTEM, np.zeros((5, 3))), scene_of(ball), SYSTEM.physics)[:, 0]
+    clearance = swept(flight(SYSTEM, np.zeros((5, 3))), scene_of(ball), SYSTEM.physics)[:, 0]
     np.testing.assert_allclose(clearance[2], 0.4 - 0.3 - HULL, atol=1e-4)
     assert np.all(np.asarray(clearance)[[0, 1, 3]] > 0.5)
 
 
 def test_the_approach_knows_the_closing_speed():
     ball = capsules([[2.0, 0.0, 0.0]], 0.5, velocity=[-1.0, 0.0, 0.0])
-    seen = approach(flight(SYSTEM, np.zeros((2, 3)), [[3.0, 4.0, 0.0]] * 2), scene_of(ball), SYSTEM.physics)
+    seen = approached(flight(SYSTEM, np.zeros((2, 3)), [[3.0, 4.0, 0.0]] * 2), scene_of(ball), SYSTEM.physics)
     assert seen.clearance[0, 0] == pytest.approx(1.5 - HULL, abs=ROUNDING)
     assert seen.speed[0, 0] == pytest.approx(4.0, abs=ROUNDING)
 
@@ -99,7 +102,7 @@ def test_success_is_reaching_and_staying_without_touching_anything(case, success
     figures = METRICS(flown, scene)
     assert (bool(figures.success), bool(figures.collision)) == (success, collision)
     batch = jax.tree.map(lambda x: x[None], (flown, scene))
-    quick = quick_figures(*batch, SYSTEM)
+    quick = quickly(*batch, SYSTEM)
     assert (quick["train/success_rate"], quick["train/collision_rate"]) == (success, collision)
 
 

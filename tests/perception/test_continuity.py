@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.analytic import Barrier, make_analytic_barrier
@@ -59,26 +61,38 @@ def window() -> np.ndarray:
 WORLDS = {world.__name__: world for world in (side_wall, corner, pole, window)}
 
 
-def along_flight(barrier: Barrier, points: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the acting point (t, 3) [m] and h there (t,) [m], of points that are all seen from everywhere."""
-    count = len(points)
-    seen = PointMap(
-        points=jnp.asarray(points, jnp.float32),
-        velocity=jnp.zeros((count, 3), jnp.float32),
-        spread=jnp.zeros(count, jnp.float32),
-        age=jnp.zeros(count, jnp.float32),
-        known=jnp.ones(count, bool),
-    )
+ROOM = max(len(world()) for world in WORLDS.values())
+"""Points of a map: as many for every world, so that one program serves them all."""
+
+
+@functools.cache
+def values_along(kind: str) -> Callable[[PointMap, Array, Array], Array]:
+    """Compiled (map, places (t, 3) of the acting point [m], velocity [m/s]) -> h there (t,) [m]."""
+    neural = kind == "neural"
+    barrier: Barrier = make_neural_barrier(SYSTEM)(random_barrier(SYSTEM)) if neural else make_analytic_barrier(SYSTEM)
     choose, build = make_node_choice(SYSTEM), make_point_graph(SYSTEM)
 
-    def value(place: Vector) -> Scalar:
-        motion = Motion(position=place, velocity=jnp.asarray(velocity, jnp.float32), thrust=jnp.zeros(3, jnp.float32))
+    def value(seen: PointMap, velocity: Vector, place: Vector) -> Scalar:
+        motion = Motion(position=place, velocity=velocity, thrust=jnp.zeros(3, jnp.float32))
         nodes, cells = choose(seen, motion, DRONE.delay), nearest_in_cells(seen, place)
         return barrier(build(motion, nodes, cells, jnp.asarray([8.0, 0.0, 1.0], jnp.float32), DRONE))
 
+    return jax.jit(lambda seen, places, velocity: jax.lax.map(functools.partial(value, seen, velocity), places))
+
+
+def along_flight(kind: str, points: np.ndarray, velocity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the acting point (t, 3) [m] and h there (t,) [m], of points that are all seen from everywhere."""
+    seen = PointMap(
+        points=jnp.asarray(np.pad(points, ((0, ROOM - len(points)), (0, 0))), jnp.float32),
+        velocity=jnp.zeros((ROOM, 3), jnp.float32),
+        spread=jnp.zeros(ROOM, jnp.float32),
+        age=jnp.zeros(ROOM, jnp.float32),
+        known=jnp.arange(ROOM) < len(points),
+    )
     way = np.arange(-0.6, 1.8, STEP)[:, None] * velocity / np.linalg.norm(velocity)
     places = np.array([0.0, 0.0, 1.03]) + way
-    return places, np.asarray(jax.jit(lambda given: jax.lax.map(value, given))(jnp.asarray(places, jnp.float32)))
+    given = jnp.asarray(places, jnp.float32), jnp.asarray(velocity, jnp.float32)
+    return places, np.asarray(values_along(kind)(seen, *given))
 
 
 @pytest.mark.parametrize("velocity", [(3.0, 0.0, 0.0), (5.0, 0.3, 0.1)], ids=["slow", "fast"])
@@ -87,7 +101,7 @@ def test_h_past_an_edge_changes_no_faster_than_the_drone_moves(name: str, veloci
     """h of one point changes by at most 1 + (tau + v / a) v / s per metre, and with the penalty of sectors OUTSIDE / s
     more; smoothing does not steepen it. A point that came or went all of a sudden would change it by centimetres."""
     points = WORLDS[name]()
-    places, h = along_flight(make_analytic_barrier(SYSTEM), points, np.asarray(velocity))
+    places, h = along_flight("analytic", points, np.asarray(velocity))
     nearest = np.linalg.norm(points[:, None] - places[None], axis=-1).min()
     speed, barrier = np.linalg.norm(velocity), SYSTEM.barrier
     steepest = 1.0 + (barrier.reaction_time + speed / barrier.braking) * speed / nearest + 1.6 / nearest
@@ -101,6 +115,5 @@ def test_a_neural_h_past_an_edge_makes_small_jumps_only(name: str) -> None:
 
     The network is scattered, far steeper than a trained one.
     """
-    neural = make_neural_barrier(SYSTEM)(random_barrier(SYSTEM))
-    _, h = along_flight(neural, WORLDS[name](), np.array([3.0, 0.0, 0.0]))
+    _, h = along_flight("neural", WORLDS[name](), np.array([3.0, 0.0, 0.0]))
     assert np.ptp(h) > 0.3 and np.abs(np.diff(h)).max() < 0.15

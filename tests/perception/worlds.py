@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -103,6 +105,7 @@ def scene_of(obstacles: Obstacles, start=(0.0, 0.0, 0.0), goal=(3.0, 0.0, 0.0)) 
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def graph_seen(system: SystemConfig, obstacles: Obstacles, position, velocity, goal=(3.0, 0.0, 0.0)) -> Graph:
     """What a perfect sensor shows a drone there [m, m/s]."""
     position, velocity = jnp.asarray(position), jnp.asarray(velocity)

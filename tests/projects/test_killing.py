@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import pytest
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint
@@ -21,7 +22,6 @@ from drone_cbf.tracking.tags import RESUMED_TAG
 from tests.projects.counting_stage import FIRST, CountingParameters, following
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 2
 LONGEST_LIFE = 2.0
 """Up to so many seconds before each kill; all of the counting takes three."""
 
@@ -42,7 +42,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.02)
 
 
-def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_as_it_would_have(experiment: str) -> None:
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_as_it_would_have(
+    experiment: str, kills: int
+) -> None:
     client, draw = MlflowClient(), random.Random(0)
     process = start()
 
@@ -53,7 +56,7 @@ def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_as_it_wou
     wait_for(has_settings, process)
     (run,) = client.search_runs([experiment])
     run_id = run.info.run_id
-    for kill in range(1, KILLS + 1):
+    for kill in range(1, kills + 1):
         time.sleep(draw.uniform(0.0, LONGEST_LIFE))
         assert process.poll() is None, "it ended before it was killed"
         process.send_signal(signal.SIGKILL)

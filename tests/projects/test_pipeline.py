@@ -17,6 +17,7 @@ from drone_cbf.tracking.queries.cells import cell_figures, evaluation_figures
 from drone_cbf.tracking.runs.lineage import load_config
 from drone_cbf.tracking.runs.presentation import EXPERIMENT, EXPERIMENT_NOTE
 from projects.inputs.curriculum_files import available
+from projects.running.launch import launch
 from tests.projects.small_pipeline import STAGES, SmallPipeline, mlflow_run, stored_runs
 from tests.stores import tracking
 
@@ -89,10 +90,15 @@ class TestPipeline:
         run = finished.runs["evaluate"]
         assert len(run.data.metrics) <= 150
         every = evaluation_figures(run)
-        assert len(every) == 2 * 24 + 54 * 23, "worst cells, and each figure of each cell with the filter on and off"
+        assert len(every) == 2 * 24 + 18 * 23, "worst cells, and each figure of each cell with the filter on and off"
         cells = cell_figures(run.info.run_id)
         for name in cells.keys() & run.data.metrics.keys():
             assert cells[name] == run.data.metrics[name], "the same bits in both places"
+
+    def test_an_evaluation_flies_behind_the_filter_and_without_it(self, finished: Finished) -> None:
+        figures = finished.runs["evaluate"].data.metrics
+        assert figures["eval/intervention_rate"] > 0.0 == figures["eval_unfiltered/intervention_rate"]
+        assert figures["eval/effort"] != figures["eval_unfiltered/effort"]
 
     def test_an_evaluation_says_what_it_measured_and_is_a_logged_model(self, finished: Finished) -> None:
         run, trained = finished.runs["evaluate"], finished.runs["safety"].info.run_id
@@ -143,11 +149,21 @@ def leaves(tree: dict[str, object]) -> Iterator[np.ndarray]:
             yield np.asarray(value)
 
 
+@pytest.mark.slow
 def test_a_wrong_parameter_under_mlflow_run_is_one_line_and_a_failed_run(tmp_path: Path) -> None:
     result = mlflow_run(tmp_path, "pipeline", {"curriculum": "defualt"})
     assert result.returncode != 0
+    check_refusal(result.stderr, stored_runs(tmp_path)["pipeline"])
+
+
+def test_a_wrong_parameter_is_one_line_and_a_failed_run(experiment: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch("pipeline", ["--curriculum=defualt"]) == 1
+    (run,) = mlflow.search_runs([experiment], output_format="list")
+    check_refusal(capsys.readouterr().err, run)
+
+
+def check_refusal(told: str, run: Run) -> None:
     plain = ", ".join(name for name in available() if not name.startswith("ablations/"))
     message = f"curriculum 'defualt' does not exist; did you mean default? Else name one of {plain}, an ablation"
-    assert f"pipeline failed: {message}" in result.stderr and "Traceback" not in result.stderr
-    run = stored_runs(tmp_path)["pipeline"]
+    assert f"pipeline failed: {message}" in told and "Traceback" not in told
     assert run.info.status == "FAILED" and message in run.data.tags["drone_cbf.failure"]

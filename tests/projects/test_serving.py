@@ -8,8 +8,10 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -18,6 +20,8 @@ from urllib.request import Request, urlopen
 import mlflow
 import pandas
 import pytest
+import uvicorn
+from mlflow.pyfunc import scoring_server
 
 from drone_cbf.serving.fields import example_observations
 from projects.running.launch import launch
@@ -34,39 +38,64 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def address(experiment: str, tmp_path: Path) -> Iterator[str]:
-    """Address of ``mlflow models serve``, started in an empty folder as a user would."""
-    _, evaluation = evaluated(experiment)
-    assert launch("register", [f"--run={evaluation}", "--model=served"]) == 0
-    port = free_port()
+@contextmanager
+def in_a_thread(port: int, folder: Path) -> Iterator[None]:
+    """MLflow's server in this process, which has imported everything."""
+    with pytest.MonkeyPatch.context() as patch:  # of the environment, which the server changes
+        patch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
+        app = scoring_server.init(mlflow.pyfunc.load_model("models:/served@challenger"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until_up(f"http://127.0.0.1:{port}/ping", thread.is_alive, lambda: "the thread has ended")
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@contextmanager
+def on_the_command_line(port: int, folder: Path) -> Iterator[None]:
+    """``mlflow models serve``, started in an empty folder as a user would."""
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/served@challenger"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "PATH": path}
-    log = (tmp_path / "server.log").open("w")
+    log = (folder / "server.log").open("w")
     server = subprocess.Popen(
         [*command, "--env-manager", "local", "-h", "127.0.0.1", "-p", str(port)],
-        cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+        cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
-        wait_until_up(f"http://127.0.0.1:{port}/ping", server, tmp_path / "server.log")
-        yield f"http://127.0.0.1:{port}/invocations"
+        told = (folder / "server.log").read_text
+        wait_until_up(f"http://127.0.0.1:{port}/ping", lambda: server.poll() is None, told)
+        yield
     finally:
         os.killpg(server.pid, 15)
         server.wait(timeout=30)
         log.close()
 
 
-def wait_until_up(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+@pytest.fixture(params=[in_a_thread, pytest.param(on_the_command_line, marks=pytest.mark.slow)])
+def address(request: pytest.FixtureRequest, experiment: str, tmp_path: Path) -> Iterator[str]:
+    """Where a registered version is served."""
+    _, evaluation = evaluated(experiment)
+    assert launch("register", [f"--run={evaluation}", "--model=served"]) == 0
+    port = free_port()
+    with request.param(port, tmp_path):
+        yield f"http://127.0.0.1:{port}/invocations"
+
+
+def wait_until_up(url: str, runs: Callable[[], bool], told: Callable[[], str]) -> None:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         try:
             with urlopen(url, timeout=5):
                 return
         except (URLError, OSError):
-            assert server.poll() is None, log.read_text()
+            assert runs(), told()
             time.sleep(0.3)
-    raise AssertionError(log.read_text())
+    raise AssertionError(told())
 
 
 def post(address: str, body: Any) -> tuple[int, dict[str, Any]]:

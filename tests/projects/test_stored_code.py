@@ -65,6 +65,7 @@ def check_alterations(model: Path) -> None:
         mlflow.pyfunc.load_model(str(model))
 
 
+@pytest.mark.slow
 def test_versions_of_different_code_answer_in_one_process_each_with_its_own(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

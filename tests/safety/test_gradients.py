@@ -49,7 +49,7 @@ def test_gradient_towards_normal_offset_and_nominal_equals_central_differences(s
     assert error.max() <= TOLERANCE[solver]
 
 
-@pytest.mark.parametrize("solver", ["exact", "projected_gradient", "qpax"])
+@pytest.mark.parametrize("solver", ["exact", "projected_gradient", pytest.param("qpax", marks=pytest.mark.slow)])
 def test_single_precision_gradient_is_close_to_central_differences(solver):
     p = smooth_problems(300, 1000.0, seed=1)
     expected = reference.central_differences(p, 1000.0, DIFFERENCE_STEP)

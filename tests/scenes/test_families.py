@@ -54,7 +54,7 @@ def test_padded_to_common_slots_scenes_of_all_families_are_of_one_type():
 def test_padding_adds_unused_slots_behind_those_of_each_shape(family):
     own, slots = FAMILIES[family].slots(CONFIG), common_slots(list(FAMILIES), CONFIG)
     obstacles = drawn(family).obstacles
-    wide = jax.vmap(lambda each: padded(each, slots))(obstacles)
+    wide = jax.jit(jax.vmap(lambda each: padded(each, slots)), compiler_options=QUICK)(obstacles)
     assert slots_of(wide) == slots
     jax.tree.map(np.testing.assert_array_equal, first_slots(wide, own), obstacles)
     assert not any(np.any(getattr(wide, shape).active[:, getattr(own, shape) :]) for shape in vars(own))

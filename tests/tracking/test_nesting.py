@@ -58,6 +58,7 @@ def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(ru
     assert found == {run.run_id, other.run_id, first}, "nothing is left of the run that was prepared"
 
 
+@pytest.mark.slow
 def test_mlflow_run_goes_on_in_the_interrupted_run_and_folds_the_one_it_prepared_under_it(
     run: StageRun, project: Path
 ) -> None:

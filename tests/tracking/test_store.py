@@ -40,8 +40,9 @@ def start_and_log(folder: Path, number: int, start: Any) -> None:
         recorder.close()
 
 
-def test_eight_processes_that_begin_together_on_an_empty_folder_lose_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("count", [3, pytest.param(PROCESSES, marks=pytest.mark.slow)])
+def test_processes_that_begin_together_on_an_empty_folder_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
         monkeypatch.delenv(name)
@@ -49,17 +50,17 @@ def test_eight_processes_that_begin_together_on_an_empty_folder_lose_nothing(
     context.set_forkserver_preload(
         ["drone_cbf.tracking.recording.mlflow_recorder", "drone_cbf.tracking.runs.stage_run"]
     )
-    start = context.Barrier(PROCESSES)
-    processes = [context.Process(target=start_and_log, args=(tmp_path, n, start)) for n in range(PROCESSES)]
+    start = context.Barrier(count)
+    processes = [context.Process(target=start_and_log, args=(tmp_path, n, start)) for n in range(count)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=120)
-    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    assert [process.exitcode for process in processes] == [0] * count
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (experiment,) = (found for found in client.search_experiments() if found.name == "drone_cbf")
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_name for run in runs} == {f"stage{number}" for number in range(PROCESSES)}
+    assert {run.info.run_name for run in runs} == {f"stage{number}" for number in range(count)}
     for run in runs:
         assert run.info.status == "FINISHED"
         history = client.get_metric_history(run.info.run_id, "step")

@@ -136,6 +136,7 @@ def test_a_run_that_diverges_at_a_hundredfold_learning_rate_is_rolled_back(poiso
     assert int(recorder.checkpoints["best"]["state"].step) > 4, "what was learned after the roll-back is better"
 
 
+@pytest.mark.slow
 def test_the_same_run_at_its_normal_learning_rate_is_left_alone():
     recorder, state = trained(HEALTHY_RATE)
     assert not recorder.events and not column(recorder, "monitor/rollbacks")

@@ -36,7 +36,12 @@ def settings_of(**learning):
 
 
 EVERYTHING = settings_of(
-    weights=LossWeights(**dict.fromkeys(OWN, 1.0)), replay=0.5, replay_flights=4, balance="mgda", epsilon=0.1
+    weights=LossWeights(**dict.fromkeys(OWN, 1.0)),
+    replay=0.5,
+    replay_flights=4,
+    balance="mgda",
+    epsilon=0.1,
+    barrier_updates=3,
 )
 
 
@@ -95,6 +100,8 @@ def advance(state, count=1, settings=EVERYTHING, given=None):
 
 def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     whole, rows = advance(start(EVERYTHING), 4)
+    assert int(whole.barrier_optimiser[1][0].count) == 3 * int(whole.step) == 12, "three steps of the barrier each"
+    assert all(row["grad_health/nonfinite_cbf_further"] == 0.0 for row in rows)
     half, _ = advance(start(EVERYTHING), 2)
     assert rows[1]["replay/flights"] > 0, "there is something to replay when it is resumed"
     stored = jax.tree.map(jnp.asarray, jax.device_get(half))
@@ -168,6 +175,7 @@ def test_a_loss_is_built_where_any_stage_gives_it_a_weight():
     assert used({"distill": 0.0}) == frozenset()
 
 
+@pytest.mark.slow
 def test_further_barrier_steps_change_the_barrier_alone_by_its_optimiser():
     once, thrice = settings_of(), settings_of(barrier_updates=3)
     (plain, _), (taught, (row,)) = advance(start(once), settings=once), advance(start(thrice), settings=thrice)

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
+from drone_cbf.tracking.runs.config_text import parse_yaml
 from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
 
 
@@ -81,7 +82,7 @@ def load_config(run_id: str) -> dict[str, Any]:
     text = load_artifact(run_id, CONFIG_FILE)
     config = None
     with suppress(yaml.YAMLError):
-        config = yaml.safe_load(text)
+        config = parse_yaml(text)
     if not isinstance(config, dict):
         raise LineageError(f"{CONFIG_FILE} of run {run_id} is not valid; name another run, or repeat that one")
     return config
