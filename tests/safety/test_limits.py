@@ -28,7 +28,7 @@ RANGES = {
 }
 """Decades of rows and commands."""
 MET = 1e-3  # A row is met if it is missed by less than this, of max|a| [m/s^2]
-DENORMAL = 1.2e-38  # XLA takes smaller numbers for zero
+DENORMAL = 2.4e-38  # XLA takes numbers below half of this for zero, limit and command alike
 
 
 def promised(p):
