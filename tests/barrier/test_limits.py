@@ -51,7 +51,7 @@ def graph_function(kind, system):
 
 @functools.cache
 def outcome_function(kind):
-    """(position, velocity, solids or points) -> (h, row, safe command), and the gradient of their sum by the state."""
+    """(position, velocity, solids or points) -> (reading, safe command, gradient of the sum of all by the state)."""
     system = systems(kind)
     graph, read, safety_filter = (
         graph_function(kind, system),
@@ -70,12 +70,10 @@ def outcome_function(kind):
         return reading, safe
 
     def every(position, velocity, around):
-        (reading, safe), pull_back = jax.vjp(lambda p, v: outcome(p, v, around), position, velocity)
-        of_h = jax.tree.map(jnp.zeros_like, (reading, safe.replace(status=None)))
-        one, both = of_h[0].replace(value=jnp.float32(1.0)), jax.tree.map(jnp.ones_like, of_h)
-        none = np.zeros((), jax.dtypes.float0)
-        pulled = [pull_back((r, s.replace(status=none))) for r, s in ((one, of_h[1]), both)]
-        return reading, safe, pulled
+        answers, pull_back = jax.vjp(lambda p, v: outcome(p, v, around), position, velocity)
+        of_answers = jax.tree.map(jnp.ones_like, answers)
+        none = np.zeros((), jax.dtypes.float0)  # of the status
+        return *answers, pull_back((of_answers[0], of_answers[1].replace(status=none)))
 
     return jax.jit(jax.vmap(every))
 
@@ -89,17 +87,15 @@ def outcomes(kind, n, seed):
 
 
 def check(kind, n, seed):
-    reading, safe, gradients = outcomes(kind, n, seed)
-    for leaf in jax.tree.leaves((reading, safe)):
-        assert np.isfinite(leaf).all()
-    for name, pulled in zip(("h", "row and command"), gradients, strict=True):
-        assert all(np.isfinite(leaf).all() for leaf in pulled), name
+    reading, safe, gradient = outcomes(kind, n, seed)
+    for name, leaves in (("value", (reading, safe)), ("gradient", gradient)):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(leaves)), name
     limit = systems(kind).physics.max_acceleration
     assert (np.abs(safe.command) <= np.float32(limit)).all()
     assert not (safe.status == Status.FALLBACK).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["surfaces, braking", "points, braking"])
 def test_values_and_gradients_are_finite_and_commands_admissible(kind):
     check(kind, 1_024, seed=3)
 
@@ -107,5 +103,6 @@ def test_values_and_gradients_are_finite_and_commands_admissible(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_million_states_are_finite_and_their_commands_admissible(kind):
-    for seed in range(11):
-        check(kind, 16_384, seed=100 + 2 * seed)
+    """1,056,768 states of all kinds together."""
+    for seed in range(172):
+        check(kind, 1_024, seed=100 + 2 * seed)

@@ -67,7 +67,7 @@ def check_walls(n: int, seed: int) -> None:
     rotation = rotation_to(extremes.directions(rng, n))
     normal = rotation[:, :, 0].astype(np.float64)
     gap = np.where(rng.random(n) < 0.2, -1.0, 1.0) * rng.uniform(0.0, LABELLED.sensor.range, n) ** rng.integers(1, 9, n)
-    gap = np.minimum(gap, 0.999 * LABELLED.sensor.range)
+    gap = np.clip(gap, -0.1 * THICK, 0.999 * LABELLED.sensor.range)
     centre = np.float32(position - (gap + THICK)[:, None] * normal)
     true, seen = (np.asarray(h) for h in at_a_wall(position, velocity, centre, rotation))
     closing = np.maximum(-(normal * velocity).sum(-1), 0.0)
@@ -83,7 +83,7 @@ def check_points(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     position, velocity = extremes.states(n, seed + 1)
     speed = np.linalg.norm(velocity.astype(np.float64), axis=-1)
-    heading = velocity / np.maximum(speed, 1e-300)[:, None]
+    heading = np.where(speed > 0.0, velocity.T / np.where(speed > 0.0, speed, 1.0), np.eye(3)[:, :1]).T
     gap = np.where(rng.random(n) < 0.3, rng.choice(extremes.LENGTHS[:10], n), rng.uniform(0.0, 5.0, n))
     h = np.asarray(at_a_point(position, velocity, np.float32(position + gap[:, None] * heading)))
     hopeless = gap - RAW.physics.drone_radius < speed**2 / (2.0 * strongest(heading, RAW)) - 1e-5
