@@ -50,6 +50,27 @@ def _place_of_largest(values: Float[Array, "n *rest"]) -> Int[Array, "*rest"]:
     return place
 
 
+LARGE = 1e5
+"""Exponents beyond this are so large that their rounding is not small against one any more."""
+
+
+def beneath(values: Float[Array, "n"], top: Scalar) -> Float[Array, "n"]:
+    """``values - top``, where ``top`` is the largest of them, for a sum of exponentials; none is far above zero.
+
+    The compiler may compute a value twice, and round it otherwise the second time. Of a large one, all exponentials
+    would then be zero, or one infinite: what differs from ``top`` by rounding only counts as equal, with its gradient.
+    """
+    rest, size = values - top, jnp.abs(top)
+    equal = (size > LARGE) & (jnp.abs(rest) <= 1e-6 * size)
+    return jnp.where(equal, rest - jax.lax.stop_gradient(rest), rest)
+
+
+def log_sum_exp(values: Float[Array, "n"]) -> Scalar:
+    """``log(sum(exp(values)))`` of finite values of any size."""
+    top = jax.lax.stop_gradient(jnp.max(values))
+    return jnp.log(jnp.sum(jnp.exp(beneath(values, top)))) + top
+
+
 def softplus(x: ArrayLike, sharpness: float) -> Array:
     """Smooth ``max(x, 0)``: ``log(1 + exp(sharpness x)) / sharpness``; exceeds it by at most ``log 2 / sharpness``."""
     return jax.nn.softplus(sharpness * jnp.asarray(x)) / sharpness

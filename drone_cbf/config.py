@@ -8,11 +8,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from drone_cbf.scene_config import Positive, SceneConfig
+from drone_cbf.scene_config import SceneConfig
 from drone_cbf.scene_config import SceneName as SceneName
 from drone_cbf.sections import Neutral, Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
 GoalMode = Literal["trained", "shifted", "random"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 
@@ -38,7 +39,7 @@ class PhysicsConfig(Section):
     """Drag per unit of air speed [1/s]."""
     quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
     """Drag per square of air speed [1/m]."""
-    max_acceleration: tuple[Positive, Positive, Positive] = (12.0, 12.0, 8.0)
+    max_acceleration: tuple[Acceleration, Acceleration, Acceleration] = (12.0, 12.0, 8.0)
     """Largest command along each world axis [m/s^2], gravity already compensated."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; a surface closer than this is a collision."""

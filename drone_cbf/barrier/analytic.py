@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, log_sum_exp, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph, closing_speeds
 
@@ -20,7 +20,7 @@ def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature
     The ceiling keeps the value of an empty graph finite, with zero gradient.
     """
     every = jnp.append(values, ceiling)
-    return -temperature * jax.nn.logsumexp(-every / temperature)
+    return -temperature * log_sum_exp(-every / temperature)
 
 
 def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], system: SystemConfig) -> Array:

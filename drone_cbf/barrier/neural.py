@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar
+from drone_cbf.arrays import Scalar, beneath
 from drone_cbf.barrier.analytic import Barrier, braking_margins, free_margin, make_analytic_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
@@ -44,7 +44,7 @@ class NeuralBarrier(nn.Module):
         weights = jnp.append(node_weights(graph), 1.0)
         free = self.free_value(graph)
         logits = jnp.append(urgency, -8.0 * free)
-        logits = logits - jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf)))
+        logits = beneath(logits, jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf))))
         # Bounded, so that a node of zero weight cannot give 0 * inf.
         unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))
         attention = unnormalised / jnp.sum(unnormalised)

@@ -11,6 +11,7 @@ from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 from drone_cbf.barrier.analytic import KINDS, Barrier, NodeMotion, sliding
 from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.point_graph import penalty_slopes
 
 NEAREST = 0.1  # Lower bound on node distances when bounding direction errors [m]; a drone nearer than that has collided
 
@@ -20,7 +21,7 @@ class Slopes:
     """Value of a barrier and its derivatives with respect to the drone's own state."""
 
     value: Scalar  # h [m]
-    by_position: Vector  # dh/dp, all nodes fixed
+    by_position: Vector  # dh/dp, all nodes fixed, penalties of nodes (perception/point_graph.py) included
     by_velocity: Vector  # dh/dv [s]
     drift: Scalar
     """sum_i dh/dr_i . r_i': rate of h at constant velocities [m/s], for the :data:`NodeMotion` that was asked for."""
@@ -31,17 +32,22 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
     """Value and derivatives of ``barrier`` at ``graph`` by reverse-mode differentiation."""
 
     def value(
-        position: Float[Array, "k 3"], velocity: Float[Array, "k 3"], own: Vector, frontier: Scalar | None
+        position: Float[Array, "k 3"],
+        velocity: Float[Array, "k 3"],
+        own: Vector,
+        frontier: Scalar | None,
+        penalty: Float[Array, "k"] | None,
     ) -> Scalar:
-        moved = graph.replace(relative_position=position, relative_velocity=velocity)
+        moved = graph.replace(relative_position=position, relative_velocity=velocity, penalty=penalty)
         return barrier(moved.replace(velocity=own, frontier=frontier))
 
-    h, (by_position, by_velocity, by_own, by_frontier) = jax.value_and_grad(value, argnums=(0, 1, 2, 3))(
-        graph.relative_position, graph.relative_velocity, graph.velocity, graph.frontier
+    h, (by_position, by_velocity, by_own, by_frontier, by_penalty) = jax.value_and_grad(value, argnums=range(5))(
+        graph.relative_position, graph.relative_velocity, graph.velocity, graph.frontier, graph.penalty
     )
+    turned = 0.0 if by_penalty is None else by_penalty @ penalty_slopes(graph.relative_position)
     at = Slopes(
         value=h,
-        by_position=jnp.sum(by_position, 0),
+        by_position=jnp.sum(by_position, 0) + turned,
         by_velocity=jnp.sum(by_velocity, 0) + by_own,
         drift=jnp.sum(by_position * node_motion(graph)),
         by_node=safe_norm(by_position),

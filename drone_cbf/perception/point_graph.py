@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from drone_cbf.arrays import Scalar, Vector, softplus
+from drone_cbf.arrays import Scalar, Vector, safe_norm, softplus
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.directions import cell_directions, sector_axes
 from drone_cbf.perception.graphs import CLOSING_SHARPNESS, Graph
@@ -24,6 +24,7 @@ from drone_cbf.physics.point_mass import Motion, drag_acceleration
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
 of a neighbour."""
+CLOSE = 0.1  # The slope of the penalty does not grow any more below this distance [m]: the hull has touched
 TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
 ROUNDING = 4e-6
 """Of urgencies, relative above 1 m: the compiler may compute one twice, and round it otherwise the second time."""
@@ -33,7 +34,10 @@ NARROWEST = 0.9  # A point nearer than the tube's radius closes directions withi
 
 @struct.dataclass
 class Nodes:
-    """The points that a graph consists of, and how much further each counts to be than it is; without gradient."""
+    """The points that a graph consists of, and how much further each counts to be than it is; without gradient.
+
+    The graph gives the penalty its derivative (:func:`penalty_slopes`).
+    """
 
     points: PointMap
     penalty: Float[Array, "s"]  # [m]
@@ -64,8 +68,9 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap,
         points, seen = nodes.points, nodes.points.known
         later = points.points + points.velocity * params.delay
         around = cells.points + cells.velocity * params.delay - motion.position
+        relative_position = jnp.where(seen[:, None], motion.position - later, jnp.array([FAR, 0.0, 0.0]))
         return Graph(
-            relative_position=jnp.where(seen[:, None], motion.position - later, jnp.array([FAR, 0.0, 0.0])),
+            relative_position=relative_position,
             relative_velocity=jnp.where(seen[:, None], motion.velocity - points.velocity, 0.0),
             mask=seen,
             spread=jnp.where(seen, spreads(points, config), 0.0),
@@ -75,11 +80,40 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap,
             goal=goal - motion.position,
             velocity=motion.velocity,
             drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
-            penalty=jnp.where(seen, nodes.penalty, 0.0),
+            penalty=jnp.where(seen, _differentiable(nodes.penalty, relative_position), 0.0),
             openings=openings(jax.lax.stop_gradient(around), cells.known, config.range),
         )
 
     return graph
+
+
+def penalty_slopes(relative_position: Float[Array, "s 3"]) -> Float[Array, "s 3"]:
+    """Derivative of the penalty of each sector's node by its ``relative_position``, from node to drone [m].
+
+    The penalty is ``OUTSIDE`` times the cosine to the nearest axis less that to the sector's own. It depends on the
+    direction only, so its slope is across: the row is the same with and without it.
+    """
+    axes = jnp.asarray(sector_axes())
+    distance = safe_norm(relative_position)[:, None]
+    away = relative_position / distance
+    nearest = axes[jnp.argmin(axes @ away.T, axis=0)]
+    lean = OUTSIDE * (nearest - axes)
+    across = lean - away * jnp.sum(lean * away, axis=-1, keepdims=True)
+    return -across / jnp.maximum(distance, CLOSE)
+
+
+@jax.custom_jvp
+def _differentiable(penalty: Float[Array, "s"], relative_position: Float[Array, "s 3"]) -> Float[Array, "s"]:
+    """``penalty`` as it is, with its derivative towards the place of the drone; costs nothing but where that is asked
+    for."""
+    return penalty
+
+
+@_differentiable.defjvp
+def _differentiable_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    penalty, relative_position = primals
+    change, moved = tangents
+    return penalty, change + jnp.sum(penalty_slopes(relative_position) * moved, axis=-1)
 
 
 def most_urgent(

@@ -60,7 +60,8 @@ def scale_problem(
         offset=jnp.clip(row.offset / scale, -LARGEST_OFFSET, LARGEST_OFFSET),
         nominal=nominal,
         limits=jax.lax.stop_gradient(limits),
-        cap=penalty * (scale / magnitude),
+        # Not scale / magnitude: its derivative holds 1 / magnitude^2, which overflows.
+        cap=penalty * (1.0 / (magnitude / scale)),
         slack_per_multiplier=None,
         scale=scale,
         floor=authority / scale,

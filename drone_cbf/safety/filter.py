@@ -8,11 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from drone_cbf.arrays import Vector, tree_all_finite
+from drone_cbf.arrays import Scalar, Vector, tree_all_finite
 from drone_cbf.config import FilterConfig
 from drone_cbf.safety import exact, projected_gradient, qpax_solver
 from drone_cbf.safety.dual import row_residual
-from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, SafeCommand, Solution, Status
+from drone_cbf.safety.records import (
+    LARGEST_COMMAND,
+    LARGEST_ROW,
+    RELATIVE_SLACK,
+    SLACK_TOLERANCE,
+    Limits,
+    Row,
+    SafeCommand,
+    Solution,
+    Status,
+)
 
 Tree = TypeVar("Tree")
 Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
@@ -21,7 +31,7 @@ Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 
 @runtime_checkable
 class Solver(Protocol):
-    """Solves a QP whose row has authority and is violated at the clipped nominal command; inputs are finite."""
+    """Solves a QP whose row has authority and is violated at the clipped nominal command; inputs are in range."""
 
     def __call__(
         self, row: Row, nominal: Vector, limits: Limits, *, penalty: float, authority: float, quadratic: bool = False
@@ -45,11 +55,12 @@ def make_filter(config: FilterConfig) -> Filter:
     quadratic ``config.slack_penalty`` the cost is ``0.5 * penalty * slack^2``, and slack = multiplier / penalty is
     positive whenever the filter acts.
 
-    If an input or the result is not finite, the fallback is used: a finite braking command within the limits, without
-    gradient. Otherwise gradients follow ``config.gradient``:
+    If an input is not finite or out of range (``records.LARGEST_COMMAND``, ``LARGEST_ROW``), or the result is not
+    finite, the fallback is used: a finite braking command within the limits, without gradient. Whatever a solver says,
+    a row that the command misses counts as relaxed. Otherwise gradients follow ``config.gradient``:
 
     - ``full``: of command and slack with respect to nominal, normal and offset; finite and bounded for ``exact`` and
-      ``projected_gradient`` (``dual.differentiable_solution``), finite on all but rare problems for ``qpax``;
+      ``projected_gradient`` (``dual.differentiable_solution``); for ``qpax`` finite, and zero where its own is not;
     - ``identity``: the identity from nominal to command; none with respect to the row;
     - ``stopped``: none.
     """
@@ -57,21 +68,28 @@ def make_filter(config: FilterConfig) -> Filter:
     shape_gradient = _GRADIENTS[config.gradient]
 
     def safe_command(row: Row, nominal: Vector, limits: Limits, fallback: Vector) -> SafeCommand:
-        inputs_finite = tree_all_finite((row, nominal, limits))
-        row, nominal, limits = _sanitised(inputs_finite, row, nominal, limits)
-        result = _filter_finite(config, solver, row, nominal, limits)
+        usable = _in_range(row, nominal, limits)
+        row, nominal, limits = _sanitised(usable, row, nominal, limits)
+        result = _filter_in_range(config, solver, row, nominal, limits)
         result = shape_gradient(result, nominal)
-        return _with_fallback(inputs_finite, result, fallback)
+        return _with_fallback(usable, result, fallback)
 
     return safe_command
 
 
-def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vector, limits: Limits) -> SafeCommand:
-    """The filter for finite inputs."""
+def _in_range(row: Row, nominal: Vector, limits: Limits) -> Bool[Array, ""]:
+    """Whether the promises of the filter hold for these inputs; NaN is not in range."""
+    commands = jnp.maximum(jnp.maximum(jnp.abs(nominal), jnp.abs(limits.lower)), jnp.abs(limits.upper))
+    possible = (commands <= LARGEST_COMMAND) & (limits.lower <= limits.upper) & (jnp.abs(row.normal) <= LARGEST_ROW)
+    return jnp.all(possible) & (jnp.abs(row.offset) <= LARGEST_ROW)
+
+
+def _filter_in_range(config: FilterConfig, solver: Solver, row: Row, nominal: Vector, limits: Limits) -> SafeCommand:
+    """The filter for inputs in range."""
     passed = _clipped(nominal, limits)
-    # An overflowing sum counts as missed; the solver, which scales the row first, decides.
-    missed = ~(row_residual(*jax.lax.stop_gradient((row.normal, row.offset, passed))) <= 0.0)
-    authority = jnp.max(jnp.abs(row.normal)) >= config.authority
+    missed = row_residual(*jax.lax.stop_gradient((row.normal, row.offset, passed))) > 0.0
+    size = jnp.max(jnp.abs(jax.lax.stop_gradient(row.normal)))
+    authority = size >= config.authority
     enforced = missed & authority
 
     # If the solution is not used, solve a benign problem: a NaN in the branch that ``where`` does not select would
@@ -80,19 +98,27 @@ def _filter_finite(config: FilterConfig, solver: Solver, row: Row, nominal: Vect
     solution = solver(
         _select(enforced, row, harmless), nominal, limits, penalty=config.penalty, authority=config.authority
     )
-    slack_passed = jnp.where(missed, row.offset - jnp.dot(row.normal, passed), 0.0)
-    slack = jnp.where(enforced, solution.slack, slack_passed)
+    command = jnp.where(enforced, solution.command, passed)
+    slack_passed = jnp.where(missed, jnp.maximum(row.offset - jnp.dot(row.normal, passed), 0.0), 0.0)
+    slack = _honest(jnp.where(enforced, solution.slack, slack_passed), row, command, RELATIVE_SLACK * size)
     status = jnp.select(
-        [~missed, ~authority, slack > SLACK_TOLERANCE],
+        [~missed, ~authority, slack > jnp.minimum(SLACK_TOLERANCE, RELATIVE_SLACK * size)],
         [Status.NOMINAL, Status.NO_AUTHORITY, Status.RELAXED],
         Status.INTERVENED,
     )
     return SafeCommand(
-        command=jnp.where(enforced, solution.command, passed),
+        command=command,
         slack=slack,
         multiplier=jnp.where(enforced, solution.multiplier, 0.0),
         status=status.astype(jnp.int32),
     )
+
+
+def _honest(slack: Scalar, row: Row, command: Vector, tolerance: Scalar) -> Scalar:
+    """``slack``, or by how much ``command`` misses ``row`` if that is more by ``tolerance``; then without gradient."""
+    row, command = jax.lax.stop_gradient((row, command))
+    short = row.offset - jnp.dot(row.normal, command)
+    return jnp.where(short > slack + tolerance, short, slack)
 
 
 def _clipped(nominal: Vector, limits: Limits) -> Vector:
@@ -105,15 +131,15 @@ def _select(condition: Bool[Array, ""], chosen: Tree, otherwise: Tree) -> Tree:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), chosen, otherwise)
 
 
-def _sanitised(finite: Bool[Array, ""], row: Row, nominal: Vector, limits: Limits) -> tuple[Row, Vector, Limits]:
-    """The inputs, or a trivial problem without gradient if one of them is not finite."""
+def _sanitised(usable: Bool[Array, ""], row: Row, nominal: Vector, limits: Limits) -> tuple[Row, Vector, Limits]:
+    """The inputs, or a trivial problem without gradient if one of them is out of range."""
     zeros, ones = jnp.zeros_like(nominal), jnp.ones_like(nominal)
     trivial = (Row(normal=zeros, offset=jnp.zeros_like(row.offset)), zeros, Limits(lower=-ones, upper=ones))
-    return _select(finite, (row, nominal, jax.lax.stop_gradient(limits)), trivial)
+    return _select(usable, (row, nominal, jax.lax.stop_gradient(limits)), trivial)
 
 
-def _with_fallback(inputs_finite: Bool[Array, ""], result: SafeCommand, fallback: Vector) -> SafeCommand:
-    finite = inputs_finite & tree_all_finite((result.command, result.slack, result.multiplier))
+def _with_fallback(usable: Bool[Array, ""], result: SafeCommand, fallback: Vector) -> SafeCommand:
+    finite = usable & tree_all_finite((result.command, result.slack, result.multiplier))
     replacement = SafeCommand(
         command=jax.lax.stop_gradient(fallback),
         slack=jnp.zeros_like(result.slack),

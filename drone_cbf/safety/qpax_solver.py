@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Float
 from qpax import solve_qp_primal
 
-from drone_cbf.arrays import Scalar, Vector, largest_entry
+from drone_cbf.arrays import Scalar, Vector, largest_entry, ravel_leaves
 from drone_cbf.safety.records import SLACK_TOLERANCE, Limits, Row, Solution
 
 MAX_ITERATIONS = 30  # Iterations of qpax for the solution, and again for its gradient; 15 are typical
@@ -20,6 +20,10 @@ it is not reached, and ten times as much costs 1e-3 m/s^2 in the command and 1e-
 BEYOND_REACH = 4.0
 """Bound on scaled offsets. ``a.u`` cannot exceed 3, so the command is unaffected, and a large slack of an infeasible
 row does not reduce the float32 precision of the other variables."""
+NARROW = 1e-6  # Limits closer together than this [m/s^2] leave an axis no room
+LARGEST_GRADIENT = 1e24
+"""Beyond any gradient of a scaled problem, rows of 1e16 included; products with what they are scaled by do not
+overflow."""
 INTERIOR = 1e-3  # Distance to a limit, as a fraction of the half width, from which an axis counts as free
 
 
@@ -47,10 +51,10 @@ def solve(
     scale = jax.lax.stop_gradient(jnp.max(jnp.abs(row.normal)))
     limits = jax.lax.stop_gradient(limits)
     widest = jnp.max(limits.upper - limits.lower)
-    length = jnp.where(widest > 0.0, 0.5 * widest, 1.0)
+    length = jnp.where(widest > NARROW, 0.5 * widest, 1.0)
     centre = 0.5 * (limits.upper + limits.lower)
     # The penalty refers to the row divided by max|a|, whose gradient matters when the row is relaxed.
-    weight = penalty * (scale / largest_entry(jnp.abs(row.normal)))
+    weight = penalty * (1.0 / largest_entry(jnp.abs(row.normal / scale)))
     program = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
     x = _solve(program)
     command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)
@@ -71,7 +75,7 @@ def _scaled_quadratic(
     offset = (row.offset / scale - jnp.dot(normal, centre)) / length
     offset = jnp.clip(offset, -BEYOND_REACH, BEYOND_REACH)
     # Interior-point methods need an interior: an axis of zero width is removed from the row and set by the final clip.
-    movable = limits.lower < limits.upper
+    movable = limits.upper - limits.lower > NARROW
     half_width = jnp.where(movable, 0.5 * (limits.upper - limits.lower) / length, 1.0)
     axes = jnp.eye(3, 4, dtype=dtype)
     slack_axis = jnp.array([[0.0, 0.0, 0.0, 1.0]], dtype=dtype)
@@ -115,7 +119,8 @@ def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
 
 @jax.custom_vjp
 def _solve(quadratic: _Quadratic) -> Float[Array, "4"]:
-    """The minimiser; without gradient if it is not finite, because qpax returns NaN even for a zero cotangent."""
+    """The minimiser; without gradient if it or the gradient is not finite: qpax returns NaN even for a zero
+    cotangent."""
     return _interior_point(quadratic)
 
 
@@ -127,7 +132,9 @@ def _solve_forward(quadratic: _Quadratic):
 def _solve_backward(residuals, cotangent: Float[Array, "4"]):
     finite, pull_back = residuals
     (gradient,) = pull_back(cotangent)
-    return (jax.tree.map(lambda leaf: jnp.where(finite, leaf, 0.0), gradient),)
+    largest = jnp.max(jnp.abs(ravel_leaves(gradient)))
+    usable = finite & (largest <= LARGEST_GRADIENT)
+    return (jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), gradient),)
 
 
 _solve.defvjp(_solve_forward, _solve_backward)

@@ -9,6 +9,14 @@ from drone_cbf.arrays import Scalar, Vector
 
 SLACK_TOLERANCE = 1e-4
 """Slack above which a row counts as relaxed (unit of the row); float32 rounding of a row of size 100 lies below."""
+RELATIVE_SLACK = 5e-4
+"""The same relative to max|a| [m/s^2], for rows below 0.2. By more than this, and the rounding of the sum, no row that
+is called met is missed."""
+LARGEST_COMMAND = 1e3
+"""Commands and limits beyond this [m/s^2] are refused: their own rounding in float32 would miss rows by
+:data:`RELATIVE_SLACK`. `PhysicsConfig.max_acceleration` has the same bound."""
+LARGEST_ROW = 1e32
+"""Rows with an entry beyond this are refused: their gradients overflow in float32."""
 
 
 class Status(enum.IntEnum):
@@ -19,12 +27,14 @@ class Status(enum.IntEnum):
     recovers, dh/dt >= -alpha h, and the nominal command brakes hard enough."""
     INTERVENED = 1  # The nearest admissible command that meets the row is used
     RELAXED = 2
-    """The row is violated by more than ``SLACK_TOLERANCE``: no admissible command meets it, or only at a multiplier
-    above the penalty."""
+    """The row is violated by more than ``SLACK_TOLERANCE``, or than ``RELATIVE_SLACK * max|a|`` if that is less: no
+    admissible command meets it, or only at a multiplier above the penalty."""
     NO_AUTHORITY = 3
     """The row is violated and its largest coefficient is below ``FilterConfig.authority``: the clipped nominal command
     is used."""
-    FALLBACK = 4  # An input or the result is not finite: the fallback command is used
+    FALLBACK = 4
+    """An input is not finite or beyond ``LARGEST_COMMAND`` or ``LARGEST_ROW``, limits are in the wrong order, or the
+    result is not finite: the fallback command is used."""
     UNAVOIDABLE = 5
     """Something is on the way to where the command will act, nearer than any command can change: the drone brakes."""
 
@@ -39,7 +49,10 @@ class Row:
 
 @struct.dataclass
 class Limits:
-    """Admissible commands ``lower <= u <= upper`` [m/s^2, world frame]; finite, and an axis may have zero width."""
+    """Admissible commands ``lower <= u <= upper`` [m/s^2, world frame]; finite, and an axis may have zero width.
+
+    Numbers below the smallest normal one may count as zero, as everywhere in XLA.
+    """
 
     lower: Vector
     upper: Vector

@@ -150,16 +150,3 @@ def test_without_points_the_graph_is_the_empty_one():
         if name not in ("relative_position", "relative_velocity"):
             np.testing.assert_array_equal(ours, theirs, err_msg=name)
     assert not np.asarray(node_weights(graph)).any()
-
-
-def test_the_gradient_of_h_is_that_of_the_nearest_point_alone_at_whatever_place_in_its_sectors():
-    """At rest h falls by a metre per metre towards it. Penalties, and so the sectors that it is in, are constants."""
-    point = np.array([0.7, 0.3, 0.1])
-    points = jnp.asarray(np.concatenate([3.0 * scattered_points(20, seed=2), [point]]), jnp.float32)
-
-    def value(place, points):
-        return BARRIER(seen(points_at(points), motion_at(place)))
-
-    by_place, by_points = jax.jit(jax.grad(value, argnums=(0, 1)))(jnp.zeros(3), points)
-    assert not np.asarray(by_points).any()
-    np.testing.assert_allclose(by_place, -point / np.linalg.norm(point), atol=1e-3)

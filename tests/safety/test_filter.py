@@ -9,6 +9,7 @@ import pytest
 
 from drone_cbf.config import FilterConfig
 from drone_cbf.safety import SLACK_TOLERANCE, Limits, Row, SafeCommand, Status, make_filter
+from drone_cbf.safety.records import RELATIVE_SLACK
 from tests.safety import reference
 from tests.safety.harness import FALLBACK, fields, jacobian, one, run
 
@@ -107,7 +108,8 @@ def test_rows_already_met_leave_the_nominal_command_untouched(solver):
 def test_status_relaxed_means_slack_above_the_tolerance():
     p = reference.concatenate(reference.adversarial_families(500, seed=9))
     safe = run(FilterConfig(), p)
-    np.testing.assert_array_equal(safe.status == Status.RELAXED, safe.slack > SLACK_TOLERANCE)
+    tolerance = np.minimum(np.float32(SLACK_TOLERANCE), np.float32(RELATIVE_SLACK) * p.size)
+    np.testing.assert_array_equal(safe.status == Status.RELAXED, safe.slack > tolerance)
 
 
 @pytest.mark.parametrize("solver", ["exact", "qpax"])
@@ -145,9 +147,9 @@ def test_input_that_is_not_finite_flies_the_fallback_and_has_zero_gradients(solv
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_result_that_overflows_flies_the_fallback_and_has_zero_gradients(solver):
+def test_a_row_that_would_overflow_flies_the_fallback_and_has_zero_gradients(solver):
     p = reference.random_problems(4, seed=13)
-    # The only admissible command is -0.9 along the row; missing 3e38 by 5e38 is more than float32 holds.
+    # The only admissible command is -0.9 along the row; it misses 3e38 by 5e38, more than float32 holds.
     only = -0.9 * np.sign(p.normal)
     p = reference.Problems(3e38 * np.sign(p.normal), np.full(4, 3e38), p.nominal, only, only).astype(np.float32)
     safe = run(FilterConfig(solver=solver), p)
@@ -156,18 +158,17 @@ def test_a_result_that_overflows_flies_the_fallback_and_has_zero_gradients(solve
     np.testing.assert_array_equal(jacobian(FilterConfig(solver=solver), p), 0.0)
 
 
-def test_rows_whose_products_overflow_are_solved_like_smaller_ones():
+def test_rows_whose_squares_overflow_are_solved_like_smaller_ones():
     p = reference.random_problems(500, seed=16)
     p = reference.Problems(p.normal / p.size[:, None], p.offset / p.size, p.nominal, p.lower, p.upper)
     p = p.astype(np.float32)
-    factor = np.float32(2.0**126)
+    factor = np.float32(2.0**100)
     p = p[np.abs(p.offset) < 3.0]
     huge = reference.Problems(p.normal * factor, p.offset * factor, p.nominal, p.lower, p.upper)
     for solver in ("exact", "projected_gradient"):
         expected, safe = run(FilterConfig(solver=solver), p), run(FilterConfig(solver=solver), huge)
-        solved = safe.status != Status.FALLBACK
-        assert np.all(solved | (expected.status == Status.RELAXED))
-        np.testing.assert_allclose(safe.command[solved], expected.command[solved], atol=ACCURACY[solver])
+        assert not np.any(safe.status == Status.FALLBACK)
+        np.testing.assert_allclose(safe.command, expected.command, atol=ACCURACY[solver])
         assert np.isfinite(jacobian(FilterConfig(solver=solver), huge)).all()
 
 
