@@ -24,7 +24,7 @@ EXACT = {"lidar_dropout": 0.0}
 def system_with(kind: str):
     """Behind a scanner, or behind the camera where the policy looks at images."""
     lidar = EXACT | ({"kind": "depth"} if kind == "recurrent_depth" else {})
-    return lidar_system((24, 12), lidar, policy=PolicyConfig(kind=kind, features=8, node_features=8))
+    return lidar_system((48, 24), lidar, policy=PolicyConfig(kind=kind, features=8, node_features=8))
 
 
 @functools.cache
