@@ -69,6 +69,8 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
     system = {name: as_text(value) for name, value in curriculum.trained_with.items()} | dict(given_system)
     scenes, matrix = changed("scenes"), changed("unfiltered_rollouts", "scenarios", "noise", "goals")
     first = {**system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
+    if rate := changed("efficiency_learning_rate"):
+        first["learning_rate"] = rate["efficiency_learning_rate"]
     return {
         "efficiency": first | scenes,
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"], **scenes},
