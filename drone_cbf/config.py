@@ -201,6 +201,11 @@ class ObjectiveConfig(Section):
     """Speed beyond ``max_speed``."""
     max_speed: float = Field(5.5, gt=0.0, le=50.0)
     """Cruise speed above which ``speed`` penalises [m/s]."""
+    velocity: Annotated[float, Field(ge=0.0), Neutral(0.0)] = 0.0
+    """Difference to the velocity straight to the goal at cruise speed, averaged over 2 s (DiffPhysDrone)."""
+    slowest_cruise: Annotated[float, Field(ge=0.0, le=50.0), Neutral(0.0)] = 0.0
+    """Each flight in training draws its cruise speed from this one up to ``max_speed`` [m/s]; 0: all fly at
+    ``max_speed``. Only policies that are told their speed (``recurrent_depth``) can follow it."""
     effort: float = Field(0.002, ge=0.0)
     """Squared command."""
     smoothness: float = Field(0.002, ge=0.0)
@@ -219,6 +224,13 @@ class ObjectiveConfig(Section):
     """Squared nominal command on steps on which the filter fell back to braking."""
     violation: float = Field(0.0, ge=0.0)
     """Squared violation of the CBF condition by the analytic barrier along the true path [(m/s)^2]."""
+
+    @model_validator(mode="after")
+    def _cruise_speeds_are_ordered(self) -> Self:
+        if self.slowest_cruise > self.max_speed:
+            wrong = f"objective.slowest_cruise = {self.slowest_cruise} exceeds objective.max_speed = {self.max_speed}"
+            raise ValueError(f"{wrong}; lower it, or 0 for one speed")
+        return self
 
 
 class SystemConfig(Section):

@@ -71,8 +71,9 @@ class Memory:
 class Controller:
     """The controller as pure functions, for one drone."""
 
-    start: Callable[[int], Memory]
-    """Number of points in a reading -> memory before the first one, hovering."""
+    start: Callable[..., Memory]
+    """Number of points in a reading, cruise speed [m/s] (None: the configured one) -> memory before the first reading,
+    hovering."""
     place: Callable[[Memory, OwnMotion, Scalar], Vector]
     """(memory, measured own motion, its standard deviation [m, m/s]) -> where the next command will act [m]."""
     step: Callable[[ControllerParams, Memory, Reading, Vector], tuple[Memory, Decision, Graph]]
@@ -88,11 +89,11 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
     corrected, mapper = make_corrected(system), mapper or make_mapper(system)
     model = nominal_params(system.physics)
 
-    def start(points: int) -> Memory:
+    def start(points: int, cruise: Scalar | None = None) -> Memory:
         zero = jnp.zeros(3, jnp.float32)
         rest = initial_state(zero, zero, system.physics)
         nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
-        policy = make_policy(system).memory()
+        policy = make_policy(system).memory(cruise)
         return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))
 
     def acting(estimate: Estimate) -> tuple[Motion, DroneParams]:

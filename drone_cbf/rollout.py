@@ -73,7 +73,7 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
 
         keep = jax.checkpoint_policies.save_only_these_names(SEEN)
         body = jax.checkpoint(one_step, policy=keep) if rematerialise else one_step
-        first = (state, controller.start(slots))
+        first = (state, controller.start(slots, scene.cruise))
         (last, _), (states, graphs, decisions) = jax.lax.scan(body, first, (steps, errors, gusts))
         return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last, wind=scene.wind + gusts)
 

@@ -9,7 +9,9 @@ from drone_cbf.sections import Neutral, Section
 
 Positive = Annotated[float, Field(gt=0.0)]
 Pair = tuple[Positive, Positive]
-SceneName = Literal["fixed_ring", "random_cloud", "forest", "boxes", "windows", "corridors", "moving", "mixed"]
+SceneName = Literal[
+    "fixed_ring", "random_cloud", "forest", "boxes", "windows", "corridors", "moving", "mixed", "scattered"
+]
 FOREST_EDGE = 1.0  # Strip without trees after the start line and before the goal line of ``forest`` [m]
 BOXES_EDGE = 0.8  # The same of ``boxes`` [m]
 WINDOWS_ACROSS = 1.5  # Largest displacement of start and goal from the axis of ``windows`` [m]
@@ -116,6 +118,9 @@ class SceneConfig(Section):
     """How many of the balls, and how many of the boxes in the air, move in ``mixed``."""
     mixed_wind: Annotated[float, Field(ge=0.0, le=10.0), Neutral(1.0)] = 1.0
     """Standard deviation of the horizontal mean wind in ``mixed`` [m/s]; a fifth of it vertically."""
+    scattered_speed: Annotated[float, Field(ge=1.0, le=20.0), Neutral(3.0)] = 3.0
+    """Target speed for which the scenes of ``scattered`` are stretched [m/s]; obstacles and wind are those of
+    ``mixed``."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -106,6 +106,12 @@ def test_a_barrier_may_not_promise_to_brake_harder_than_the_weakest_axis(weakest
         SystemConfig(physics=physics, barrier=BarrierConfig(braking=4.1))
 
 
+def test_no_flight_is_told_to_fly_faster_than_the_fastest():
+    assert ObjectiveConfig(max_speed=6.0, slowest_cruise=6.0).slowest_cruise == 6.0
+    with pytest.raises(ValidationError, match=r"slowest_cruise = 6\.5 exceeds objective\.max_speed = 6\.0; lower it"):
+        ObjectiveConfig(max_speed=6.0, slowest_cruise=6.5)
+
+
 @pytest.mark.parametrize("name", ["cloud_obstacles", "ring_obstacles"])
 def test_a_family_may_not_need_more_obstacles_than_there_are_slots(name):
     slots = {"obstacles": 10, "cloud_obstacles": 10, "ring_obstacles": 10}

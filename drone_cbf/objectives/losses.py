@@ -17,6 +17,8 @@ from drone_cbf.safety.records import Status
 from drone_cbf.scenes.scene import Scene, flown_drone
 
 FINAL_TIME = 1.0  # Time at the end of a flight over which reaching the goal and staying there is judged [s]
+VELOCITY_TIME = 2.0  # Time over which the velocity is averaged that should be the wanted one [s] (DiffPhysDrone)
+ARRIVAL_TIME = 0.8  # The wanted speed is at most the distance to the goal over this [s]
 COLLISION_SHARPNESS = 32.0  # Sharpness of the collision term's softplus [1/m] (DiffPhysDrone)
 
 LossTerms = dict[str, Scalar]  # Weighted terms of the loss by name; their sum is the loss
@@ -51,14 +53,30 @@ def _flight_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) ->
     speed = safe_norm(velocities(trajectory), 0.01)[1:]
     last = final_steps(system, distance.shape[0])
     commands = jnp.concatenate([jnp.zeros((1, 3)), trajectory.decisions.command])
-    return {
+    cruise = weights.max_speed if scene.cruise is None else scene.cruise
+    return _velocity_term(trajectory, scene, system, cruise) | {
         "goal": weights.goal * jnp.mean(distance) / (1.0 + safe_norm(scene.start - scene.goal)),
         "final": weights.final * jnp.mean(distance[-last:]),
         "final_speed": weights.final_speed * jnp.mean(speed[-last:]),
-        "speed": weights.speed * jnp.mean(jax.nn.relu(speed - weights.max_speed) ** 2),
+        "speed": weights.speed * jnp.mean(jax.nn.relu(speed - cruise) ** 2),
         "effort": weights.effort * jnp.mean(jnp.sum(commands[1:] ** 2, -1)),
         "smoothness": weights.smoothness * jnp.mean(jnp.sum(jnp.diff(commands, axis=0) ** 2, -1)),
     }
+
+
+def _velocity_term(trajectory: Trajectory, scene: Scene, system: SystemConfig, cruise: Scalar | float) -> LossTerms:
+    """Smooth-L1 of the mean difference to the velocity straight to the goal (DiffPhysDrone): detours cost little, and
+    each command feels at once what the distance to the goal tells it only through many steps."""
+    weight = system.objective.velocity
+    if not weight:
+        return {}
+    ahead = scene.goal - jax.lax.stop_gradient(path(trajectory)[:-1])
+    distance = safe_norm(ahead, 0.01)[:, None]
+    wanted = jnp.minimum(cruise, distance / ARRIVAL_TIME) * ahead / distance
+    summed = jnp.cumsum(velocities(trajectory)[1:] - wanted, axis=0)
+    window = min(round(VELOCITY_TIME / system.physics.time_step), summed.shape[0] - 1)
+    off = safe_norm((summed[window:] - summed[:-window]) / window, 0.01)
+    return {"velocity": weight * jnp.mean(jnp.where(off < 1.0, 0.5 * off**2, off - 0.5))}
 
 
 def _clearance_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) -> LossTerms:

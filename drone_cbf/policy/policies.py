@@ -22,8 +22,9 @@ class Policy:
 
     init: Callable[[jax.Array], PolicyParams]
     """Key -> untrained parameters."""
-    memory: Callable[[], Any]
-    """What it remembers before the first step; () if nothing."""
+    memory: Callable[..., Any]
+    """What it remembers before the first step; () if nothing. Takes the cruise speed of the flight [m/s], None for
+    ``objective.max_speed``; only ``recurrent_depth`` is told it."""
     apply: Callable[[PolicyParams, Any, Graph], tuple[Any, Vector]]
     """(parameters, memory, graph) -> (memory, command within the limits of each axis [m/s^2])."""
     look: Callable[[Any, Graph], Vector]
@@ -34,7 +35,7 @@ def _graph_policy(system: SystemConfig) -> Policy:
     apply = goal_conditioned.make_policy(system)
     return Policy(
         init=lambda key: goal_conditioned.initial_policy_params(system, key),
-        memory=lambda: (),
+        memory=lambda cruise=None: (),
         apply=lambda params, memory, graph: (memory, apply(params, graph)),
         look=lambda memory, graph: graph.velocity + unit(graph.goal),
     )
@@ -44,7 +45,7 @@ def _steered_policy(system: SystemConfig) -> Policy:
     apply: Callable[..., Any] = steered.policy_module(system).apply
     return Policy(
         init=lambda key: steered.initial_policy_params(system, key),
-        memory=steered.no_choice,
+        memory=lambda cruise=None: steered.no_choice(),
         apply=apply,
         look=lambda memory, graph: memory,
     )
@@ -52,9 +53,10 @@ def _steered_policy(system: SystemConfig) -> Policy:
 
 def _recurrent_depth_policy(system: SystemConfig) -> Policy:
     apply: Callable[..., Any] = recurrent_depth.policy_module(system).apply
+    usual = system.objective.max_speed
     return Policy(
         init=lambda key: recurrent_depth.initial_policy_params(system, key),
-        memory=recurrent_depth.no_memory,
+        memory=lambda cruise=None: recurrent_depth.no_memory(usual if cruise is None else cruise),
         apply=apply,
         look=lambda memory, graph: memory.chosen,
     )

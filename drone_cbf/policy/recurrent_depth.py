@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.depth import to_camera, to_world
 from drone_cbf.perception.graphs import Graph, empty_graph
@@ -27,7 +27,8 @@ ARRIVAL_TIME = 0.8  # The wanted speed is at most the distance to the goal over 
 GRIP = 2.5  # Acceleration per difference to the wanted velocity of the untrained policy [1/s]
 AIM = 0.01  # Distance below which the pull towards the goal fades faster than the distance [m]
 UNDER_WAY = 0.4  # Wanted speed at which the change has half of its effect, as a multiple of the cruise speed
-LARGEST_CHANGE = 1.5  # Largest change of the wanted velocity along each axis, as a multiple of the cruise speed
+USUAL_SPEED = 6.0  # Scales the cruise speed to order one for the network [m/s]
+LARGEST_CHANGE = 1.0  # Largest change of the wanted velocity along each axis, as a multiple of the cruise speed
 
 
 @struct.dataclass
@@ -36,38 +37,42 @@ class DepthMemory:
 
     hidden: Float[Array, "h"]
     chosen: Vector  # Velocity wanted in the last step, world frame [m/s]
+    cruise: Scalar  # How fast to fly, the same throughout a flight [m/s]
 
 
-def no_memory() -> DepthMemory:
-    """Before the first step."""
-    return DepthMemory(hidden=jnp.zeros(HIDDEN, jnp.float32), chosen=jnp.zeros(3, jnp.float32))
+def no_memory(cruise: Scalar | float) -> DepthMemory:
+    """Before the first step of a flight at ``cruise`` [m/s]."""
+    hidden, chosen = jnp.zeros(HIDDEN, jnp.float32), jnp.zeros(3, jnp.float32)
+    return DepthMemory(hidden=hidden, chosen=chosen, cruise=jnp.asarray(cruise, jnp.float32))
 
 
 class RecurrentDepthPolicy(nn.Module):
     """(memory, graph) -> (memory, command). Reads only the graph's image, yaw, goal, and own velocity and drag."""
 
-    cruise_speed: float
     max_acceleration: tuple[float, float, float]
 
     @nn.compact
     def __call__(self, memory: DepthMemory, graph: Graph) -> tuple[DepthMemory, Vector]:
         assert graph.image is not None and graph.yaw is not None, "sensor.kind = depth gives both"
         distance = safe_norm(graph.goal)
-        speed = jnp.minimum(self.cruise_speed, distance / ARRIVAL_TIME)
+        cruise = memory.cruise
+        speed = jnp.minimum(cruise, distance / ARRIVAL_TIME)
         direction = to_camera(unit(graph.goal, AT_GOAL), graph.yaw)
-        own = to_camera(graph.velocity, graph.yaw) / self.cruise_speed
-        given = jnp.concatenate([self._seen(graph.image), own, direction, speed[None] / self.cruise_speed])
+        own = to_camera(graph.velocity, graph.yaw) / cruise
+        # What is far enough to be left alone at one speed is not at another: hence the speed itself as well.
+        pace = jnp.stack([speed / cruise, cruise / USUAL_SPEED])
+        given = jnp.concatenate([self._seen(graph.image), own, direction, pace])
         hidden, _ = nn.GRUCell(HIDDEN, name="memory")(memory.hidden, nn.silu(nn.Dense(HIDDEN, name="mix")(given)))
         out = nn.Dense(4, name="head", kernel_init=nn.initializers.variance_scaling(0.01, "fan_in", "normal"))(hidden)
         # Near the goal nothing is in the way: there the change is the smaller part, whatever it is, so that the drone
         # comes to rest at the goal and not beside it.
-        under_way = speed**2 / (speed**2 + (UNDER_WAY * self.cruise_speed) ** 2)
-        change = LARGEST_CHANGE * self.cruise_speed * under_way * jnp.tanh(out[:3])
+        under_way = speed**2 / (speed**2 + (UNDER_WAY * cruise) ** 2)
+        change = LARGEST_CHANGE * cruise * under_way * jnp.tanh(out[:3])
         chosen = speed * unit(graph.goal, AIM) + to_world(change, graph.yaw)
         grip = GRIP * nn.softplus(out[3] + 0.54)
         wanted = grip * (chosen - graph.velocity) - graph.drag
         limit = jnp.asarray(self.max_acceleration)
-        return DepthMemory(hidden=hidden, chosen=chosen), limit * jnp.tanh(wanted / limit)
+        return memory.replace(hidden=hidden, chosen=chosen), limit * jnp.tanh(wanted / limit)
 
     def _seen(self, image: Float[Array, "12 16"]) -> Float[Array, "f"]:
         """Features of the image."""
@@ -80,11 +85,9 @@ class RecurrentDepthPolicy(nn.Module):
 
 def policy_module(system: SystemConfig) -> RecurrentDepthPolicy:
     """The network described by ``system``."""
-    return RecurrentDepthPolicy(
-        cruise_speed=system.objective.max_speed, max_acceleration=system.physics.max_acceleration
-    )
+    return RecurrentDepthPolicy(max_acceleration=system.physics.max_acceleration)
 
 
 def initial_policy_params(system: SystemConfig, key: jax.Array) -> Any:
     """Untrained parameters."""
-    return jax.jit(policy_module(system).init)(key, no_memory(), empty_graph(system.sensor))
+    return jax.jit(policy_module(system).init)(key, no_memory(system.objective.max_speed), empty_graph(system.sensor))

@@ -7,7 +7,7 @@ from functools import reduce
 import jax
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName
-from drone_cbf.scenes import boxes, corridors, fixed_ring, forest, mixed, moving, random_cloud, windows
+from drone_cbf.scenes import boxes, corridors, fixed_ring, forest, mixed, moving, random_cloud, scattered, windows
 from drone_cbf.scenes.scene import Scene, cleared
 from drone_cbf.scenes.slots import Slots, padded
 
@@ -32,7 +32,10 @@ FAMILIES: Mapping[SceneName, Family] = {
     "windows": Family("walls across the flight with an opening each", windows.slots, windows.sample),
     "corridors": Family("a corridor that bends half way", corridors.slots, corridors.sample),
     "moving": Family("balls and boxes that move across the flight", moving.slots, moving.sample, moving=True),
-    "mixed": Family("all shapes at the density of DiffPhysDrone, some moving", mixed.slots, mixed.sample, moving=True),
+    "mixed": Family(
+        "all shapes, 3.5 times as dense as DiffPhysDrone, some moving", mixed.slots, mixed.sample, moving=True
+    ),
+    "scattered": Family("all shapes at the density of DiffPhysDrone, at rest", scattered.slots, scattered.sample),
 }
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array
 
-from drone_cbf.arrays import Vector
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.physics.drone import DroneParams, nominal_params
@@ -31,6 +31,8 @@ class Scene:
     gust: Vector  # Standard deviation of gusts [m/s]
     drone: DroneParams | None = None
     """The drone that flies; None for the configured one. The controller always assumes the configured one."""
+    cruise: Scalar | None = None
+    """How fast the drone is told to fly [m/s]; None for ``objective.max_speed``."""
 
 
 def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:

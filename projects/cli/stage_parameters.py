@@ -110,9 +110,11 @@ def _last_or_fraction(text: str) -> str:
 Blend = Annotated[str, AfterValidator(_last_or_fraction)]
 
 Size = Annotated[int | None, BeforeValidator(lambda value: None if value == "" else value)]
-"""None where it is left to the curriculum."""
+Rate = Annotated[float | None, BeforeValidator(lambda value: None if value == "" else value)]
+"""None where they are left to the curriculum."""
 PIPELINE_SIZES = {
     "efficiency_steps": _EFFICIENCY.steps,
+    "efficiency_learning_rate": _EFFICIENCY.learning_rate,
     "pretrain_steps": _PRETRAINING.steps,
     "batch": _EFFICIENCY.batch,
     "horizon": _EFFICIENCY.horizon,
@@ -122,7 +124,7 @@ PIPELINE_SIZES = {
     "rollouts": 512,
     **{name: getattr(_EVALUATION, name) for name in ("unfiltered_rollouts", "scenarios", "noise", "goals")},
 }
-"""Sizes of a pipeline where neither the command line nor the curriculum says otherwise."""
+"""Settings of a pipeline where neither the command line nor the curriculum says otherwise."""
 
 
 class PipelineParameters(Section):
@@ -138,6 +140,8 @@ class PipelineParameters(Section):
     """Root of all randomness of the three training stages."""
     efficiency_steps: Size = Field(None, ge=1, le=100_000)
     """Updates of the efficiency stage."""
+    efficiency_learning_rate: Rate = Field(None, gt=0.0, le=1.0)
+    """Peak learning rate of the efficiency stage."""
     pretrain_steps: Size = Field(None, ge=1, le=1_000_000)
     """Updates of the pretrain_cbf stage."""
     batch: Size = Field(None, ge=1, le=4096)

@@ -70,6 +70,8 @@ def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, 
     scenes, matrix = changed("scenes"), changed("unfiltered_rollouts", "scenarios", "noise", "goals")
     evaluate = {**pick("rollouts"), "horizon": given["evaluation_horizon"]}
     first = {**system, **pick("seed", "batch", "horizon", "report_flights"), "steps": given["efficiency_steps"]}
+    if rate := changed("efficiency_learning_rate"):
+        first["learning_rate"] = rate["efficiency_learning_rate"]
     return {
         "efficiency": first | scenes,
         "pretrain_cbf": {**pick("seed", "horizon", "report_flights"), "steps": given["pretrain_steps"], **scenes},

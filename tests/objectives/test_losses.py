@@ -12,9 +12,11 @@ from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
 
 WEIGHTS = ("goal", "final", "final_speed", "speed", "effort", "smoothness", "clearance", "collision", "slack",
-           "intervention", "fallback", "violation")  # fmt: skip
+           "intervention", "fallback", "violation", "velocity")  # fmt: skip
 FILTER_TERMS = ("slack", "intervention", "fallback")
 OFF = dict.fromkeys(WEIGHTS, 0.0)
+CONSTANTS = ("clearance", "collision", "velocity")
+"""Terms that hold constants for the gradient, the urgency of an approach and the velocity wanted: not its integral."""
 STEPS = 30
 SMOOTHING = 0.01
 """Distances and speeds are smoothed by this [m], [m/s]."""
@@ -60,7 +62,17 @@ def test_a_weight_scales_its_own_term_and_zero_switches_the_others_off(everythin
 
 def test_without_a_filter_there_are_no_terms_about_it():
     terms = terms_of(system_with(), *eventful(), filtered=False)
-    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS) - {"violation"}, "which is built only where it has a weight"
+    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS) - {"violation", "velocity"}, "built only with a weight"
+
+
+def expected_velocity_term(flown, scene, cruise):
+    """A flight shorter than two seconds has one window, from its first step to its last."""
+    ahead = np.asarray(scene.goal - flown.states.position, np.float64)
+    distance = np.sqrt((ahead**2).sum(-1) + SMOOTHING**2)[:, None]
+    wanted = np.minimum(cruise, distance / 0.8) * ahead / distance
+    speeds = np.concatenate([flown.states.velocity, flown.last.velocity[None]]).astype(np.float64)
+    off = np.linalg.norm((speeds[1:] - wanted)[1:].mean(0))
+    return off - 0.5 if off > 1.0 else 0.5 * off**2
 
 
 def test_every_term_is_its_formula(everything):
@@ -84,9 +96,35 @@ def test_every_term_is_its_formula(everything):
         "slack": np.mean(flown.decisions.slack),
         "intervention": ((commands - nominal) ** 2).sum(-1).mean(),
         "fallback": (nominal[:5] ** 2).sum() / STEPS,
+        "velocity": expected_velocity_term(flown, scene, system.objective.max_speed),
     }
     for name, value in expected.items():
         assert everything[name] == pytest.approx(float(value), rel=1e-4), name
+
+
+@pytest.mark.parametrize("cruise", [None, 2.0])
+def test_what_counts_is_the_mean_velocity_over_two_seconds_and_the_speed_that_is_told(cruise):
+    system = small_system(physics=PLAIN, objective=ObjectiveConfig(velocity=3.0, max_speed=4.0))
+    wanted, steps = cruise or 4.0, round(4.0 / system.physics.time_step)
+    scene = scene_of(capsules([[0.0, 30.0, 0.0]], 1.0), goal=np.array([500.0, 0.0, 0.0]))
+    scene = scene.replace(cruise=None if cruise is None else jnp.float32(cruise))
+    points = np.zeros((steps + 1, 3))  # the goal stays straight ahead
+    straight, weaving = np.zeros((2, steps + 1, 3))
+    straight[:, 0] = weaving[:, 0] = wanted
+    weaving[:, 1] = np.where(np.arange(steps + 1) % 2, 3.0, -3.0)
+    cases = {"straight": (straight, 0.0), "weaving": (weaving, 0.0), "slower": (straight - [1.5, 0, 0], 1.0)}
+    cases["at rest"] = (np.zeros((steps + 1, 3)), wanted - 0.5)
+    for name, (velocities, expected) in cases.items():
+        value = terms_of(system, flight(system, points, velocities), scene)["velocity"]
+        assert value == pytest.approx(3.0 * expected, abs=3e-3), name
+
+
+def test_flying_faster_than_told_is_penalised_also_below_the_fastest():
+    system = system_with(speed=1.0, max_speed=6.0)
+    flown = flight(system, np.zeros((STEPS + 1, 3)), np.tile([4.0, 0.0, 0.0], (STEPS + 1, 1)))
+    scene = scene_of(capsules([[0.0, 30.0, 0.0]], 1.0))
+    assert terms_of(system, flown, scene)["speed"] == 0.0
+    assert terms_of(system, flown, scene.replace(cruise=jnp.float32(3.0)))["speed"] == pytest.approx(1.0, rel=1e-3)
 
 
 def test_approaching_costs_by_nearness_and_closing_speed():
@@ -148,8 +186,7 @@ def test_the_gradient_is_that_of_central_differences():
         def total(position, velocity):
             moved = flown.replace(states=flown.states.replace(position=position, velocity=velocity))
             terms = loss(moved, scene)
-            # The urgency of an approach is a constant for the gradient: those terms are not its integral.
-            return sum(value for name, value in terms.items() if name not in ("clearance", "collision"))
+            return sum(value for name, value in terms.items() if name not in CONSTANTS)
 
         at = (flown.states.position, flown.states.velocity)
         slopes = jax.jit(jax.grad(total, argnums=(0, 1)))(*at)

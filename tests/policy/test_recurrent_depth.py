@@ -70,12 +70,27 @@ def test_untrained_it_flies_straight_to_the_goal_no_faster_than_it_should(distan
     np.testing.assert_array_equal(POLICY.look(memory, graph), memory.chosen)
 
 
+def test_it_flies_as_fast_as_it_is_told_and_sees_the_speed_itself():
+    graph = some_graph().replace(goal=jnp.array([50.0, 0.0, 0.0]))
+    slow, fast = (APPLY(UNTRAINED, POLICY.memory(cruise), graph)[0] for cruise in (2.0, 6.0))
+    assert np.linalg.norm(slow.chosen) == pytest.approx(2.0, rel=0.06)
+    assert np.linalg.norm(fast.chosen) == pytest.approx(6.0, rel=0.06)
+    assert slow.cruise == 2.0 and POLICY.memory().cruise == np.float32(SYSTEM.objective.max_speed)
+    graph = graph.replace(velocity=jnp.zeros(3))  # all else that it reads is relative to the speed told
+    slow, fast = (APPLY(PARAMS, POLICY.memory(cruise), graph)[0] for cruise in (2.0, 6.0))
+    assert np.linalg.norm(slow.hidden - fast.hidden) > 1e-3
+
+
+CRUISE = (3.0, 6.0)
+
+
 @pytest.fixture(scope="module")
 def flown():
-    """Two flights at once."""
+    """Two flights at once, told different speeds."""
     scenes = jax.jit(jax.vmap(make_scene_sampler("random_cloud", "random", SYSTEM.scene)))(
         jax.random.split(jax.random.key(3), 2)
     )
+    scenes = scenes.replace(cruise=jnp.array(CRUISE))
     rollout = make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), STEPS)
     params = ControllerParams(policy=PARAMS, barrier=None, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     keys = jax.random.split(jax.random.key(4), 2)
@@ -84,10 +99,11 @@ def flown():
 
 def test_memory_flows_through_a_flight_and_begins_anew_with_the_next(flown):
     for flight in range(2):
-        memory, forgetful = POLICY.memory(), []
+        first = POLICY.memory(CRUISE[flight])
+        memory, forgetful = first, []
         for step in range(STEPS):
             graph = jax.tree.map(lambda leaf: leaf[flight, step], flown.graphs)
-            forgetful.append(APPLY(PARAMS, POLICY.memory(), graph)[1])
+            forgetful.append(APPLY(PARAMS, first, graph)[1])
             memory, command = APPLY(PARAMS, memory, graph)
             np.testing.assert_allclose(command, flown.decisions.command[flight, step], atol=1e-3)
             np.testing.assert_allclose(memory.chosen, flown.decisions.look[flight, step], atol=1e-3)
@@ -106,7 +122,7 @@ def test_in_flight_the_drone_turns_no_faster_than_it_can_and_towards_where_it_wa
 
 def test_every_flight_begins_without_memory():
     start = make_controller(SYSTEM, make_unfiltered_pilot(SYSTEM)).start(6)
-    assert tree_norm(start.policy) == 0.0 and not start.begun
+    assert tree_norm(start.policy.replace(cruise=0.0)) == 0.0 and not start.begun
 
 
 def test_all_of_the_network_learns_from_a_flight(flown):

@@ -24,7 +24,10 @@ def written(folder: Path, text: str) -> str:
     return f"--curriculum={folder}/mine.yaml"
 
 
-@pytest.mark.parametrize("arguments", [(), ("--efficiency_steps=", "--batch=", "--noise=", "--scenarios=")])
+EMPTY = ("--efficiency_steps=", "--efficiency_learning_rate=", "--batch=", "--noise=", "--scenarios=")
+
+
+@pytest.mark.parametrize("arguments", [(), EMPTY])
 def test_the_default_pipeline_gives_its_children_what_it_always_gave_them(arguments: tuple[str, ...]) -> None:
     assert planned(*arguments) == {
         "efficiency": {"seed": "0", "batch": "64", "horizon": "200", "report_flights": "256", "steps": "180"},
@@ -56,6 +59,14 @@ def test_flights_are_evaluated_over_the_horizon_of_training_or_over_their_own(tm
     assert horizons(file, "--evaluation_horizon=250", "--horizon=40") == ["40", "40", "250"]
 
 
+def test_the_learning_rate_of_the_first_stage_comes_from_the_curriculum_and_reaches_no_other(tmp_path: Path) -> None:
+    file = written(tmp_path, "pipeline: {efficiency_learning_rate: 9.0e-4, batch: 32}")
+    stages = planned(file)
+    assert (stages["efficiency"]["learning_rate"], stages["efficiency"]["batch"]) == ("0.0009", "32")
+    assert all("learning_rate" not in stages[name] for name in ("pretrain_cbf", "safety", "evaluate"))
+    assert planned(file, "--efficiency_learning_rate=0.002")["efficiency"]["learning_rate"] == "0.002"
+
+
 def test_the_sizes_are_inherited_with_the_rest_and_are_no_part_of_what_is_trained(tmp_path: Path) -> None:
     written(tmp_path, "pipeline: {rollouts: 4}")
     (tmp_path / "more.yaml").write_text("name: more\nextends: mine.yaml\npipeline: {batch: 3}\n")
@@ -67,10 +78,11 @@ def test_the_sizes_are_inherited_with_the_rest_and_are_no_part_of_what_is_traine
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{rolouts: 4}", "give some of efficiency_steps, pretrain_steps"),
-        ("{seed: 4}", "give some of efficiency_steps, pretrain_steps"),
-        ("7", "give some of efficiency_steps, pretrain_steps"),
+        ("{rolouts: 4}", "give some of efficiency_steps, efficiency_learning_rate"),
+        ("{seed: 4}", "give some of efficiency_steps, efficiency_learning_rate"),
+        ("7", "give some of efficiency_steps, efficiency_learning_rate"),
         ("{rollouts: 0}", "rollouts = 0 is out of range"),
+        ("{efficiency_learning_rate: 0}", "efficiency_learning_rate = 0 is out of range"),
         ("{noise: [2]}", "noise = 2 is out of range"),
     ],
 )

@@ -42,7 +42,7 @@ def test_sizes_are_those_of_diffphysdrone():
     assert np.abs(turn).max() <= mixed.BEAM_TURN + 1e-6
 
 
-def test_the_density_is_that_of_diffphysdrone():
+def test_the_obstacles_are_spread_evenly():
     """Obstacles at rest fill the volume evenly: as many in each half of its length, width and height."""
     boxes = SCENES.obstacles.boxes
     place = np.asarray(boxes.centre)[:, CONFIG.mixed_moving : CONFIG.mixed_boxes].reshape(-1, 3)

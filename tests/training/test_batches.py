@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from drone_cbf.config import OptimiserConfig, SceneConfig
+from drone_cbf.config import ObjectiveConfig, OptimiserConfig, SceneConfig
 from drone_cbf.scenes.families import common_slots
 from drone_cbf.scenes.slots import Slots, slots_of
 from drone_cbf.training.barrier.sampled_states import families_beside
@@ -84,6 +84,18 @@ def test_a_batch_is_thinned_to_the_density_asked_for_and_at_one_is_as_drawn():
     assert not np.any(kept & ~whole)
     assert abs(kept.sum() / whole.sum() - 0.5) < 5.0 * 0.5 / np.sqrt(whole.sum())
     np.testing.assert_array_equal(thin.goal, drawn.goal)
+
+
+def test_every_flight_is_told_its_own_speed_if_speeds_are_drawn():
+    told = SYSTEM.model_copy(update={"objective": ObjectiveConfig(max_speed=6.0, slowest_cruise=3.0)})
+    scenes, same = (
+        jax.jit(make_batch_sampler(system, FAMILIES, 60), compiler_options=QUICK)(jax.random.key(0), 0.0)
+        for system in (told, SYSTEM)
+    )
+    cruise = np.asarray(scenes.cruise)
+    assert 3.0 <= cruise.min() < 3.3 and 5.7 < cruise.max() < 6.0 and len(np.unique(cruise)) == 60
+    assert same.cruise is None
+    jax.tree.map(np.testing.assert_array_equal, scenes.replace(cruise=None), same)
 
 
 @pytest.mark.parametrize(

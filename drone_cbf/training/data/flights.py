@@ -35,8 +35,10 @@ def make_batch_sampler(
 ) -> BatchSampler:
     """Sampler of ``batch`` scenes, in equal shares per family; the first ones take the remainder.
 
-    All have the slots that the families need together.
+    All have the slots that the families need together, and a cruise speed of their own if
+    ``objective.slowest_cruise`` says so.
     """
+    slowest, fastest = system.objective.slowest_cruise, system.objective.max_speed
     share, rest = divmod(batch, len(families))
     counts = [share + (index < rest) for index in range(len(families))]
     slots = common_slots(families, system.scene)
@@ -52,7 +54,11 @@ def make_batch_sampler(
         scenes = concatenate_trees(*parts)
         if density is not None:
             scenes = jax.vmap(lambda scene, k: thinned(scene, density, jax.random.fold_in(k, 1)))(scenes, perturbed)
-        return jax.vmap(lambda scene, k: displace(scene, augment, key=k))(scenes, perturbed)
+        scenes = jax.vmap(lambda scene, k: displace(scene, augment, key=k))(scenes, perturbed)
+        if not slowest:
+            return scenes
+        cruise = jax.random.uniform(jax.random.fold_in(key, 2), (batch,), minval=slowest, maxval=fastest)
+        return scenes.replace(cruise=cruise)
 
     return sample
 
