@@ -119,7 +119,7 @@ def check_refusals(address: str, example: dict[str, Any]) -> None:
     for inputs, message in (
         ({**example, "goal": [[1.0, 2.0]]}, "goal has shape (1, 2), expected (1, 3)"),
         ({**example, "position": [[0.0, float("nan"), 0.0]]}, "position[0, 1] = nan is not finite"),
-        ({**example, "velocity": [[1e20, 0.0, 0.0]]}, "is out of range; send a finite number between -10000 and 10000"),
+        ({**example, "velocity": [[1e20, 0.0, 0.0]]}, "is out of range; send a finite number between -200 and 200"),
         ({**example, "mask": [[1, 1]]}, "expected true or false"),
         ({**example, "goal": [["x", "y", "z"]]}, "goal holds text"),
         (
