@@ -86,7 +86,7 @@ def main() -> None:
         taken = [times(call, observation(points), arguments.repeats) for call in calls.values()]
         figures = [[*np.quantile(each[:, 0], (0.1, 0.5, 0.99)), np.median(each[:, 1])] for each in taken]
         table.add_row(f"{points:,}", *(f"{1e3 * figure:.2f}" for figure in np.ravel(figures)))
-    Console().print(f"loaded in {loading:.1f} s", table)
+    Console(width=160).print(f"loaded in {loading:.1f} s", table)
 
 
 if __name__ == "__main__":
