@@ -1,5 +1,7 @@
 """Time of one decision of a registered policy in this process, on one core, by number of points.
 
+The CPU time is that of all threads of the process, which other work on the machine hardly changes.
+
     python -m benchmarks.serving_latency                                an untrained policy for lidar
     python -m benchmarks.serving_latency models:/drone-policy@champion
 
@@ -26,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import PolicyConfig, SensorConfig, SystemConfig
+from drone_cbf.config import BarrierConfig, PolicyConfig, SensorConfig, SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.serving.fields import example_observations
@@ -37,9 +39,9 @@ POINTS = (2, 512, 2048, 10_000, 100_000)
 
 
 def untrained(folder: Path) -> str:
-    """A stored model with networks of the default sizes that steer by the scans of a lidar."""
-    sensor, policy_kind = SensorConfig(kind="lidar"), PolicyConfig(kind="steered")
-    system, key = SystemConfig(sensor=sensor, policy=policy_kind), jax.random.key(0)
+    """A stored model with the networks of the curriculum ``lidar``."""
+    parts = {"sensor": SensorConfig(kind="lidar"), "policy": PolicyConfig(kind="steered")}
+    system, key = SystemConfig(**parts, barrier=BarrierConfig(base="braking")), jax.random.key(0)
     policy, barrier = initial_policy_params(system, key), initial_barrier_params(system, key)
     tree = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.05), blend=jnp.float32(1.0))
     stored = stored_model(servable(tree, {"system": system.model_dump(mode="json")}), folder / "package")
@@ -54,13 +56,13 @@ def observation(points: int) -> dict[str, np.ndarray]:
 
 
 def times(call: Callable[[dict[str, Any]], Any], fields: dict[str, Any], repeats: int) -> np.ndarray:
-    """Seconds of each call, (repeats,)."""
+    """Seconds of each call and of the CPU, (repeats, 2)."""
     fields = {**fields, "memory": call(fields)["memory"]}
-    taken = np.empty(repeats)
+    taken = np.empty((repeats, 2))
     for index in range(repeats):
-        started = time.perf_counter()
+        wall, busy = time.perf_counter(), time.process_time()
         call(fields)
-        taken[index] = time.perf_counter() - started
+        taken[index] = time.perf_counter() - wall, time.process_time() - busy
     return taken
 
 
@@ -79,12 +81,12 @@ def main() -> None:
         loading = time.perf_counter() - started
     unwrapped = model.unwrap_python_model()
     calls = {"predict": model.predict, "unwrapped": lambda fields: unwrapped.predict(None, fields)}
-    table = Table("points", *(f"{name} {part} [ms]" for name in calls for part in ("p50", "p99")))
+    table = Table("points", *(f"{name} {part} [ms]" for name in calls for part in ("p10", "p50", "p99", "CPU p50")))
     for points in POINTS:
         taken = [times(call, observation(points), arguments.repeats) for call in calls.values()]
-        figures = np.concatenate([np.quantile(seconds, (0.5, 0.99)) for seconds in taken])
-        table.add_row(f"{points:,}", *(f"{1e3 * figure:.2f}" for figure in figures))
-    Console().print(f"loaded in {loading:.1f} s", table)
+        figures = [[*np.quantile(each[:, 0], (0.1, 0.5, 0.99)), np.median(each[:, 1])] for each in taken]
+        table.add_row(f"{points:,}", *(f"{1e3 * figure:.2f}" for figure in np.ravel(figures)))
+    Console(width=160).print(f"loaded in {loading:.1f} s", table)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
     """
     dt, sensor = system.physics.time_step, system.sensor
     corrected, mapper = make_corrected(system), mapper or make_mapper(system)
-    model = nominal_params(system.physics)
+    model, braking_if_blind = nominal_params(system.physics), make_braking_if_blind(system)
 
     def start(points: int, cruise: Scalar | None = None) -> Memory:
         zero = jnp.zeros(3, jnp.float32)
@@ -110,6 +110,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
         motion, believed = acting(estimate)
         belief, graph = mapper.update(memory.map, reading, estimate, motion, goal, believed)
         remembered, decision = pilot(params, memory.policy, graph)
+        decision = braking_if_blind(decision, reading.blind, graph.velocity)
         predicted = predict(estimate, decision.command, model, dt, sensor.bias_drift)
         after = Memory(motion=predicted, map=belief, policy=remembered, begun=jnp.bool_(True))
         return after, decision, graph
@@ -158,6 +159,25 @@ def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> 
     """The filter's fallback: fastest stop within limits, without reversing [m/s^2]; 0 where velocity is not finite."""
     velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
     return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
+
+
+def make_braking_if_blind(system: SystemConfig) -> Callable[[Decision, Bool[Array, ""] | None, Vector], Decision]:
+    """Function (decision, whether the sensor saw nothing at all, velocity [m/s]) -> the decision, or braking if so.
+
+    A scan whose rays all pass by everything is no such reading: it has seen free space.
+    """
+    model = nominal_params(system.physics)
+
+    def brake(decision: Decision, blind: Bool[Array, ""] | None, velocity: Vector) -> Decision:
+        if blind is None:
+            return decision
+        stop = jax.lax.stop_gradient(braking_command(velocity, model, system.physics.time_step))
+        return decision.replace(
+            command=jnp.where(blind, stop, decision.command),
+            status=jnp.where(blind, jnp.int32(Status.NO_POINTS), decision.status),
+        )
+
+    return brake
 
 
 def make_filtered_pilot(system: SystemConfig) -> Pilot:

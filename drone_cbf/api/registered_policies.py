@@ -8,6 +8,7 @@ from drone_cbf.serving.controller import controller_shapes
 from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.checkpoints.store import match
+from drone_cbf.tracking.registry.scoring import hand_over_requests_as_sent
 from drone_cbf.tracking.registry.served_model import ServedPolicy, download_package
 
 
@@ -34,4 +35,5 @@ def serve(package: Path) -> ServedPolicy:
     """
     service = PolicyService(*unpack(read_package(package)))
     service.warm_up()
+    hand_over_requests_as_sent()
     return ServedPolicy(service)

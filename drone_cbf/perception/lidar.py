@@ -108,6 +108,7 @@ def make_lidar(config: SensorConfig, time_step: float) -> Callable[..., Reading]
                 hit=(exact < config.range) & fired & ~errors.lost,
                 velocity=jnp.zeros_like(directions),
                 spread=jnp.broadcast_to(noise, exact.shape),
+                blind=jnp.all(errors.lost | ~fired),
             )
         ).replace(own=own)
 

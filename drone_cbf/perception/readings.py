@@ -28,5 +28,7 @@ class Reading:
     hit: Bool[Array, "n"]  # False: nothing there, or out of range; such a row must not be used
     velocity: Float[Array, "n 3"]  # Of the points [m/s]; zero where the sensor does not report it
     spread: Float[Array, "n"]  # Standard deviation of each point relative to the drone, along any axis [m]
+    blind: Bool[Array, ""] | None = None
+    """True: nothing was measured, not even that a ray met nothing, as it does in free space. None: never so."""
     image: Float[Array, "12 16"] | None = None
     """Inverse depth 3 / d - 0.6, rows from the top and columns from the left (perception/depth.py); None: no camera."""

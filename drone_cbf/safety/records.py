@@ -20,7 +20,7 @@ LARGEST_ROW = 1e32
 
 
 class Status(enum.IntEnum):
-    """Origin of the safe command. The last four carry no safety certificate and are counted."""
+    """Origin of the safe command. The last five carry no safety certificate and are counted."""
 
     NOMINAL = 0
     """The nominal command, clipped to the limits, meets the row and is used. h may be negative: the row asks that it
@@ -37,6 +37,8 @@ class Status(enum.IntEnum):
     result is not finite: the fallback command is used."""
     UNAVOIDABLE = 5
     """Something is on the way to where the command will act, nearer than any command can change: the drone brakes."""
+    NO_POINTS = 6
+    """The sensor did not look anywhere, which does not distinguish free space from blindness: the drone brakes."""
 
 
 @struct.dataclass

@@ -1,14 +1,14 @@
 """Clouds of any number of points in the few sizes for which the controller is compiled, on the host.
 
 A larger cloud is thinned by direction: the sphere about the place where a command begins to act is divided into cells,
-and of each cell the point stays that leaves the least room to brake, as it is there that the controller judges points;
+and in each cell the point stays that leaves the least room to brake, as it is there that the controller judges points;
 the cells are finer where points lie in few directions. The point nearest to the drone itself stays too. What is left
 does not depend on the density or repetition of the points. Costs time linear in their number.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,16 +19,31 @@ FARTHEST = 1e6  # Distance to which points beyond it are brought, far outside an
 _BLOCK = 32768  # Points thinned at once
 _FINER = 2  # Cells per cell and axis while all find room: a camera sees many points in few directions
 _SAMPLE = 16  # One point of so many tells in how many directions there are points
-_FACES = 6  # of the cube onto which directions are projected
+POINT, VELOCITY, SPREAD, SEEN = slice(0, 3), slice(3, 6), 6, 7
+"""Columns of :attr:`Cloud.values`."""
 
 
-class Cloud(NamedTuple):
+@dataclass(frozen=True)
+class Cloud:
     """Points of b observations in n slots, relative to an origin."""
 
-    points: np.ndarray  # (b, n, 3) float32 [m]
-    mask: np.ndarray  # (b, n) bool: False for unused slots
-    velocities: np.ndarray  # (b, n, 3) float32 [m/s]
-    spread: np.ndarray  # (b, n) float32 [m]
+    values: np.ndarray  # (b, n, 8) float32, columns as below; 1 in the last one: seen, 0: masked out or unused
+
+    @property
+    def points(self) -> np.ndarray:  # (b, n, 3) [m]
+        return self.values[..., POINT]
+
+    @property
+    def velocities(self) -> np.ndarray:  # (b, n, 3) [m/s]
+        return self.values[..., VELOCITY]
+
+    @property
+    def spread(self) -> np.ndarray:  # (b, n) [m]
+        return self.values[..., SPREAD]
+
+    @property
+    def mask(self) -> np.ndarray:  # (b, n) bool
+        return self.values[..., SEEN] > 0.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,7 @@ def fitted_cloud(request: Request, origin: np.ndarray, sizes: tuple[int, ...], u
     """
     count, points = request.mask.shape
     size = next((size for size in sizes if size >= points), sizes[-1])
-    cloud = Cloud(
-        points=np.zeros((count, size, 3), np.float32),
-        mask=np.zeros((count, size), bool),
-        velocities=np.zeros((count, size, 3), np.float32),
-        spread=np.zeros((count, size), np.float32),
-    )
+    cloud = Cloud(np.zeros((count, size, 8), np.float32))
     for row in range(count) if points > size else ():
         _fill(cloud, request, origin, row, _thinned(request, row, size, urgency))
     if points <= size:
@@ -76,7 +86,7 @@ def _fill(cloud: Cloud, request: Request, origin: np.ndarray, row: int | slice, 
     points = np.clip(request.points[row, chosen] - origin[row], -FARTHEST, FARTHEST)
     slots = slice(0, points.shape[-2])
     cloud.points[row, slots] = points
-    cloud.mask[row, slots] = request.mask[row, chosen]
+    cloud.values[row, slots, SEEN] = request.mask[row, chosen]
     if request.point_velocities is not None:
         cloud.velocities[row, slots] = request.point_velocities[row, chosen]
     if request.point_spread is not None:
@@ -89,69 +99,94 @@ def _thinned(request: Request, row: int, size: int, urgency: Urgency) -> np.ndar
     if seen.size <= size:
         return seen
     velocities, spreads = request.point_velocities, request.point_spread
-    acting = request.position[row] + urgency.ahead * request.velocity[row]
+    ahead = urgency.ahead * request.velocity[row]
+    acting = request.position[row] + ahead
 
     def thin(places: np.ndarray, cells: int) -> np.ndarray:
+        """The most urgent of ``places``, and the one nearest to the drone itself."""
         whole = places[-1] - places[0] == places.size - 1
         given = slice(places[0], places[-1] + 1) if whole else places
-        offset = np.clip(request.points[row, given] - acting, -FARTHEST, FARTHEST).astype(np.float32)
+        offset = _offset(request.points[row, given], acting)
         approach = request.velocity[row] if velocities is None else request.velocity[row] - velocities[row, given]
         spread = None if spreads is None else spreads[row, given]
-        return places[most_urgent_by_direction(offset, approach, spread, urgency, cells)]
+        nearest = np.argmin(sum(np.square(one + way) for one, way in zip(offset, ahead, strict=True)))
+        return places[np.append(most_urgent_by_direction(offset, approach, spread, urgency, cells), nearest)]
 
-    cells = math.isqrt((size - 1) // _FACES)
+    cells = math.isqrt(size - 1)
     for finer in (_FINER * cells, cells):
         if finer > cells and thin(seen[::_SAMPLE], finer).size >= size:
             continue  # a part already takes more room than there is
         # In blocks, whose intermediate arrays stay in the processor's cache; what is most urgent is the same.
         blocks = (seen[first : first + _BLOCK] for first in range(0, seen.size, _BLOCK))
-        left = thin(np.concatenate([thin(block, finer) for block in blocks]), finer)
-        if left.size < size:
+        left = thin(_once(np.concatenate([thin(block, finer) for block in blocks])), finer)
+        if left.size <= size:
             break
-    return np.union1d(left, _nearest(request, row))
+    return _once(left)
 
 
-def _nearest(request: Request, row: int) -> np.intp:
-    """Place of the seen point that is nearest to the drone."""
-    x, y, z = np.clip(request.points[row] - request.position[row], -FARTHEST, FARTHEST).T
-    return np.argmin(np.where(request.mask[row], x * x + y * y + z * z, np.inf))
+def _once(places: np.ndarray) -> np.ndarray:
+    """``places`` in order, each once (``np.unique`` hashes, which takes milliseconds)."""
+    places = np.sort(places)
+    return places[np.diff(places, prepend=-1) > 0]
+
+
+def _offset(points: np.ndarray, place: np.ndarray) -> list[np.ndarray]:
+    """Coordinates of ``points`` (n, 3) from ``place`` (3,) [m], each (n,) float32."""
+    with np.errstate(over="ignore"):  # beyond float32: brought to the farthest
+        offset = [(points[:, axis] - place[axis]).astype(np.float32) for axis in range(3)]
+    return [np.clip(one, -FARTHEST, FARTHEST, out=one) for one in offset]
 
 
 def most_urgent_by_direction(
-    offset: np.ndarray, approach: np.ndarray, spread: np.ndarray | None, urgency: Urgency, cells: int
+    offset: Sequence[np.ndarray], approach: np.ndarray, spread: np.ndarray | None, urgency: Urgency, cells: int
 ) -> np.ndarray:
     """Places of the points that leave the least room to brake in their cell of directions.
 
-    ``offset`` (n, 3) [m]: of the points from where a command acts; ``approach`` (n, 3) or (3,) [m/s]: velocity of the
-    drone relative to them. There are ``cells`` by ``cells`` on each face of a cube. Doubtful points count as nearer by
-    their ``spread`` (n,) [m]. Of equal points one stays.
+    ``offset``, three times (n,) float32 [m]: of the points from where a command acts; ``approach`` (n, 3) or (3,)
+    [m/s]: velocity of the drone relative to them. The sphere is divided into ``cells`` by ``cells``. Doubtful points
+    count as nearer by their ``spread`` (n,) [m]. Of equal points one stays.
     """
-    x, y, z = np.ascontiguousarray(offset.T)
+    x, y, z = offset
     distance = np.sqrt(x * x + y * y + z * z)
-    toward = np.broadcast_to(approach, offset.shape).T
+    toward = np.asarray(approach, np.float32).T
     closing = x * toward[0] + y * toward[1] + z * toward[2]
-    room = urgency.room(distance, closing / np.maximum(distance, np.float32(1e-6)))
-    return _first_of_each(_cells(x, y, z, cells), room if spread is None else room - spread)
+    closing /= np.maximum(distance, np.float32(1e-6))
+    room = urgency.room(distance, closing)
+    return _first_of_each(_cells(x, y, z, cells), room if spread is None else room - spread, cells * cells)
 
 
 def _cells(x: np.ndarray, y: np.ndarray, z: np.ndarray, count: int) -> np.ndarray:
-    """Number of the cell in which each direction lies, of ``count`` by ``count`` cells on each face of a cube."""
-    size_x, size_y, size_z = np.abs(x), np.abs(y), np.abs(z)
-    on_x = (size_x >= size_y) & (size_x >= size_z)
-    on_z = ~on_x & (size_z > size_y)
-    along = np.where(on_x, x, np.where(on_z, z, y))
-    first, second = np.where(on_x, y, x), np.where(on_z, y, z)
-    face = np.where(on_x, np.int32(2), np.where(on_z, np.int32(4), np.int32(0))) + (along > 0.0)
-    scale = np.float32(0.5 * count) / np.maximum(np.abs(along), np.float32(1e-30))
-    column, row = ((side * scale + np.float32(0.5 * count)).astype(np.int32) for side in (first, second))
-    return (face * count + np.minimum(column, count - 1)) * count + np.minimum(row, count - 1)
+    """Number of the cell in which each direction lies, of ``count`` by ``count``, by the octahedral map.
+
+    That of :func:`drone_cbf.perception.directions.cell_of`, in which the lower half is folded out without branches: of
+    coordinates whose sizes add up to 1, the size of one plus that of z is 1 less the size of the other. In place, where
+    it can be: memory takes most of the time.
+    """
+    half = np.float32(0.5 * count)
+    across, along, below = np.abs(x), np.abs(y), np.abs(z)
+    scale = across + along
+    scale += below
+    np.maximum(scale, np.float32(1e-30), out=scale)
+    np.divide(half, scale, out=scale)
+    below -= z
+    below *= np.float32(0.5)
+    numbers = []
+    for size, signed in ((across, x), (along, y)):
+        size += below
+        size *= scale
+        number = (np.copysign(size, signed, out=size) + half).astype(np.int32)
+        numbers.append(np.minimum(number, count - 1, out=number))
+    row, column = numbers
+    row *= count
+    row += column
+    return row.astype(np.intp)
 
 
-def _first_of_each(cell: np.ndarray, ranking: np.ndarray) -> np.ndarray:
-    """Place of the smallest ``ranking`` in each cell."""
-    smallest = np.full(cell.max() + 1, np.inf, np.float32)
+def _first_of_each(cell: np.ndarray, ranking: np.ndarray, count: int) -> np.ndarray:
+    """Place of the smallest ``ranking`` in each of ``count`` cells that has one."""
+    smallest = np.full(count, np.inf, np.float32)
     np.minimum.at(smallest, cell, ranking)
     (best,) = np.nonzero(ranking <= smallest[cell])
-    place = np.full(smallest.size, -1, np.int64)
+    place = np.full(count, -1, np.int64)
     place[cell[best]] = best  # of equals one
     return place[place >= 0]

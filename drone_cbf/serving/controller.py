@@ -12,26 +12,14 @@ from jaxtyping import Array, Bool, Float
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import (
-    Controller,
-    ControllerParams,
-    Decision,
-    Memory,
-    Pilot,
-    braking_command,
-    make_controller,
-    make_filtered_pilot,
-)
-from drone_cbf.perception.graphs import Graph
+from drone_cbf.controller import Controller, ControllerParams, Memory, make_controller, make_filtered_pilot
 from drone_cbf.perception.mapping import make_point_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
-from drone_cbf.physics.drone import nominal_params
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.safety.records import Status
 
-NO_POINTS = "no_points"
-STATUS_NAMES = (*(status.name.lower() for status in Status), NO_POINTS)
-"""Names of the statuses: those of :class:`Status`, and ``no_points``."""
+STATUS_NAMES = tuple(status.name.lower() for status in Status)
+"""Names of the statuses, by :class:`Status`."""
 
 
 @struct.dataclass
@@ -78,18 +66,15 @@ def make_served_controller(system: SystemConfig) -> ServedController:
     """The controller of the rollout behind its filter, fed with what a caller has measured.
 
     Its sensor gives unlabelled points whatever ``sensor.kind`` the policy was trained and evaluated with: labels exist
-    in simulations only. With an empty mask the drone brakes, since a blind sensor cannot be distinguished from free
-    space; it goes on remembering.
+    in simulations only. An empty mask is a blind sensor, for which the drone brakes; it goes on remembering. Rays
+    without a return are points out of range, not masked-out ones.
     """
-    pilot = make_filtered_pilot(system)
+    controller = raw_controller(system)
 
     def step(params: ControllerParams, memory: Memory, observation: Observation) -> tuple[Memory, Answer]:
-        blind = ~jnp.any(observation.mask)
-        # Built here because the memory must hold the command that is sent, braking or not.
-        controller = raw_controller(system, braking_if(blind, pilot, system))
         reading, memory = as_reading(observation), as_told(memory, observation)
         memory, decision, _ = controller.step(params, memory, reading, observation.goal)
-        unread = blind | (decision.status == Status.FALLBACK)
+        unread = (decision.status == Status.NO_POINTS) | (decision.status == Status.FALLBACK)
         return memory, Answer(
             command=decision.command,
             nominal_command=_finite_or_zero(decision.nominal),
@@ -97,27 +82,12 @@ def make_served_controller(system: SystemConfig) -> ServedController:
             status=decision.status,
         )
 
-    return ServedController(start=lambda: raw_controller(system, pilot).start(0), step=step, shift=shifted)
+    return ServedController(start=lambda: controller.start(0), step=step, shift=shifted)
 
 
-def raw_controller(system: SystemConfig, pilot: Pilot) -> Controller:
-    """The controller that ``system`` describes, but for points without labels."""
-    return make_controller(system, pilot, make_point_mapper(system))
-
-
-def braking_if(blind: Bool[Array, ""], pilot: Pilot, system: SystemConfig) -> Pilot:
-    """``pilot``, or braking where ``blind``, with the status :data:`NO_POINTS`."""
-    model = nominal_params(system.physics)
-
-    def decide(params: ControllerParams, memory: Any, graph: Graph) -> tuple[Any, Decision]:
-        memory, decision = pilot(params, memory, graph)
-        brake = braking_command(graph.velocity, model, system.physics.time_step)
-        return memory, decision.replace(
-            command=jnp.where(blind, brake, decision.command),
-            status=jnp.where(blind, jnp.int32(STATUS_NAMES.index(NO_POINTS)), decision.status),
-        )
-
-    return decide
+def raw_controller(system: SystemConfig) -> Controller:
+    """The controller that ``system`` describes, behind its filter, but for points without labels."""
+    return make_controller(system, make_filtered_pilot(system), make_point_mapper(system))
 
 
 def as_reading(observation: Observation) -> Reading:
@@ -129,6 +99,7 @@ def as_reading(observation: Observation) -> Reading:
         hit=observation.mask,
         velocity=observation.point_velocities,
         spread=jnp.hypot(observation.point_spread, observation.noise),
+        blind=~jnp.any(observation.mask),
     )
 
 

@@ -56,11 +56,13 @@ def shape_text(shape: Sequence[int | str]) -> str:
 
 
 def wrong_shape(name: str, array: np.ndarray, expected: Sequence[int | str]) -> ObservationError:
-    """The refusal of an array of another shape; where only the batch is missing, it shows how to add it."""
+    """The refusal of an array of another shape; where the batch axis is missing or double, it says so."""
     depth = len(SHAPES[name])
     remedy = "the first axis is the batch"
     if array.ndim == depth - 1:
         remedy += f": send one observation as {'[' * depth}...{']' * depth}"
+    elif array.ndim == depth + 1:
+        remedy += ": send each record of a list or row of a table without a batch axis of its own"
     return ObservationError(
         f"{name} has shape {shape_text(array.shape)}, expected {shape_text(expected)} ({MEANING[name]}); {remedy}"
     )

@@ -39,7 +39,7 @@ SHAPES: dict[str, tuple[str | int, ...]] = {
 PER_POINT = ("points", "point_velocities", "point_spread")
 LARGEST = {
     **dict.fromkeys(("position", "goal"), 1e9),  # m; in float64 a position of this size is known to 1e-7 m
-    **dict.fromkeys(("velocity", "point_velocities"), 1e4),  # m/s
+    **dict.fromkeys(("velocity", "point_velocities"), 200.0),  # m/s: far beyond what the model of drag describes
     **dict.fromkeys(("thrust", "queue"), 1e4),  # m/s^2
     **dict.fromkeys(("noise", "point_spread"), 1e4),  # m
 }

@@ -1,10 +1,11 @@
 """The memory of a flight as one flat array of float64, which the caller keeps between two requests.
 
-A row is ``[tag, anchor x, y, z, floats ..., words ...]``: the tag says to which model it belongs, the anchor [m, world
-frame] is the origin of every position in the rest, which holds the leaves of the controller's memory by type.
+A row is ``[tag, anchor x, y, z, checksum, floats ..., words ...]``: the tag says to which model it belongs, the anchor
+[m, world frame] is the origin of every position in the rest, which holds the leaves of the controller's memory by type.
 """
 
 import hashlib
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +16,10 @@ from jax.tree_util import keystr, tree_flatten_with_path
 from drone_cbf.errors import ObservationError
 from drone_cbf.serving.fields import LARGEST, MEANING
 
-FORMAT = 1
-_HEAD = 4  # tag and anchor
+FORMAT = 2
+_ANCHOR = slice(1, 4)
+_CHECK = 4
+_HEAD = 5  # tag, anchor and checksum
 _TAG_BYTES = 6  # 48 bits: float64 holds whole numbers up to 53 bits exactly
 _WORDS = 2.0**32
 _REMEDY = "send the memory of the last answer unchanged, or leave it out to begin a new flight"
@@ -72,9 +75,11 @@ class MemoryFormat:
     def write(self, anchor: np.ndarray, entries: Leaves) -> np.ndarray:
         """Rows (b, ``length``) from anchors (b, 3) [m] and entries with a batch axis."""
         rows = np.empty((anchor.shape[0], self.length))
-        rows[:, 0], rows[:, 1:_HEAD] = self._tag, anchor
+        rows[:, 0], rows[:, _ANCHOR] = self._tag, anchor
         rows[:, _HEAD : _HEAD + self._floats] = entries.floats
         rows[:, _HEAD + self._floats :] = entries.words
+        for row, floats, words in zip(rows, entries.floats, entries.words, strict=True):
+            row[_CHECK] = _checksum(row[_ANCHOR], floats, words)
         return rows
 
     def read(self, row: Any, place: int) -> tuple[np.ndarray, Leaves]:
@@ -93,15 +98,26 @@ class MemoryFormat:
         if values[0] != self._tag:
             tags = f"has the tag {values[0]:.17g}, expected {self._tag:.17g}"
             raise _refusal(place, f"{tags}: it belongs to another model or version, or was rounded (float64 is needed)")
-        anchor, words = values[1:_HEAD], values[_HEAD + self._floats :]
+        anchor, words = values[_ANCHOR], values[_HEAD + self._floats :]
         with np.errstate(over="ignore", invalid="ignore"):
             floats = values[_HEAD : _HEAD + self._floats].astype(np.float32)
         whole = (words >= 0.0) & (words < _WORDS) & (words == np.floor(words))
-        right = np.concatenate([np.abs(anchor) <= LARGEST["position"], np.isfinite(floats), whole])
+        right = np.concatenate([np.abs(anchor) <= LARGEST["position"], [True], np.isfinite(floats), whole])
         if not right.all():
             index = 1 + int(np.argmin(right))
             raise _refusal(place, f"holds {values[index]} at place {index}, which no answer held")
-        return anchor, Leaves(floats=floats, words=words.astype(np.uint32))
+        leaves = Leaves(floats=floats, words=words.astype(np.uint32))
+        if values[_CHECK] != _checksum(anchor, *leaves):
+            raise _refusal(place, "was changed: its numbers are not those of its checksum")
+        return anchor, leaves
+
+
+def _checksum(anchor: np.ndarray, floats: np.ndarray, words: np.ndarray) -> float:
+    """Of one row: it tells whether numbers that an answer could have held are those that it did."""
+    check = 0
+    for part in (anchor, floats, words):
+        check = zlib.crc32(np.ascontiguousarray(part).data, check)
+    return float(check)
 
 
 def _to_words(leaf: jax.Array) -> jax.Array:

@@ -52,6 +52,14 @@ def test_every_hit_is_on_a_surface_in_sight_and_every_miss_is_free_to_the_range(
     assert np.min([solid(between).min() for solid in solids]) > -ROUNDING
 
 
+def test_a_scan_that_meets_nothing_is_not_blind_and_one_of_which_every_ray_is_lost_is():
+    far = boxes([[90.0, 0.0, 0.0]], [[0.1, 6.0, 6.0]])
+    free = scanner()(far, np.zeros(3))
+    lost = scanner(lidar_dropout=1.0)(far, np.zeros(3))
+    assert not free.hit.any() and not free.blind
+    assert not lost.hit.any() and lost.blind
+
+
 def test_what_stands_behind_a_wall_gives_no_point_and_moving_it_changes_nothing():
     wall = boxes([[2.0, 0.0, 0.0]], [[0.1, 6.0, 6.0]])
     ball = capsules([[3.5, 0.0, 0.0]], 1.0).capsules

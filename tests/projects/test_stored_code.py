@@ -80,7 +80,9 @@ def test_versions_of_different_code_answer_in_one_process_each_with_its_own(
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, folder / file)
         controller_file = folder / "drone_cbf" / "serving" / "controller.py"
-        controller_file.write_text(controller_file.read_text().replace('"no_points"', f'"{word}"'))
+        controller_file.write_text(
+            controller_file.read_text().replace("name.lower()", f"name.lower().replace('no_points', '{word}')")
+        )
         with monkeypatch.context() as patch:
             patch.setattr(register, "ROOT", folder)
             registered(experiment, "two", f"--run={evaluation}")

@@ -13,7 +13,7 @@ import numpy as np
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import BarrierConfig, PolicyConfig, SensorConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.serving.service import PolicyService
+from drone_cbf.serving.service import PolicyService, leaves_of
 from tests.perception.worlds import random_barrier, random_policy, small_system
 
 SYSTEM = small_system(
@@ -39,7 +39,7 @@ def lidar_service() -> PolicyService:
 def with_params(service: PolicyService, params: ControllerParams) -> PolicyService:
     """The same compiled functions with other parameters."""
     other = copy.copy(service)
-    other._params = params
+    other._params, _ = leaves_of(params)
     return other
 
 

@@ -122,6 +122,18 @@ def test_a_point_before_the_acting_point_is_an_obstacle_and_the_stop_is_impossib
     assert np.all(np.abs(command[np.abs(full) == LIMIT]) > 0.85 * LIMIT[np.abs(full) == LIMIT])
 
 
+@pytest.mark.parametrize("speed", [100.0, 199.0, -199.0])
+@pytest.mark.parametrize("way", [(1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.0, -1.0, 0.5)])
+def test_at_any_speed_that_is_not_refused_it_brakes(
+    service: PolicyService, speed: float, way: tuple[float, ...]
+) -> None:
+    velocity = speed * np.array(way) / np.linalg.norm(way)
+    command, h, _ = answer(service, AHEAD, velocity=velocity)
+    moving = velocity != 0.0
+    np.testing.assert_allclose(command[moving], -(np.sign(velocity) * LIMIT)[moving], atol=1e-3)
+    assert h < 0.0
+
+
 def oblique(turn: Rotation, distance: float, points: np.ndarray) -> dict[str, Any]:
     """The example's flight past the nearest point of a wall, ``distance`` [m] away, in a world turned by ``turn``."""
     place = np.array([1.0 - distance, 0.0, 1.0])

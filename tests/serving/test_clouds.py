@@ -8,7 +8,9 @@ from drone_cbf.serving.observations import Request, check_observations
 
 SIZES = (8, 487)
 URGENCY = Urgency(ahead=0.13, reaction_time=0.12, braking=7.0)
-CELL = np.deg2rad(20.0)  # Widest angle within one of 9 by 9 cells on a face: 2 sqrt(2) / 9 at its middle, as an angle
+CELL = np.deg2rad(
+    22.5
+)  # Widest angle within one of 22 by 22 cells: 2 sqrt(6) / 22 over 1 / sqrt(3), at a face's middle
 
 
 def request(points: np.ndarray, mask: np.ndarray | None = None, position=(0.0, 0.0, 0.0), **fields) -> Request:
@@ -70,7 +72,7 @@ def test_density_order_and_repetition_of_points_change_nothing() -> None:
 def test_a_camera_whose_points_lie_in_few_directions_gets_finer_cells() -> None:
     angle, height = (grid.ravel() for grid in np.meshgrid(np.linspace(-0.7, 0.7, 64), np.linspace(-0.5, 0.5, 48)))
     wall = 3.0 * np.stack([np.ones_like(angle), np.tan(angle), np.tan(height)], axis=1)
-    assert len(kept(wall)) > 1.5 * 9 * 9
+    assert len(kept(wall)) > 120
 
 
 def test_what_is_masked_out_neither_stays_nor_hides_a_point() -> None:
@@ -89,7 +91,7 @@ def test_the_drone_and_not_the_origin_is_where_directions_are_taken_from() -> No
     np.testing.assert_allclose(near[np.lexsort(near.T)], kept(points), atol=1e-5)
 
 
-def test_a_point_at_the_drone_and_points_on_edges_of_the_cube_are_kept() -> None:
+def test_a_point_at_the_drone_and_points_on_edges_of_cells_are_kept() -> None:
     corner = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)], float)
     left = kept(np.concatenate([2.0 * surroundings(2000), corner]))
     assert (np.linalg.norm(left, axis=1) == 0.0).sum() == 1
@@ -100,12 +102,12 @@ def test_of_points_in_one_direction_the_one_stays_that_leaves_the_least_room() -
     """Room as in the closed form: distance, less the way of reaction and braking, less the spread."""
     offset = np.array([[5.0, 0.0, 0.0], [5.1, 0.0, 0.0], [5.5, 0.0, 0.0]], np.float32)
     still, spread = np.zeros(3, np.float32), np.float32([0.0, 0.2, 0.0])
-    assert list(most_urgent_by_direction(offset, still, None, URGENCY, 9)) == [0]
-    assert list(most_urgent_by_direction(offset, still, spread, URGENCY, 9)) == [1]
+    assert list(most_urgent_by_direction(list(offset.T), still, None, URGENCY, 22)) == [0]
+    assert list(most_urgent_by_direction(list(offset.T), still, spread, URGENCY, 22)) == [1]
     for speed in (1.0, 2.0, 3.0):
         approach = np.float32([[0.0], [0.0], [speed]]) * np.float32([1.0, 0.0, 0.0])
         nearest = 5.5 - 0.12 * speed - speed**2 / 14.0 < 5.0
-        assert list(most_urgent_by_direction(offset, approach, None, URGENCY, 9)) == [2 if nearest else 0]
+        assert list(most_urgent_by_direction(list(offset.T), approach, None, URGENCY, 22)) == [2 if nearest else 0]
 
 
 def test_a_moving_drone_keeps_what_is_most_urgent_where_its_command_acts_and_its_own_nearest_point() -> None:

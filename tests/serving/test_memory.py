@@ -41,9 +41,9 @@ def test_what_is_written_is_read_to_the_last_bit_as_array_list_or_text(way) -> N
         assert left.dtype == right.dtype and left.shape == right.shape
 
 
-def test_a_controller_without_memory_still_has_a_tag_and_an_anchor() -> None:
+def test_a_controller_without_memory_still_has_a_tag_an_anchor_and_a_checksum() -> None:
     empty = MemoryFormat(())
-    assert empty.length == 4
+    assert empty.length == 5
     anchor, entries = empty.read(rows((), empty)[0], 0)
     np.testing.assert_array_equal(anchor, ANCHOR[0])
     assert empty.rebuild(entries) == () and entries == Leaves(*(pytest.approx([]),) * 2)
@@ -64,11 +64,15 @@ BAD = [
     (rows()[0].astype(np.float32), "has the tag .* was rounded .float64 is needed"),
     (changed(2, np.nan), "holds nan at place 2, which no answer held"),
     (changed(1, 1e20), "holds 1e.20 at place 1"),
-    (changed(4, np.nan), "holds nan at place 4"),
-    (changed(5, 1e39), "holds 1e.39 at place 5"),
+    (changed(5, np.nan), "holds nan at place 5"),
+    (changed(6, 1e39), "holds 1e.39 at place 6"),
     (changed(FIRST_WORD, 0.5), f"holds 0.5 at place {FIRST_WORD}"),
     (changed(FIRST_WORD, -1.0), "holds -1.0 at place"),
     (changed(FIRST_WORD, np.nan), "holds nan at place"),
+    (changed(1, 4e5), "was changed: its numbers are not those of its checksum"),
+    (changed(4, np.nan), "was changed"),
+    (changed(7, 3e38), "was changed"),
+    (changed(FIRST_WORD, 7.0), "was changed"),
     ("text", "does not hold numbers alone"),
     ([None] * FORMAT.length, "has the tag nan"),
 ]

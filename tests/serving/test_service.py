@@ -13,7 +13,7 @@ from drone_cbf.controller import ControllerParams, Decision, make_controller, ma
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.drone import DroneState, initial_state, queue_length
 from drone_cbf.safety.records import Status
-from drone_cbf.serving.controller import NO_POINTS, STATUS_NAMES
+from drone_cbf.serving.controller import STATUS_NAMES
 from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.service import CLOUD_SIZES, PolicyService
 from tests.serving.controllers import averaging_controller
@@ -42,6 +42,7 @@ def world(seed: int) -> tuple[Reading, DroneState, jax.Array]:
         velocity=jnp.asarray(rng.normal(size=(12, 3)), jnp.float32),
         hit=jnp.asarray(rng.random(12) < 0.9),
         spread=jnp.asarray(rng.uniform(0.0, 0.1, 12), jnp.float32),
+        blind=jnp.bool_(False),
     )
     return reading, drone, jnp.asarray(rng.uniform(-5.0, 5.0, 3), jnp.float32)
 
@@ -111,10 +112,25 @@ def test_without_any_point_the_drone_brakes_and_says_so(service: PolicyService, 
     three = np.zeros((3, 3))
     cloud = {"points": np.zeros((3, points, 3)), "mask": np.zeros((3, points), bool)}
     answer = service({"position": three, "velocity": velocity, "goal": three + 5.0, **cloud})
-    assert list(answer["status"]) == [NO_POINTS] * 3 and not answer["h"].any()
+    assert list(answer["status"]) == ["no_points"] * 3 and not answer["h"].any()
     assert np.all(answer["command"] * velocity <= 0.0) and np.all(np.abs(answer["command"]) <= LIMIT)
     np.testing.assert_array_equal(answer["command"][0], [-LIMIT[0], LIMIT[1], 0.0])
     np.testing.assert_array_equal(answer["command"][1], np.zeros(3))
+
+
+def test_a_scan_that_meets_nothing_is_open_space_and_no_scan_at_all_is_blindness(service: PolicyService) -> None:
+    """For the controller of the rollout and when served; there a ray without a return is a point out of range."""
+    reading, drone, goal = world(0)
+    free = reading.replace(hit=jnp.zeros(12, bool))
+    _, batch = observed(range(1))
+    away = {**batch, "points": np.full((1, 1, 3), 1e3), "mask": np.ones((1, 1), bool)}
+    away = {name: value for name, value in away.items() if name not in ("point_velocities", "point_spread")}
+    for is_blind in (False, True):
+        decision = own_decision(NEURAL, free.replace(blind=jnp.bool_(is_blind)), drone, goal)
+        answer = service({**away, "mask": np.full((1, 1), not is_blind)})
+        np.testing.assert_allclose(answer["command"][0], decision.command, **ROUNDING)
+        assert answer["status"][0] == Status(int(decision.status)).name.lower()
+        assert (answer["status"][0] == "no_points") == is_blind
 
 
 def test_towards_a_wall_the_analytic_barrier_brakes_whatever_the_policy_wants(service: PolicyService) -> None:
@@ -139,7 +155,7 @@ def test_batches_of_many_sizes_share_a_few_compiled_programs() -> None:
             batch["points"] = np.resize(batch["points"], (count, points, 3))
             batch["mask"] = np.ones((count, points), bool)
             assert service(batch)["command"].shape == (count, 3)
-    assert service._step._cache_size() == 4, "batches of 1, 2, 4, 8; points of one size"
+    assert service._compiled._cache_size() == 4, "batches of 1, 2, 4, 8; points of one size"
 
 
 def test_a_batch_beyond_the_largest_is_computed_in_parts(
@@ -208,7 +224,7 @@ def test_a_blind_drone_remembers_its_own_braking_and_what_it_saw(service: Policy
     second = service({**blind, "memory": first["memory"]})
     told = np.stack([second["command"], first["command"]], axis=1)
     third = {**example_observations(), "memory": second["memory"]}
-    assert second["status"][0] == NO_POINTS and second["command"][0, 0] == -LIMIT[0]
+    assert second["status"][0] == "no_points" and second["command"][0, 0] == -LIMIT[0]
     np.testing.assert_allclose(service({**third, "queue": told})["h"], service(third)["h"], **ROUNDING)
     shown = service(example_observations())["memory"]
     hidden = {**blind, "velocity": np.zeros((1, 3)), "goal": np.array([[0.0, 0.0, 1.0]])}

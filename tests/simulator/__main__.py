@@ -6,8 +6,10 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, fields
 
 from tests.simulator.flight import Answer
+from tests.simulator.patterns import PATTERNS
 from tests.simulator.pilots import blind, braking
 from tests.simulator.registered import CONFIDENCE, Conditions, Verdict, judged, load
 from tests.simulator.worlds import FAMILIES
@@ -17,10 +19,9 @@ PILOTS = {"blind": blind, "braking": braking}
 
 def main(given: list[str] | None = None) -> None:
     arguments = parser().parse_args(given)
-    shared = ("flights", "steps", "noise", "dropout", "seed", "batch")
-    conditions = Conditions(**{name: getattr(arguments, name) for name in shared})
+    conditions = Conditions(**{each.name: getattr(arguments, each.name) for each in fields(Conditions)})
     answer = PILOTS.get(arguments.model) or loaded(arguments.model)
-    print(f"{arguments.model}, noise {conditions.noise:g} m, dropout {conditions.dropout:g}, seed {conditions.seed}")
+    print(f"{arguments.model}, {', '.join(f'{name} {value}' for name, value in asdict(conditions).items())}")
     for family in arguments.world:
         verdict = judged(answer, family, conditions, progress_line(family, conditions.flights))
         print(summary(family, verdict), flush=True)
@@ -45,14 +46,25 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--world", type=families, default=["boxes", "windows"], metavar="NAME,NAME",
                         help=f"families of worlds: {', '.join(FAMILIES)} (default: boxes,windows)")  # fmt: skip
     result.add_argument("--flights", type=at_least_one, default=default.flights, help="per family (%(default)s)")
-    result.add_argument("--steps", type=at_least_one, default=default.steps, help="of 0.05 s (%(default)s)")
+    result.add_argument("--steps", type=at_least_one, default=default.steps, help="commands of a flight (%(default)s)")
     result.add_argument("--noise", type=not_negative, default=default.noise,
                         help="standard deviation of a ray's distance [m] (%(default)s)")  # fmt: skip
     result.add_argument("--dropout", type=probability, default=default.dropout,
                         help="probability that a ray is lost (%(default)s)")  # fmt: skip
     result.add_argument("--seed", type=int, default=default.seed, help="of worlds and noise (%(default)s)")
     result.add_argument("--batch", type=at_least_one, default=default.batch, help="flights at once (%(default)s)")
+    result.add_argument("--pattern", choices=PATTERNS, default=default.pattern, help="of the rays (%(default)s)")
+    result.add_argument("--rays", type=at_least_one, default=default.rays, help="of a scan (%(default)s)")
+    result.add_argument("--reach", type=not_negative, default=default.reach, help="of the scanner [m] (%(default)s)")
+    result.add_argument("--rate", type=rate, default=default.rate, help="scans and commands per second (%(default)s)")
+    result.add_argument("--misses", action="store_true", help="rays without an echo show a point out of reach")
     return result
+
+
+def rate(text: str) -> float:
+    if not 1.0 <= float(text) <= 100.0 or abs(1000.0 / float(text) % 1.0) > 1e-9:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 100, with a period of whole milliseconds")
+    return float(text)
 
 
 def families(text: str) -> list[str]:

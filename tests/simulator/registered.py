@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
+from tests.simulator.drone import Drone
 from tests.simulator.flight import Answer, Fields, Outcome, fly
+from tests.simulator.patterns import PATTERNS
+from tests.simulator.scanning import Scanner
 from tests.simulator.worlds import FAMILIES
 
 CONFIDENCE = 0.95
@@ -23,7 +26,7 @@ class Conditions:
     flights: int = 2000
     """In each family of worlds."""
     steps: int = 200
-    """Commands per flight, 0.05 s apart."""
+    """Commands per flight."""
     noise: float = 0.0
     """Standard deviation of a ray's distance [m]."""
     dropout: float = 0.0
@@ -31,6 +34,24 @@ class Conditions:
     seed: int = 0
     batch: int = 256
     """Flights at once."""
+    pattern: str = "even"
+    """Of the rays: one of :data:`tests.simulator.patterns.PATTERNS`."""
+    rays: int = 512
+    reach: float = 8.0
+    """Largest distance measured [m]."""
+    rate: float = 20.0
+    """Scans and commands per second [Hz]."""
+    misses: bool = False
+    """Rays without an echo show a point beyond ``reach``; else they are masked out, like lost ones."""
+
+    @property
+    def scanner(self) -> Scanner:
+        no_return = self.reach + 20.0 if self.misses else None
+        return Scanner(self.rays, self.reach, no_return, PATTERNS[self.pattern])
+
+    @property
+    def drone(self) -> Drone:
+        return Drone(period=1.0 / self.rate)
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,7 @@ def judged(
     rng = np.random.default_rng((conditions.seed, *family.encode()))
     outcome = fly(
         FAMILIES[family](conditions.flights, rng), timed, conditions.steps, conditions.noise, conditions.seed,
-        dropout=conditions.dropout, batch=conditions.batch,
+        dropout=conditions.dropout, batch=conditions.batch, scanner=conditions.scanner, drone=conditions.drone,
     )  # fmt: skip
     return Verdict(outcome, pilot_time=spent, simulator_time=time.process_time() - started - spent)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from tests.simulator.patterns import Pattern, even
 from tests.simulator.solids import Solids
 
 BLOCK = 64
@@ -16,7 +16,7 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Scanner:
-    """Rays spread evenly over the sphere (Fibonacci), fixed in the world frame."""
+    """Rays in the directions of a pattern, the same for all flights of a batch."""
 
     count: int = 512
     """Number of rays."""
@@ -26,14 +26,7 @@ class Scanner:
     """None: rays without an echo are masked out, as are those that drop out. Otherwise such a ray, unless it drops out,
     shows a point at this distance [m]: it tells free space from no measurement."""
 
-    @cached_property
-    def rays(self) -> np.ndarray:
-        """Unit vectors (r, 3)."""
-        place = np.arange(self.count) + 0.5
-        height = 1.0 - 2.0 * place / self.count
-        angle = np.pi * (1.0 + np.sqrt(5.0)) * place
-        flat = np.sqrt(1.0 - np.square(height))
-        return np.stack([flat * np.cos(angle), flat * np.sin(angle), height], axis=-1)
+    pattern: Pattern = even
 
     def scan(
         self, solids: Iterable[Solids], position: np.ndarray, noise: float, dropout: float, rng: np.random.Generator
@@ -43,13 +36,14 @@ class Scanner:
         ``noise`` is the standard deviation of a distance [m], ``dropout`` the probability that a ray is lost. Points
         that are masked out are NaN: nobody may use them.
         """
-        distance = cast(solids, position, self.rays, self.reach)
+        rays = self.pattern(self.count, rng)
+        distance = cast(solids, position, rays, self.reach)
         echo = distance <= self.reach
         distance += noise * rng.standard_normal(distance.shape)
         mask = (rng.random(distance.shape) >= dropout) & (echo | (self.no_return is not None))
         shown = distance if self.no_return is None else np.where(echo, distance, self.no_return)
         shown = np.where(mask, np.maximum(shown, 0.0), np.nan)
-        return position[:, None, :] + shown[..., None] * self.rays, mask
+        return position[:, None, :] + shown[..., None] * rays, mask
 
 
 def cast(solids: Iterable[Solids], position: np.ndarray, rays: np.ndarray, reach: float) -> np.ndarray:

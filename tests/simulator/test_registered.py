@@ -53,7 +53,8 @@ def test_the_bound_on_the_probability_to_collide_has_its_closed_form_without_col
 
 
 def test_the_command_line_prints_one_line_for_each_family(capsys: pytest.CaptureFixture[str]) -> None:
-    main("--model braking --world windows,pillars --flights 3 --steps 5 --batch 2 --noise 0.02".split())
+    sensor = "--noise 0.02 --pattern beams32 --rays 64 --reach 6 --rate 25 --misses"
+    main(f"--model braking --world windows,pillars --flights 3 --steps 5 --batch 2 {sensor}".split())
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert [line.split(":")[0] for line in lines[1:]] == ["windows", "pillars"]
@@ -69,6 +70,8 @@ def test_the_command_line_prints_one_line_for_each_family(capsys: pytest.Capture
         ("--flights 0", "0 is no whole number"),
         ("--noise -0.1", "-0.1 is not at least 0"),
         ("--dropout 2", "2 is not at most 1"),
+        ("--rate 30", "30 is not between 1 and 100, with a period of whole milliseconds"),
+        ("--pattern rosette", "invalid choice: 'rosette'"),
     ],
 )
 def test_the_command_line_refuses_what_makes_no_sense(

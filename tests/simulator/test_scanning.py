@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.simulator.patterns import PATTERNS, even
 from tests.simulator.scanning import Scanner, profile
 from tests.simulator.worlds import FAMILIES, Worlds
 
 NOISE, DROPOUT = 0.05, 0.2
+RAYS = even(512, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
@@ -28,12 +30,22 @@ def every_distance(worlds: Worlds, points: np.ndarray) -> np.ndarray:
 
 
 def test_the_rays_are_unit_vectors_spread_evenly_over_the_sphere() -> None:
-    rays = Scanner().rays
-    assert len(rays) >= 512
+    rays = RAYS
     np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1.0, rtol=1e-12)
     angles = np.arccos(np.clip(rays @ rays.T - 2.0 * np.eye(len(rays)), -1.0, 1.0)).min(1)
     even = np.sqrt(4.0 * np.pi / len(rays))  # the side of a square on which each ray stands for as much of the sphere
     assert 0.6 * even < angles.min() and angles.max() < 1.4 * even
+
+
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_every_pattern_has_as_many_unit_vectors_as_asked_all_around(name: str) -> None:
+    rng = np.random.default_rng(0)
+    rays, again = (PATTERNS[name](512, rng) for _ in range(2))
+    np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1.0, rtol=1e-12)
+    assert len(rays) == 512 and np.abs(rays[:, :2].mean(0)).max() < 0.1
+    assert np.array_equal(rays, again) == (name == "even")
+    field = np.degrees(np.arcsin(np.abs(rays[:, 2]).max()))
+    assert field == pytest.approx(45.0) if name.startswith("beams") else field > 80.0
 
 
 def test_every_point_seen_lies_on_a_surface_with_nothing_before_it(worlds: Worlds) -> None:
@@ -51,7 +63,7 @@ def test_rays_without_an_echo_meet_nothing_within_reach(worlds: Worlds) -> None:
     few = worlds.rows(slice(0, 5))
     place, _, mask = scan(few)
     for distance in np.linspace(0.0, 8.0, 60):
-        there = every_distance(few, place[:, None] + distance * Scanner().rays)
+        there = every_distance(few, place[:, None] + distance * RAYS)
         assert there[~mask].min() > -1e-9
 
 
@@ -62,7 +74,7 @@ def test_noise_and_dropout_have_the_size_that_was_asked_for(worlds: Worlds) -> N
     assert not (mask & ~echo).any() and np.isnan(points[~mask]).all()
     assert abs(mask[far].mean() - (1.0 - DROPOUT)) < 5.0 * np.sqrt(DROPOUT / far.sum())
     offset = (points - exact)[mask & far]
-    along = np.einsum("ni,ni->n", offset, np.broadcast_to(Scanner().rays, points.shape)[mask & far])
+    along = np.einsum("ni,ni->n", offset, np.broadcast_to(RAYS, points.shape)[mask & far])
     np.testing.assert_allclose(np.linalg.norm(offset, axis=1), np.abs(along), atol=1e-12)
     assert abs(along.std() / NOISE - 1.0) < 5.0 / np.sqrt(2.0 * len(along))
     assert abs(along.mean()) < 5.0 * NOISE / np.sqrt(len(along))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.simulator.scanning import Scanner
+from tests.simulator.patterns import even
 from tests.simulator.solids import Boxes, Rounds, Solids
 
 COUNT = 200
-RAYS = Scanner(count=128).rays
+RAYS = even(128, np.random.default_rng(0))
 REACH = 8.0
 MARCHED = 1e-6
 """[m]: marching stops within 1e-9 m of a surface, which a grazing ray reaches this much later."""

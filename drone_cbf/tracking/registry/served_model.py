@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import pandas
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import AnyType, Array
 
-from drone_cbf.errors import DroneCbfError, LineageError, ObservationError
+from drone_cbf.errors import DroneCbfError, LineageError
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
+from drone_cbf.tracking.registry.request_forms import batch_fields
 from drone_cbf.tracking.runs.stage_run import failure_reason
 
 ARTIFACT = "policy"  # Name of the model's artifact: a package (:mod:`drone_cbf.tracking.checkpoints.packages`)
@@ -32,27 +32,11 @@ class ServedPolicy:
         self.answer = answer
 
     def __call__(self, model_input: Any) -> Mapping[str, Any]:
-        """Answers a batch: fields by name, a list of such dictionaries or a table with one row per observation."""
+        """Answers a batch in any form (:mod:`drone_cbf.tracking.registry.request_forms`)."""
         try:
-            return self.answer(_fields(model_input))
+            return self.answer(batch_fields(model_input))
         except DroneCbfError as error:  # anything but an error of MLflow's own reaches an HTTP client without its text
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
-
-
-def _fields(given: Any) -> Mapping[str, Any]:
-    if isinstance(given, Mapping):
-        return given
-    if isinstance(given, pandas.DataFrame):
-        if not given.columns.is_unique:
-            raise ObservationError(f"the table names a field twice: {', '.join(map(str, given.columns))}; send it once")
-        return {str(name): given[name].tolist() for name in given}
-    if isinstance(given, Sequence) and given and all(isinstance(record, Mapping) for record in given):
-        names = dict.fromkeys(name for record in given for name in record)
-        return {name: [record.get(name) for record in given] for name in names}
-    raise ObservationError(
-        f"the request is {type(given).__name__}, expected fields by name; send "
-        '{"position": [[...]], ...}, a list of one dictionary per observation, or a table with one row per observation'
-    )
 
 
 def download_package(model_uri: str) -> Package:

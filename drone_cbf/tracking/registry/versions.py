@@ -25,6 +25,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.checkpoints.packages import write_package
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
+from drone_cbf.tracking.registry.scoring import MARK
 from drone_cbf.tracking.registry.served_model import ARTIFACT
 from drone_cbf.tracking.runs.stage_run import StageRun, shorten
 from drone_cbf.tracking.tags import NOTE_TAG
@@ -108,6 +109,7 @@ def stored_model(servable: Servable, package: Path) -> dict[str, Any]:
         "code_paths": [str(servable.package)],
         "pip_requirements": str(servable.requirements),
         "signature": servable.signature,
+        "metadata": MARK,
         "input_example": dict(servable.example),
     }
 
