@@ -11,10 +11,9 @@ from drone_cbf.tracking.queries import records
 from drone_cbf.tracking.queries.records import Record, evaluations_of, read
 from drone_cbf.tracking.runs.lineage import check_finished, get_active_run, stage_text
 from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
-from drone_cbf.tracking.tags import INTERRUPTED
+from drone_cbf.tracking.tags import GROUPS, INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
-GROUPS = ("pipeline", "suite")  # Stages whose runs are groups of other runs
 _KNOWN = (*TRAINING_STAGES, "evaluate", *GROUPS)
 MEMBERS_FILE = "suite.json"  # Artifact of a suite: the runs of its members, reused ones included
 
