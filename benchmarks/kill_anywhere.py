@@ -39,7 +39,7 @@ from drone_cbf.tracking.tags import NESTED_TAG, STAGE_TAG  # noqa: E402
 
 MARK = "KILL_ANYWHERE"
 """Environment variable by which all processes of one start are found."""
-ENDING = 180.0
+ENDING = 600.0
 """Within which everything must have ended by itself after one process was killed [s]."""
 CURRICULUM = "name: tiny\nstages: [{name: a, steps: 12, noise: 0.02, blend: 0.5, horizon: 20}]\n"
 NETWORKS = {"policy.features": "16", "barrier.features": "8"}

@@ -19,6 +19,7 @@ import psutil
 
 from drone_cbf.tracking.runs.processes import start_of
 from drone_cbf.tracking.runs.starting import GIVEN
+from projects.running.parent import is_orphan
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED = (errno.EPIPE, errno.EIO)
@@ -118,6 +119,6 @@ def owners() -> dict[int, str]:
 
 def _watch(watched: dict[int, str], interruption: Interruption, over: threading.Event) -> None:
     while watched and not over.wait(INTERVAL):
-        if any(start_of(process) != start for process, start in watched.items()):
+        if is_orphan() or any(start_of(process) != start for process, start in watched.items()):
             interruption.because("the process that started it has ended")
             return
