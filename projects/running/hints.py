@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from drone_cbf.errors import DroneCbfError
-from drone_cbf.tracking.runs.abandoned import mark_abandoned
+from drone_cbf.tracking.runs.abandoned import Run, mark_abandoned
 from drone_cbf.tracking.runs.resuming import PROGRESS, can_resume, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.tracking.tags import FAILURE_TAG, GROUPS, NESTED_TAG, STAGE_TAG
@@ -36,14 +36,20 @@ def resume_command(entry: str, run_id: str) -> str:
 
 def tell_abandoned(run: StageRun) -> None:
     """Ends the runs whose process is gone, and says how to go on with each. A child leaves this to its workflow."""
-    if run.has_tag(NESTED_TAG):
-        return
-    for found in mark_abandoned(run.run_id):
-        tags, run_id = found.data.tags, found.info.run_id
-        if NESTED_TAG in tags:
-            continue  # it is gone on with by the run above it
-        stage = tags[STAGE_TAG]
-        remedy = "nothing is stored to resume it from"
-        if can_resume(run_id, stage):
-            remedy = f"resume it with: {resume_command(stage, run_id)}"
-        print(f"{run.stage}: {stage} run {run_id} was {tags[FAILURE_TAG]}; {remedy}", file=sys.stderr, flush=True)
+    try:
+        lines = [] if run.has_tag(NESTED_TAG) else [*map(_told, mark_abandoned(run.run_id))]
+    except Exception as error:  # no reason not to do the work
+        lines = [f"runs that were interrupted could not be looked for ({' '.join(str(error).split())})"]
+    for line in filter(None, lines):
+        print(f"{run.stage}: {line}", file=sys.stderr, flush=True)
+
+
+def _told(found: Run) -> str:
+    """What became of the run and how to go on with it; empty for a child, which the run above it goes on with."""
+    tags, run_id = found.data.tags, found.info.run_id
+    if NESTED_TAG in tags:
+        return ""
+    stage, remedy = tags[STAGE_TAG], "nothing is stored to resume it from"
+    if can_resume(run_id, stage):
+        remedy = f"resume it with: {resume_command(stage, run_id)}"
+    return f"{stage} run {run_id} was {tags[FAILURE_TAG]}; {remedy}"

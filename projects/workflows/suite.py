@@ -18,6 +18,7 @@ from drone_cbf.tracking.queries.selection import MEMBERS_FILE, Evaluated
 from drone_cbf.tracking.runs.lineage import resolve_parent
 from drone_cbf.tracking.runs.nesting import StageFailed, run_child
 from drone_cbf.tracking.runs.tracking_store import prepare_store, require_store
+from projects.cli.arguments import mlflow_run
 from projects.cli.stage_parameters import SuiteParameters
 from projects.running.entry_points import ENTRY_POINTS
 from projects.running.stage_runner import ROOT, Outcome, Stage
@@ -75,7 +76,9 @@ def work(stage: Stage) -> Outcome:
         page = f"{compare(stage, pairs, strict=True)}\n\n{page}"
     if failed := failures(members):
         stage.run.describe(page)  # before the error: the figures of those that finished are not lost
-        raise SuiteIncomplete(failed)
+        error = SuiteIncomplete(failed)
+        error.add_note(f"To go on in this run: {mlflow_run('suite', {'resume_run': stage.run.run_id})}")
+        raise error
     return Outcome(page)
 
 
@@ -193,5 +196,5 @@ def failures(members: Sequence[Member]) -> str:
     told = [f"{one.task.title} ({run}): {one.reason[:LONGEST_REASON]}" for one, run in zip(failed, runs, strict=True)]
     left_out = sum(member.state == "left out" for member in members)
     rest = f", {left_out} left out" if left_out else ""
-    remedy = "correct the cause, then resume the suite: what has finished is kept"
+    remedy = "correct the cause and start the suite again: what has finished is reused"
     return f"{len(failed)} of {len(members)} children failed{rest}: {' | '.join(told)}; {remedy}"

@@ -30,7 +30,7 @@ def moved(experiment: str) -> str:
 
 def test_reading_names_the_folder_that_is_missing_and_the_remedy(moved: str) -> None:
     missing = f"its artifact folder {folder_of(moved).parents[1]} is missing; bring it back"
-    with pytest.raises(LineageError, match=f"config.yaml of run {moved} cannot be read: {missing}"):
+    with pytest.raises(LineageError, match=f"run {moved} has no readable config.yaml: {missing}"):
         load_config(moved)
     with pytest.raises(CheckpointError, match=f"checkpoints/final of run {moved} cannot be read: {missing}"):
         load_checkpoint(moved, "final")

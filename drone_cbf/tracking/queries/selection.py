@@ -48,7 +48,7 @@ def members(record: Record) -> list[Record]:
         return [record]
     stored = records.artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
     if stored is None:
-        return records.nested(record)
+        return [child for child in records.nested(record) if child.stage]  # not what only stood in for a resumed run
     return [read(member["run_id"]) for member in json.loads(stored)["members"] if member["run_id"]]
 
 

@@ -102,9 +102,8 @@ def load_artifact(run_id: str, name: str) -> str:
     try:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
     except (MlflowException, OSError) as error:
-        if missing := missing_folder(get_run(run_id, "run")):
-            raise LineageError(f"{name} of run {run_id} cannot be read: {missing}") from error
-        raise LineageError(f"run {run_id} has no readable {name}; name another run, or repeat that one") from error
+        why = f": {missing}" if (missing := missing_folder(get_run(run_id, "run"))) else ""
+        raise LineageError(f"run {run_id} has no readable {name}{why}; name another run, or repeat that one") from error
 
 
 def children(run: Run) -> list[Run]:

@@ -158,7 +158,7 @@ def stage_run(stage: str, project: Path, resume: str = "", needs: str = "") -> I
     ``resume`` names an interrupted run to continue in place of the prepared one, which is put aside; ``needs`` what the
     store must hold already. Processor and memory are recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
     """
-    run = None
+    run, outer = None, mlflow.active_run()
     try:
         active = start_run("" if resume else stage, f"resume_run {resume}" if resume else needs)
         run = StageRun(active.info.run_id, active.info.experiment_id, stage)
@@ -173,8 +173,9 @@ def stage_run(stage: str, project: Path, resume: str = "", needs: str = "") -> I
         run.record_environment(provenance(project))
         yield run
     except BaseException as error:
-        if active_run := mlflow.active_run():  # else MLflow would call it finished when the process ends
-            _end_early(active_run.info.run_id, error)
+        left = mlflow.active_run()  # MLflow would call it finished when the process ends
+        if left and not (outer and outer.info.run_id == left.info.run_id):
+            _end_early(left.info.run_id, error)
         raise
     _end(run.run_id)
 
