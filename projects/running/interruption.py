@@ -97,8 +97,8 @@ class Stream:
         except OSError as error:
             if error.errno not in CLOSED:
                 raise
-            with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
             self._interruption.because("its output is closed")
 
 

@@ -87,6 +87,14 @@ def test_a_stage_ends_with_the_process_that_it_belongs_to(monkeypatch: pytest.Mo
     owner.wait()
 
 
+def test_a_stage_whose_starter_was_gone_before_it_could_look_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruption, "INTERVAL", 0.02)
+    monkeypatch.setattr(interruption, "owners", lambda: {os.getpid(): start_of(os.getpid())})
+    gone = os.getppid() + 1
+    reason = wait_for_interruption(lambda: monkeypatch.setattr("projects.running.parent.PARENT", gone))
+    assert reason == "the process that started it has ended"
+
+
 def test_a_stage_belongs_to_those_that_know_its_run_and_to_the_one_that_gave_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
