@@ -44,7 +44,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
 DRAWERS: dict[str, tuple[str, ...]] = {
     "drone_cbf/training": ("curriculum", "settings", "data", "barrier", "update", "monitor", "stages"),
-    "drone_cbf/tracking": ("tags", "links", "datasets", "checkpoints", "runs", "recording", "queries", "registry"),
+    "drone_cbf/tracking": (
+        "tags",
+        "links",
+        "folders",
+        "datasets",
+        "checkpoints",
+        "runs",
+        "recording",
+        "queries",
+        "registry",
+    ),
     "drone_cbf/reporting": ("tables", "trials", "fields", "obstacles", "records", "figures", "pages"),
     "projects": (
         "cli",

@@ -15,7 +15,7 @@ VERSION_PREFIX = "drone_cbf.version."  # Older runs have one such tag per packag
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "drone_cbf.git_dirty"
 DIGEST_TAG = "drone_cbf.config_digest"  # Equal for runs with the same settings, parent and curriculum
-PROCESS_TAG = "drone_cbf.process"  # Host, process ID and start time of the process that writes the run
+PROCESS_TAG = "drone_cbf.process"  # Host, process ID and start of the process that writes the run
 RESUMED_TAG = "drone_cbf.resumed"  # How often an interrupted run was resumed
 RESUMES_TAG = "drone_cbf.resumes"
 """On a run that ``mlflow run`` prepared: the interrupted run that was resumed in its place."""
@@ -26,6 +26,8 @@ NESTED_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 CONFIG_FILE = "config.yaml"
 EVENTS_FILE = "events.md"
+PLAN_FILE = "plan.json"  # What a pipeline or suite has set out to do, by which it is resumed
+GROUPS = ("pipeline", "suite")  # Stages whose work is done by the runs nested in them
 CURRICULUM_FILE = "curriculum.json"
 """The curriculum that a safety run was given, in full: its file may change afterwards."""
 

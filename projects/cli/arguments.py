@@ -19,6 +19,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from drone_cbf.config import Section, SystemConfig
 from drone_cbf.errors import ConfigError
+from projects.cli.run_ids import as_run_id
 from projects.cli.validation import explain
 
 GROUPS = tuple(SystemConfig.model_fields)
@@ -27,6 +28,8 @@ KEPT_FROM_PARENT = (
     *("policy.kind", "barrier.base"),
 )
 """Settings that decide the shape or the meaning of the parent's networks."""
+NAMING_RUNS = ("resume_run", "parent_run", "init_run", "run", "runs")
+"""Parameters whose values are run IDs."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -89,9 +92,18 @@ def resume_request(parameters: type[Section], arguments: Sequence[str]) -> str:
     if "resume_run" not in parameters.model_fields:
         return ""
     try:
-        return _pairs(arguments).get("resume_run", "")
+        return str(as_run_id(_pairs(arguments).get("resume_run", "")))
     except ConfigError:
         return ""  # the parse reports it, in a run that can be marked as failed
+
+
+def run_named(arguments: Sequence[str]) -> str:
+    """The first run that the command line names, with its parameter: the store must hold it; empty for none."""
+    try:
+        given = _pairs(arguments)
+    except ConfigError:
+        return ""
+    return next((f"{name} {given[name]}" for name in NAMING_RUNS if given.get(name, "").strip()), "")
 
 
 def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, Any]) -> Arguments:

@@ -14,24 +14,24 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
 from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel, refuse_repeated_cells
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
+from projects.cli.run_ids import OptionalRunId, RunId
 
-RunId = Annotated[str, Field(min_length=1, max_length=250)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.-]+$")]
 MODEL = "drone-policy"
 """Registered model that policies become versions of."""
 
 
 class Resumable(Section):
-    """What a training stage takes beside its settings."""
+    """What a stage takes that can be resumed."""
 
-    resume_run: str = Field("", max_length=250)
+    resume_run: OptionalRunId = ""
     """ID of an interrupted run of this stage to resume, with its settings; leave the other parameters out."""
 
 
 class Following(Resumable):
     """A training stage that builds on another."""
 
-    parent_run: str = Field("", max_length=250)
+    parent_run: OptionalRunId = ""
     """ID of the finished run to build on."""
 
     @model_validator(mode="after")
@@ -53,9 +53,9 @@ class EfficiencyParameters(EfficiencySettings, Resumable):
 class PretrainParameters(PretrainingSettings, Following):
     """Trains the neural barrier against the analytic one, on sampled states and on states of the parent's policy."""
 
-    parent_run: str = Field("", max_length=250)
+    parent_run: OptionalRunId = ""
     """ID of a finished efficiency run, whose policy visits the states."""
-    init_run: str = Field("", max_length=250)
+    init_run: OptionalRunId = ""
     """ID of a finished pretrain_cbf or safety run whose barrier is the start, with a new learning-rate schedule; empty:
     a barrier is trained from scratch."""
 
@@ -68,7 +68,7 @@ StepCounts = Annotated[tuple[Annotated[int, Field(ge=1, le=100_000)], ...], Befo
 class SafetyParameters(SafetySettings, Following):
     """Trains policy and neural barrier jointly, through the safety filter, under a curriculum."""
 
-    parent_run: str = Field("", max_length=250)
+    parent_run: OptionalRunId = ""
     """ID of a finished pretrain_cbf run (its ancestry holds the policy), or of a safety run to go on from."""
     curriculum: str = Field("default", min_length=1, max_length=1000)  # type: ignore[assignment]  # its name
     """Name of a file in projects/curricula, or a path to a YAML file."""
@@ -127,7 +127,7 @@ PIPELINE_SIZES = {
 """Settings of a pipeline where neither the command line nor the curriculum says otherwise."""
 
 
-class PipelineParameters(Section):
+class PipelineParameters(Resumable):
     """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run.
 
     A size that is left out is the one in the curriculum's ``pipeline`` section, else the default.
@@ -166,6 +166,9 @@ class PipelineParameters(Section):
     """Kinds of goals of the evaluate stage."""
     blend: Blend = "last"
     """Share of the neural barrier in the evaluate stage, 0 to 1; ``last``: that of the curriculum's last stage."""
+    resume_run: OptionalRunId = ""
+    """ID of an interrupted or failed pipeline to go on with, at the stage and step where it was; leave the other
+    parameters out."""
 
 
 class RegisterParameters(Section):
@@ -175,7 +178,7 @@ class RegisterParameters(Section):
         " -P run=<safety, evaluate or pipeline run>",
         " -P best_of=\"tags.drone_cbf.curriculum = 'default'\"",
     )
-    run: str = Field("", max_length=250)
+    run: OptionalRunId = ""
     """ID of an evaluated safety run, or of a run that leads to one: evaluate, pipeline. Give run or best_of."""
     best_of: str = Field("", max_length=5000)
     """Filter of MLflow's search_runs, as in "tags.drone_cbf.curriculum = 'default'". Of the finished evaluations found
@@ -200,7 +203,7 @@ class GateParameters(Section):
         " -P champion=true",
         " -P run=<run id> -P promote=true",
     )
-    run: str = Field("", max_length=250)
+    run: OptionalRunId = ""
     """ID of an evaluate run, or of one that leads to it: safety, pipeline, register. Give run or champion."""
     champion: bool = False
     """Judge the present champion instead, by the absolute thresholds."""
@@ -248,7 +251,7 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
-class SuiteParameters(Section):
+class SuiteParameters(Resumable):
     """Trains and evaluates every curriculum with every seed, as children of one run, and compares them.
 
     Finished runs with the same settings and parent are reused, so a suite that was stopped, or in which something
@@ -260,7 +263,7 @@ class SuiteParameters(Section):
         " -P curricula=analytic_baseline,default -P seeds=0,1,2 -P dry_run=true",
         " -P parent_run=<pretrain_cbf run> -P curricula=analytic_baseline,default -P seeds=0,1,2",
     )
-    parent_run: str = Field("", max_length=250)
+    parent_run: OptionalRunId = ""
     """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: one is trained first."""
     curricula: tuple[CurriculumName, ...] = Field(("analytic_baseline", "hybrid", "default"), min_length=1)
     """Names in projects/curricula, or paths to YAML files."""
@@ -292,6 +295,8 @@ class SuiteParameters(Section):
     """true: print what would be trained and what is there already, and train nothing."""
     reuse: bool = True
     """false: train everything anew, whatever is there."""
+    resume_run: OptionalRunId = ""
+    """ID of an interrupted or failed suite to go on with, where it was; leave the other parameters out."""
 
     @model_validator(mode="after")
     def _each_once(self) -> SuiteParameters:

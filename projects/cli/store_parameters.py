@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Section, refuse_repeats
 from drone_cbf.training.settings import without_blanks
-from projects.cli.stage_parameters import RunId
+from projects.cli.run_ids import RunId
 
 RunIds = Annotated[tuple[RunId, ...], BeforeValidator(without_blanks)]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
 
+import projects.running.parent  # noqa: F401  (first of all)
 from projects.running.worker import WORKER, hand_over, stage_worker
 
 

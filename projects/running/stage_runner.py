@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -22,18 +20,20 @@ from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
 from drone_cbf.tracking.runs.presentation import mark_dry_run
-from drone_cbf.tracking.runs.resuming import PROGRESS, Stored, delete_progress, latest_progress
+from drone_cbf.tracking.runs.resuming import Stored, append_event, delete_progress
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
-from drone_cbf.tracking.tags import DEVICE_TAG
-from projects.cli.arguments import KEPT_FROM_PARENT, as_command, as_recorded, build_system, parse, resume_request
+from drone_cbf.tracking.runs.store_trouble import store_trouble
+from drone_cbf.tracking.tags import DEVICE_TAG, DIGEST_TAG
+from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request, run_named
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.entry_points import EntryPoint
+from projects.running.hints import resume_hint, tell_abandoned
+from projects.running.interruption import interruptible
 from projects.running.jax_setup import collect_rarely, configure_jax, device_name
 from projects.running.run_names import run_name, scene_datasets
 
 ROOT = Path(__file__).resolve().parents[2]
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -96,20 +96,32 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
         resume = resume_request(entry.parameters, arguments)
         if preview is not None and _is_previewed(entry, preview, arguments):
             return 0
-        with stage_run(entry.name, ROOT, resume) as run:
+        with stage_run(entry.name, ROOT, resume, run_named(arguments)) as run:
+            tell_abandoned(run)
             outcome = _perform(entry, work, run, arguments, shown)
     except KeyboardInterrupt as error:
-        hint = resume_hint(entry, run.run_id if run else None, shown, arguments)
+        place = f" at step {shown.done} of {shown.total}" if shown.total else ""
+        hint = resume_hint(entry, run.run_id if run else None, place, arguments)
         return _complain(f"{entry.name} {hint}", error, 130)
     except Exception as error:
-        if not isinstance(error, DroneCbfError):  # not foreseen: its origin helps whoever repairs it
+        if not (isinstance(error, DroneCbfError) or store_trouble(error)):  # not foreseen: its origin helps
             traceback.print_exc()
         return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
+    _clean_up(entry, run)
     link = run_link(run.run_id, run.experiment_id)
     lines = [outcome.shown, f"{entry.name} finished: run {run.run_id}, see {link} ('make ui' serves it)"]
     lines += [f"Next: {command}" for command in outcome.following]
     print("\n".join(filter(None, lines)), flush=True)
     return 0
+
+
+def _clean_up(entry: EntryPoint, run: StageRun) -> None:
+    """Deletes what only an interrupted run needs; what goes wrong is an event, since the work is done and stored."""
+    with suppress(KeyboardInterrupt):
+        if trouble := delete_progress(run.run_id):
+            print(f"{entry.name}: {trouble}", file=sys.stderr, flush=True)
+            with suppress(Exception):
+                append_event(run.run_id, trouble)
 
 
 def _is_previewed(entry: EntryPoint, preview: Preview, arguments: Sequence[str]) -> bool:
@@ -137,7 +149,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str],
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
-    parameters = entry.complete(given.parameters)
+    parameters = given.parameters if resumed else entry.complete(given.parameters)
     named = entry.parents and parameters.parent_run  # a suite may do without
     parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
     inherited = parent.config.get("system") if parent else None
@@ -149,7 +161,7 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str],
         run.tag(parent_run=parent.run_id)
     config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
     run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
-    if not resumed:  # it has its digest, with the curriculum of its beginning
+    if not (resumed and run.has_tag(DIGEST_TAG)):  # which was taken with the curriculum of its beginning
         run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
     run.name(run_name(entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
@@ -176,7 +188,6 @@ def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
     run.describe(outcome.summary + notes)
     if outcome.provides:
         run.tag(provides=",".join(outcome.provides))
-    delete_progress(run.run_id)
 
 
 @contextmanager
@@ -206,38 +217,3 @@ class _History(ListRecorder):
 
     # Not kept: they may be large, and their buffers may be donated to the next update.
     checkpoint, progress = SilentRecorder.checkpoint, SilentRecorder.progress
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Both signals raise KeyboardInterrupt, once: a second one must not cut short how the run is closed.
-
-    Ctrl-C in a terminal reaches a workflow and its child, and the workflow then ends the child with SIGTERM too.
-    """
-
-    def interrupt(number: int, frame: object) -> None:
-        for name in SIGNALS:
-            signal.signal(name, signal.SIG_IGN)
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    ours = SIGNALS if threading.current_thread() is threading.main_thread() else ()
-    before = {name: signal.signal(name, interrupt) for name in ours}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-
-def resume_hint(entry: EntryPoint, run_id: str | None, shown: ProgressRecorder, arguments: Sequence[str]) -> str:
-    """Where the stage was interrupted, and the command that resumes or restarts it."""
-    place = f" at step {shown.done} of {shown.total}" if shown.total else ""
-    resumable = run_id if "resume_run" in entry.parameters.model_fields else None
-    try:
-        if resumable and (stored := latest_progress(resumable)):
-            state = f"the state of step {stored.removeprefix(PROGRESS)} is stored; resume it with"
-            return f"interrupted{place}; {state}: mlflow run . -e {entry.name} -P resume_run={run_id}"
-        again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
-    except DroneCbfError as error:
-        return f"interrupted{place} ({error})"
-    return f"interrupted{place};{' no state is stored;' if resumable else ''} start it again with: {again}"

@@ -23,6 +23,8 @@ from socket import AF_UNIX, socket
 
 WORKER = "DRONE_CBF_WORKER"
 """Environment variable of a child: process ID and socket of the worker."""
+WATCHING = 0.1
+"""Between two looks at whether a child still waits [s]."""
 PRELOADED = ("efficiency", "pretrain_cbf", "safety", "evaluate")
 
 
@@ -60,16 +62,26 @@ def hand_over(worker: str, entry: str, arguments: Sequence[str]) -> int | None:
         client.connect(address)
     except OSError:
         return None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches the worker by itself
-    signal.signal(signal.SIGTERM, lambda number, frame: os.kill(int(process), number))
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # from a terminal the worker gets them twice
+        signal.signal(number, lambda number, frame: asked.append(number))
     settings = {name: text for name, text in os.environ.items() if name.startswith("MLFLOW_")}
     with Connection(client.detach()) as connection:
         try:
             connection.send_bytes(json.dumps([entry, list(arguments), settings]).encode())  # send() would pickle
+            while not connection.poll(WATCHING):
+                if asked:
+                    _pass_on(int(process), asked[0])  # again and again: at first the stage may not listen yet
             return int(connection.recv_bytes())
         except (EOFError, OSError):
             print(f"{entry} failed: the process that ran it ended unexpectedly", file=sys.stderr)
             return 1
+
+
+def _pass_on(process: int, number: int) -> None:
+    """A worker without a stage under way ignores these, and a hangup as SIGTERM."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGTERM if number == signal.SIGHUP else number)
 
 
 def serve(server: socket) -> None:
@@ -87,15 +99,29 @@ def serve(server: socket) -> None:
         with Connection(server.accept()[0].detach()) as connection, busy, suppress(EOFError, OSError):
             entry, arguments, settings = json.loads(connection.recv_bytes())
             os.environ.update(settings)
-            connection.send_bytes(str(launch(entry, arguments)).encode())
+            answered = threading.Event()
+            watch = threading.Thread(target=_end_with_child, args=(connection, answered), daemon=True)
+            watch.start()
+            code = launch(entry, arguments)
+            answered.set()
+            watch.join()
+            connection.send_bytes(str(code).encode())
+
+
+def _end_with_child(connection: Connection, answered: threading.Event) -> None:
+    """Ends the stage, as by SIGTERM, where the child that asked for it is killed: nobody waits for it any more."""
+    with suppress(OSError):
+        while not answered.is_set():
+            if connection.poll(WATCHING) and not answered.wait(WATCHING):  # it sends nothing more: this is its end
+                os.kill(os.getpid(), signal.SIGTERM)  # again and again: at first the stage may not listen yet
 
 
 def _end_with_parent(busy: threading.Lock) -> None:
     """Ends this process once its parent has ended; a stage that is under way stores its state first, as by SIGTERM."""
     sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
-    with busy:
-        os._exit(0)
+    while not busy.acquire(timeout=WATCHING):
+        os.kill(os.getpid(), signal.SIGTERM)  # again and again: at first the stage may not listen yet
+    os._exit(0)
 
 
 if __name__ == "__main__":

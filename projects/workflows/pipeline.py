@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from drone_cbf.tracking.queries.cells import PREFIX, evaluation_figures
-from drone_cbf.tracking.runs.lineage import children, get_run
-from drone_cbf.tracking.runs.nesting import ChildRun, StageFailed, run_child
-from drone_cbf.tracking.runs.resuming import latest_progress
-from drone_cbf.tracking.tags import STAGE_TAG
+from drone_cbf.tracking.runs.lineage import get_run
+from drone_cbf.tracking.runs.nesting import ChildRun, StageFailed, finished_child, run_child
+from drone_cbf.tracking.runs.resuming import can_resume
 from projects.cli.arguments import as_text, mlflow_run
 from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum
@@ -16,22 +16,24 @@ from projects.inputs.curriculum_levels import blend_flown
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.summaries import lineage_table, worst_cell_summary
 from projects.running.worker import prepare_for_children
+from projects.workflows.plans import CURRICULA, check_unchanged, own_children, store_plan, stored_plan, wait_for_end
+
+STAGES = "stages"
+"""Part of the plan: entry point -> what it is given."""
+RESUMED = ("efficiency", "pretrain_cbf", "safety")
+GO_ON = "Correct the cause, then go on with"
 
 
 def work(stage: Stage) -> Outcome:
     # First of all: a wrong curriculum must not cost the training of two stages.
-    planned = stage_parameters(stage.parameters, stage.given_system)
+    plan = stored_plan(stage.run.run_id) or new_plan(stage)
     prepare_for_children()
     done: list[ChildRun] = []
-    for entry, parameters in planned.items():
-        print(f"pipeline: {entry} starts", flush=True)
-        if done:
-            parameters = {**parameters, "parent_run": done[-1].run_id}
+    for entry, parameters in plan[STAGES].items():
         try:
-            done.append(run_child(stage.run, ROOT, entry, parameters))
-        except (KeyboardInterrupt, StageFailed) as error:
-            started = [run for run in children(get_run(stage.run.run_id)) if run.data.tags.get(STAGE_TAG) == entry]
-            error.add_note(remaining(planned, done, started[-1].info.run_id if started else None))
+            done.append(_stage(stage, plan, entry, parameters, done[-1].run_id if done else None))
+        except StageFailed as error:
+            error.add_note(f"The stages that have finished are kept. {GO_ON}: {resumption(stage)}")
             raise
     stage.run.log_metrics(worst_cell(done[-1].metrics))
     worst = worst_cell_summary(evaluation_figures(get_run(done[-1].run_id)))
@@ -39,16 +41,33 @@ def work(stage: Stage) -> Outcome:
     return Outcome(summary, following=(mlflow_run("register", {"run": stage.run.run_id}),))
 
 
-def remaining(planned: Mapping[str, Mapping[str, str]], done: Sequence[ChildRun], unfinished: str | None) -> str:
-    """The commands that take an interrupted pipeline to its end; ``unfinished``: run ID of its last child, if any."""
-    lines = ["The finished stages are kept. To go on, one after the other:"]
-    parent = done[-1].run_id if done else ""
-    for entry, parameters in list(planned.items())[len(done) :]:
-        resumed = unfinished if unfinished and latest_progress(unfinished) else None
-        given = {**parameters, "parent_run": parent} if parent else parameters
-        lines.append(f"  {mlflow_run(entry, {'resume_run': resumed} if resumed else given)}")
-        parent, unfinished = resumed or f"<{entry} run>", None
-    return "\n".join(lines)
+def new_plan(stage: Stage) -> dict[str, Any]:
+    stages = stage_parameters(stage.parameters, stage.given_system)
+    store_plan(stage, [stage.parameters.curriculum], {STAGES: stages})
+    return {STAGES: stages}
+
+
+def _stage(
+    stage: Stage, plan: Mapping[str, Any], entry: str, parameters: Mapping[str, str], parent: str | None
+) -> ChildRun:
+    """The child that has done ``entry``: an earlier one that has finished, one that is resumed, or a new one."""
+    earlier = [run for run in own_children(stage.run.run_id) if run.stage == entry]
+    wait_for_end(earlier)
+    if finished := [run for run in earlier if run.status == "FINISHED"]:
+        print(f"pipeline: {entry} has finished in run {finished[-1].run_id}", flush=True)
+        return finished_child(finished[-1].run_id)
+    given = {**parameters, **({"parent_run": parent} if parent else {})}
+    interrupted = [run.run_id for run in earlier if entry in RESUMED and can_resume(run.run_id, entry)]
+    if interrupted:  # its settings are its own
+        given = {"resume_run": interrupted[-1]}
+    elif CURRICULA in plan and "curriculum" in parameters:
+        check_unchanged(plan, parameters["curriculum"])
+    print(f"pipeline: {entry} {f'goes on in run {interrupted[-1]}' if interrupted else 'starts'}", flush=True)
+    return run_child(stage.run, ROOT, entry, given)
+
+
+def resumption(stage: Stage) -> str:
+    return mlflow_run("pipeline", {"resume_run": stage.run.run_id})
 
 
 def stage_parameters(parameters: PipelineParameters, given_system: Mapping[str, str]) -> dict[str, dict[str, str]]:

@@ -17,12 +17,25 @@ from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE, Evaluated
 from drone_cbf.tracking.runs.lineage import resolve_parent
 from drone_cbf.tracking.runs.nesting import StageFailed, run_child
-from drone_cbf.tracking.runs.tracking_store import prepare_store
+from drone_cbf.tracking.runs.tracking_store import prepare_store, require_store
+from projects.cli.arguments import mlflow_run
 from projects.cli.stage_parameters import SuiteParameters
 from projects.running.entry_points import ENTRY_POINTS
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.worker import prepare_for_children
-from projects.workflows.suite_tasks import DONE, Member, State, Task, plan, suite_tasks, walk
+from projects.workflows.plans import check_unchanged, own_children, store_plan, stored_plan, wait_for_end
+from projects.workflows.suite_tasks import (
+    DONE,
+    TASKS,
+    Member,
+    State,
+    Task,
+    curricula_of,
+    plan,
+    suite_tasks,
+    tasks_of,
+    walk,
+)
 
 STATES: dict[State, str] = {"planned": "to be trained", "interrupted": "to be resumed", "reused": "reused"}
 STATES |= {"trained": "done", "resumed": "resumed and done", "failed": "FAILED", "left out": "left out"}
@@ -38,17 +51,20 @@ class SuiteIncomplete(DroneCbfError):
 def work(stage: Stage) -> Outcome:
     from projects.comparison.comparison import compare  # pandas and matplotlib, which a dry run does without
 
-    tasks = suite_tasks(stage.parameters, stage.given_system)
+    stored = stored_plan(stage.run.run_id)
+    tasks = suite_tasks(stage.parameters, stage.given_system) if stored is None else tasks_of(stored)
+    if stored is None:
+        store_plan(stage, curricula_of(tasks), {TASKS: [task.as_json() for task in tasks]})
+    else:
+        for place in curricula_of(tasks):  # by their content its children are found
+            check_unchanged(stored, place)
+    wait_for_end(own_children(stage.run.run_id))
     start = stage.parent.run_id if stage.parent else None
-    planned = walk(tasks, start, lambda task, parent: plan(task, parent, stage.parameters.reuse))
+    children = Children(stage, len(tasks))
+    planned = walk(tasks, start, children.plan)
     print(plan_text(planned), flush=True)
     prepare_for_children()
-    children = Children(stage, len(tasks))
-    try:
-        members = walk(tasks, start, children.run)
-    except KeyboardInterrupt as error:
-        error.add_note("Finished children are kept: the same command resumes the suite.")
-        raise
+    members = walk(tasks, start, children.run)
     page = suite_page(members)
     pairs = [
         Evaluated(trained, member.run)
@@ -60,17 +76,21 @@ def work(stage: Stage) -> Outcome:
         page = f"{compare(stage, pairs, strict=True)}\n\n{page}"
     if failed := failures(members):
         stage.run.describe(page)  # before the error: the figures of those that finished are not lost
-        raise SuiteIncomplete(failed)
+        error = SuiteIncomplete(failed)
+        error.add_note(f"To go on in this run: {mlflow_run('suite', {'resume_run': stage.run.run_id})}")
+        raise error
     return Outcome(page)
 
 
 def preview(parameters: SuiteParameters, given_system: Mapping[str, str]) -> str:
     """What a suite would train, and which earlier runs it would reuse."""
-    prepare_store()
     given = parameters.parent_run
+    if given:
+        require_store(f"parent_run {given}")
+    prepare_store()
     parent = resolve_parent(given, ENTRY_POINTS["suite"].parents).run_id if given else None
     tasks = suite_tasks(parameters, given_system)
-    return plan_text(walk(tasks, parent, lambda task, before: plan(task, before, parameters.reuse)))
+    return plan_text(walk(tasks, parent, lambda task, before: plan(task, before, None if parameters.reuse else set())))
 
 
 class Children:
@@ -78,12 +98,17 @@ class Children:
 
     def __init__(self, stage: Stage, total: int) -> None:
         self.stage, self.total = stage, total
+        # Of earlier runs a suite that trains everything anew takes over its own alone.
+        self.own = None if stage.parameters.reuse else {run.run_id for run in own_children(stage.run.run_id)}
         self.members: list[Member] = []
         self.started = time.monotonic()
 
+    def plan(self, task: Task, parent_run: str | None) -> Member:
+        return plan(task, parent_run, self.own)
+
     def run(self, task: Task, parent_run: str | None) -> Member:
         """Reuses, resumes or trains a task; a failure is recorded as a member, not raised."""
-        planned = plan(task, parent_run, self.stage.parameters.reuse)
+        planned = self.plan(task, parent_run)
         if planned.state == "reused":
             self._say(f"{task.title} is reused from run {planned.run and planned.run.run_id}")
             return self._keep(planned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from projects.running.entry_points import ENTRY_POINTS, EntryPoint
 State = Literal["planned", "interrupted", "reused", "trained", "resumed", "failed", "left out"]
 DONE: tuple[State, ...] = ("reused", "trained", "resumed")
 """States in which a task's run has finished."""
+TASKS = "tasks"
+"""Part of a suite's plan."""
 UNKNOWN = "not-yet-trained"
 """Stands for the parent of a task while that is not trained: the rest of its parameters can be checked all the same."""
 
@@ -42,6 +44,11 @@ class Task:
         """For people, as name of the run as well."""
         words = [self.entry.name, self.curriculum, f"seed {self.seed}" if self.seed is not None else ""]
         return " ".join(filter(None, words))
+
+    def as_json(self) -> dict[str, Any]:
+        """For the plan of the suite."""
+        place = {"after": self.after, "curriculum": self.curriculum, "seed": self.seed}
+        return {"entry": self.entry.name, "parameters": dict(self.parameters), **place}
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,16 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
     return tasks
 
 
+def tasks_of(plan: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a stored plan."""
+    return [Task(**{**task, "entry": ENTRY_POINTS[task["entry"]]}) for task in plan[TASKS]]
+
+
+def curricula_of(tasks: Sequence[Task]) -> list[str]:
+    """Where the curricula of the tasks lie, each once."""
+    return list(dict.fromkeys(task.parameters["curriculum"] for task in tasks if "curriculum" in task.parameters))
+
+
 def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | None], Member]) -> list[Member]:
     """Hands every task with its parent's run ID (None: not trained yet) to ``child``, but those whose parent failed."""
     members: list[Member] = []
@@ -102,16 +119,19 @@ def walk(tasks: Sequence[Task], start: str | None, child: Callable[[Task, str | 
     return members
 
 
-def plan(task: Task, parent_run: str | None, reuse: bool) -> Member:
+def plan(task: Task, parent_run: str | None, among: Container[str] | None) -> Member:
     """What would become of a task: reused from a finished run, resumed, or trained.
+
+    ``among``: IDs of the runs that may be taken over; None: every run of the store.
 
     Raises:
         ConfigError: a value is refused by the task's own entry point.
     """
     found = earlier_runs(task, parent_run)  # checks the values in any case
-    if reuse and (finished := [run for run in found if run.status == "FINISHED"]):
+    found = [run for run in found if among is None or run.run_id in among]
+    if finished := [run for run in found if run.status == "FINISHED"]:
         return Member(task, "reused", finished[-1])
-    resumable = reuse and "resume_run" in task.entry.parameters.model_fields
+    resumable = "resume_run" in task.entry.parameters.model_fields
     interrupted = [run for run in found if resumable and is_resumable(run)]
     return Member(task, "interrupted", interrupted[-1]) if interrupted else Member(task, "planned")
 

@@ -10,7 +10,7 @@ from drone_cbf.errors import ConfigError
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import PipelineParameters
 from projects.inputs.curriculum_files import load_curriculum, with_sizes
-from projects.workflows.pipeline import remaining, stage_parameters
+from projects.workflows.pipeline import stage_parameters
 
 CURRICULUM = "name: mine\nstages: [{name: a, steps: 5}]\n"
 
@@ -92,12 +92,6 @@ def test_a_wrong_section_is_refused_with_the_file_and_what_is_allowed(
     with pytest.raises(ConfigError, match="mine.yaml: pipeline") as error:
         planned(written(tmp_path, f"pipeline: {section}"))
     assert message in str(error.value)
-
-
-def test_an_interrupted_pipeline_names_the_commands_that_are_left() -> None:
-    lines = remaining(planned(), [], None).splitlines()
-    assert lines[1].strip().startswith("mlflow run . -e efficiency -P seed=0 -P batch=64 ")
-    assert lines[3].strip().endswith("-P 'parent_run=<pretrain_cbf run>'") and len(lines) == 5
 
 
 def test_the_try_out_flies_no_more_without_the_filter_than_with_it() -> None:

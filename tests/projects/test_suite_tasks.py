@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.tracking.checkpoints.store import save_checkpoint
-from drone_cbf.tracking.runs.resuming import process_name
+from drone_cbf.tracking.runs.processes import process_name
 from projects.cli.arguments import parse
 from projects.cli.stage_parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
 from projects.inputs.digests import config_digest
@@ -69,18 +69,18 @@ def test_with_a_parent_nothing_is_shared_and_the_children_take_the_systems_setti
 
 def test_a_finished_run_with_the_same_settings_is_taken_over_and_another_is_not(experiment: str) -> None:
     task = suite_tasks(asked(efficiency_steps=7, shared_seed=int(experiment)), {})[0]
-    assert plan(task, None, reuse=True).state == "planned"
+    assert plan(task, None, None).state == "planned"
     words = [f"--{name}={text}" for name, text in task.parameters.items()]
     settings = parse("efficiency", EfficiencyParameters, words).parameters
     digest = config_digest("efficiency", settings, SYSTEM)
     finished(experiment, "efficiency", digest, "FAILED", failure="no luck")
-    assert plan(task, None, reuse=True).state == "planned", "a failed run is trained anew"
+    assert plan(task, None, None).state == "planned", "a failed run is trained anew"
     run_id = finished(experiment, "efficiency", digest)
-    found = plan(task, None, reuse=True)
+    found = plan(task, None, None)
     assert found.state == "reused" and found.run is not None and found.run.run_id == run_id
-    assert plan(task, None, reuse=False).state == "planned"
+    assert plan(task, None, set()).state == "planned"
     other = Task(task.entry, {**task.parameters, "steps": "8"})
-    assert plan(other, None, reuse=True).state == "planned"
+    assert plan(other, None, None).state == "planned"
 
 
 def test_an_interrupted_run_that_left_its_progress_is_to_be_resumed(experiment: str) -> None:
@@ -88,7 +88,7 @@ def test_an_interrupted_run_that_left_its_progress_is_to_be_resumed(experiment: 
     words = [f"--{name}={text}" for name, text in task.parameters.items()]
     digest = config_digest("efficiency", parse("efficiency", EfficiencyParameters, words).parameters, SYSTEM)
     run_id = finished(experiment, "efficiency", digest, "KILLED", failure="interrupted (SIGTERM)")
-    assert plan(task, None, reuse=True).state == "planned", "it left nothing to go on from"
+    assert plan(task, None, None).state == "planned", "it left nothing to go on from"
     save_checkpoint(run_id, "progress_4", {"step": np.zeros(2, np.float32)})
     client = MlflowClient()
     for status, failure in [
@@ -99,13 +99,13 @@ def test_an_interrupted_run_that_left_its_progress_is_to_be_resumed(experiment: 
     ]:
         client.update_run(run_id, status=status)
         client.set_tag(run_id, "drone_cbf.failure", failure)
-        found = plan(task, None, reuse=True)
+        found = plan(task, None, None)
         assert found.state == "interrupted" and found.run is not None and found.run.run_id == run_id
     client.set_tag(run_id, "drone_cbf.process", process_name())
-    assert plan(task, None, reuse=True).state == "planned", "it is still running"
+    assert plan(task, None, None).state == "planned", "it is still running"
     client.update_run(run_id, status="FAILED")
     client.set_tag(run_id, "drone_cbf.failure", "loss/total became nan")
-    assert plan(task, None, reuse=True).state == "planned", "its own error would only come again"
+    assert plan(task, None, None).state == "planned", "its own error would only come again"
 
 
 def test_a_curriculum_counts_by_its_content_and_seed_and_system_count_too(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_unknown_curricula_and_two_of_one_name_are_refused(tmp_path: Path) -> No
 def test_a_value_that_a_child_would_refuse_is_refused_by_the_plan() -> None:
     tasks = suite_tasks(asked(parent_run="x"), {"physics.lag_time": "7"})
     with pytest.raises(ConfigError, match=r"physics.lag_time = 7 is out of range"):
-        walk(tasks, None, lambda task, parent: plan(task, parent, True))
+        walk(tasks, None, lambda task, parent: plan(task, parent, None))
 
 
 def test_after_a_failure_only_what_builds_on_it_is_left_out() -> None:

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import mlflow
 import numpy as np
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import CheckpointError
 from drone_cbf.tracking.checkpoints import packages
 from drone_cbf.tracking.checkpoints.packages import MANIFEST, by_path, is_key, to_leaves
+from drone_cbf.tracking.folders import missing_folder
 
 FINAL = "final"  # Name of the checkpoint that later stages load
 _OTHER_CONFIG = "it was saved with another configuration: use that one, or repeat the run"
@@ -50,6 +52,8 @@ def load_checkpoint(run_id: str, name: str) -> dict[str, Any]:
     except MlflowException as error:
         raise CheckpointError(f"the artifacts of run {run_id} cannot be listed ({error}); check the run ID") from error
     if MANIFEST not in present:
+        if missing := missing_folder(MlflowClient().get_run(run_id)):
+            raise CheckpointError(f"{path} of run {run_id} cannot be read: {missing}")
         state = f"is incomplete ({MANIFEST} is missing)" if present else "does not exist"
         raise CheckpointError(f"{path} of run {run_id} {state}; {_REPEAT}")
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
@@ -68,14 +72,27 @@ def is_complete(run_id: str, name: str) -> bool:
 
 
 def delete_checkpoint(run_id: str, name: str) -> None:
-    """Removes the checkpoint, its manifest first: an interrupted removal leaves an incomplete checkpoint."""
+    """Removes the checkpoint, its manifest first: an interrupted removal leaves an incomplete checkpoint.
+
+    What is gone already, because another process removed it or the store keeps no empty folders, counts as removed.
+    """
     repository = get_artifact_repository(MlflowClient().get_run(run_id).info.artifact_uri)
     path = f"checkpoints/{name}"
     files = [file.path for file in repository.list_artifacts(path)]
     for file in sorted(files, key=lambda file: not file.endswith(MANIFEST)):
-        repository.delete_artifacts(file)
+        _delete(repository, file)
     if files:
+        _delete(repository, path)
+
+
+def _delete(repository: ArtifactRepository, path: str) -> None:
+    """Deletes a file or a folder; an error counts only where it is there afterwards."""
+    try:
         repository.delete_artifacts(path)
+    except Exception:
+        folder = path.rpartition("/")[0]
+        if path in {file.path for file in repository.list_artifacts(folder)}:
+            raise
 
 
 def match(target: Tree, loaded: dict[str, Any], what: str) -> Tree:

@@ -11,10 +11,9 @@ from drone_cbf.tracking.queries import records
 from drone_cbf.tracking.queries.records import Record, evaluations_of, read
 from drone_cbf.tracking.runs.lineage import check_finished, get_active_run, stage_text
 from drone_cbf.tracking.runs.resuming import check_resumable, latest_progress
-from drone_cbf.tracking.tags import INTERRUPTED
+from drone_cbf.tracking.tags import GROUPS, INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
-GROUPS = ("pipeline", "suite")  # Stages whose runs are groups of other runs
 _KNOWN = (*TRAINING_STAGES, "evaluate", *GROUPS)
 MEMBERS_FILE = "suite.json"  # Artifact of a suite: the runs of its members, reused ones included
 
@@ -49,7 +48,7 @@ def members(record: Record) -> list[Record]:
         return [record]
     stored = records.artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
     if stored is None:
-        return records.nested(record)
+        return [child for child in records.nested(record) if child.stage]  # not what only stood in for a resumed run
     return [read(member["run_id"]) for member in json.loads(stored)["members"] if member["run_id"]]
 
 

@@ -18,6 +18,7 @@ from drone_cbf.tracking.checkpoints.packages import to_leaves
 from drone_cbf.tracking.checkpoints.store import load_checkpoint, match, save_checkpoint
 from drone_cbf.tracking.runs.resuming import PROGRESS, delete_progress, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun
+from drone_cbf.tracking.runs.store_trouble import store_trouble
 
 PER_CALL = 1000  # Largest number of metrics that one ``log_batch`` accepts
 INTERVAL = 5.0  # Seconds between two batches: each costs the training as much processor time as a hundred metrics
@@ -65,8 +66,8 @@ class BackgroundWriter:
         if isinstance(self._error, DroneCbfError):
             raise self._error
         if self._error is not None:
-            reason = " ".join(str(self._error).split())
-            message = f"metrics could not be stored ({reason}); check the tracking store, then repeat the run"
+            reason = store_trouble(self._error) or " ".join(str(self._error).split())
+            message = f"metrics could not be stored ({reason}); check the tracking store, then resume the run"
             raise DroneCbfError(message) from self._error
 
     def _work(self) -> None:
@@ -123,7 +124,8 @@ class MlflowRecorder(SilentRecorder):
 
         def store() -> None:
             save_checkpoint(self._run.run_id, name, copy)
-            delete_progress(self._run.run_id, keep=name)
+            if trouble := delete_progress(self._run.run_id, keep=name):
+                self.event(int(name.removeprefix(PROGRESS)), trouble)
             self._stored_at, self._is_storing = time.monotonic(), False
 
         self._writer.submit(store)

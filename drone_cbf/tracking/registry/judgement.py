@@ -16,6 +16,7 @@ from drone_cbf.tracking.queries.cells import evaluation_figures
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
 from drone_cbf.tracking.registry.gates import GATE_TAG
 from drone_cbf.tracking.registry.versions import TRAINING_TAG, champion, promote, run_of, versions_of
+from drone_cbf.tracking.runs.claims import exclusive, model_tags
 from drone_cbf.tracking.runs.lineage import get_run, load_config
 from drone_cbf.tracking.runs.presentation import set_tags
 from drone_cbf.tracking.runs.stage_run import flatten
@@ -33,6 +34,7 @@ class Judged:
     metrics: Mapping[str, float]  # All its figures by metric name, also those that only its table of cells holds
     versions: list[ModelVersion]  # Registered versions for which this evaluation speaks, newest first
     champion_run: str | None  # The champion's evaluation under the same conditions; None: there is no other champion
+    champion_version: str  # The champion at the time of judging; empty: there was none
 
 
 def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
@@ -59,7 +61,8 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
     # Runs from before there was a choice were flown with labelled surfaces.
     sensor = load_config(own).get("system", {}).get("sensor", {}).get("kind", "surfaces")
     figures = evaluation_figures(evaluation)
-    return Judged(own, experiment, sensor, figures, versions, rival.info.run_id if rival else None)
+    version = str(best.version) if best else ""
+    return Judged(own, experiment, sensor, figures, versions, rival.info.run_id if rival else None, version)
 
 
 def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
@@ -77,9 +80,20 @@ def mark(judged: Judged, verdict: str, reason: str, gate_run: str, gates: str) -
 
 
 def promote_judged(judged: Judged) -> str:
-    """Makes the newest version of the judged run the champion, and returns its number."""
-    promote(judged.versions[0])
-    return str(judged.versions[0].version)
+    """Makes the newest version of the judged run the champion, and returns its number.
+
+    Raises LineageError if another version has become the champion since the run was judged against the former one.
+    """
+    chosen = judged.versions[0]
+    with exclusive(model_tags(chosen.name), f"the champion of {chosen.name}"):
+        now = champion(chosen.name)
+        version = str(now.version) if now else ""
+        if version != judged.champion_version:
+            refused = f"version {chosen.version} of {chosen.name} was not promoted"
+            reason = f"version {version or 'none'} has become the champion since it was judged"
+            raise LineageError(f"{refused}: {reason}; start the gate again, which compares it with that one")
+        promote(chosen)
+    return str(chosen.version)
 
 
 def _rival(best: ModelVersion, evaluation: Run) -> Run:

@@ -15,7 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import LineageError
+from drone_cbf.tracking.folders import missing_folder
 from drone_cbf.tracking.runs.config_text import parse_yaml
+from drone_cbf.tracking.runs.tracking_store import store_place
 from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
 
 
@@ -66,15 +68,23 @@ def provides(run_id: str, part: str) -> bool:
 
 def ancestry(run_id: str) -> Iterator[Run]:
     """The run, its parent, and so on to the first stage."""
-    seen: set[str] = set()
+    seen: list[str] = []
     following: str | None = run_id
     while following:
         if following in seen:
             raise LineageError(f"run {following} is its own ancestor; its tag {PARENT_TAG} was altered, correct it")
-        seen.add(following)
-        run = get_run(following)
+        run = get_run(following) if not seen else _ancestor(following, seen[-1])
+        seen.append(following)
         yield run
         following = run.data.tags.get(PARENT_TAG)
+
+
+def _ancestor(run_id: str, of: str) -> Run:
+    try:
+        return MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        lost = f"run {run_id}, which run {of} builds on, is not in {store_place()} any more"
+        raise LineageError(f"{lost}; restore the store from a backup, or name a run with a whole ancestry") from error
 
 
 def load_config(run_id: str) -> dict[str, Any]:
@@ -93,7 +103,8 @@ def load_artifact(run_id: str, name: str) -> str:
     try:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
     except (MlflowException, OSError) as error:
-        raise LineageError(f"run {run_id} has no readable {name}; name another run, or repeat that one") from error
+        why = f": {missing}" if (missing := missing_folder(get_run(run_id, "run"))) else ""
+        raise LineageError(f"run {run_id} has no readable {name}{why}; name another run, or repeat that one") from error
 
 
 def children(run: Run) -> list[Run]:
@@ -120,17 +131,30 @@ def get_run(run_id: str, called: str = "parent_run") -> Run:
     try:
         return MlflowClient().get_run(run_id)
     except MlflowException as error:
-        store = mlflow.get_tracking_uri()
-        raise LineageError(f"{called} '{run_id}' was not found in {store}{_named(run_id)}; check the run ID") from error
+        hint = _meant(run_id)
+        message = f"{called} '{run_id}' was not found in {store_place()}{hint}"
+        raise LineageError(f"{message}; check the run ID and MLFLOW_TRACKING_URI") from error
 
 
-def _named(name: str) -> str:
-    """A hint if ``name`` is the name of a run and not an ID."""
-    if not re.fullmatch(r"[\w.-]+", name):
+def _meant(text: str) -> str:
+    """A hint where ``text`` is the name of a run, or the beginning of the ID of a single one."""
+    if not re.fullmatch(r"[\w.-]+", text):
         return ""
-    query = f"attributes.run_name = '{name}'"
-    found = mlflow.search_runs(None, query, max_results=1, output_format="list", search_all_experiments=True)
-    return f" (a run of that name has the ID {found[0].info.run_id})" if found else ""
+    named = _search(f"attributes.run_name = '{text}'")
+    if named:
+        return f" (a run of that name has the ID {named[0]})"
+    if not re.fullmatch(r"[0-9a-f]{4,31}", text):
+        return ""
+    begun = _search(f"attributes.run_id LIKE '{text}%'")
+    if len(begun) > 1:
+        return " (several runs begin so)"
+    return f" (did you mean {begun[0]}?)" if begun else ""
+
+
+def _search(query: str) -> list[str]:
+    """IDs of at most two matching runs."""
+    found = mlflow.search_runs(None, query, max_results=2, output_format="list", search_all_experiments=True)
+    return [run.info.run_id for run in found]
 
 
 def stage_text(stage: str | None) -> str:
@@ -145,6 +169,7 @@ def _hint(run: Run, stages: Sequence[str], called: str) -> str:
         if stage in nested:
             return f"; its {stage} run is {nested[stage]}"
     above = run.data.tags.get(PARENT_TAG)
-    if above and MlflowClient().get_run(above).data.tags.get(STAGE_TAG) in stages:
-        return f"; its own parent {above} is one"
+    with suppress(MlflowException):  # it may be gone
+        if above and MlflowClient().get_run(above).data.tags.get(STAGE_TAG) in stages:
+            return f"; its own parent {above} is one"
     return f"; name one with -P {called}=<run id>"

@@ -15,7 +15,7 @@ from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.runs.lineage import children
 from drone_cbf.tracking.runs.resuming import delete_retired_runs
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason
-from drone_cbf.tracking.tags import FAILURE_TAG
+from drone_cbf.tracking.tags import FAILURE_TAG, INTERRUPTED, STAGE_TAG
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,15 @@ def run_child(
     finally:
         if resumed:
             delete_retired_runs(resumed, run.experiment_id)
-    child = MlflowClient().get_run(resumed or submitted.run_id)
+    return finished_child(resumed or submitted.run_id)
+
+
+def finished_child(run_id: str) -> ChildRun:
+    """A run that has ended."""
+    child = MlflowClient().get_run(run_id)
     seconds = (child.info.end_time - child.info.start_time) / 1000.0
-    return ChildRun(child.info.run_id, entry, child.info.status, seconds, dict(child.data.metrics))
+    stage = child.data.tags.get(STAGE_TAG, "")
+    return ChildRun(run_id, stage, child.info.status, seconds, dict(child.data.metrics))
 
 
 def _failure(entry: str, started: Sequence[Run], error: ExecutionException) -> StageFailed:
@@ -71,6 +77,10 @@ def _failure(entry: str, started: Sequence[Run], error: ExecutionException) -> S
         return StageFailed(f"stage {entry} could not start: {error}", failure_reason(error))
     failed = started[-1]
     reason = failed.data.tags.get(FAILURE_TAG, "no reason was recorded: see its output above")
+    if reason.startswith(INTERRUPTED):  # and so was the run above it
+        return StageFailed(
+            f"{INTERRUPTED}: stage {entry} (run {failed.info.run_id}) was {reason}", reason, failed.info.run_id
+        )
     return StageFailed(f"stage {entry} failed (run {failed.info.run_id}): {reason}", reason, failed.info.run_id)
 
 

@@ -126,7 +126,8 @@ def mark_dry_run(entry: str, text: str) -> None:
     It stays: ``mlflow run`` sets its status in the end, and fails where it is deleted.
     """
     run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id and MLFLOW_PROJECT_ENTRY_POINT in MlflowClient().get_run(run_id).data.tags:
+    tags = MlflowClient().get_run(run_id).data.tags if run_id else {}
+    if run_id and MLFLOW_PROJECT_ENTRY_POINT in tags and STAGE_TAG not in tags:
         name, note = f"{entry}-dry-run", f"```\n{text}\n```"
         set_tags(run_id, {MLFLOW_RUN_NAME: name, "drone_cbf.dry_run": "true", NOTE_TAG: note})
 

@@ -5,28 +5,29 @@ The repeated steps are identical, so values that the store holds already are not
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import mlflow
-import psutil
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_RUN_NAME
 
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking import tags as names
 from drone_cbf.tracking.checkpoints.store import delete_checkpoint, is_complete
+from drone_cbf.tracking.folders import missing_root
 from drone_cbf.tracking.links import run_page
+from drone_cbf.tracking.runs.claims import exclusive, run_tags
 from drone_cbf.tracking.runs.lineage import get_active_run, stage_text
 from drone_cbf.tracking.runs.presentation import set_tags
+from drone_cbf.tracking.runs.processes import process_name, state_of
 
 PROGRESS = "progress_"  # Checkpoints from which an interrupted run is resumed: ``progress_<step>``
 _EVENT = re.compile(r"^- step (\d+): (.*)$", re.MULTILINE)
-_PROCESS_NAME = re.compile(r"process (?P<id>\d+) on (?P<host>\S+) since (?P<start>\d+)")
 
 
 @dataclass
@@ -53,17 +54,32 @@ def check_resumable(run_id: str, stage: str) -> None:
     if run.info.status == "FINISHED":
         raise LineageError(f"resume_run {run_id} has finished: there is nothing to resume; start a new run")
     process = run.data.tags.get(names.PROCESS_TAG, "")
-    known = _PROCESS_NAME.fullmatch(process) if run.info.status == "RUNNING" else None
-    if known and known["host"] != socket.gethostname():
+    state = state_of(process) if run.info.status == "RUNNING" else "gone"
+    if state == "elsewhere":
         mark = f"python -c \"import mlflow; mlflow.MlflowClient().set_terminated('{run_id}', 'KILLED')\""
         raise LineageError(
             f"resume_run {run_id} may be running on another machine ({process}); wait for it, or, if it has died, "
             f"mark it first: {mark}"
         )
-    if known and _start_time(int(known["id"])) == known["start"]:
+    if state == "running":
         raise LineageError(f"resume_run {run_id} is still running ({process}); wait for it, or end that process")
-    if not _has_file(run_id, names.CONFIG_FILE):
-        raise LineageError(f"resume_run {run_id} was interrupted before it stored {names.CONFIG_FILE}; start a new run")
+    needed = names.PLAN_FILE if stage in names.GROUPS else names.CONFIG_FILE
+    if not _has_file(run_id, needed):
+        moved = f", or {missing}" if (missing := missing_root(run)) else ""
+        raise LineageError(f"resume_run {run_id} was interrupted before it stored {needed}{moved}; start a new run")
+
+
+@contextmanager
+def taking_over(run_id: str, stage: str) -> Iterator[None]:
+    """One process at a time makes an interrupted run its own; a second one is told that it is running.
+
+    Raises LineageError as :func:`check_resumable`.
+    """
+    get_active_run(run_id, "resume_run", f"an interrupted {stage} run")
+    with exclusive(run_tags(run_id), f"resume_run {run_id}"):
+        check_resumable(run_id, stage)
+        yield
+        set_tags(run_id, {names.PROCESS_TAG: process_name()})
 
 
 def retire_prepared_run(prepared: str, resumed: str) -> None:
@@ -75,7 +91,7 @@ def retire_prepared_run(prepared: str, resumed: str) -> None:
     mlflow.end_run("FINISHED")
     client = MlflowClient()
     if MLFLOW_PROJECT_ENTRY_POINT not in client.get_run(prepared).data.tags:
-        client.delete_run(prepared)
+        _delete_run(prepared)
         return
     page = run_page(resumed, client.get_run(resumed).info.experiment_id)
     note = f"Resumed [{resumed}]({page}), which holds all results."
@@ -87,7 +103,13 @@ def delete_retired_runs(resumed: str, experiment_id: str) -> None:
     """Deletes the runs that :func:`retire_prepared_run` kept, after ``mlflow run`` has ended."""
     client = MlflowClient()
     for run in client.search_runs([experiment_id], f"tags.`{names.RESUMES_TAG}` = '{resumed}'"):
-        client.delete_run(run.info.run_id)
+        _delete_run(run.info.run_id)
+
+
+def _delete_run(run_id: str) -> None:
+    """Where the right to delete is missing, an empty run stays: no reason not to go on."""
+    with suppress(MlflowException):
+        MlflowClient().delete_run(run_id)
 
 
 def reopen(run_id: str) -> mlflow.ActiveRun:
@@ -98,19 +120,6 @@ def reopen(run_id: str) -> mlflow.ActiveRun:
         client.delete_tag(run_id, names.FAILURE_TAG)
     client.set_tag(run_id, names.RESUMED_TAG, str(int(tags.get(names.RESUMED_TAG, "0")) + 1))
     return mlflow.start_run(run_id=run_id)
-
-
-def process_name() -> str:
-    """This process, with its start time: process IDs are reused."""
-    return f"process {os.getpid()} on {socket.gethostname()} since {_start_time(os.getpid())}"
-
-
-def _start_time(process: int) -> str:
-    """Start of a process on this host [s since the epoch]; empty if it does not run."""
-    try:
-        return f"{psutil.Process(process).create_time():.0f}"
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def read_stored(run_id: str) -> Stored:
@@ -129,6 +138,19 @@ def read_stored(run_id: str) -> Stored:
     return Stored(last_steps, [rows[step] for step in sorted(rows)], events)
 
 
+def append_event(run_id: str, text: str) -> None:
+    """Adds an event to those of a run that has ended, at its last step."""
+    stored = read_stored(run_id)
+    step = max(stored.last_steps.values(), default=0)
+    lines = [f"- step {number}: {event}" for number, event in (*stored.events, (step, text))]
+    mlflow.log_text("\n".join(lines) + "\n", names.EVENTS_FILE, run_id=run_id)
+
+
+def can_resume(run_id: str, stage: str) -> bool:
+    """Whether an interrupted run holds something to go on from."""
+    return _has_file(run_id, names.PLAN_FILE) if stage in names.GROUPS else latest_progress(run_id) is not None
+
+
 def _has_file(run_id: str, name: str) -> bool:
     return any(file.path == name for file in MlflowClient().list_artifacts(run_id))
 
@@ -144,8 +166,16 @@ def progress_names(run_id: str) -> list[str]:
     return sorted((name for name in found if name.startswith(PROGRESS)), key=lambda name: int(name[len(PROGRESS) :]))
 
 
-def delete_progress(run_id: str, keep: str = "") -> None:
-    """Deletes the progress checkpoints of the run except ``keep``."""
-    for name in progress_names(run_id):
-        if name != keep:
-            delete_checkpoint(run_id, name)
+def delete_progress(run_id: str, keep: str = "") -> str:
+    """Deletes the progress checkpoints of the run except ``keep``; why it could not, on one line, or an empty text.
+
+    What is left costs room and nothing else: whatever goes wrong here must not end a training.
+    """
+    try:
+        for name in progress_names(run_id):
+            if name != keep:
+                delete_checkpoint(run_id, name)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return f"replaced progress checkpoints could not be deleted ({reason}); delete them when nobody needs the run"
+    return ""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
 import sys
 import tempfile
 import time
@@ -19,7 +17,6 @@ import mlflow
 import yaml
 from mlflow.data.dataset import Dataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
@@ -30,7 +27,8 @@ from drone_cbf.tracking.runs import presentation, resuming
 from drone_cbf.tracking.runs.presentation import set_tags
 from drone_cbf.tracking.runs.provenance import provenance
 from drone_cbf.tracking.runs.resuming import Stored
-from drone_cbf.tracking.runs.tracking_store import prepare_store
+from drone_cbf.tracking.runs.starting import start_run
+from drone_cbf.tracking.runs.store_trouble import store_trouble
 
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 8000
@@ -44,6 +42,9 @@ class StageRun:
     experiment_id: str
     stage: str
     stored: Stored = field(default_factory=Stored)
+
+    def has_tag(self, name: str) -> bool:
+        return name in MlflowClient().get_run(self.run_id).data.tags
 
     def tag(self, **tags: str) -> None:
         """Sets tags ``drone_cbf.<name>``."""
@@ -149,35 +150,62 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, project: Path, resume: str = "") -> Iterator[StageRun]:
+def stage_run(stage: str, project: Path, resume: str = "", needs: str = "") -> Iterator[StageRun]:
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
-    A body that raises ends the run FAILED (an interrupt: KILLED) with the one-line reason in the tag
+    A body that raises ends the run FAILED (an interruption: KILLED) with the one-line reason in the tag
     ``drone_cbf.failure``, and the exception is raised again. ``project`` is the folder whose git commit is recorded.
-    ``resume`` names an interrupted run to continue in place of the prepared one, which is put aside. Processor and
-    memory are recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
+    ``resume`` names an interrupted run to continue in place of the prepared one, which is put aside; ``needs`` what the
+    store must hold already. Processor and memory are recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
     """
-    active = _start()
-    run = StageRun(active.info.run_id, active.info.experiment_id, stage)
+    run, outer = None, mlflow.active_run()
     try:
+        active = start_run("" if resume else stage, f"resume_run {resume}" if resume else needs)
+        run = StageRun(active.info.run_id, active.info.experiment_id, stage)
         if resume:
-            resuming.check_resumable(resume, stage)
-            resuming.retire_prepared_run(run.run_id, resume)
-            experiment = resuming.reopen(resume).info.experiment_id
+            with resuming.taking_over(resume, stage):
+                resuming.retire_prepared_run(run.run_id, resume)
+                experiment = resuming.reopen(resume).info.experiment_id
             run = StageRun(resume, experiment, stage, resuming.read_stored(resume))
         run.name(stage)
-        set_tags(run.run_id, {names.STAGE_TAG: stage, names.PROCESS_TAG: resuming.process_name()})
         presentation.name_default_experiment(MlflowClient(), run.experiment_id)
         presentation.present_experiment(MlflowClient(), run.experiment_id)
         run.record_environment(provenance(project))
         yield run
     except BaseException as error:
-        try:
-            set_tags(run.run_id, {names.FAILURE_TAG: shorten(failure_reason(error), _LONGEST_TAG)})
-        finally:
-            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        left = mlflow.active_run()  # MLflow would call it finished when the process ends
+        if left and not (outer and outer.info.run_id == left.info.run_id):
+            _end_early(left.info.run_id, error)
         raise
-    mlflow.end_run("FINISHED")
+    _end(run.run_id)
+
+
+def _end_early(run_id: str, error: BaseException) -> None:
+    """Ends the run with the reason; a store that takes neither any more does not hide the error itself."""
+    reason = failure_reason(error)
+    try:
+        try:
+            set_tags(run_id, {names.FAILURE_TAG: shorten(reason, _LONGEST_TAG)})
+        finally:
+            _terminate(run_id, "KILLED" if reason.startswith(names.INTERRUPTED) else "FAILED")
+    except Exception as trouble:
+        told = f"The store could not note that run {run_id} has ended ({failure_reason(trouble)})"
+        error.add_note(f"{told}; the next start does.")
+
+
+def _end(run_id: str) -> None:
+    try:
+        _terminate(run_id, "FINISHED")
+    except Exception as error:
+        reason = f"run {run_id} has done its work, but the store could not note it ({failure_reason(error)})"
+        raise DroneCbfError(f"{reason}; repair the store, then resume the run, or repeat it") from error
+
+
+def _terminate(run_id: str, status: str) -> None:
+    try:
+        mlflow.end_run(status)
+    except KeyboardInterrupt:  # there is only one, and the run ends in any case
+        MlflowClient().set_terminated(run_id, status)
 
 
 def failure_reason(error: BaseException) -> str:
@@ -187,6 +215,8 @@ def failure_reason(error: BaseException) -> str:
         return text
     if isinstance(error, KeyboardInterrupt):
         return f"{names.INTERRUPTED}{f' ({text})' if text else ''}"
+    if trouble := store_trouble(error):
+        return trouble
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
@@ -213,20 +243,6 @@ def ui_address(page: str) -> str:
     uri = mlflow.get_tracking_uri()
     base = uri.rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     return f"{base}/{page}"
-
-
-def _start() -> mlflow.ActiveRun:
-    logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # start and end are not worth a line
-    chosen = {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys()
-    try:
-        prepare_store()
-        return mlflow.start_run(experiment_id=None if chosen else presentation.own_experiment(MlflowClient()))
-    except MlflowException as error:
-        reason = f"{failure_reason(error)}; check MLFLOW_TRACKING_URI"
-        if error.get_http_status_code() == 401 or "error code 401" in str(error):
-            variables = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            reason = f"user name or password is wrong or missing; check {variables}"
-        raise DroneCbfError(f"no run can be started in {mlflow.get_tracking_uri()}: {reason}") from error
 
 
 def shorten(text: str, longest: int) -> str:

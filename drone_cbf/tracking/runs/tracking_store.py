@@ -9,6 +9,7 @@ would use.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from pathlib import Path
 
@@ -22,12 +23,39 @@ _SCHEME = "sqlite:///"
 LOCK_TIMEOUT = 120.0  # Longest wait for the lock [s]; creating the tables takes a few seconds
 
 
-def prepare_store() -> None:
-    """Creates the active store if it is a missing or empty sqlite file; DroneCbfError if it cannot be, or is locked."""
+def store_file() -> Path | None:
+    """The file of the active store, with its whole path; None if the store is no sqlite file."""
     uri = mlflow.get_tracking_uri()
     path = uri.removeprefix(_SCHEME).partition("?")[0]
-    file = Path(path)
-    if not uri.startswith(_SCHEME) or path in ("", ":memory:") or _has_content(file):
+    return Path(path).absolute() if uri.startswith(_SCHEME) and path not in ("", ":memory:") else None
+
+
+def store_place() -> str:
+    """How messages name the active store: its address, a file with its whole path."""
+    file = store_file()
+    return f"{_SCHEME}{file}" if file else mlflow.get_tracking_uri()
+
+
+def require_store(wanted: str) -> None:
+    """DroneCbfError if the active store is a sqlite file that does not exist; ``wanted``: what it should hold.
+
+    Nothing is created: a new store would hold nothing of the kind, and lie where nobody looks for it.
+    """
+    file = store_file()
+    if file is None or _has_content(file):
+        return
+    remedy = "set MLFLOW_TRACKING_URI to the store that holds it, or change to its folder"
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if given.startswith(_SCHEME) and not given.startswith(f"{_SCHEME}/"):
+        told = f"MLFLOW_TRACKING_URI = {given} is relative to the folder in which each command runs, here {Path.cwd()}"
+        remedy = f"{told}: give the whole path, as in {_SCHEME}/home/me/runs/mlflow.db"
+    raise DroneCbfError(f"{wanted} cannot be found: there is no store {file}; {remedy}")
+
+
+def prepare_store() -> None:
+    """Creates the active store if it is a missing or empty sqlite file; DroneCbfError if it cannot be, or is locked."""
+    file = store_file()
+    if file is None or _has_content(file):
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
