@@ -14,6 +14,7 @@ from drone_cbf.sections import Neutral, Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 GoalMode = Literal["trained", "shifted", "random"]
+SensorKind = Literal["surfaces", "lidar", "depth"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 
 
@@ -53,7 +54,7 @@ class PhysicsConfig(Section):
 class SensorConfig(Section):
     """What the drone senses of its surroundings, and the estimates over time."""
 
-    kind: Annotated[Literal["surfaces", "lidar", "depth"], Neutral("surfaces")] = "surfaces"
+    kind: Annotated[SensorKind, Neutral("surfaces")] = "surfaces"
     """``surfaces``: the nearest point of each obstacle, labelled (perfect data association, which no sensor gives: a
     baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities; ``depth``: those
     of a camera that looks where the drone heads, and its image."""
