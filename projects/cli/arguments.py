@@ -116,6 +116,8 @@ def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, A
     Raises:
         ConfigError: the command line sets something else than the run was started with.
     """
+    if not all(isinstance(config.get(part), dict) for part in ("parameters", "system")):
+        raise ConfigError("config.yaml of the run does not say what it was started with; start a new run")
     recorded = check(parameters, config["parameters"])
     for name, field in parameters.model_fields.items():
         value, before = getattr(given.parameters, name), getattr(recorded, name)
@@ -125,7 +127,7 @@ def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, A
     system = check(SystemConfig, given.system).model_dump(mode="json")
     for name, text in given.system_text.items():
         group, field_name = name.split(".")
-        if system[group][field_name] != (before := config["system"][group][field_name]):
+        if system[group][field_name] != (before := (config["system"].get(group) or {}).get(field_name)):
             raise ConfigError(_keeps(name, text, before))
     return Arguments(recorded, config["system"], {})
 
