@@ -111,7 +111,7 @@ def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
         "batch": int(_single("batch", arrays, 1, WIDEST_BATCH, WHOLE_NUMBERS)),
     }
     _check_values(arrays, single["horizon"], single["batch"])
-    plain = {name: arrays[name] for name in LISTED if name != "scenes"}
+    plain: dict[str, Any] = {name: arrays[name] for name in LISTED if name != "scenes"}
     return ReplayStates(scenes=_scenes(arrays, count), **plain, **single)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from drone_cbf.errors import ConfigError
 from projects.running import jax_setup
 from projects.running.jax_setup import NEEDED, configure_jax, device_name
+from projects.running.launch import launch
 from tests.projects.small_pipeline import ROOT, stored_runs
 
 OTHER = {"jax_numpy_dtype_promotion": "strict", "jax_numpy_rank_promotion": "raise", "jax_default_prng_impl": "rbg"}
@@ -72,6 +74,14 @@ def test_without_a_home_compiled_programs_have_a_place(monkeypatch: pytest.Monke
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     assert jax_setup._users_cache().name.startswith("drone_cbf-")
+
+
+def test_a_terminal_without_the_character_of_a_unit_shows_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii", write_through=True))
+    assert launch("efficiency", ["--help"]) == 0
+    print("effort [m²/s³] – ≤ 1")
+    assert shown.getvalue().endswith(b"effort [m\\xb2/s\\xb3] \\u2013 \\u2264 1\n")
 
 
 def stage_under(folder: Path, settings: dict[str, str], before: str = "") -> subprocess.CompletedProcess[str]:

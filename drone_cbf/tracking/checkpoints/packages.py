@@ -40,7 +40,7 @@ def write_package(folder: Path, tree: Any, config: Mapping[str, Any], **further:
     """
     folder.mkdir(parents=True)
     write_tree(folder / _CHECKPOINT, to_leaves(tree))
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     write_manifest(folder / MANIFEST, folder, **further)
 
 
