@@ -1,7 +1,7 @@
 # Needs git, make and Python 3.11 to 3.13. 'make' alone prints what can be done.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run lint test test-all ui screenshots pins clean
+.PHONY: help install install-dev run lint test test-all audit ui screenshots pins clean
 
 VENV := $(CURDIR)/.venv
 PORT ?= 5000
@@ -37,6 +37,9 @@ test: install-dev ## Run the quick tests
 test-all: install-dev ## Run every test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
+audit: ## Look up known vulnerabilities of the pinned packages (pip-audit; says so where there is no network)
+	@bash tools/audit.sh
+
 ui: install ## Open the light MLflow UI on this machine (PORT=5000)
 	@python tools/ui.py --serve $(PORT)
 
@@ -47,5 +50,5 @@ pins: install-dev ## Record the installed versions after a change of requirement
 	python tools/pins.py write
 
 clean: ## Remove the environment and caches; runs (mlflow.db, mlruns/) stay
-	rm -rf .venv .jax_cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf .venv .audit .jax_cache .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

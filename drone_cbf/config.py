@@ -15,6 +15,7 @@ from drone_cbf.sections import Neutral, Section
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
 GoalMode = Literal["trained", "shifted", "random"]
+SensorKind = Literal["surfaces", "lidar", "depth"]
 StratumName = Literal["open", "boundary", "gap", "corridor", "high_speed"]
 
 
@@ -54,7 +55,7 @@ class PhysicsConfig(Section):
 class SensorConfig(Section):
     """What the drone senses of its surroundings, and the estimates over time."""
 
-    kind: Annotated[Literal["surfaces", "lidar", "depth"], Neutral("surfaces")] = "surfaces"
+    kind: Annotated[SensorKind, Neutral("surfaces")] = "surfaces"
     """``surfaces``: the nearest point of each obstacle, labelled (perfect data association, which no sensor gives: a
     baseline); ``lidar``: unlabelled points of a scanning range sensor, occluded, without velocities; ``depth``: those
     of a camera that looks where the drone heads, and its image."""

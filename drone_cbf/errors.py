@@ -1,8 +1,32 @@
 """Errors raised at the edges of drone_cbf. Inside ``jit`` a failure is data, not an exception."""
 
+import re
+
+_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def shown(value: object) -> str:
+    """``value`` as text on one line: what cannot be printed (line breaks, NUL, lone surrogates) as escapes."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_one_line(text: str) -> bool:
+    """Whether ``text`` holds neither line breaks nor control characters, nor halves of characters."""
+    return not _UNUSABLE.search(text)
+
 
 class DroneCbfError(Exception):
-    """Base of every error that a user can cause and fix. The message is one line and ends with the remedy."""
+    """Base of every error that a user can cause and fix. The message is one line and ends with the remedy.
+
+    Line breaks of a message, which come with a value or from another package, become spaces.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(_BREAK.sub(" ", message)))
 
 
 class ConfigError(DroneCbfError):
@@ -14,7 +38,7 @@ class LineageError(DroneCbfError):
 
 
 class CheckpointError(DroneCbfError):
-    """A checkpoint is absent, incomplete, altered, or does not match the shapes of the configuration."""
+    """A checkpoint is absent, incomplete, altered, does not match the configuration, or certifies nothing."""
 
 
 class TrainingError(DroneCbfError):

@@ -128,11 +128,12 @@ def _mlflow(folder: Path, database: str, port: int) -> Iterator[TeamServer]:
     settings.write_text(AUTH_INI.format(database=users))
     password = secrets.token_urlsafe(16)
     environment = {
+        "MLFLOW_BACKEND_STORE_URI": runs,  # with its password not on the command line, which every user can list
         "MLFLOW_AUTH_CONFIG_PATH": str(settings),
         "MLFLOW_AUTH_ADMIN_PASSWORD": password,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
     }
-    options = ["--app-name", "basic-auth", "--backend-store-uri", runs, "--serve-artifacts"]
+    options = ["--app-name", "basic-auth", "--serve-artifacts"]
     options += ["--artifacts-destination", str(folder / "artifacts")]
     with mlflow_server(options, folder / "mlflow.log", port, environment) as uri:
         yield TeamServer(uri, password)

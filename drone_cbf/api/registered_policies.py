@@ -4,8 +4,15 @@ from pathlib import Path
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
+from drone_cbf.errors import CheckpointError, ConfigError
 from drone_cbf.serving.controller import controller_shapes
 from drone_cbf.serving.service import PolicyService
+from drone_cbf.tracking.checkpoints.certificates import (
+    check_parameters,
+    checked_margin,
+    checked_number,
+    recorded_system,
+)
 from drone_cbf.tracking.checkpoints.packages import Package, read_package
 from drone_cbf.tracking.checkpoints.store import match
 from drone_cbf.tracking.registry.scoring import hand_over_requests_as_sent
@@ -23,9 +30,17 @@ def load_controller(model_uri: str) -> tuple[SystemConfig, ControllerParams]:
 
 
 def unpack(package: Package) -> tuple[SystemConfig, ControllerParams]:
-    """The system of a package, and its parameters in that system's shapes."""
-    system = SystemConfig.model_validate(package.config["system"])
-    return system, match(controller_shapes(system), package.tree, "the registered policy")
+    """The system of a package, and its parameters in that system's shapes; CheckpointError if they certify nothing."""
+    what = "the registered policy"
+    try:
+        system = recorded_system(package.config, f"config.yaml of {what}")
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    params = match(controller_shapes(system), package.tree, what)
+    check_parameters({"policy": params.policy, "barrier": params.barrier}, what)
+    checked_margin(params.margin, what)
+    checked_number(params.blend, "blend", 1.0, what)
+    return system, params
 
 
 def serve(package: Path) -> ServedPolicy:

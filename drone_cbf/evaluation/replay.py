@@ -1,104 +1,17 @@
-"""Stores kept flights as an ``.npz`` of plain arrays, read without pickle, and flies them again."""
+"""Flies kept flights again, and compares them with what was recorded."""
 
-import io
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, fields, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.controller import ControllerParams
-from drone_cbf.errors import ConfigError
-from drone_cbf.evaluation.worst import LISTED, ReplayStates, chosen
+from drone_cbf.evaluation.worst import ReplayStates, chosen
 from drone_cbf.flights import Flown, Flyer
 from drone_cbf.scenes.scene import Scene
-from drone_cbf.scenes.slots import Slots, first_slots, unused
-
-FORMAT = 2
-ONLY_CAPSULES = 1  # The format of files from when every obstacle was a capsule, which are read as well
-
-
-def packed(states: ReplayStates) -> bytes:
-    """Serialise ``states`` to the content of an ``.npz`` file."""
-    arrays: dict[str, Any] = {"format": np.int64(FORMAT)}
-    for each in fields(states):
-        value = getattr(states, each.name)
-        parts = _named(value) if each.name == "scenes" else {"": np.asarray(value)}
-        arrays |= {f"{each.name}{name}": part for name, part in parts.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def unpacked(content: bytes, source: str) -> ReplayStates:
-    """Inverse of :func:`packed`; also reads files of format :data:`ONLY_CAPSULES`.
-
-    Raises:
-        ConfigError: the file is of neither format, or is altered.
-    """
-    remedy = "name an evaluate run, or the file replay/worst.npz of one"
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"replay = {source} is no file of flights to replay ({error}); {remedy}") from error
-    written_as = arrays.pop("format", None)
-    if written_as == ONLY_CAPSULES:
-        arrays = _with_shapes(arrays)
-    elif written_as != FORMAT:
-        raise ConfigError(f"replay = {source} is not of format {FORMAT}, which this version reads; {remedy}")
-    template = _template(arrays)
-    names = _named(template)
-    missing = [name for name in [*(f"scenes{each}" for each in names), *_PLAIN] if name not in arrays]
-    if missing:
-        raise ConfigError(f"replay = {source} lacks {', '.join(missing)}; {remedy}")
-    count = len(arrays["noise"])
-    for name, leaf in names.items():
-        found = arrays[f"scenes{name}"]
-        if found.shape != (count, *leaf.shape):
-            expected = f"scenes{name} has shape {found.shape}, expected {(count, *leaf.shape)}"
-            raise ConfigError(f"replay = {source}: {expected}; {remedy}")
-    leaves = [arrays[f"scenes{name}"] for name in names]
-    scenes = jax.tree.unflatten(jax.tree.structure(template), leaves)
-    plain = {name: arrays[name] for name in LISTED if name != "scenes"}
-    single: dict[str, Any] = {
-        "blend": float(arrays["blend"]),
-        "horizon": int(arrays["horizon"]),
-        "batch": int(arrays["batch"]),
-    }
-    return ReplayStates(scenes=scenes, **plain, **single)
-
-
-def _with_shapes(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Arrays of a file whose obstacles are all capsules, as a file with every shape holds them."""
-    place = "scenes.obstacles"
-    renamed = {name.replace(f"{place}.", f"{place}.capsules."): value for name, value in arrays.items()}
-    active = renamed.get(f"{place}.capsules.active", np.zeros((0, 0), bool))
-    count, slots = len(arrays.get("noise", ())), active.shape[1] if active.ndim > 1 else 0
-    others = {name: leaf for name, leaf in _named(unused(Slots())).items() if not name.startswith(".capsules.")}
-    absent = {f"{place}{name}": np.zeros((count, *leaf.shape), leaf.dtype) for name, leaf in others.items()}
-    return renamed | absent | {"slots": np.tile(astuple(Slots(capsules=slots)), (count, 1))}
-
-
-def _template(arrays: Mapping[str, Any]) -> Scene:
-    """A scene with the slots of those in the file."""
-    widest = arrays["slots"].max(axis=0) if "slots" in arrays else astuple(Slots())
-    zero = jnp.zeros(3, jnp.float32)
-    obstacles = unused(Slots(*map(int, widest)))
-    return Scene(obstacles=obstacles, start=zero, start_velocity=zero, goal=zero, wind=zero, gust=zero)
-
-
-_PLAIN = tuple(each.name for each in fields(ReplayStates) if each.name != "scenes")
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    return {
-        "".join(f".{jax.tree_util.keystr((entry,), simple=True)}" for entry in path): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+from drone_cbf.scenes.slots import Slots, first_slots
 
 
 def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:

@@ -9,6 +9,9 @@ import numpy as np
 from drone_cbf.errors import ObservationError
 from drone_cbf.serving.fields import MEANING, OPTIONAL, SHAPES
 
+DEEPEST = 8
+"""Levels of lists; a field has at most three."""
+
 
 def to_array(name: str, value: Any) -> np.ndarray | None:
     """``value`` of the field ``name`` as an array whose type is not checked; None if it is absent in every row.
@@ -75,11 +78,13 @@ def _plain_array(value: Any) -> np.ndarray | None:
         return None
 
 
-def _unpacked(value: Any) -> Any:
-    """Nested lists of numbers, from lists and arrays that hold arrays."""
-    if isinstance(value, np.ndarray):
-        return [_unpacked(entry) for entry in value] if value.dtype == object and value.ndim else value.tolist()
-    return [_unpacked(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+def _unpacked(value: Any, levels: int = DEEPEST) -> Any:
+    """Nested lists of numbers, from lists and arrays that hold arrays; what is nested deeper than any field stays."""
+    if not levels:
+        return value
+    if isinstance(value, np.ndarray) and not (value.dtype == object and value.ndim):
+        return value.tolist()
+    return [_unpacked(entry, levels - 1) for entry in value] if isinstance(value, (list, tuple, np.ndarray)) else value
 
 
 def _missing(row: Any) -> bool:

@@ -12,6 +12,9 @@ from drone_cbf.serving.fields import LARGEST, MEANING, OPTIONAL, PER_POINT, REQU
 
 _POSITIONS = ("position", "goal", "points")  # in the world frame, whose origin may be far away: float64
 
+MOST_POINTS = 1 << 24
+"""Points of a whole request: 400 MB of float64."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -48,6 +51,10 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
             raise ObservationError(f"{name} is null ({MEANING[name]}); send {', '.join(REQUIRED)}")
     position = _numbers("position", given["position"], ("batch", 3))
     batch = position.shape[0]
+    if given["mask"].size > MOST_POINTS:
+        raise ObservationError(
+            f"the batch holds {given['mask'].size:,} points, at most {MOST_POINTS:,}; send less at once"
+        )
     if batch == 0:
         raise ObservationError("the batch is empty; send at least one observation")
     mask = _mask(given["mask"], batch)

@@ -7,9 +7,11 @@ in ``-P physics.lag_time=0.1``. Nothing is read from environment variables.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -18,7 +20,7 @@ from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDic
 from pydantic_settings.exceptions import SettingsError
 
 from drone_cbf.config import Section, SystemConfig
-from drone_cbf.errors import ConfigError
+from drone_cbf.errors import ConfigError, is_one_line, shown
 from projects.cli.run_ids import as_run_id
 from projects.cli.validation import explain
 
@@ -55,15 +57,29 @@ def parse(entry: str, parameters: type[Section], arguments: Sequence[str], syste
     known = names(parameters, system)
     if unknown := [name for name in pairs if name not in known]:
         raise ConfigError(_unknown(unknown[0], known))
+    try:
+        given = dict(_reader(parameters, system)(args=[f"--{name}={value}" for name, value in pairs.items()])())
+    except (SettingsError, RecursionError) as error:
+        raise ConfigError(_not_read(error, pairs, entry)) from error
+    groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
+    return Arguments(check(parameters, given), groups, {name: text for name, text in pairs.items() if "." in name})
+
+
+@lru_cache(maxsize=32)
+def _reader(parameters: type[Section], system: bool) -> CliSettingsSource[Any]:
+    """Reads words of a command line; to build it takes longer than to use it."""
     settings = SettingsConfigDict(extra="forbid", cli_exit_on_error=False, cli_kebab_case=False)
     bases: tuple[type, ...] = (parameters, SystemConfig, BaseSettings) if system else (parameters, BaseSettings)
     model = type("CommandLine", bases, {"model_config": settings, "__module__": __name__})
-    try:
-        given = CliSettingsSource(model, cli_parse_args=[f"--{name}={value}" for name, value in pairs.items()])()
-    except SettingsError as error:
-        raise ConfigError(f"{error}; list the parameters with: python -m projects.{entry} --help") from error
-    groups = {group: given.pop(group) for group in GROUPS if group in given} if system else {}
-    return Arguments(check(parameters, given), groups, {name: text for name, text in pairs.items() if "." in name})
+    return CliSettingsSource(model)
+
+
+def _not_read(error: Exception, pairs: Mapping[str, str], entry: str) -> str:
+    """Names the parameter and its value, where the error tells which it is."""
+    told = " ".join(str(error).split())
+    name = next((name for name in pairs if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", told)), "")
+    what = f"{name} = {pairs[name]:.80} cannot be read as values separated by commas" if name else told
+    return f"{what}; list the parameters with: python -m projects.{entry} --help"
 
 
 def as_command(entry: str, given: Arguments) -> str:
@@ -112,6 +128,8 @@ def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, A
     Raises:
         ConfigError: the command line sets something else than the run was started with.
     """
+    if not all(isinstance(config.get(part), dict) for part in ("parameters", "system")):
+        raise ConfigError("config.yaml of the run does not say what it was started with; start a new run")
     recorded = check(parameters, config["parameters"])
     for name, field in parameters.model_fields.items():
         value, before = getattr(given.parameters, name), getattr(recorded, name)
@@ -121,7 +139,7 @@ def as_recorded(parameters: type[Section], given: Arguments, config: dict[str, A
     system = check(SystemConfig, given.system).model_dump(mode="json")
     for name, text in given.system_text.items():
         group, field_name = name.split(".")
-        if system[group][field_name] != (before := config["system"][group][field_name]):
+        if system[group][field_name] != (before := (config["system"].get(group) or {}).get(field_name)):
             raise ConfigError(_keeps(name, text, before))
     return Arguments(recorded, config["system"], {})
 
@@ -176,6 +194,9 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
             if not rest or rest[0].startswith("--"):
                 raise ConfigError(f"{name} has no value; write --{name}=<value>")
             value = rest.pop(0)
+        if not is_one_line(name + value):
+            told = f"{shown(name)} = {shown(value):.80}"
+            raise ConfigError(f"{told} holds a line break or a control character; leave it out")
         if name in pairs:
             raise ConfigError(f"{name} is given twice; keep one of {pairs[name]} and {value}")
         pairs[name] = value

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from drone_cbf.errors import shown
+from drone_cbf.sections import UNKNOWN, nearest, unknown_name
+
 _KINDS = {"int": "a whole number", "float": "a number", "finite": "a finite number"}
 _KINDS |= {"bool": "true or false", "string": "text", "tuple": "a list like 1,2,3"}
 _BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
@@ -26,7 +29,7 @@ def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str
 
 def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
     path = problem["loc"]
-    name = ".".join(str(part) for part in path if not isinstance(part, int))
+    name = shown(".".join(str(part) for part in path if not isinstance(part, int)))
     if problem["type"] == "value_error":
         return " ".join(problem["msg"].removeprefix("Value error, ").split())
     field = _field(model, path)
@@ -38,15 +41,16 @@ def _line(problem: ErrorDetails, model: type[BaseModel] | None) -> str:
     if problem["type"] == "missing":
         purpose = f" ({field.description.split('.')[0]})" if field and field.description else ""
         return f"{name} is missing{purpose}; give it with -P {name}=<value>"
-    if problem["type"] == "extra_forbidden":
-        return f"{name} is unknown; remove it"
-    given = f"{name} = {problem['input']!s:.80}"
+    if problem["type"] == UNKNOWN:
+        return unknown_name(problem)
+    given = f"{name} = {shown(problem['input']):.80}"
     return f"{given} {_complaint(problem, field, path)}; set another value with -P {name}=<value>"
 
 
 def _complaint(problem: ErrorDetails, field: FieldInfo | None, path: Sequence[Any]) -> str:
     if problem["type"] == "literal_error":
-        return f"is not one of {problem['ctx']['expected'].replace(chr(39), '').replace(' or ', ', ')}"
+        names = problem["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return f"is not one of {names}{nearest(problem['input'], names.split(', '))}"
     bounds = allowed(field, path)
     allowance = f" (allowed: {bounds})" if bounds else ""
     kind = _KINDS.get(problem["type"].split("_")[0])

@@ -8,7 +8,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-from drone_cbf.errors import ConfigError
+from drone_cbf.errors import ConfigError, is_one_line
+from drone_cbf.sections import nearest
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
 from projects.cli.arguments import KEPT_FROM_PARENT, check
 from projects.cli.stage_parameters import PIPELINE_SIZES, PipelineParameters
@@ -24,6 +25,9 @@ EVERY_STAGE = "every_stage"
 """Settings that a file gives to every stage, its own and those of its base."""
 PIPELINE = "pipeline"
 """Sizes of a pipeline with this curriculum; no part of the curriculum that the safety stage is given."""
+
+NAMES = (*Curriculum.model_fields, BASE, EVERY_STAGE, PIPELINE)
+"""What a file may give at its top."""
 
 
 def load_curriculum(name: str) -> Curriculum:
@@ -57,8 +61,12 @@ def with_sizes(parameters: PipelineParameters) -> PipelineParameters:
     path = _place(parameters.curriculum, Path())
     content = _content(path, ())
     section = content.get(PIPELINE, {}) if isinstance(content, Mapping) else {}
-    if not isinstance(section, Mapping) or not section.keys() <= PIPELINE_SIZES.keys():
-        raise ConfigError(f"curriculum {path}: pipeline = {section!r:.80}: give some of {', '.join(PIPELINE_SIZES)}")
+    known = ", ".join(PIPELINE_SIZES)
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"curriculum {path}: pipeline = {section!r:.80}: give some of {known}")
+    if unknown := [name for name in section if name not in PIPELINE_SIZES]:
+        hint = nearest(unknown[0], PIPELINE_SIZES) or f"; give some of {known}"
+        raise ConfigError(f"curriculum {path}: pipeline.{unknown[0]} is unknown{hint}")
     try:
         sizes = {**PIPELINE_SIZES, **_given(check(PipelineParameters, dict(section)))}
     except ConfigError as error:
@@ -96,6 +104,8 @@ def nearest_base(name: str, among: Container[str]) -> str | None:
 
 def _place(name: str, folder: Path, user: str = "") -> Path:
     """The file of the curriculum ``name``; relative paths begin in ``folder``. ``user``: the file that extends it."""
+    if not is_one_line(name):
+        raise ConfigError(f"{user}curriculum {name!r} holds a line break or a control character; correct the name")
     if Path(name).suffix in (".yaml", ".yml"):
         return folder / name
     if name in (known := available()):
@@ -111,6 +121,9 @@ def _place(name: str, folder: Path, user: str = "") -> Path:
 def _content(path: Path, users: tuple[Path, ...]) -> object:
     """What the file says, put together with its base; ``users``: the files that led here, the first one first."""
     content = _read(path)
+    if isinstance(content, Mapping) and (unknown := [name for name in content if name not in NAMES]):
+        hint = nearest(unknown[0], NAMES) or f"; the names are {', '.join(NAMES)}"
+        raise ConfigError(f"curriculum {path}: {unknown[0]} is unknown{hint}")
     if not isinstance(content, Mapping) or not {BASE, EVERY_STAGE} & content.keys():
         return content
     own = {key: value for key, value in content.items() if key not in (BASE, EVERY_STAGE)}

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
+from drone_cbf.documents import LARGEST, UnreadableError, parse_yaml
 from drone_cbf.errors import ConfigError
-from drone_cbf.tracking.runs.config_text import parse_yaml
 
 
 def read_yaml(path: Path, called: str, remedy: Callable[[], str]) -> object:
     """The content of the file; ``called`` and what ``remedy`` returns complete the message.
 
     Raises:
-        ConfigError: it cannot be read, or is not valid YAML.
+        ConfigError: it cannot be read, or is not valid YAML (:func:`drone_cbf.documents.parse_yaml`).
     """
+    where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
     try:
-        return parse_yaml(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        where = path if path.is_absolute() else f"{path} (taken from {Path.cwd()})"
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{called} {where} cannot be read (it is no plain file); {remedy()}")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: no path can hold NUL, or half of a character
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{called} {where} cannot be read ({reason}); {remedy()}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{called} {path} is not valid YAML: {' '.join(str(error).split())}; correct it") from error
+    try:
+        return parse_yaml(content)
+    except UnreadableError as error:
+        raise ConfigError(f"{called} {path} cannot be used: {error}; correct it") from error

@@ -11,7 +11,8 @@ import numpy as np
 from drone_cbf.api.flight_records import flights_of
 from drone_cbf.controller import ControllerParams, make_filtered_pilot
 from drone_cbf.errors import ConfigError
-from drone_cbf.evaluation.replay import flown_states, fly_again, packed, same_bits, unpacked
+from drone_cbf.evaluation.replay import flown_states, fly_again, same_bits
+from drone_cbf.evaluation.replay_files import LARGEST, packed, unpacked
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
 from drone_cbf.flights import Flown, make_flyer
 from drone_cbf.reporting.figures.over_time import MOST_REPLAYS, Replay, replays_over_time
@@ -44,16 +45,25 @@ def load_worst(stage: Stage) -> ReplayStates:
     """
     source = stage.parameters.replay
     if source.endswith(".npz") and not source.startswith("runs:/"):
-        try:
-            content: bytes | None = Path(source).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"replay = {source} cannot be read ({error.strerror}); name an evaluate run") from error
+        content: bytes | None = _file(source)
     else:
         run_id, _, path = source.removeprefix("runs:/").partition("/")
         content = artifact(get_run(run_id, "replay").info.run_id, path or FILE)
     if content is None:
         raise ConfigError(f"replay = {source} has no {FILE}: name an evaluate run whose policy flew behind the filter")
     return unpacked(content, source)
+
+
+def _file(source: str) -> bytes:
+    """Content of a file on this machine, of no more than flights take."""
+    place = Path(source)
+    try:
+        if place.exists() and not place.is_file():
+            raise ConfigError(f"replay = {source} is no plain file; name an evaluate run")
+        with place.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"replay = {source} cannot be read ({error.strerror}); name an evaluate run") from error
 
 
 def replay(stage: Stage, controller: ControllerParams) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from drone_cbf.documents import parse_json
 from drone_cbf.errors import ConfigError
 
 TEXT = (
@@ -35,6 +36,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Columns that each table has; ``policies`` also has ``error/...`` of pretrained barriers."""
 ERROR = "error/"
 """Columns with their errors on flights and on each stratum [m]."""
+LARGEST = 1 << 28  # Bytes of all tables
 REMEDY = "name the .zip file that 'results' writes with its page"
 
 
@@ -100,7 +102,12 @@ def read_archive(place: Path) -> Results:
     look = {"dtype": dict.fromkeys(TEXT, str), "keep_default_na": False, "na_values": [""]}
     try:
         with zipfile.ZipFile(place) as file:
-            return results_of({name: pd.read_csv(file.open(f"{name}.csv"), **look) for name in COLUMNS})
+            if sum(member.file_size for member in file.infolist()) > LARGEST:
+                raise ValueError(f"it holds more than {LARGEST:,} bytes")
+            results = results_of({name: pd.read_csv(file.open(f"{name}.csv"), **look) for name in COLUMNS})
+        if not all(isinstance(parse_json(text), dict) for text in filter(None, results.policies["parameters"])):
+            raise ValueError("policies: parameters are no settings")
+        return results
     except OSError as error:
         raise ConfigError(f"kept = {place} cannot be read ({error.strerror}); {REMEDY}") from error
     except (zipfile.BadZipFile, ValueError, KeyError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from projects.running.worker import WORKER, hand_over, stage_worker
 def launch(name: str, argv: Sequence[str] | None = None) -> int:
     """Runs the entry point ``name`` with ``argv`` (default: the command line's); returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    show_any_text()
     if WORKER in os.environ and (code := hand_over(os.environ[WORKER], name, arguments)) is not None:
         return code
     from projects.cli.help import help_text
@@ -29,3 +31,9 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
 
         module = import_module(entry.work)
         return run_stage(entry, module.work, arguments, getattr(module, "preview", None))
+
+
+def show_any_text() -> None:
+    """Where the terminal's encoding lacks a character (``m²`` in ASCII), an escape stands for it, and nothing fails."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import CheckpointError, LineageError
 from drone_cbf.policy.policies import PolicyParams, initial_policy_params
+from drone_cbf.tracking.checkpoints.certificates import check_parameters, checked_margin
 from drone_cbf.tracking.checkpoints.store import FINAL, load_checkpoint, match
 from drone_cbf.tracking.runs.lineage import find, resolve_parent
 from projects.running.stage_runner import Stage
@@ -30,7 +31,7 @@ def load_barrier(stage: Stage) -> tuple[BarrierParams, float]:
     params, checkpoint = _load(_holder(stage, "barrier"), "barrier", stage.system)
     if "margin" not in checkpoint:
         raise CheckpointError("the barrier's checkpoint holds no calibration margin; repeat the run that trained it")
-    return params, float(checkpoint["margin"])
+    return params, checked_margin(checkpoint["margin"], "the barrier's checkpoint")
 
 
 def load_initial_barrier(stage: Stage, run_id: str) -> BarrierParams:
@@ -52,9 +53,11 @@ def _holder(stage: Stage, part: str) -> str:
 
 def _load(run_id: str, part: str, system: SystemConfig) -> tuple[Any, dict[str, Any]]:
     checkpoint = load_checkpoint(run_id, FINAL)
-    holder = checkpoint if part in checkpoint else checkpoint.get("state", {})  # with what a resume needs beside it
-    if part not in holder:
+    holder = checkpoint if part in checkpoint else checkpoint.get("state")  # with what a resume needs beside it
+    if not isinstance(holder, Mapping) or not isinstance(holder.get(part), Mapping):
         raise CheckpointError(f"checkpoint '{FINAL}' of run {run_id} holds no {part}; repeat that run")
     target = jax.eval_shape(lambda key: INITIAL[part](system, key), jax.random.key(0))
-    loaded = match(target, holder[part], f"{part} in checkpoint '{FINAL}' of run {run_id}")
+    what = f"{part} in checkpoint '{FINAL}' of run {run_id}"
+    loaded = match(target, holder[part], what)
+    check_parameters(loaded, what)
     return jax.tree.map(jnp.asarray, loaded), checkpoint

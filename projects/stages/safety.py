@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 
 from drone_cbf.errors import ConfigError
 from drone_cbf.recorder import CompositeRecorder
 from drone_cbf.reporting.figures.barriers import calibration_figure
 from drone_cbf.reporting.figures.curves import monitor_curves, training_curves
-from drone_cbf.tracking.queries.records import artifact
+from drone_cbf.tracking.queries.records import json_artifact
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from drone_cbf.training.curriculum.schema import Curriculum, parse_curriculum
 from drone_cbf.training.settings import SafetySettings
@@ -38,10 +36,10 @@ CURVES = {
 
 def curriculum_in_force(stage: Stage) -> Curriculum:
     """The curriculum that a resumed run has stored: its file may have changed since."""
-    stored = artifact(stage.run.run_id, CURRICULUM_FILE)
+    stored = json_artifact(stage.run.run_id, CURRICULUM_FILE)
     if stored is None:
         return named_curriculum(stage.parameters)
-    return parse_curriculum(json.loads(stored), f"{CURRICULUM_FILE} of run {stage.run.run_id}")
+    return parse_curriculum(stored, f"{CURRICULUM_FILE} of run {stage.run.run_id}")
 
 
 def check_training(stage: Stage, curriculum: Curriculum) -> None:

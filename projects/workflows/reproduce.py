@@ -127,7 +127,7 @@ class Recorded:
         if self.curriculum is None:
             return self.given
         file = folder / "curriculum.yaml"
-        file.write_text(self.curriculum)  # JSON is YAML
+        file.write_text(self.curriculum, encoding="utf-8")  # JSON is YAML
         return {**self.given, "curriculum": str(file)}
 
 

@@ -1,6 +1,7 @@
 """The worst flights of an evaluation: found, stored without pickle, and flown again to the same bits."""
 
 import io
+import pickle
 from dataclasses import replace
 
 import jax
@@ -14,7 +15,8 @@ from drone_cbf.controller import ControllerParams, Decision
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation import worst
 from drone_cbf.evaluation.matrix import evaluate_matrix
-from drone_cbf.evaluation.replay import batches, flown_states, fly_again, packed, same_bits, unpacked
+from drone_cbf.evaluation.replay import batches, flown_states, fly_again, same_bits
+from drone_cbf.evaluation.replay_files import packed, unpacked
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import SOLVER_FAILURE, VIOLATION, ReplayStates, WorstFlights
 from drone_cbf.flights import make_flyer
@@ -164,10 +166,41 @@ def file_with(states, **changes):
     ("changes", "complaint"),
     [
         ({"format": np.int64(3)}, "not of format 2"),
-        ({"scenes.obstacles.boxes.centre": np.zeros((5, 1, 3), np.float32)}, r"boxes.centre has shape \(5, 1, 3\)"),
+        (
+            {"scenes.obstacles.boxes.centre": np.zeros((5, 1, 3), np.float32)},
+            r"holds scenes.obstacles.boxes.centre of shape \(5, 1, 3\), expected \(5, 0, 3\)",
+        ),
         ({"keys": None}, "lacks keys"),
         ({"cells": np.array([{}], object)}, "no file of flights"),
-        ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"scenes.goal has shape \(5, 2\)"),
+        ({"blend": np.float64("nan")}, "holds blend = nan, expected 0.0 to 1.0"),
+        ({"blend": np.float64(77.0)}, "holds blend = 77.0, expected"),
+        ({"blend": np.array("1")}, "holds blend of type <U1, expected numbers"),
+        ({"noise": np.full(5, np.nan, np.float32)}, "holds noise = nan, expected 0.0 to 1.0"),
+        ({"noise": np.zeros(0, np.float32)}, "holds 0 flights, expected 1 to 4096"),
+        ({"noise": np.float32(0.0)}, "holds 0 flights"),
+        ({"violation": np.full(5, np.nan)}, "holds violation = nan of a flight that ended at a place"),
+        ({"violation": np.array(["x"] * 5)}, "holds violation of type <U1, expected numbers"),
+        ({"rows": np.full(5, -1)}, "holds rows = -1, expected 0 to 3"),
+        ({"rows": np.full(5, 4)}, "holds rows = 4, expected 0 to 3"),
+        ({"rows": np.full(5, 0.5)}, "holds rows of type float64, expected whole numbers"),
+        ({"steps": np.full(5, 40)}, "holds steps = 40, expected 0 to 39"),
+        ({"scenes.start": np.full((5, 3), np.nan, np.float32)}, "holds scenes.start with values that are not finite"),
+        ({"scenes.start": np.full((5, 3), "x")}, "holds scenes.start of type <U1, expected numbers"),
+        ({"slots": np.full((5, 4), -1)}, "holds slots = -1, expected 0 to"),
+        ({"slots": np.full((5, 4), 2**40)}, "holds slots = 1099511627776, expected"),
+        ({"horizon": np.int64(0)}, "holds horizon = 0, expected 1 to 2000"),
+        ({"horizon": np.int64(-5)}, "holds horizon = -5"),
+        ({"horizon": np.int64(10**9)}, "holds horizon = 1000000000"),
+        ({"horizon": np.float64("nan")}, "holds horizon of type float64, expected whole numbers"),
+        ({"batch": np.int64(0)}, "holds batch = 0, expected 1 to"),
+        ({"batch": np.int64(10**9)}, "holds batch = 1000000000"),
+        ({"batch": np.ones(2, int)}, r"holds batch of shape \(2,\)"),
+        ({"keys": np.zeros((5, 4), np.uint32)}, r"holds keys of shape \(5, 4\), expected \(5, 2\)"),
+        ({"keys": np.zeros((5, 2), np.float32)}, "holds keys of type float32"),
+        ({"status": np.full(5, 99)}, "holds status = 99, expected 0 to"),
+        ({"format": np.zeros(2, int)}, "not of format 2"),
+        ({"more": np.zeros(1 << 26)}, "holds more than 268,435,456 bytes"),
+        ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"holds scenes.goal of shape \(5, 2\)"),
     ],
 )
 def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, complaint):
@@ -204,7 +237,42 @@ def test_a_file_from_when_all_obstacles_were_capsules_flies_to_the_same_bits(eva
         unpacked(buffer.getvalue(), "file")
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_a_flight_that_left_the_numbers_is_replayed_as_it_was_recorded(evaluated):
+    states, _ = evaluated
+    lost = replace(states, violation=states.violation * np.nan, end=states.end * np.nan)
+    assert np.isnan(unpacked(packed(lost), "file").violation).all()
+
+
+class Planted:
+    """Creates a file if it is ever unpickled."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return (open, (str(self.place), "w"))
+
+
+def test_a_planted_pickle_is_refused_and_never_run(evaluated, tmp_path):
+    mark = tmp_path / "mark"
+    planted = np.array([Planted(mark)] * 5, object)
+    buffer = io.BytesIO()
+    np.save(buffer, planted)
+    for content in (pickle.dumps(planted), buffer.getvalue(), file_with(evaluated[0], cells=planted)):
+        with pytest.raises(ConfigError, match="no file of flights to replay"):
+            unpacked(content, "worst.npz")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(planted))
+    assert mark.exists(), "the pickle was a live one"
+
+
+def a_single_array():
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", a_single_array()])
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(ConfigError, match="no file of flights to replay"):
         unpacked(content, "worst.npz")

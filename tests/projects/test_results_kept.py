@@ -125,6 +125,12 @@ def test_an_evaluation_of_before_obstacles_could_be_displaced_does_not_differ_fr
     assert "The evaluations differ" not in written(experiment, tmp_path)
 
 
+A_POLICY = f"{','.join(COLUMNS['policies'])}\n" + ",".join(
+    "{" if name == "parameters" else "1" for name in COLUMNS["policies"]
+)
+"""A table of one policy whose parameters are damaged."""
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -132,6 +138,7 @@ def test_an_evaluation_of_before_obstacles_could_be_displaced_does_not_differ_fr
         ({}, "holds no results (There is no item named 'policies.csv' in the archive)"),
         ({"policies": "a,b\n1,2\n"}, "holds no results (policies: no column policy)"),
         ({"runs": ""}, "holds no results (No columns to parse from file)"),
+        ({"policies": A_POLICY}, "holds no results (it is not valid JSON: "),
         ("no zip", "holds no results (File is not a zip file)"),
     ],
 )

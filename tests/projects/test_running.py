@@ -7,9 +7,11 @@ from urllib.parse import urlparse
 
 import mlflow
 import pytest
+import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.config import SystemConfig
 from drone_cbf.tracking.runs.lineage import load_config
 from projects.running.launch import launch
 from projects.running.stage_runner import collect_rarely, run_stage
@@ -109,7 +111,7 @@ def test_ctrl_c_before_a_state_is_stored_names_the_command_that_starts_again(
         ("failed", "is FAILED; repeat it"),
         ("stage", "is a run of stage evaluate, expected a finished toy or follower run"),
         ("config", "has no readable config.yaml"),
-        ("system", "physics.lag_time = 9 is out of range"),
+        ("system", "physics.lag_time = 9: Input should be less than or equal to 0.5"),
     ],
 )
 def test_a_parent_that_does_not_fit_fails_before_any_work(
@@ -119,9 +121,9 @@ def test_a_parent_that_does_not_fit_fails_before_any_work(
     tags = {"drone_cbf.stage": "evaluate" if damage == "stage" else "toy"}
     parent = client.create_run(experiment, tags=tags).info.run_id
     if damage != "config":
-        client.log_text(
-            parent, "system: {physics: {lag_time: 9}}" if damage == "system" else "system: {}", "config.yaml"
-        )
+        system = SystemConfig().model_dump(mode="json")
+        system["physics"]["lag_time"] = 9 if damage == "system" else 0.1
+        client.log_text(parent, yaml.safe_dump({"system": system}), "config.yaml")
     if damage != "unfinished":
         client.set_terminated(parent, "FAILED" if damage == "failed" else "FINISHED")
 

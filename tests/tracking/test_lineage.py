@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.config import SystemConfig
 from drone_cbf.errors import LineageError
 from drone_cbf.tracking.runs.lineage import find, provides, resolve_parent
+
+CONFIG = {"system": SystemConfig.model_validate({"physics": {"lag_time": 0.2}}).model_dump(mode="json")}
 
 
 def make_run(experiment: str, stage: str | None, status: str = "FINISHED", config: bool = True, **tags: str) -> str:
@@ -12,7 +16,7 @@ def make_run(experiment: str, stage: str | None, status: str = "FINISHED", confi
     given = {f"drone_cbf.{name}": text for name, text in tags.items()} | ({"drone_cbf.stage": stage} if stage else {})
     run_id = client.create_run(experiment, tags=given, run_name=f"{stage}-run").info.run_id
     if config:
-        client.log_text(run_id, "system:\n  physics:\n    lag_time: 0.2\n", "config.yaml")
+        client.log_text(run_id, yaml.safe_dump(CONFIG), "config.yaml")
     if status != "RUNNING":
         client.set_terminated(run_id, status)
     return run_id
@@ -22,7 +26,7 @@ def test_a_finished_parent_of_the_right_stage_comes_with_its_config(experiment: 
     run_id = make_run(experiment, "efficiency")
     parent = resolve_parent(run_id, ["efficiency"])
     assert (parent.run_id, parent.stage) == (run_id, "efficiency")
-    assert parent.config == {"system": {"physics": {"lag_time": 0.2}}}
+    assert parent.config == CONFIG
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from drone_cbf.documents import UnreadableError, parse_json, parse_yaml
 from drone_cbf.errors import CheckpointError
 from drone_cbf.tracking.tags import CONFIG_FILE
 
@@ -39,14 +40,21 @@ def write_package(folder: Path, tree: Any, config: Mapping[str, Any], **further:
     """
     folder.mkdir(parents=True)
     write_tree(folder / _CHECKPOINT, to_leaves(tree))
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False))
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     write_manifest(folder / MANIFEST, folder, **further)
 
 
 def read_package(folder: Path) -> Package:
     """The verified content of ``folder``; CheckpointError if a file is missing or altered, or the format is unknown."""
-    verify(folder, lambda name: f"{name} in {folder}", "register the policy again")
-    return Package(tree=read_tree(folder / _CHECKPOINT), config=yaml.safe_load((folder / CONFIG_FILE).read_text()))
+    remedy = "register the policy again"
+    verify(folder, lambda name: f"{name} in {folder}", remedy)
+    try:
+        config = parse_yaml((folder / CONFIG_FILE).read_bytes())
+    except (OSError, UnreadableError) as error:
+        raise CheckpointError(f"{CONFIG_FILE} in {folder} cannot be used ({error}); {remedy}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{CONFIG_FILE} in {folder} holds no settings; {remedy}")
+    return Package(tree=read_tree(folder / _CHECKPOINT), config=config)
 
 
 def write_manifest(file: Path, folder: Path, **further: Any) -> None:
@@ -61,7 +69,7 @@ def verify(folder: Path, describe: Callable[[str], str], remedy: str) -> None:
     CheckpointError if the manifest cannot be read, or a file is missing, extra or altered.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest = parse_json((folder / MANIFEST).read_bytes())
         expected, version = dict(manifest["files"]), manifest["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{describe(MANIFEST)} is missing or altered; {remedy}") from error
@@ -77,7 +85,10 @@ def verify(folder: Path, describe: Callable[[str], str], remedy: str) -> None:
 
 def _digests(folder: Path) -> dict[str, dict[str, Any]]:
     """SHA-256 and size of every file below ``folder``, by relative path."""
-    contents = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = sorted(folder.rglob("*"))
+    if links := [file for file in files if file.is_symlink()]:
+        raise CheckpointError(f"{links[0]} is a link, and what it leads to may change; put the file in its place")
+    contents = {file: file.read_bytes() for file in files if file.is_file()}
     return {
         file.relative_to(folder).as_posix(): {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
         for file, content in contents.items()
@@ -94,11 +105,18 @@ def write_tree(folder: Path, leaves: dict[tuple[str, ...], np.ndarray]) -> None:
 
 
 def read_tree(folder: Path) -> dict[str, Any]:
-    """Reads what :func:`write_tree` wrote: nested dictionaries of numpy arrays."""
+    """Reads what :func:`write_tree` wrote: nested dictionaries of numpy arrays; CheckpointError if it is none."""
     import orbax.checkpoint as ocp
 
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        return checkpointer.restore(folder.resolve())
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            tree = checkpointer.restore(folder.resolve())
+    except Exception as error:  # whatever altered files bring forth in Orbax and below it
+        reason = f"{type(error).__name__}: {error!s:.200}"
+        raise CheckpointError(f"the arrays in {folder.name} cannot be read ({reason}); repeat that run") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"the arrays in {folder.name} have no names; repeat that run")
+    return tree
 
 
 def to_leaves(tree: Any) -> dict[tuple[str, ...], np.ndarray]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from drone_cbf.config import PhysicsConfig, SceneConfig
 from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.tracking.checkpoints.certificates import recorded_system
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.records import evaluations_of, search_runs
 from drone_cbf.tracking.runs import lineage
@@ -46,6 +47,10 @@ def evaluated_policy(evaluation: Run) -> EvaluatedPolicy:
     """The policy that an evaluation measured; LineageError if its parent is no finished safety run with a config."""
     training = lineage.resolve_parent(evaluation.data.tags.get(PARENT_TAG, ""), ("safety",))
     config = load_config(evaluation.info.run_id)
+    recorded_system(config, f"{CONFIG_FILE} of run {evaluation.info.run_id}")
+    if not any(name.startswith("eval/") for name in evaluation.data.metrics) or "parameters" not in config:
+        again = _EVALUATE.format(training.run_id)
+        raise LineageError(f"run {evaluation.info.run_id} holds no figures of an evaluation; evaluate again: {again}")
     tags = get_run(training.run_id).data.tags
     known = {name: tags[name] for name in (CURRICULUM_TAG, COMMIT_TAG, DIRTY_TAG) if name in tags}
     seed = str(training.config.get("parameters", {}).get("seed", "unknown"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import mlflow
@@ -15,7 +14,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.errors import ConfigError
+from drone_cbf.documents import UnreadableError, parse_json
+from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.tracking import tags as names
 from drone_cbf.tracking.runs.lineage import get_active_run, load_config
 
@@ -131,6 +131,8 @@ def artifact_names(run_id: str, folder: str) -> list[str]:
 
 def artifact(run_id: str, path: str) -> bytes | None:
     """Content of one artifact, or None if the run has no such file."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return None  # it would lead out of the run's artifacts
     if path not in artifact_names(run_id, path.rpartition("/")[0]):
         return None
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as place:
@@ -139,13 +141,28 @@ def artifact(run_id: str, path: str) -> bytes | None:
 
 def stored_curriculum(run_id: str) -> dict[str, Any]:
     """The curriculum of a run as it was then; empty if it had none."""
-    return json.loads(artifact(run_id, names.CURRICULUM_FILE) or "{}")
+    return json_artifact(run_id, names.CURRICULUM_FILE) or {}
 
 
 def table(run_id: str, path: str) -> list[dict[str, Any]]:
     """Rows of a table that was logged as JSON; none if the run has no such file."""
-    content = json.loads(artifact(run_id, path) or '{"columns": [], "data": []}')
-    return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    content = json_artifact(run_id, path) or {"columns": [], "data": []}
+    try:
+        return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LineageError(f"{path} of run {run_id} is no table; repeat that run") from error
+
+
+def json_artifact(run_id: str, path: str) -> Any:
+    """The plain values of a JSON file among a run's artifacts, None if it has no such file.
+
+    Raises LineageError if it is no JSON.
+    """
+    content = artifact(run_id, path)
+    try:
+        return None if content is None else parse_json(content)
+    except UnreadableError as error:
+        raise LineageError(f"{path} of run {run_id} cannot be read ({error}); repeat that run") from error
 
 
 def to_record(run: Run) -> Record:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,10 +45,14 @@ def members(record: Record) -> list[Record]:
     """The runs of a suite or a pipeline; for any other run the run itself."""
     if record.stage not in GROUPS:
         return [record]
-    stored = records.artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
+    stored = records.json_artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
     if stored is None:
         return [child for child in records.nested(record) if child.stage]  # not what only stood in for a resumed run
-    return [read(member["run_id"]) for member in json.loads(stored)["members"] if member["run_id"]]
+    try:
+        named = [member["run_id"] for member in stored["members"] if member["run_id"]]
+    except (KeyError, TypeError) as error:
+        raise LineageError(f"{MEMBERS_FILE} of run {record.run_id} lists no runs; start the suite again") from error
+    return [read(run_id) for run_id in named]
 
 
 def evaluated(selected: Sequence[Record], strict: bool) -> list[Evaluated]:

@@ -15,7 +15,7 @@ from mlflow.models import MetricThreshold
 from mlflow.models.evaluation import EvaluationResult, validation
 from pydantic import AfterValidator, Field, model_validator
 
-from drone_cbf.config import Section
+from drone_cbf.config import Section, SensorKind
 from drone_cbf.tracking.queries.cells import is_logged
 from drone_cbf.tracking.tags import STAGE_TAG
 
@@ -67,12 +67,12 @@ class GateSettings(Section):
     """All gates."""
 
     gates: Gates
-    by_sensor: dict[str, Gates] = {}
+    by_sensor: dict[SensorKind, Gates] = {}
     """Those in place of ``gates`` for evaluations of this ``sensor.kind``."""
 
     def for_sensor(self, kind: str) -> GateSettings:
         """The gates that hold for evaluations with a sensor of this kind."""
-        return GateSettings(gates=self.by_sensor.get(kind, self.gates))
+        return GateSettings(gates=next((gates for name, gates in self.by_sensor.items() if name == kind), self.gates))
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal, its beginning) of the thresholds."""

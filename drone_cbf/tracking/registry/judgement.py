@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.errors import ConfigError, LineageError
+from drone_cbf.tracking.checkpoints.certificates import recorded_system
 from drone_cbf.tracking.queries.cells import evaluation_figures
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG, conditions, differences, evaluations_of, find_evaluation
 from drone_cbf.tracking.registry.gates import GATE_TAG
@@ -58,8 +59,7 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
             f"run {own} is registered as no version of {model}, so none can be promoted; register it first: {command}"
         )
     rival = _rival(best, evaluation) if best is not None and run_of(best, EVALUATION_TAG) != own else None
-    # Runs from before there was a choice were flown with labelled surfaces.
-    sensor = load_config(own).get("system", {}).get("sensor", {}).get("kind", "surfaces")
+    sensor = recorded_system(load_config(own), f"config.yaml of run {own}").sensor.kind
     figures = evaluation_figures(evaluation)
     version = str(best.version) if best else ""
     return Judged(own, experiment, sensor, figures, versions, rival.info.run_id if rival else None, version)

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlflow
-import yaml
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.documents import UnreadableError, parse_yaml
 from drone_cbf.errors import LineageError
+from drone_cbf.tracking.checkpoints.certificates import recorded_system
 from drone_cbf.tracking.folders import missing_folder
-from drone_cbf.tracking.runs.config_text import parse_yaml
 from drone_cbf.tracking.runs.tracking_store import store_place
 from drone_cbf.tracking.tags import CONFIG_FILE, FAILURE_TAG, NESTED_TAG, PARENT_TAG, PROVIDES_TAG, STAGE_TAG
 
@@ -38,7 +38,10 @@ def resolve_parent(run_id: str, stages: Sequence[str], called: str = "parent_run
     if stage is None or stage not in stages:
         raise LineageError(f"{called} {run_id} is {stage_text(stage)}, expected {wanted}{_hint(run, stages, called)}")
     check_finished(run, called, wanted)
-    return Parent(run_id=run_id, stage=stage, config=load_config(run_id))
+    _refuse_loop(run)
+    config = load_config(run_id)
+    recorded_system(config, f"{CONFIG_FILE} of run {run_id}")
+    return Parent(run_id=run_id, stage=stage, config=config)
 
 
 def check_finished(run: Run, called: str = "run", wanted: str = "another one") -> None:
@@ -87,14 +90,31 @@ def _ancestor(run_id: str, of: str) -> Run:
         raise LineageError(f"{lost}; restore the store from a backup, or name a run with a whole ancestry") from error
 
 
+def _refuse_loop(run: Run) -> None:
+    """LineageError if the run is its own ancestor; an ancestor that is gone is missed only where it is needed."""
+    seen = {run.info.run_id}
+    while following := run.data.tags.get(PARENT_TAG):
+        if following in seen:
+            raise LineageError(f"run {following} is its own ancestor; its tag {PARENT_TAG} was altered, correct it")
+        seen.add(following)
+        try:
+            run = MlflowClient().get_run(following)
+        except MlflowException:
+            return
+
+
 def load_config(run_id: str) -> dict[str, Any]:
-    """The ``config.yaml`` of a run; LineageError if it has none that can be read."""
-    text = load_artifact(run_id, CONFIG_FILE)
-    config = None
-    with suppress(yaml.YAMLError):
-        config = parse_yaml(text)
+    """The ``config.yaml`` of a run; LineageError if it has none that can be read, or settings are no mappings."""
+    what, remedy = f"{CONFIG_FILE} of run {run_id}", "name another run, or repeat that one"
+    try:
+        config = parse_yaml(load_artifact(run_id, CONFIG_FILE))
+    except UnreadableError as error:
+        raise LineageError(f"{what} is not valid ({error}); {remedy}") from error
     if not isinstance(config, dict):
-        raise LineageError(f"{CONFIG_FILE} of run {run_id} is not valid; name another run, or repeat that one")
+        raise LineageError(f"{what} is not valid: it holds no settings; {remedy}")
+    for name in ("parameters", "system"):
+        if name in config and not isinstance(config[name], dict):
+            raise LineageError(f"{what} is not valid: {name} is {config[name]!r:.40}, expected settings; {remedy}")
     return config
 
 
@@ -102,7 +122,7 @@ def load_artifact(run_id: str, name: str) -> str:
     """The text of an artifact; LineageError if the run has none of that name."""
     try:
         return mlflow.artifacts.load_text(f"runs:/{run_id}/{name}")
-    except (MlflowException, OSError) as error:
+    except (MlflowException, OSError, UnicodeDecodeError) as error:
         why = f": {missing}" if (missing := missing_folder(get_run(run_id, "run"))) else ""
         raise LineageError(f"run {run_id} has no readable {name}{why}; name another run, or repeat that one") from error
 

@@ -20,7 +20,7 @@ from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-from drone_cbf.errors import DroneCbfError
+from drone_cbf.errors import DroneCbfError, shown
 from drone_cbf.tracking import tags as names
 from drone_cbf.tracking.links import run_page
 from drone_cbf.tracking.runs import presentation, resuming
@@ -210,7 +210,7 @@ def _terminate(run_id: str, status: str) -> None:
 
 def failure_reason(error: BaseException) -> str:
     """The reason of a failure on one line; errors of other packages start with the name of their type."""
-    text = " ".join(str(error).split())
+    text = shown(" ".join(str(error).split()))
     if isinstance(error, DroneCbfError):
         return text
     if isinstance(error, KeyboardInterrupt):

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from drone_cbf.config import Fraction, Section, SystemConfig
-from drone_cbf.errors import ConfigError
-from drone_cbf.sections import Neutral
+from drone_cbf.errors import ConfigError, is_one_line, shown
+from drone_cbf.sections import Neutral, nearest
 from drone_cbf.training.curriculum.mechanisms import Learning, LossName, Monitor, Weight
 
 
@@ -46,7 +46,11 @@ def _name_settings(system: dict[str, Any]) -> dict[str, Any]:
         kind: Any = groups.get(group)
         if kind is None or field not in kind.model_fields:
             known = f"{group} has {', '.join(kind.model_fields)}" if kind else f"the groups are {', '.join(groups)}"
-            raise ValueError(f"{name} is not a system setting ({known}); correct the name, as in filter.penalty")
+            every = [
+                f"{key}.{each}" for key, declared in groups.items() for each in getattr(declared, "model_fields", ())
+            ]
+            remedy = nearest(name, every) or "; correct the name, as in filter.penalty"
+            raise ValueError(f"{shown(name)} is not a system setting ({known}){remedy}")
         try:
             kind.model_validate({field: value})
         except ValidationError as error:
@@ -56,10 +60,16 @@ def _name_settings(system: dict[str, Any]) -> dict[str, Any]:
     return system
 
 
+def _one_line(text: str) -> str:
+    if not is_one_line(text):
+        raise ValueError(f"name {text!r} holds a line break or a control character; leave it out")
+    return text
+
+
 class Curriculum(Section):
     """A curriculum of joint training: stages in order, learning mechanisms, monitoring."""
 
-    name: str = Field(min_length=1, max_length=60)
+    name: Annotated[str, Field(min_length=1, max_length=60), AfterValidator(_one_line)]
     """By which runs are compared."""
     description: str = ""
     """One line, shown with each run."""

@@ -22,7 +22,7 @@ def parse_strata(entries: Sequence[str]) -> dict[StratumName, float]:
     for entry in entries:
         name, _, text = entry.partition(":")
         if name not in STRATA:
-            raise ValueError(f"strata: '{name}' is not one of {', '.join(STRATA)}; write strata=open:0.5,gap:0.5")
+            raise ValueError(f"strata: {name!r} is not one of {', '.join(STRATA)}; write strata=open:0.5,gap:0.5")
         if name in weights:
             raise ValueError(f"strata holds {name} twice; name each stratum once")
         try:
@@ -31,7 +31,7 @@ def parse_strata(entries: Sequence[str]) -> dict[StratumName, float]:
             weight = float("nan")
         if not 0.0 < weight < float("inf"):
             raise ValueError(
-                f"strata: the weight '{text}' of {name} is not a number above 0; write {name}:0.5, or leave {name} out"
+                f"strata: the weight {text!r} of {name} is not a number above 0; write {name}:0.5, or leave {name} out"
             )
         weights[name] = weight
     return weights
