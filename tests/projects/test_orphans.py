@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -33,7 +34,8 @@ def start(folder: Path, *parameters: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mlflow", "run", str(folder), "--env-manager", "local"]
     command += [word for parameter in parameters for word in ("-P", parameter)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=folder, env=kept, start_new_session=True, text=True, **pipes)  # type: ignore[call-overload]
+    own: dict[str, Any] = dict(cwd=folder, env=kept, start_new_session=True, text=True, **pipes)
+    return subprocess.Popen(command, **own)
 
 
 def wait_for(found: object, what: str) -> None:
