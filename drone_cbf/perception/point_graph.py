@@ -105,8 +105,10 @@ def most_urgent(
     return chosen, jnp.take_along_axis(penalty, chosen[:, None], axis=-1)[:, 0]
 
 
-def openings(offset: Float[Array, "n 3"], known: Array, limit: float) -> Float[Array, "c"]:
-    """How far a tube of radius :data:`TUBE` is free in the direction of each cell [m], at most ``limit``.
+def openings(
+    offset: Float[Array, "n 3"], known: Array, limit: Scalar | float, radius: float = TUBE
+) -> Float[Array, "c"]:
+    """How far a tube of ``radius`` [m] is free in the direction of each cell [m], at most ``limit``.
 
     ``offset`` [m]: from the place to the points. A point nearer than the radius closes half of the directions, almost.
     Written coordinate by coordinate, points first: with a matrix product it takes twenty times as long on CPU.
@@ -115,7 +117,7 @@ def openings(offset: Float[Array, "n 3"], known: Array, limit: float) -> Float[A
     x, y, z = (offset[:, axis, None] for axis in range(3))
     square = x * x + y * y + z * z
     # Within the tube: square - along^2 below the square of its radius.
-    within = jnp.where(known[:, None], square - jnp.minimum(TUBE**2, NARROWEST**2 * square), jnp.inf)
+    within = jnp.where(known[:, None], square - jnp.minimum(radius**2, NARROWEST**2 * square), jnp.inf)
     along = cells[:, 0] * x + cells[:, 1] * y + cells[:, 2] * z
     closed = (along > 0.0) & (along * along > within)
     return jnp.min(jnp.where(closed, along, limit), axis=0, initial=limit)

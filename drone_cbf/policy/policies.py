@@ -46,7 +46,7 @@ def _steered_policy(system: SystemConfig) -> Policy:
         init=lambda key: steered.initial_policy_params(system, key),
         memory=steered.no_choice,
         apply=apply,
-        look=lambda memory, graph: memory,
+        look=lambda memory, graph: memory.chosen,
     )
 
 
