@@ -1,4 +1,4 @@
-"""Places where a flight got no further: a gap that looks open, but that the safety filter does not let the drone through.
+"""Dead ends: places where a flight got no further, such as a gap that looks open, but is too narrow for the filter.
 
 Which gaps these are depends on margins and noise that the policy does not know. It notices that it gets on no longer,
 and takes the place ahead for closed during some seconds, so that it tries another way. Memory without gradient.
@@ -53,9 +53,7 @@ def closed_ways(known: DeadEnds, graph: Graph) -> Float[Array, "c"]:
     return jnp.minimum(graph.openings, jax.lax.stop_gradient(closed))
 
 
-def with_progress(
-    known: DeadEnds, graph: Graph, heading: Vector, time_step: float
-) -> tuple[DeadEnds, Array]:
+def with_progress(known: DeadEnds, graph: Graph, heading: Vector, time_step: float) -> tuple[DeadEnds, Array]:
     """What is remembered after a step in which ``heading`` was chosen, and whether it led into a dead end."""
     known, graph, heading = jax.lax.stop_gradient((known, graph, heading))
     same, far = _same_goal(known, graph), safe_norm(graph.goal) > ARRIVED

@@ -104,7 +104,9 @@ def policy_module(system: SystemConfig) -> SteeredPolicy:
         cruise_speed=system.objective.max_speed,
         max_acceleration=system.physics.max_acceleration,
     )
-    return SteeredPolicy(flight=flight, features=16, cruise_speed=system.objective.max_speed, time_step=system.physics.time_step)
+    return SteeredPolicy(
+        flight=flight, features=16, cruise_speed=system.objective.max_speed, time_step=system.physics.time_step
+    )
 
 
 def initial_policy_params(system: SystemConfig, key: jax.Array) -> Any:
