@@ -18,8 +18,14 @@ from drone_cbf.perception.point_graph import openings
 PLACES = 8  # Remembered at a time
 KEPT = 6.0  # How long each is [s]
 AHEAD, RADIUS = 0.6, 0.6  # Where a dead end is taken to be, from the drone in the direction chosen, and its radius [m]
+HEIGHTS = (-1.5, -0.75, 0.0, 0.75, 1.5)
+"""It reaches up and down like a post [m]: between trees or pillars a gap is as narrow there, and trying it at every
+height takes a whole flight."""
 AVERAGE = 1.0  # Time over which progress is averaged [s]
 FRESH, STUCK = 1.0, 0.3  # Progress assumed at the start and after a dead end, and below which there is one [m/s]
+CLIMB = 0.25
+"""Weight of vertical speed in the progress: between two pillars a flight can go up and down for ever; one that climbs
+freely is fast enough."""
 ARRIVED = 1.0  # Distance to the goal below which there are none [m]
 MOVED_GOAL = 1.0  # Change of the goal's relative position in one step above which it is another goal [m]
 
@@ -49,7 +55,8 @@ def closed_ways(known: DeadEnds, graph: Graph) -> Float[Array, "c"]:
     :data:`ARRIVED`."""
     assert graph.openings is not None
     there = (known.age < KEPT) & _same_goal(known, graph) & (safe_norm(graph.goal) > ARRIVED)
-    closed = openings(known.place + graph.goal, there, graph.range, RADIUS)
+    posts = known.place[:, None] + jnp.outer(jnp.asarray(HEIGHTS), jnp.array([0.0, 0.0, 1.0])) + graph.goal
+    closed = openings(posts.reshape(-1, 3), jnp.repeat(there, len(HEIGHTS)), graph.range, RADIUS)
     return jnp.minimum(graph.openings, jax.lax.stop_gradient(closed))
 
 
@@ -57,7 +64,7 @@ def with_progress(known: DeadEnds, graph: Graph, heading: Vector, time_step: flo
     """What is remembered after a step in which ``heading`` was chosen, and whether it led into a dead end."""
     known, graph, heading = jax.lax.stop_gradient((known, graph, heading))
     same, far = _same_goal(known, graph), safe_norm(graph.goal) > ARRIVED
-    speed = jnp.dot(graph.velocity, heading)
+    speed = jnp.dot(graph.velocity * jnp.array([1.0, 1.0, CLIMB]), heading)
     progress = known.progress + time_step / AVERAGE * (speed - known.progress)
     progress = jnp.where(same & far, progress, FRESH)
     stuck = progress < STUCK

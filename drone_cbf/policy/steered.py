@@ -2,7 +2,7 @@
 
 The choice is a softmax over the direction cells. Its scores prefer directions towards the goal that are free up to it
 or far, and the last choice (as vector field histograms do, Ulrich and Borenstein 1998); a network corrects them. The
-gradient of a flight reaches it through the direction flown.
+gradient of a flight reaches it through the direction flown. Where the flight got no further, no direction is open.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ class SteeredPolicy(nn.Module):
     @nn.compact
     def __call__(self, memory: SteeringMemory, graph: Graph) -> tuple[SteeringMemory, Vector]:
         assert graph.openings is not None, "SystemConfig refuses sensors that show none"
-        graph = graph.replace(openings=closed_ways(memory.dead_ends, graph))
+        openings = closed_ways(memory.dead_ends, graph)
+        graph = graph.replace(openings=openings)
         cells = jnp.asarray(cell_directions())
         distance = safe_norm(graph.goal)
         towards = unit(graph.goal, AT_GOAL)
         preview = jnp.minimum(PREVIEW, distance)
-        free = jnp.clip(graph.openings / preview, 0.0, 1.0)
+        free = jnp.clip(openings / preview, 0.0, 1.0)
         cosine, habit = cells @ towards, cells @ memory.chosen
         drift = cells @ graph.velocity / self.cruise_speed
         reach = jnp.broadcast_to(distance / (distance + PREVIEW), cosine.shape)
-        given = [free, graph.openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
+        given = [free, openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
         hidden = nn.silu(nn.Dense(self.features, name="score_in")(jnp.stack(given, -1)))
         learned = nn.Dense(1, name="score", kernel_init=nn.initializers.zeros, use_bias=False)(hidden)[:, 0]
         scores = cosine + OPEN * free + HABIT * habit - LEVEL * jnp.abs(cells[:, 2]) + learned
