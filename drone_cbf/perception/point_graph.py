@@ -26,6 +26,9 @@ OUTSIDE = 1.6
 of a neighbour."""
 CLOSE = 0.1  # The slope of the penalty does not grow any more below this distance [m]: the hull has touched
 TUBE = 0.3  # Radius of the way that must be free for a direction to count as open [m]
+WIDER = 2.0
+"""Standard deviations of a point by which it is larger: the filter, too, keeps farther from doubtful points, and does
+not let the drone through a gap that is just as wide as the tube."""
 ROUNDING = 4e-6
 """Of urgencies, relative above 1 m: the compiler may compute one twice, and round it otherwise the second time."""
 TIE = 1e-4  # Weight of the tie break between equally urgent points, as those of a regular grid often are
@@ -81,7 +84,7 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap,
             velocity=motion.velocity,
             drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
             penalty=jnp.where(seen, _differentiable(nodes.penalty, relative_position), 0.0),
-            openings=openings(jax.lax.stop_gradient(around), cells.known, config.range),
+            openings=openings(jax.lax.stop_gradient(around), cells.known, config.range, TUBE + WIDER * cells.spread),
         )
 
     return graph
@@ -139,17 +142,21 @@ def most_urgent(
     return chosen, jnp.take_along_axis(penalty, chosen[:, None], axis=-1)[:, 0]
 
 
-def openings(offset: Float[Array, "n 3"], known: Array, limit: float) -> Float[Array, "c"]:
-    """How far a tube of radius :data:`TUBE` is free in the direction of each cell [m], at most ``limit``.
+def openings(
+    offset: Float[Array, "n 3"], known: Array, limit: Scalar | float, radius: Float[Array, "n"] | float = TUBE
+) -> Float[Array, "c"]:
+    """How far a tube is free in the direction of each cell [m], at most ``limit``.
 
-    ``offset`` [m]: from the place to the points. A point nearer than the radius closes half of the directions, almost.
-    Written coordinate by coordinate, points first: with a matrix product it takes twenty times as long on CPU.
+    ``offset`` [m]: from the place to the points; ``radius`` [m]: how far each must be from the tube's axis. A point
+    nearer than its radius closes half of the directions, almost. Written coordinate by coordinate, points first: with a
+    matrix product it takes twenty times as long on CPU.
     """
     cells = jnp.asarray(cell_directions())
     x, y, z = (offset[:, axis, None] for axis in range(3))
     square = x * x + y * y + z * z
+    clear = jnp.broadcast_to(radius, offset.shape[:1])[:, None] ** 2
     # Within the tube: square - along^2 below the square of its radius.
-    within = jnp.where(known[:, None], square - jnp.minimum(TUBE**2, NARROWEST**2 * square), jnp.inf)
+    within = jnp.where(known[:, None], square - jnp.minimum(clear, NARROWEST**2 * square), jnp.inf)
     along = cells[:, 0] * x + cells[:, 1] * y + cells[:, 2] * z
     closed = (along > 0.0) & (along * along > within)
     return jnp.min(jnp.where(closed, along, limit), axis=0, initial=limit)

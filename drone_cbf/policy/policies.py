@@ -47,7 +47,7 @@ def _steered_policy(system: SystemConfig) -> Policy:
         init=lambda key: steered.initial_policy_params(system, key),
         memory=lambda cruise=None: steered.no_choice(),
         apply=apply,
-        look=lambda memory, graph: memory,
+        look=lambda memory, graph: memory.chosen,
     )
 
 

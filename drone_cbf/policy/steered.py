@@ -2,7 +2,7 @@
 
 The choice is a softmax over the direction cells. Its scores prefer directions towards the goal that are free up to it
 or far, and the last choice (as vector field histograms do, Ulrich and Borenstein 1998); a network corrects them. The
-gradient of a flight reaches it through the direction flown.
+gradient of a flight reaches it through the direction flown. Where the flight got no further, no direction is open.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.directions import cell_directions
 from drone_cbf.perception.graphs import Graph, empty_graph
+from drone_cbf.policy.dead_ends import DeadEnds, closed_ways, no_dead_ends, with_progress
 from drone_cbf.policy.goal_conditioned import AT_GOAL, GoalPolicy
 
 PREVIEW = 5.0  # A direction that is free for this long, or up to the goal, counts as open [m]
@@ -29,9 +31,17 @@ OPEN = 3.0  # Score of an open direction over a closed one
 REMEMBERED = 0.9  # Share of the last choice in the remembered one
 
 
-def no_choice() -> Vector:
-    """Memory before the first step: no direction."""
-    return jnp.zeros(3, jnp.float32)
+@struct.dataclass
+class SteeringMemory:
+    """What the steered policy remembers."""
+
+    chosen: Vector  # Average of the last choices, at most of length 1
+    dead_ends: DeadEnds
+
+
+def no_choice() -> SteeringMemory:
+    """Memory before the first step: no direction, no dead end."""
+    return SteeringMemory(chosen=jnp.zeros(3, jnp.float32), dead_ends=no_dead_ends())
 
 
 class SteeredPolicy(nn.Module):
@@ -40,19 +50,22 @@ class SteeredPolicy(nn.Module):
     flight: GoalPolicy
     features: int
     cruise_speed: float
+    time_step: float
 
     @nn.compact
-    def __call__(self, memory: Vector, graph: Graph) -> tuple[Vector, Vector]:
+    def __call__(self, memory: SteeringMemory, graph: Graph) -> tuple[SteeringMemory, Vector]:
         assert graph.openings is not None, "SystemConfig refuses sensors that show none"
+        openings = closed_ways(memory.dead_ends, graph)
+        graph = graph.replace(openings=openings)
         cells = jnp.asarray(cell_directions())
         distance = safe_norm(graph.goal)
         towards = unit(graph.goal, AT_GOAL)
         preview = jnp.minimum(PREVIEW, distance)
-        free = jnp.clip(graph.openings / preview, 0.0, 1.0)
-        cosine, habit = cells @ towards, cells @ memory
+        free = jnp.clip(openings / preview, 0.0, 1.0)
+        cosine, habit = cells @ towards, cells @ memory.chosen
         drift = cells @ graph.velocity / self.cruise_speed
         reach = jnp.broadcast_to(distance / (distance + PREVIEW), cosine.shape)
-        given = [free, graph.openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
+        given = [free, openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
         hidden = nn.silu(nn.Dense(self.features, name="score_in")(jnp.stack(given, -1)))
         learned = nn.Dense(1, name="score", kernel_init=nn.initializers.zeros, use_bias=False)(hidden)[:, 0]
         scores = cosine + OPEN * free + HABIT * habit - LEVEL * jnp.abs(cells[:, 2]) + learned
@@ -66,8 +79,13 @@ class SteeredPolicy(nn.Module):
         steered = graph.replace(goal=safe_norm(graph.goal, 1e-3) * heading)
         near = jnp.exp(-((distance / AT_GOAL) ** 2))
         steered = steered.replace(goal=near * graph.goal + (1.0 - near) * steered.goal)
-        remembered = jax.lax.stop_gradient(REMEMBERED * memory + (1.0 - REMEMBERED) * heading)
-        return remembered, self.flight(steered)
+        return self._remembered(memory, graph, heading), self.flight(steered)
+
+    def _remembered(self, memory: SteeringMemory, graph: Graph, heading: Vector) -> SteeringMemory:
+        """The memory after ``heading`` was chosen; a dead end also ends the habit that led into it."""
+        dead_ends, stuck = with_progress(memory.dead_ends, graph, heading, self.time_step)
+        chosen = jax.lax.stop_gradient(REMEMBERED * memory.chosen + (1.0 - REMEMBERED) * heading)
+        return SteeringMemory(chosen=jnp.where(stuck, 0.0, chosen), dead_ends=dead_ends)
 
     def _straight(self, graph: Graph, towards: Vector, distance: Float[Array, ""]) -> Float[Array, ""]:
         """How far the way to the goal is free, from 0 (within half of the preview) to 1 (all of it, or to the goal)."""
@@ -87,7 +105,9 @@ def policy_module(system: SystemConfig) -> SteeredPolicy:
         cruise_speed=system.objective.max_speed,
         max_acceleration=system.physics.max_acceleration,
     )
-    return SteeredPolicy(flight=flight, features=16, cruise_speed=system.objective.max_speed)
+    return SteeredPolicy(
+        flight=flight, features=16, cruise_speed=system.objective.max_speed, time_step=system.physics.time_step
+    )
 
 
 def initial_policy_params(system: SystemConfig, key: jax.Array) -> Any:

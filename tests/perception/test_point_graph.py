@@ -14,6 +14,7 @@ from drone_cbf.perception.point_graph import (
     NARROWEST,
     OUTSIDE,
     TUBE,
+    WIDER,
     make_node_choice,
     make_point_graph,
     most_urgent,
@@ -126,20 +127,33 @@ def test_h_is_continuous_as_a_point_goes_round_from_sector_to_sector():
     assert len(np.unique(np.argmax(circle @ sector_axes().T, axis=-1))) >= 8
 
 
-def test_directions_are_open_as_far_as_a_tube_along_them_is_free():
+@pytest.mark.parametrize("doubt", [0.0, 0.1])
+def test_directions_are_open_as_far_as_a_tube_along_them_is_free(doubt):
     points, known = scattered_points(40, seed=7), np.arange(40) % 5 > 0
     points[:6] *= 0.2  # some nearer than the tube is wide
     limit = SYSTEM.sensor.range
+    radius = TUBE + doubt * (np.arange(40) % 2)
     expected = np.full(CELLS, limit)
     for cell, direction in enumerate(np.float64(cell_directions())):
-        for point in np.float64(points)[known]:
+        for point, clear in zip(np.float64(points)[known], radius[known], strict=True):
             away = np.linalg.norm(point)
             angle = np.arccos(np.clip(point @ direction / away, -1.0, 1.0))
-            if angle < np.arcsin(min(TUBE / away, NARROWEST)):
+            if angle < np.arcsin(min(clear / away, NARROWEST)):
                 expected[cell] = min(expected[cell], away * np.cos(angle))
-    found = jax.jit(functools.partial(openings, limit=limit))(jnp.asarray(points), jnp.asarray(known))
+    every = jnp.asarray(radius, jnp.float32)
+    found = jax.jit(functools.partial(openings, limit=limit))(jnp.asarray(points), jnp.asarray(known), radius=every)
     np.testing.assert_allclose(found, expected, atol=ROUNDING)
     assert 0.1 < (expected < limit).mean() < 0.95
+
+
+def test_a_gap_that_is_open_to_exact_points_may_be_closed_to_doubtful_ones():
+    ahead, spread = 7, 0.05
+    direction = cell_directions()[ahead]
+    aside = (TUBE + 0.5 * WIDER * spread) * np.array([-direction[1], direction[0], 0.0]) / np.hypot(*direction[:2])
+    gap = points_at(2.0 * direction + np.stack([aside, -aside]))
+    for doubt, is_open in ((0.0, True), (spread, False)):
+        graph = seen(gap.replace(spread=jnp.full_like(gap.spread, doubt)), motion_at())
+        assert (float(graph.openings[ahead]) > 2.5) == is_open, doubt
 
 
 def test_without_points_the_graph_is_the_empty_one():

@@ -18,10 +18,16 @@ POLICY, RANDOM, APPLY = policy_of("steered")
 UNTRAINED = POLICY.init(jax.random.key(0))
 
 
+def heading_between(memory, after) -> np.ndarray:
+    """The direction chosen in a step, read from what was remembered before and after it."""
+    if not np.asarray(after.chosen).any():  # A dead end: nothing of it is remembered
+        return np.zeros(3)
+    return (np.asarray(after.chosen, np.float64) - REMEMBERED * np.asarray(memory.chosen)) / (1.0 - REMEMBERED)
+
+
 def heading(params, memory, graph) -> np.ndarray:
-    """The direction chosen, read from what is remembered of it."""
-    after, _ = APPLY(params, memory, graph)
-    return (np.asarray(after, np.float64) - REMEMBERED * np.asarray(memory)) / (1.0 - REMEMBERED)
+    """The direction chosen."""
+    return heading_between(memory, APPLY(params, memory, graph)[0])
 
 
 def narrowed(open_directions, goal=(6.0, 0.0, 0.0), width=0.96):
@@ -59,7 +65,7 @@ def test_of_two_openings_as_good_it_keeps_to_the_one_it_chose_and_does_not_fly_b
     left, right = np.array([1.0, 1.0, 0.0]), np.array([1.0, -1.0, 0.0])
     graph = narrowed([left, right])
     for way in (left, right):
-        memory = jnp.asarray(way / np.linalg.norm(way), jnp.float32)
+        memory = no_choice().replace(chosen=jnp.asarray(way / np.linalg.norm(way), jnp.float32))
         assert heading(UNTRAINED, memory, graph) @ way / np.linalg.norm(way) > 0.95
     assert abs(heading(UNTRAINED, no_choice(), graph) @ left) / np.linalg.norm(left) < 1.01
     assert max(heading(UNTRAINED, no_choice(), graph) @ np.stack([left, right]).T) > 1.3
@@ -69,10 +75,24 @@ def test_the_memory_is_an_average_of_directions_and_carries_no_gradient():
     memory = no_choice()
     for _ in range(40):
         memory, _ = APPLY(RANDOM, memory, seen())
-        assert np.linalg.norm(memory) <= 1.0 + 1e-5
-    assert np.linalg.norm(memory) > 0.9
-    slope = jax.jacrev(lambda goal: POLICY.apply(RANDOM, no_choice(), seen().replace(goal=goal))[0])(seen().goal)
-    assert not np.asarray(slope).any()
+        assert np.linalg.norm(memory.chosen) <= 1.0 + 1e-5
+    assert np.linalg.norm(memory.chosen) > 0.9
+
+    def remembered(goal):
+        after, _ = POLICY.apply(RANDOM, no_choice(), seen().replace(goal=goal))
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(after))
+
+    assert not np.asarray(jax.grad(remembered)(seen().goal)).any()
+
+
+def test_of_two_openings_it_takes_the_other_one_if_it_gets_no_further_in_the_first():
+    ways = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]) / np.sqrt(2.0)
+    graph, memory, taken = narrowed(list(ways)).replace(velocity=jnp.zeros(3)), no_choice(), []
+    for _ in range(60):  # Three seconds on the spot
+        after, _ = APPLY(UNTRAINED, memory, graph)
+        taken.append(int(np.argmax(ways @ heading_between(memory, after))))
+        memory = after
+    assert taken[0] == taken[15] and {taken[0], taken[40]} == {0, 1}
 
 
 def test_the_choice_is_learned_through_the_direction_flown():
@@ -87,4 +107,4 @@ def test_the_choice_is_learned_through_the_direction_flown():
 def test_it_is_refused_where_the_sensor_shows_no_openings():
     with pytest.raises(ValueError, match="policy.kind = steered .* set sensor.kind to lidar, or policy.kind to graph"):
         SystemConfig(policy=PolicyConfig(kind="steered"))
-    assert make_policy(SYSTEM).memory().shape == (3,)
+    assert make_policy(SYSTEM).memory().chosen.shape == (3,)
