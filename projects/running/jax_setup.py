@@ -82,9 +82,9 @@ def device_name() -> str:
 
     try:
         devices = jax.devices()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter where no backend of the platform is even known
         asked = jax.config.jax_platforms or "the default"  # type: ignore[attr-defined]
-        reason = str(error).partition(" (set JAX_PLATFORMS")[0]
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0] or "no such device is known"
         raise ConfigError(
             f"JAX_PLATFORMS = {asked} cannot be used here ({reason}); unset it, or set it to cpu"
         ) from error

@@ -57,12 +57,21 @@ def test_a_number_of_devices_that_somebody_set_stays(monkeypatch: pytest.MonkeyP
     assert "jax_num_cpu_devices" not in updates, "as JAX_NUM_CPU_DEVICES=3"
 
 
-def test_a_platform_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (RuntimeError("Unable to initialize backend 'cuda':\nno device (set JAX_PLATFORMS='' to choose)"), "no device"),
+        (AssertionError(), "no such device is known"),
+    ],
+)
+def test_a_platform_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, reason: str
+) -> None:
     def no_device() -> None:
-        raise RuntimeError("Unable to initialize backend 'cuda':\nno device (set JAX_PLATFORMS='' to choose)")
+        raise raised
 
     monkeypatch.setattr(jax, "devices", no_device)
-    with pytest.raises(ConfigError, match="JAX_PLATFORMS = .* cannot be used here .*no device.; unset it") as caught:
+    with pytest.raises(ConfigError, match=f"JAX_PLATFORMS = .* cannot be used here .*{reason}.; unset it") as caught:
         device_name()
     assert str(caught.value).isprintable()
 
