@@ -117,17 +117,26 @@ def graph_seen(system: SystemConfig, obstacles: Obstacles, position, velocity, g
 
 
 def scattered(params, seed: int, size: float = 0.3):
-    """Parameters of the same shapes, all random: an untrained network has zeros that would hide mistakes."""
+    """Parameters of the same shapes, all random: an untrained network has zeros that would hide mistakes.
+
+    ``params``: arrays or their shapes.
+    """
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), leaf.dtype), params)
 
 
 def random_barrier(system: SystemConfig, seed: int = 0):
-    return scattered(initial_barrier_params(system, jax.random.key(0)), seed)
+    return scattered(_shapes(initial_barrier_params, system), seed)
 
 
 def random_policy(system: SystemConfig, seed: int = 0):
-    return scattered(initial_policy_params(system, jax.random.key(0)), seed)
+    return scattered(_shapes(initial_policy_params, system), seed)
+
+
+@functools.cache
+def _shapes(initial, system: SystemConfig):
+    """Shapes of a network's parameters: nothing is compiled for them."""
+    return jax.eval_shape(functools.partial(initial, system), jax.random.key(0))
 
 
 def crowd(seed: int, count: int = 30, half=(3.0, 3.0, 1.5)) -> Obstacles:

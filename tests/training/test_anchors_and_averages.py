@@ -160,6 +160,7 @@ def begin(settings):
     )
 
 
+@pytest.mark.slow
 def test_policy_and_optimiser_are_frozen_while_the_barrier_learns(kept):
     states, _ = kept
     for frozen in states[1 : FROZEN + 1]:
@@ -169,6 +170,7 @@ def test_policy_and_optimiser_are_frozen_while_the_barrier_learns(kept):
     assert distance(states[FROZEN + 1].policy, POLICY) > 0.0
 
 
+@pytest.mark.slow
 def test_anchor_losses_are_zero_at_the_parent_and_count_once_the_policy_moves(kept):
     _, rows = kept
     for name in ("loss/distill", "loss/policy_l2"):
@@ -181,6 +183,7 @@ def test_anchor_losses_are_zero_at_the_parent_and_count_once_the_policy_moves(ke
         assert row["loss/total"] == pytest.approx(weighted, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_averages_follow_both_networks_from_update_to_update(kept):
     states, _ = kept
     weights = 0.5 ** np.arange(UPDATES - 1, -1, -1.0)
@@ -194,6 +197,7 @@ def test_the_averages_follow_both_networks_from_update_to_update(kept):
         assert distance(average, getattr(states[-1], name)) > 0.0
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_stores_of_the_state_is_enough_to_go_on_to_the_same_bits(kept, update):
     states, rows = kept
     stored = unflatten_dict(to_leaves(states[FROZEN + 1]))

@@ -114,6 +114,7 @@ def test_training_moves_the_policy(efficient):
     assert float(tree_norm(jax.tree.map(jnp.subtract, result.policy, start))) > 1e-3
 
 
+@pytest.mark.slow
 def test_pretraining_reduces_the_loss_and_calibrates():
     settings = PretrainingSettings(steps=60, batch=32, learning_rate=0.01, log_every=1)
     recorder = ListRecorder()
@@ -200,6 +201,7 @@ def test_both_networks_learn_through_the_filter():
     assert figures["loss/total"] == pytest.approx(float(sum(losses)), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("simply_controlled")
 def test_the_flights_loss_does_not_reach_the_barrier_by_default():
     """Ten times the objective changes the policy's gradient and leaves the barrier's as it is."""
@@ -226,6 +228,7 @@ def every_state_is_near(monkeypatch):
     monkeypatch.setattr(calibration, "BOUNDARY", np.inf)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("simply_controlled", "every_state_is_near")
 def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
     recorder = ListRecorder()
