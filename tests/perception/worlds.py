@@ -52,12 +52,20 @@ def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:
     return obstacles_of(
         Capsules(
             centre=centre,
-            radius=jnp.broadcast_to(jnp.asarray(radius, float), (count,)),
-            half_height=jnp.broadcast_to(jnp.asarray(half_height, float), (count,)),
-            velocity=jnp.broadcast_to(jnp.asarray(velocity, float), (count, 3)),
-            active=jnp.ones(count, bool),
+            radius=_broadcast(radius, (count,)),
+            half_height=_broadcast(half_height, (count,)),
+            velocity=_broadcast(velocity, (count, 3)),
+            active=jnp.asarray(np.ones(count, bool)),
         )
     )
+
+
+def _broadcast(value, shape):
+    """By numpy where it can: each shape would be one more program to compile."""
+    array = jnp.asarray(value, float)
+    if isinstance(array, jax.core.Tracer):
+        return jnp.broadcast_to(array, shape)
+    return jnp.asarray(np.broadcast_to(np.asarray(array), shape))
 
 
 def boxes(centre, half_size) -> Obstacles:
@@ -67,10 +75,10 @@ def boxes(centre, half_size) -> Obstacles:
     return obstacles_of(
         boxes=Boxes(
             centre=centre,
-            half_size=jnp.broadcast_to(jnp.asarray(half_size, float), (count, 3)),
-            rotation=jnp.broadcast_to(jnp.eye(3, dtype=float), (count, 3, 3)),
-            velocity=jnp.zeros((count, 3), float),
-            active=jnp.ones(count, bool),
+            half_size=_broadcast(half_size, (count, 3)),
+            rotation=_broadcast(np.eye(3), (count, 3, 3)),
+            velocity=_broadcast(0.0, (count, 3)),
+            active=jnp.asarray(np.ones(count, bool)),
         )
     )
 
