@@ -28,7 +28,6 @@ def flown() -> Flown:
     return fly_all(fly, params, SCENES, jnp.full(FLIGHTS, NOISE), KEYS, lambda flown: flown)
 
 
-@pytest.mark.slow
 def test_what_was_read_is_computed_again_as_the_controller_read_it(flown: Flown) -> None:
     """Every node of the first graph is one of the points, where the estimate is the first measurement."""
     (flight, other) = flights_of(SCENES, flown, SYSTEM, "flight", NOISE, keys=KEYS)
