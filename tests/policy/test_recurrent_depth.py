@@ -82,7 +82,6 @@ def flown():
     return jax.jit(jax.vmap(rollout, in_axes=(None, 0, None, 0)))(params, scenes, jnp.float32(0.02), keys)
 
 
-@pytest.mark.slow
 def test_memory_flows_through_a_flight_and_begins_anew_with_the_next(flown):
     for flight in range(2):
         memory, forgetful = POLICY.memory(), []

@@ -121,7 +121,6 @@ def column(recorder, name):
     return {int(row["step"]): row[name] for row in recorder.rows if name in row}
 
 
-@pytest.mark.slow
 def test_a_run_that_diverges_at_a_hundredfold_learning_rate_is_rolled_back(poisoned):
     recorder, state = poisoned
     entry = column(recorder, "monitor/entry_success")[0]
