@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # What was compiled once is not compiled again: by another test, by another process, or in the next run of the tests.
 jax.config.update("jax_compilation_cache_dir", str(Path(__file__).resolve().parents[1] / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+# Also what is compiled while tests are collected; compiled_as_fits_the_tests decides for each file.
+jax.config.update("jax_disable_most_optimizations", True)
 # As the stages have it: no call stack for every operation of a program, and full garbage collections are rare (each
 # visits all that JAX has traced, a second towards the end).
 jax.config.update("jax_traceback_in_locations_limit", 0)
@@ -41,8 +43,9 @@ collect_rarely()
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. The other folders' tests
 are about arithmetic itself, and ``make test-all`` runs them on code as users have it."""
-TO_THE_BIT = ("test_surface_map.py",)
-"""Files that compare two programs to the last bit, in which code that is not optimised may differ."""
+OPTIMISED = ("test_surface_map.py", "test_continuity.py")
+"""Files that compare two programs to the last bit, in which code that is not optimised may differ, or that run a
+program far longer than they compile it."""
 
 _numbers = itertools.count()
 
@@ -73,7 +76,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_as_fits_the_tests(request: pytest.FixtureRequest) -> None:
-    is_quick = "not slow" in request.config.option.markexpr and request.path.name not in TO_THE_BIT
+    is_quick = "not slow" in request.config.option.markexpr and request.path.name not in OPTIMISED
     jax.config.update("jax_disable_most_optimizations", is_quick or request.path.parent.name in UNOPTIMISED)
 
 

@@ -95,6 +95,7 @@ def test_the_memory_keeps_its_structure_and_every_command_is_within_the_limits(s
         assert np.all(np.abs(decision.command) <= nominal_params(small_system().physics).max_acceleration)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sensor", "policy"), CASES)
 def test_a_batch_of_drones_is_each_drone_alone(sensor, policy):
     controller, plain, step = flown(sensor, policy)

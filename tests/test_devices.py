@@ -1,5 +1,6 @@
 """Flights shared out to several devices: in a process of its own, because JAX decides once how many there are."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from drone_cbf.devices import jit_update
 
+SLOW = pytest.mark.slow
 STEPS = 5
 PROGRAM = """
 import json, sys
@@ -55,6 +57,7 @@ def world(flights):
     return {name: np.float32(rng.normal(size=shape)).astype(float) for name, shape in shapes.items()} | {"scale": 0.75}
 
 
+@functools.cache
 def answer(devices, flights):
     """What the program computes on so many devices, and how often they wait for one another."""
     given = {name: np.asarray(value).tolist() for name, value in world(flights).items()}
@@ -72,7 +75,9 @@ def flown_in_float64(matrix, scale, starts, drifts):
     return np.stack(places, axis=1)
 
 
-@pytest.mark.parametrize(("devices", "flights"), [(1, 6), (2, 6), (4, 8), (4, 6)])
+@pytest.mark.parametrize(
+    ("devices", "flights"), [pytest.param(1, 6, marks=SLOW), (2, 6), pytest.param(4, 8, marks=SLOW), (4, 6)]
+)
 def test_flights_and_their_gradient_are_those_of_float64_on_any_number_of_devices(devices, flights):
     """The gradient against central differences of the sum of squares."""
     found, given, width = answer(devices, flights), world(flights), 1e-5

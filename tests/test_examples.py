@@ -97,6 +97,7 @@ def champion(experiment: str) -> str:
     return "models:/example@champion"
 
 
+@pytest.mark.slow
 def test_the_champion_flies_in_a_loop(champion: str, capsys: pytest.CaptureFixture[str]) -> None:
     example = load("fly")
     path = example.fly(champion, seconds=1.0, real_time=False)

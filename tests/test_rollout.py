@@ -143,6 +143,7 @@ def test_a_batch_of_flights_is_each_flight_alone(world):
         assert_close(one(together, index).last, alone.last)
 
 
+@pytest.mark.slow
 def test_a_flight_of_one_step_works(world, flown):
     params, scene, key = world
     short = jax.jit(make_rollout(SYSTEM, make_filtered_pilot(SYSTEM), 1))(params, scene, NOISE, key)

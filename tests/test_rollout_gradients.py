@@ -57,7 +57,8 @@ EXPECTED_RADIUS = SensorConfig().surface_radius
 
 
 @pytest.mark.parametrize(
-    ("surfaces", "radius", "heights"), [("raw", 0.3, (0.0, 0.2)), ("tracked", EXPECTED_RADIUS, (0.5, -0.4))]
+    ("surfaces", "radius", "heights"),
+    [("raw", 0.3, (0.0, 0.2)), pytest.param("tracked", EXPECTED_RADIUS, (0.5, -0.4), marks=pytest.mark.slow)],
 )
 def test_the_gradient_of_a_flight_is_that_of_central_differences(surfaces, radius, heights):
     """With gradient shaping off; along goal and start, in float32, so with a step far above rounding.
@@ -125,6 +126,7 @@ def check_long(horizons, seeds):
     assert sizes.shape == (seeds, len(horizons)) and np.all(sizes > 0.0)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_filter_are_finite_over_180_steps():
     check_long((180,), 2)
 

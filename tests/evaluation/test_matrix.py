@@ -111,6 +111,7 @@ def test_no_cell_is_counted_twice(given, message):
         EvaluationSettings(**given)
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing(twice_unfiltered):
     """Against all flights of a cell in one batch, drawn and flown here."""
     cell = next(c for c in twice_unfiltered[0] if c.noise == 0.05 and c.goals == "random")

@@ -208,6 +208,7 @@ def test_a_file_that_was_altered_is_refused_in_one_line(evaluated, changes, comp
         unpacked(file_with(evaluated[0], **changes), "worst.npz")
 
 
+@pytest.mark.slow
 def test_flights_among_different_shapes_are_stored_together_and_fly_again_to_the_same_bits(fly):
     kept = WorstFlights(SETTINGS.blend)
     given = {"scenarios": ("random_cloud", "windows"), "noise": (0.05,), "goals": ("random",), "rollouts": 3}

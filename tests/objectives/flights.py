@@ -21,26 +21,23 @@ def flight(system: SystemConfig, points, velocities=None, commands=None, **decis
     velocities = np.zeros_like(points) if velocities is None else np.asarray(velocities, np.float32)
     commands = np.zeros((steps, 3), np.float32) if commands is None else np.asarray(commands, np.float32)
     states = DroneState(
-        position=jnp.asarray(points),
-        velocity=jnp.asarray(velocities),
-        thrust=jnp.zeros((steps + 1, 3)),
-        queue=jnp.zeros((steps + 1, queue_length(system.physics), 3)),
+        position=points,
+        velocity=velocities,
+        thrust=np.zeros((steps + 1, 3), np.float32),
+        queue=np.zeros((steps + 1, queue_length(system.physics), 3), np.float32),
     )
     made = {
         "command": jnp.asarray(commands),
         "nominal": jnp.asarray(commands),
-        "barrier": jnp.ones(steps),
-        "slack": jnp.zeros(steps),
-        "status": jnp.full(steps, Status.NOMINAL, jnp.int32),
+        "barrier": jnp.asarray(np.ones(steps, np.float32)),
+        "slack": jnp.asarray(np.zeros(steps, np.float32)),
+        "status": jnp.asarray(np.full(steps, Status.NOMINAL, np.int32)),
     } | {name: jnp.asarray(value) for name, value in decisions.items()}
 
-    def part(x, stop):
-        return x[:stop]
-
     return Trajectory(
-        states=jax.tree.map(lambda value: part(value, steps), states),
+        states=jax.tree.map(lambda value: jnp.asarray(value[:steps]), states),
         graphs=empty_graph(system.sensor),
         decisions=Decision(**made),
-        last=jax.tree.map(lambda value: value[steps], states),
-        wind=jnp.zeros((steps, 3)),
+        last=jax.tree.map(lambda value: jnp.asarray(value[steps]), states),
+        wind=jnp.asarray(np.zeros((steps, 3), np.float32)),
     )

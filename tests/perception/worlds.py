@@ -52,12 +52,20 @@ def capsules(centre, radius, half_height=0.0, velocity=0.0) -> Obstacles:
     return obstacles_of(
         Capsules(
             centre=centre,
-            radius=jnp.broadcast_to(jnp.asarray(radius, float), (count,)),
-            half_height=jnp.broadcast_to(jnp.asarray(half_height, float), (count,)),
-            velocity=jnp.broadcast_to(jnp.asarray(velocity, float), (count, 3)),
-            active=jnp.ones(count, bool),
+            radius=_broadcast(radius, (count,)),
+            half_height=_broadcast(half_height, (count,)),
+            velocity=_broadcast(velocity, (count, 3)),
+            active=jnp.asarray(np.ones(count, bool)),
         )
     )
+
+
+def _broadcast(value, shape):
+    """By numpy where it can: each shape would be one more program to compile."""
+    array = jnp.asarray(value, float)
+    if isinstance(array, jax.core.Tracer):
+        return jnp.broadcast_to(array, shape)
+    return jnp.asarray(np.broadcast_to(np.asarray(array), shape))
 
 
 def boxes(centre, half_size) -> Obstacles:
@@ -67,10 +75,10 @@ def boxes(centre, half_size) -> Obstacles:
     return obstacles_of(
         boxes=Boxes(
             centre=centre,
-            half_size=jnp.broadcast_to(jnp.asarray(half_size, float), (count, 3)),
-            rotation=jnp.broadcast_to(jnp.eye(3, dtype=float), (count, 3, 3)),
-            velocity=jnp.zeros((count, 3), float),
-            active=jnp.ones(count, bool),
+            half_size=_broadcast(half_size, (count, 3)),
+            rotation=_broadcast(np.eye(3), (count, 3, 3)),
+            velocity=_broadcast(0.0, (count, 3)),
+            active=jnp.asarray(np.ones(count, bool)),
         )
     )
 
@@ -117,17 +125,26 @@ def graph_seen(system: SystemConfig, obstacles: Obstacles, position, velocity, g
 
 
 def scattered(params, seed: int, size: float = 0.3):
-    """Parameters of the same shapes, all random: an untrained network has zeros that would hide mistakes."""
+    """Parameters of the same shapes, all random: an untrained network has zeros that would hide mistakes.
+
+    ``params``: arrays or their shapes.
+    """
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: jnp.asarray(size * rng.normal(size=leaf.shape), leaf.dtype), params)
 
 
 def random_barrier(system: SystemConfig, seed: int = 0):
-    return scattered(initial_barrier_params(system, jax.random.key(0)), seed)
+    return scattered(_shapes(initial_barrier_params, system), seed)
 
 
 def random_policy(system: SystemConfig, seed: int = 0):
-    return scattered(initial_policy_params(system, jax.random.key(0)), seed)
+    return scattered(_shapes(initial_policy_params, system), seed)
+
+
+@functools.cache
+def _shapes(initial, system: SystemConfig):
+    """Shapes of a network's parameters: nothing is compiled for them."""
+    return jax.eval_shape(functools.partial(initial, system), jax.random.key(0))
 
 
 def crowd(seed: int, count: int = 30, half=(3.0, 3.0, 1.5)) -> Obstacles:

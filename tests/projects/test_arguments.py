@@ -75,7 +75,7 @@ BAD = [
     (["--steps=3", "--steps=4"], "steps is given twice; keep one of 3 and 4"),
     (["--physics.lag_time=7"], "physics.lag_time = 7 is out of range (allowed: >= 0, <= 0.5)"),
     (["--physics.max_acceleration=1,2"], "physics.max_acceleration has the wrong number of entries (3 expected)"),
-    (["--physics.max_acceleration=1,-2,3"], "physics.max_acceleration = -2 is out of range (allowed: > 0)"),
+    (["--physics.max_acceleration=1,-2,3"], "physics.max_acceleration = -2 is out of range (allowed: > 0, <= 1000)"),
     (["--barrier.kind=magic"], "barrier.kind = magic is not one of braking, distance_hocbf;"),
     (["--barrier.braking=9"], "barrier.braking = 9.0 exceeds the smallest physics.max_acceleration"),
     (["--steps=0", "--batch=0", "--seed=-1", "--horizon=0"], "and 1 more"),

@@ -104,6 +104,7 @@ def test_a_curriculum_that_was_told_in_other_words_is_the_same_group(experiment:
     assert [(row["group"], row["n"]) for row in rows] == [("default", "2")]
 
 
+@pytest.mark.slow
 def test_of_an_experiment_the_filter_chooses_and_repeated_evaluations_count_once(experiment: str) -> None:
     trained = policy(experiment, "default", 0)
     older, newer = evaluation(experiment, trained, 0.5), evaluation(experiment, trained, 0.9, rollouts=128)

@@ -95,12 +95,13 @@ def standin_on_path(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="the stand-in serves virtual environments only")
 @pytest.mark.parametrize(
     ("pin", "works"),
     [
         ("pytest==0.1", False),
-        pytest.param("pytest>=1", True, marks=pytest.mark.slow),
+        ("pytest>=1", True),
     ],
 )
 def test_mlflow_run_starts_only_in_an_environment_that_satisfies_the_pins(

@@ -121,6 +121,7 @@ def test_the_champion_must_have_flown_the_same_scenes(experiment: str, capsys: p
     assert verdict(run)["champion_run"] == again, "a later evaluation of the champion under these conditions counts"
 
 
+@pytest.mark.slow
 def test_another_scene_section_is_another_condition_and_training_settings_are_not(
     experiment: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,7 +42,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) ->
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 3])
 def test_a_run_killed_at_random_moments_has_every_figure_once_and_ends_as_it_would_have(
     experiment: str, kills: int
 ) -> None:

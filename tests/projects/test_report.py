@@ -46,6 +46,7 @@ def test_a_report_tells_of_runs_comparison_cells_flights_training_settings_and_e
     assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF") and len(pdf) > 50_000
 
 
+@pytest.mark.slow
 def test_ablations_are_set_against_the_nearest_evaluated_curriculum_below_them_by_their_difference(
     experiment: str,
 ) -> None:

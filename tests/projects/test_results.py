@@ -53,6 +53,7 @@ def test_the_benchmark_holds_the_worst_cell_and_seed_against_each_target(experim
     assert success["met in the forest"] == "not measured"
 
 
+@pytest.mark.slow
 def test_the_forest_is_held_against_the_targets_beside_the_18_cells_of_the_original(
     experiment: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_store_without_evaluations_gives_a_page_that_says_so(experiment: str, 
     assert {row["success"] for row in section(page, "Temporal gradient decay by horizon")} == {"not measured"}
 
 
+@pytest.mark.slow
 def test_every_shipped_curriculum_has_its_row_with_interval_over_seeds(experiment: str, tmp_path: Path) -> None:
     for seed, (success, relaxed) in enumerate(((1.0, 0.8), (0.98, 0.9), (0.99, 0.85))):
         trained = policy(experiment, "distance_hocbf", seed, settings={"barrier.kind": "distance_hocbf"})
@@ -148,6 +150,7 @@ def test_the_barriers_are_shown_with_the_originals_figures_and_their_violations_
     assert row_of(rows, curriculum="`ablations/distance_braking`")["violation in fixed_ring"] == "–"
 
 
+@pytest.mark.slow
 def test_ablations_stand_beside_default_and_their_settings_do_not_split_the_groups(
     experiment: str, tmp_path: Path
 ) -> None:
@@ -167,6 +170,7 @@ def test_ablations_stand_beside_default_and_their_settings_do_not_split_the_grou
     assert not any("decay_" in row["curriculum"] for row in rows), "they have a table of their own"
 
 
+@pytest.mark.slow
 def test_gradient_decay_in_joint_training_is_shown_by_horizon(experiment: str, tmp_path: Path) -> None:
     for seed, success in enumerate((0.75, 0.77)):
         decay = {"physics.gradient_decay": 1.5}

@@ -108,6 +108,7 @@ def test_the_page_judges_each_ablation_against_what_it_changes(experiment: str, 
     assert "results_ablations.png" in {file.path for file in MlflowClient().list_artifacts(run.info.run_id)}
 
 
+@pytest.mark.slow
 def test_an_ablation_stands_beside_the_nearest_curriculum_below_it_that_was_measured(
     experiment: str, tmp_path: Path
 ) -> None:

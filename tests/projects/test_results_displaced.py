@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from scipy.stats import ttest_rel
 
 from tests.projects.pages import cells, row_of, section, written
@@ -35,6 +36,7 @@ def test_policies_in_displaced_scenes_are_judged_at_the_same_seed(experiment: st
     assert f"largest violation [m/s] {middle:+.2g} ± {half:.2g}" in row_of(rows, curriculum=f"`{OFF}`")["effect"]
 
 
+@pytest.mark.slow
 def test_a_change_stands_beside_the_nearest_curriculum_below_it_that_was_flown_so(
     experiment: str, tmp_path: Path
 ) -> None:
@@ -47,6 +49,7 @@ def test_a_change_stands_beside_the_nearest_curriculum_below_it_that_was_flown_s
     assert (changed["curriculum"], changed["compared with"]) == (f"`{OFF}`", "`ablations/gates_open`")
 
 
+@pytest.mark.slow
 def test_the_other_sections_speak_of_the_scenes_as_drawn_whichever_was_evaluated_last(
     experiment: str, tmp_path: Path
 ) -> None:
@@ -58,6 +61,7 @@ def test_the_other_sections_speak_of_the_scenes_as_drawn_whichever_was_evaluated
     assert len({row["evaluated by"] for row in section(page, "Runs")}) == 12
 
 
+@pytest.mark.slow
 def test_each_displacement_has_a_table_and_without_any_there_is_no_section(experiment: str, tmp_path: Path) -> None:
     trained = policy(experiment, "default", 0)
     plain = evaluation(experiment, trained, 1.0, cells=cells())

@@ -79,6 +79,7 @@ def test_a_loss_that_rises_is_named_and_an_outlier_is_told_from_a_rise(experimen
     assert "In 0 of 1 runs" in page
 
 
+@pytest.mark.slow
 def test_held_out_losses_are_those_of_the_last_stage_at_blend_1(experiment: str, tmp_path: Path) -> None:
     rising = {"cbf_value": falling(0.1, 0.2), "cbf_gradient": falling(1.0, 0.5)}
     told = {
@@ -100,6 +101,7 @@ def test_held_out_losses_are_those_of_the_last_stage_at_blend_1(experiment: str,
     )
 
 
+@pytest.mark.slow
 def test_runs_of_ablations_are_counted_but_not_listed(experiment: str, tmp_path: Path) -> None:
     trained(experiment, 0, {"cbf_value": falling(1.0, 0.5)}, {})
     for seed, last in enumerate((0.5, 0.9, 1.1)):
@@ -146,6 +148,7 @@ def test_a_success_that_is_no_number_is_below_every_threshold(experiment: str, t
     assert (row["longest run"], row["success holds"]) == ("3", "**no**")
 
 
+@pytest.mark.slow
 def test_runs_without_such_a_history_are_not_measured(experiment: str, tmp_path: Path) -> None:
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells())  # ten updates at blend 1
     page = written(experiment, tmp_path)

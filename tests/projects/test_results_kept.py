@@ -65,6 +65,7 @@ def test_seeds_from_two_stores_form_one_group(experiment: str, tmp_path: Path) -
     assert {row["seed"] for row in section(page, "Runs") if "seed" in row} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_the_barriers_error_is_shown_and_kept_and_unknown_where_one_seed_lacks_it(
     experiment: str, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_the_barriers_error_is_shown_and_kept_and_unknown_where_one_seed_lacks_i
     assert row_of(rows, curriculum="`curriculum_a`")["barrier error [cm]"] == "–"
 
 
+@pytest.mark.slow
 def test_one_name_with_other_settings_is_another_group(experiment: str, tmp_path: Path) -> None:
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells())
     _, earlier = kept_by(experiment, tmp_path)
@@ -95,6 +97,7 @@ def test_one_name_with_other_settings_is_another_group(experiment: str, tmp_path
     assert [row["n"] for row in rows] == ["1", "1"] and rows[0]["curriculum"] != rows[1]["curriculum"]
 
 
+@pytest.mark.slow
 def test_a_setting_that_came_later_and_is_not_used_does_not_split_a_group(experiment: str, tmp_path: Path) -> None:
     stage = {"name": "a", "steps": 3}
     for seed, learning in enumerate(({}, {"barrier_updates": 1}, {"barrier_updates": 4})):
@@ -107,6 +110,7 @@ def test_a_setting_that_came_later_and_is_not_used_does_not_split_a_group(experi
     assert older == newer != other
 
 
+@pytest.mark.slow
 def test_evaluations_that_differ_are_named_though_one_store_is_gone(experiment: str, tmp_path: Path) -> None:
     evaluation(experiment, policy(experiment, "default", 0), 0.9, cells=cells(), rollouts=64)
     _, earlier = kept_by(experiment, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 from scipy.stats import ttest_rel
@@ -55,6 +56,7 @@ def test_other_states_to_learn_from_are_judged_against_the_plain_ones_at_the_sam
     )
 
 
+@pytest.mark.slow
 def test_a_barrier_that_goes_on_from_an_earlier_one_is_one_way_whichever_that_was(
     experiment: str, tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_other_settings_of_the_system_are_another_way(experiment: str, tmp_path:
     assert (other["error on flights [cm]"], other["effect"]) == ("2", "too few seeds")
 
 
+@pytest.mark.slow
 def test_what_is_said_of_pretraining_is_kept_for_a_page_of_another_store(experiment: str, tmp_path: Path) -> None:
     for seed in (0, 1):
         pretrained(experiment, seed, {"": 0.01, "gap": 0.03}, strata=GAPS)

@@ -165,6 +165,7 @@ def collections_while_many_objects_are_kept() -> Counter[int]:
     return seen
 
 
+@pytest.mark.slow
 def test_figures_can_be_stored_for_minutes_without_a_full_garbage_collection() -> None:
     before = gc.get_threshold()
     try:

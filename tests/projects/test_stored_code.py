@@ -21,12 +21,16 @@ from tests.projects.trained import SYSTEM, controller, evaluated
 ROOT = register.ROOT
 
 
-def test_a_version_loads_with_its_own_code_from_any_folder_and_refuses_an_altered_file(
-    experiment: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def copied(experiment: str, tmp_path: Path) -> Path:
+    """A copy of a registered version, in a folder of its own."""
     _, evaluation = evaluated(experiment)
     registered(experiment, "alone", f"--run={evaluation}")
-    copied = Path(mlflow.artifacts.download_artifacts("models:/alone@challenger", dst_path=str(tmp_path)))
+    return Path(mlflow.artifacts.download_artifacts("models:/alone@challenger", dst_path=str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_version_loads_with_its_own_code_from_any_folder(copied: Path, tmp_path: Path) -> None:
     (tmp_path / "batch.json").write_text(json.dumps({k: v.tolist() for k, v in example_observations().items()}))
     script = (
         "import inspect, json, mlflow, sys\n"
@@ -41,15 +45,14 @@ def test_a_version_loads_with_its_own_code_from_any_folder_and_refuses_an_altere
     statuses, origin = done.stdout.splitlines()[-2:]
     assert Path(origin).is_relative_to(copied / "code"), "the code stored with the version is what runs"
     assert json.loads(statuses)[0][0] in ("nominal", "intervened", "relaxed")
-    requirements = (copied / "requirements.txt").read_text()
+
+
+def test_a_version_is_pinned_and_no_file_may_be_altered_added_or_removed(copied: Path) -> None:
+    """Neither of the package of arrays nor of the code."""
+    model, code = copied, copied / "code" / "drone_cbf"
+    requirements = (model / "requirements.txt").read_text()
     pinned = [line for line in (register.ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
     assert all(line in requirements for line in pinned)
-    check_alterations(copied)
-
-
-def check_alterations(model: Path) -> None:
-    """No file may be altered, added or removed: neither of the package of arrays nor of the code."""
-    code = model / "code" / "drone_cbf"
     for file in (next(model.rglob("config.yaml")), code / "safety" / "exact.py", model / "policy_model.py"):
         content = file.read_text()
         file.write_text(content + "\n")

@@ -19,9 +19,14 @@ STEP, HULL, SPEED = 0.25, 0.25, 2.5
 
 
 @functools.cache
+def sampler(family, goals="random"):
+    """Compiled keys -> scenes."""
+    return jax.jit(jax.vmap(make_scene_sampler(family, goals, CONFIG)), compiler_options=QUICK)
+
+
+@functools.cache
 def drawn(family, goals="random", count=COUNT):
-    keys = jax.random.split(jax.random.key(7), count)
-    return jax.jit(jax.vmap(make_scene_sampler(family, goals, CONFIG)), compiler_options=QUICK)(keys)
+    return sampler(family, goals)(jax.random.split(jax.random.key(7), count))
 
 
 def scene_at(scenes, index):

@@ -12,7 +12,7 @@ from drone_cbf.config import GoalMode, SceneConfig, SceneName
 from drone_cbf.scenes.families import FAMILIES, common_slots, make_scene_sampler
 from drone_cbf.scenes.scene import perturb, thinned, turned
 from drone_cbf.scenes.slots import Slots, first_slots, padded, slots_of
-from tests.scenes.drawing import CONFIG, COUNT, QUICK, distances_at, drawn, nearest, scene_at
+from tests.scenes.drawing import CONFIG, COUNT, QUICK, distances_at, drawn, nearest, sampler, scene_at
 
 GOALS = typing.get_args(GoalMode)
 ROUNDING = 1e-4
@@ -86,8 +86,8 @@ def test_start_and_goal_are_clear_and_all_is_finite(family):
 
 @every_family
 def test_the_same_key_gives_the_same_scene_and_another_key_another(family):
-    again = jax.jit(jax.vmap(make_scene_sampler(family, "random", CONFIG)), compiler_options=QUICK)
-    jax.tree.map(np.testing.assert_array_equal, again(jax.random.split(jax.random.key(7), COUNT)), drawn(family))
+    again = sampler(family)(jax.random.split(jax.random.key(7), COUNT))
+    jax.tree.map(np.testing.assert_array_equal, again, drawn(family))
     assert len(np.unique(np.asarray(drawn(family).start), axis=0)) == COUNT
 
 

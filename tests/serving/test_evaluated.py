@@ -12,7 +12,8 @@ from tests.serving.flown import assert_same_flight, evaluation, flown_by_answers
 from tests.serving.services import ANALYTIC, NEARLY_ANALYTIC, SYSTEM, lidar_service, with_params
 
 
-@pytest.mark.parametrize("family", ["windows", pytest.param("boxes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["windows", "boxes"])
 @pytest.mark.parametrize("params", [ANALYTIC, NEARLY_ANALYTIC], ids=["analytic", "neural"])
 def test_the_served_controller_flies_the_flights_of_the_evaluation(family: SceneName, params: ControllerParams) -> None:
     scene = scene_of_family(family, SYSTEM)

@@ -22,6 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return toy_project(tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_child_is_nested_and_brings_its_metrics(run: StageRun, project: Path) -> None:
     child = run_child(run, project, "toy", {"steps": "2"})
     stored = MlflowClient().get_run(child.run_id)
@@ -30,6 +31,7 @@ def test_a_child_is_nested_and_brings_its_metrics(run: StageRun, project: Path) 
     assert child.seconds > 0.0
 
 
+@pytest.mark.slow
 def test_a_child_that_fails_is_named_with_its_run_and_reason_and_so_when_it_is_resumed(
     run: StageRun, project: Path
 ) -> None:
@@ -48,11 +50,13 @@ def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(ru
     with pytest.raises(StageFailed) as caught:
         run_child(run, project, "toy", {"steps": "6", "failure": "once"})
     first, experiment = caught.value.run_id, run.experiment_id
-    assert first is not None
+    assert first is not None and str(caught.value) == f"stage toy failed (run {first}): {caught.value.reason}"
+    assert MlflowClient().get_run(first).data.tags["drone_cbf.failure"] == caught.value.reason != ""
     mlflow.end_run()
     with stage_run("toy", ROOT) as other:
         child = run_child(other, project, "toy", {"resume_run": first})
-    assert (child.run_id, child.status) == (first, "FINISHED")
+    assert (child.run_id, child.stage, child.status) == (first, "toy", "FINISHED") and child.seconds > 0.0
+    assert child.metrics["loss/total"] == pytest.approx(1.0 / 6.0)
     assert MlflowClient().get_run(first).data.tags["mlflow.parentRunId"] == run.run_id
     found = {found.info.run_id for found in MlflowClient().search_runs([experiment])}
     assert found == {run.run_id, other.run_id, first}, "nothing is left of the run that was prepared"

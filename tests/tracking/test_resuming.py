@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ def interrupted(
     return run_id
 
 
+@functools.cache
 def ended_process() -> str:
     """Name of a process that is no more."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

@@ -27,7 +27,9 @@ def counts(scenes):
     return ring.sum(), (~trunk & ~ring).sum(), trunk.sum()
 
 
-@pytest.mark.parametrize(("batch", "shares"), [(6, (2, 2, 2)), (8, (3, 3, 2)), (2, (1, 1, 0))])
+@pytest.mark.parametrize(
+    ("batch", "shares"), [pytest.param(6, (2, 2, 2), marks=pytest.mark.slow), (8, (3, 3, 2)), (2, (1, 1, 0))]
+)
 def test_the_families_share_a_batch_evenly_and_the_first_take_what_is_left_over(batch, shares):
     sample = jax.jit(make_batch_sampler(SYSTEM, FAMILIES, batch), compiler_options=QUICK)
     scenes = sample(jax.random.key(0), 0.5)

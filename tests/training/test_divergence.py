@@ -80,6 +80,7 @@ def controller():
     return ControllerParams(policy=POLICY, barrier=BARRIER, margin=jnp.float32(0.0), blend=jnp.float32(1.0))
 
 
+@pytest.mark.slow
 def test_randomised_drones_fly_the_same_scenes_in_the_same_program(measures, controller):
     nominal = measures.fly(controller, 0, STAGE, FLIGHTS)
     other = measures.fly(controller, 0, STAGE, FLIGHTS, random_drones=True)

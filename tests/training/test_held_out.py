@@ -50,6 +50,7 @@ def losses():
         yield lambda before, after: compute(before, after, measured())
 
 
+@pytest.mark.slow
 def test_every_weighted_loss_is_reported_for_both_barriers_on_the_same_states(losses):
     one, other = random_barrier(SYSTEM, 0), random_barrier(SYSTEM, 1)
     found, swapped, same = losses(one, other), losses(other, one), losses(one, one)
@@ -59,6 +60,7 @@ def test_every_weighted_loss_is_reported_for_both_barriers_on_the_same_states(lo
     assert found["cbf_value_before"] != found["cbf_value_after"]
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_all_states_flown_and_as_many_sampled(losses):
     """By the comparison that calibrates, over every state flown, in float64."""
     barrier = random_barrier(SYSTEM)

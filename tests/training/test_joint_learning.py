@@ -151,6 +151,7 @@ def test_a_barriers_own_losses_fall_in_joint_training_at_full_blend():
     assert last["cbf_hdot"] < 0.5 * first["cbf_hdot"], (first, last)
 
 
+@pytest.mark.slow
 def test_without_the_filter_only_the_clearance_terms_speak_of_safety_and_the_barrier_still_learns():
     settings = settings_of(filtered=False, weights=LossWeights(cbf_value=0.0, cbf_gradient=0.0, cbf_hdot=1.0))
     state, (row,) = advance(start(settings), settings=settings)

@@ -114,6 +114,7 @@ def test_training_moves_the_policy(efficient):
     assert float(tree_norm(jax.tree.map(jnp.subtract, result.policy, start))) > 1e-3
 
 
+@pytest.mark.slow
 def test_pretraining_reduces_the_loss_and_calibrates():
     settings = PretrainingSettings(steps=60, batch=32, learning_rate=0.01, log_every=1)
     recorder = ListRecorder()
@@ -226,6 +227,7 @@ def every_state_is_near(monkeypatch):
     monkeypatch.setattr(calibration, "BOUNDARY", np.inf)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("simply_controlled", "every_state_is_near")
 def test_a_stage_that_misses_its_threshold_is_extended_once_and_says_so():
     recorder = ListRecorder()
