@@ -140,6 +140,9 @@ class BarrierConfig(Section):
     """alpha of the CBF condition dh/dt >= -alpha h [1/s]."""
     speed_tightening: float = Field(0.3, ge=0.0, le=5.0)
     """The filter requires dh/dt >= -alpha h + this times speed [m/s per m/s], for the error of the learned barrier."""
+    speed_tightening_at: Annotated[Literal["everywhere", "ridges"], Neutral("everywhere")] = "everywhere"
+    """``ridges``: only as far as surfaces compete: all of it where no node has over half of the influence on h, none
+    where a single one has all of it."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
     """Standard deviations of the row, due to uncertain surfaces and position, by which it is tightened."""
     confidence: Annotated[float, Field(gt=0.0, lt=1.0), Neutral(0.999)] = 0.999

@@ -84,6 +84,12 @@ def row_doubt(at: Slopes, graph: Graph, class_k_gain: float) -> Scalar:
     return jnp.sum(at.by_node * graph.spread * (class_k_gain + turned))
 
 
+def competition(at: Slopes) -> Scalar:
+    """How much nodes compete, 0 to 1: twice the influence on h that the strongest one does not have, at most 1."""
+    strongest = jnp.max(at.by_node) / jnp.maximum(jnp.sum(at.by_node), 1e-6)
+    return jnp.minimum(2.0 * (1.0 - strongest), 1.0)
+
+
 def make_tightening(config: BarrierConfig) -> Callable[[Slopes, Graph], Scalar]:
     """By how much the row exceeds the CBF condition [m/s], for barrier error and noise; zero for kinds not tightened.
 
@@ -94,8 +100,10 @@ def make_tightening(config: BarrierConfig) -> Callable[[Slopes, Graph], Scalar]:
 
     def tightening(at: Slopes, graph: Graph) -> Scalar:
         doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
-        return jax.lax.stop_gradient(config.speed_tightening * safe_norm(graph.velocity) + doubt)
+        amount = config.speed_tightening * share(at) * safe_norm(graph.velocity)
+        return jax.lax.stop_gradient(amount + doubt)
 
+    share = competition if config.speed_tightening_at == "ridges" else lambda at: jnp.float32(1.0)
     acts = KINDS[config.kind].tightened and (config.noise_tightening or config.speed_tightening)
     return tightening if acts else lambda at, graph: jnp.float32(0.0)
 

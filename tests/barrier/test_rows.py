@@ -9,7 +9,7 @@ import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
-from drone_cbf.barrier.rows import NEAREST, make_row_reader, make_tightening, row_doubt, slopes
+from drone_cbf.barrier.rows import NEAREST, competition, make_row_reader, make_tightening, row_doubt, slopes
 from drone_cbf.barrier.truth import make_true_barrier, true_barrier_rate
 from drone_cbf.config import BarrierConfig, PhysicsConfig
 from drone_cbf.physics.drone import initial_state
@@ -186,6 +186,26 @@ def test_the_tightening_is_the_closed_form(speed, passing):
     expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
     # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
     assert make_tightening(config)(slopes_of(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("influence", "competing"), [([1, 0, 0], 0.0), ([3, 1, 0], 0.5), ([1, 1, 0], 1.0), ([1] * 3, 1.0)]
+)
+def test_nodes_compete_as_far_as_none_has_most_of_the_influence(influence, competing):
+    graph = head_on_at_a_wall(2.0)
+    at = slopes(make_analytic_barrier(small_system(physics=PLAIN)), graph)
+    assert competition(at.replace(by_node=jnp.asarray(influence, float))) == pytest.approx(competing)
+
+
+def test_at_ridges_the_speed_tightens_between_two_walls_and_not_before_one():
+    barrier = make_analytic_barrier(small_system(physics=PLAIN))
+    ridges = BarrierConfig(speed_tightening=0.4, speed_tightening_at="ridges", noise_tightening=2.0)
+    one = head_on_at_a_wall(0.0, 2.5)
+    walls = capsules([[1e6 + 2.0, 0.0, 0.0], [-1e6 - 2.0, 0.0, 0.0]], 1e6)
+    between = graph_seen(small_system(physics=PLAIN), walls, [0.0, 0.0, 0.0], [0.0, 2.5, 0.0])
+    between = between.replace(spread=jnp.zeros_like(between.spread))
+    assert make_tightening(ridges)(slopes(barrier, one), one) == pytest.approx(0.0, abs=1e-6)
+    assert make_tightening(ridges)(slopes(barrier, between), between) == pytest.approx(0.4 * 2.5, rel=1e-5)
 
 
 def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
