@@ -74,8 +74,10 @@ def test_the_pixels_of_an_image_are_those_of_the_rays():
     rays = depth.pixel_rays(factor)
     columns = 1.0 - (2.0 * np.arange(16 * factor) + 1.0) / (16 * factor)
     rows = 1.0 - (2.0 * np.arange(12 * factor) + 1.0) / (12 * factor)
-    left = depth.by_pooled_pixel(np.broadcast_to(depth.HALF_WIDTH * columns, (12 * factor, 16 * factor)))
-    up = depth.by_pooled_pixel(np.broadcast_to(depth.HALF_HEIGHT * rows[:, None], (12 * factor, 16 * factor)))
+    left, up = (
+        depth.by_pooled_pixel(jnp.broadcast_to(jnp.asarray(each, jnp.float32), (12 * factor, 16 * factor)))
+        for each in (depth.HALF_WIDTH * columns, depth.HALF_HEIGHT * rows[:, None])
+    )
     np.testing.assert_allclose(left, rays[..., 1], atol=1e-6)
     np.testing.assert_allclose(up, rays[..., 2], atol=1e-6)
 
