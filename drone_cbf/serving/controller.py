@@ -70,10 +70,10 @@ class ServedController:
 def make_served_controller(system: SystemConfig) -> ServedController:
     """The controller of the rollout behind its filter, fed with what a caller has measured.
 
-    With ``sensor.kind`` depth it sees by the camera of the evaluation, which is never blind: each pixel shows free space
-    or something near. Any other policy is given unlabelled points, whatever it was trained and evaluated with: labels
-    exist in simulations only. An empty mask is a blind sensor, for which the drone brakes; it goes on remembering. Rays
-    without a return are points out of range, not masked-out ones.
+    With ``sensor.kind`` depth it sees by the camera of the evaluation, which is never blind: each pixel shows free
+    space or something near. Any other policy is given unlabelled points, whatever it was trained and evaluated with:
+    labels exist in simulations only. An empty mask is a blind sensor, for which the drone brakes; it goes on
+    remembering. Rays without a return are points out of range, not masked-out ones.
     """
     controller = raw_controller(system)
     read = make_image_reading(system) if system.sensor.kind == "depth" else as_reading

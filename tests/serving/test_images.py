@@ -20,6 +20,7 @@ from drone_cbf.serving.fields import example_observations
 from drone_cbf.serving.observations import check_observations
 from drone_cbf.serving.service import PolicyService
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
+from tests.serving.services import with_params
 
 ROWS, COLUMNS = 12, 16
 SYSTEM = small_system(
@@ -30,6 +31,19 @@ SYSTEM = small_system(
 STEPS = 20
 ROUNDING = 2e-3
 """As in flown.py."""
+
+
+PARAMS = ControllerParams(
+    policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.0), blend=jnp.float32(0.0)
+)
+
+
+@pytest.fixture(scope="module")
+def service():
+    """Compiled once for single images, as it is when loaded."""
+    loaded = PolicyService(SYSTEM, PARAMS)
+    loaded.warm_up()
+    return loaded
 
 
 def asked(**changes):
@@ -53,7 +67,7 @@ def test_an_image_is_taken_in_place_of_points():
         ({"image": np.ones((1, ROWS, 9))}, r"image has shape \(1, 12, 9\), expected \(1, 12, 16\)"),
         ({"image": np.ones((ROWS, COLUMNS))}, r"send one observation as \[\[\["),
         ({"image": np.full((1, ROWS, COLUMNS), -1.0)}, "image holds -1.0, expected at least 0"),
-        ({"image": np.full((1, ROWS, COLUMNS), np.nan)}, r"image\[0, 0, 0\] = nan is not finite"),
+        ({"image": np.full((1, ROWS, COLUMNS), np.nan)}, r"image\[0, 0, 0\] = nan is not finite.*between 0 and 1e"),
         ({"yaw": np.array([1e9])}, "yaw.* is out of range"),
     ],
 )
@@ -82,16 +96,40 @@ def test_the_pixels_of_an_image_are_those_of_the_rays():
     np.testing.assert_allclose(up, rays[..., 2], atol=1e-6)
 
 
-def test_a_flight_by_images_is_that_of_the_evaluation(monkeypatch):
+def test_after_loading_no_image_compiles_anything_whatever_else_is_sent(service):
+    first = service(asked())
+    more = {"noise": [0.1], "thrust": np.zeros((1, 3)), "queue": np.zeros((1, 2, 3)), "memory": first["memory"]}
+    service(asked(image=np.zeros((1, ROWS, COLUMNS), int), yaw=[1], **more))
+    assert service._compiled._cache_size() == 1
+
+
+def test_a_batch_of_images_beyond_the_largest_is_answered_row_by_row(service, monkeypatch):
+    """One image may be larger than a call is meant to be: 640 by 480 pixels are."""
+    monkeypatch.setattr("drone_cbf.serving.service.LARGEST_CALL", 1)
+    images, yaws = np.stack([np.full((ROWS, COLUMNS), depth) for depth in (1.0, 4.0, 1e3)]), np.array([0.0, 0.5, -2.0])
+    three = {name: np.repeat(values, 3, axis=0) for name, values in asked().items()}
+    together = service({**three, "image": images, "yaw": yaws})
+    for row in range(3):
+        alone = service(asked(image=images[row : row + 1], yaw=yaws[row : row + 1]))
+        for name in ("command", "h", "look", "memory"):
+            np.testing.assert_array_equal(together[name][row], alone[name][0], err_msg=name)
+    assert together["h"][0] < together["h"][2]
+
+
+def test_a_policy_that_is_not_finite_brakes_and_turns_nowhere(service):
+    broken = with_params(service, PARAMS.replace(policy=jax.tree.map(lambda leaf: leaf * jnp.nan, PARAMS.policy)))
+    answer = broken(asked())
+    assert answer["status"][0] in ("fallback", "unavoidable") and answer["command"][0, 0] < 0.0
+    assert all(np.isfinite(answer[name]).all() for name in ("command", "nominal_command", "h", "look", "memory"))
+
+
+def test_a_flight_by_images_is_that_of_the_evaluation(service, monkeypatch):
     monkeypatch.setattr(depth, "IMAGE_NOISE", 0.0)
-    params = ControllerParams(
-        policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.0), blend=jnp.float32(0.0)
-    )
     scene = make_scene_sampler("random_cloud", "random", SYSTEM.scene)(jax.random.key(3))
     scene = scene.replace(gust=jnp.zeros(3))
     rollout = make_rollout(SYSTEM, make_filtered_pilot(SYSTEM), STEPS)
-    flown = jax.jit(rollout)(params, scene, jnp.float32(0.0), jax.random.key(5))
-    answers = by_images(PolicyService(SYSTEM, params), scene)
+    flown = jax.jit(rollout)(PARAMS, scene, jnp.float32(0.0), jax.random.key(5))
+    answers = by_images(service, scene)
     for name, expected in (("command", flown.decisions.command), ("look", flown.decisions.look)):
         served = np.concatenate([answer[name] for answer in answers])
         np.testing.assert_allclose(served, expected, atol=ROUNDING, rtol=ROUNDING, err_msg=name)
