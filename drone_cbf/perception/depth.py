@@ -111,8 +111,8 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
     The image is taken at the true position, but points are placed by the measured one, as on a real drone. The yaw is
     measured exactly. No gradient passes: the image does not change when the drone flies elsewhere.
     """
-    factor, farthest = config.depth_width // DEPTH_COLUMNS, farthest_depth(config)
-    rays = pixel_rays(factor)
+    see, farthest = make_seeing(config), farthest_depth(config)
+    rays = pixel_rays(config.depth_width // DEPTH_COLUMNS)
     secants = np.linalg.norm(rays, axis=-1)
     units = (rays / secants[..., None]).reshape(-1, 3)
 
@@ -122,15 +122,36 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
         own = OwnMotion(
             position=state.position + errors.position, velocity=state.velocity + errors.velocity, yaw=state.yaw
         )
-        origin, held, yaw = jax.lax.stop_gradient((state.position, own.position, directed(state.yaw)))
+        origin, yaw = jax.lax.stop_gradient((state.position, directed(state.yaw)))
         along = ray_distances(obstacles, origin, to_world(jnp.asarray(units), yaw), farthest * float(secants.max()))
-        depths = along.reshape(secants.shape) / secants
+        return see(along.reshape(secants.shape) / secants, own, noise, errors.ranges, errors.image)
+
+    return read
+
+
+Seeing = Callable[..., Reading]
+"""(depth of each pixel, by pooled pixel (p, n) [m], measured own motion, its standard deviation [m, m/s], errors of the
+pooled depths (p,) [m] and of the image (p,)) -> reading. Without errors both are 0."""
+
+
+def make_seeing(config: SensorConfig) -> Seeing:
+    """What a depth image shows: the nearest of the pixels that are pooled, as an image and as points."""
+    rays, farthest = pixel_rays(config.depth_width // DEPTH_COLUMNS), farthest_depth(config)
+
+    def see(
+        depths: Float[Array, "p n"],
+        own: OwnMotion,
+        noise: Scalar,
+        depth_errors: Float[Array, "p"] | float = 0.0,
+        image_errors: Float[Array, "p"] | float = 0.0,
+    ) -> Reading:
+        held, yaw = jax.lax.stop_gradient((own.position, directed(own.yaw)))
         nearest = place_of_nearest(depths)[:, None]
         exact = jnp.take_along_axis(depths, nearest, axis=1)[:, 0]
         ray = jnp.take_along_axis(jnp.asarray(rays), nearest[..., None], axis=1)[:, 0]
         hit = exact < farthest
-        measured = jnp.clip(jnp.where(hit, exact + errors.ranges, farthest), NEAREST, farthest)
-        image = 3.0 / measured - 0.6 + errors.image
+        measured = jnp.clip(jnp.where(hit, exact + depth_errors, farthest), NEAREST, farthest)
+        image = 3.0 / measured - 0.6 + image_errors
         return jax.lax.stop_gradient(
             Reading(
                 own=own,
@@ -143,7 +164,14 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
             )
         ).replace(own=own)
 
-    return read
+    return see
+
+
+def by_pooled_pixel(image: Float[Array, "r c"]) -> Float[Array, "p n"]:
+    """The pixels of an image, rows from the top and columns from the left, in the order of :func:`pixel_rays`."""
+    factor = image.shape[1] // DEPTH_COLUMNS
+    blocks = image.reshape(DEPTH_ROWS, factor, DEPTH_COLUMNS, factor)
+    return blocks.transpose(0, 2, 1, 3).reshape(DEPTH_PIXELS, factor * factor)
 
 
 def make_depth_view(config: SensorConfig) -> Callable[[Float[Array, "n 3"], Reading], Bool[Array, "n"]]:

@@ -114,6 +114,11 @@ class DepthMap:
     points: PointMemory
     views: Views
 
+    def moved(self, offset: Vector) -> DepthMap:
+        """The same with ``offset`` [m] added to every position in it."""
+        views = self.views.replace(position=self.views.position + offset)
+        return DepthMap(points=self.points.moved(offset), views=views)
+
 
 BEYOND, SOON = 1.5, 0.5
 """How much farther than it needs to stop the way is looked at: this far [m] plus the way of so long [s]."""

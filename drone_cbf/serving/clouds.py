@@ -19,8 +19,8 @@ FARTHEST = 1e6  # Distance to which points beyond it are brought, far outside an
 _BLOCK = 32768  # Points thinned at once
 _FINER = 2  # Cells per cell and axis while all find room: a camera sees many points in few directions
 _SAMPLE = 16  # One point of so many tells in how many directions there are points
-POINT, VELOCITY, SPREAD, SEEN = slice(0, 3), slice(3, 6), 6, 7
-"""Columns of :attr:`Cloud.values`."""
+POINT, VELOCITY, SPREAD, SEEN, COLUMNS = slice(0, 3), slice(3, 6), 6, 7, 8
+"""Columns of :attr:`Cloud.values`, and their number."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def fitted_cloud(request: Request, origin: np.ndarray, sizes: tuple[int, ...], u
     """
     count, points = request.mask.shape
     size = next((size for size in sizes if size >= points), sizes[-1])
-    cloud = Cloud(np.zeros((count, size, 8), np.float32))
+    cloud = Cloud(np.zeros((count, size, COLUMNS), np.float32))
     for row in range(count) if points > size else ():
         _fill(cloud, request, origin, row, _thinned(request, row, size, urgency))
     if points <= size:

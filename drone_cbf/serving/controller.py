@@ -13,7 +13,8 @@ from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import Controller, ControllerParams, Memory, make_controller, make_filtered_pilot
-from drone_cbf.perception.mapping import make_point_mapper
+from drone_cbf.perception.depth import by_pooled_pixel, make_seeing
+from drone_cbf.perception.mapping import make_depth_mapper, make_point_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.safety.records import Status
@@ -29,7 +30,7 @@ class Observation:
     position: Vector  # [m]
     velocity: Vector  # [m/s]
     goal: Vector  # [m]
-    points: Float[Array, "n 3"]  # [m]
+    points: Float[Array, "n 3"]  # [m]; of a camera none, they follow from its image
     mask: Bool[Array, "n"]  # True for points that are seen
     point_velocities: Float[Array, "n 3"]  # [m/s]
     point_spread: Float[Array, "n"]  # Of each point relative to the drone [m]
@@ -38,6 +39,8 @@ class Observation:
     queue: Float[Array, "q 3"]  # Newest first [m/s^2]
     thrust_known: Bool[Array, ""]  # False: `thrust` is not used, but what is believed
     queue_known: Bool[Array, ""]  # The same for `queue`
+    image: Float[Array, "r c"] | None = None  # Depth [m]; None: not a camera
+    yaw: Scalar | None = None  # Of the camera [rad]
 
 
 @struct.dataclass
@@ -49,6 +52,8 @@ class Answer:
     h: Scalar
     """Barrier value [m]; positive means able to stop. 0 if it could not be evaluated (no points, or not finite)."""
     status: Scalar  # Index into `STATUS_NAMES`
+    look: Vector | None = None
+    """Direction to turn the camera to, of any length, world frame; zero (no turn) if not finite. None: no camera."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,16 @@ class ServedController:
 def make_served_controller(system: SystemConfig) -> ServedController:
     """The controller of the rollout behind its filter, fed with what a caller has measured.
 
-    Its sensor gives unlabelled points whatever ``sensor.kind`` the policy was trained and evaluated with: labels exist
-    in simulations only. An empty mask is a blind sensor, for which the drone brakes; it goes on remembering. Rays
-    without a return are points out of range, not masked-out ones.
+    With ``sensor.kind`` depth it sees by the camera of the evaluation, which is never blind: each pixel shows free
+    space or something near. Any other policy is given unlabelled points, whatever it was trained and evaluated with:
+    labels exist in simulations only. An empty mask is a blind sensor, for which the drone brakes; it goes on
+    remembering. Rays without a return are points out of range, not masked-out ones.
     """
     controller = raw_controller(system)
+    read = make_image_reading(system) if system.sensor.kind == "depth" else as_reading
 
     def step(params: ControllerParams, memory: Memory, observation: Observation) -> tuple[Memory, Answer]:
-        reading, memory = as_reading(observation), as_told(memory, observation)
+        reading, memory = read(observation), as_told(memory, observation)
         memory, decision, _ = controller.step(params, memory, reading, observation.goal)
         unread = (decision.status == Status.NO_POINTS) | (decision.status == Status.FALLBACK)
         return memory, Answer(
@@ -80,6 +87,7 @@ def make_served_controller(system: SystemConfig) -> ServedController:
             nominal_command=_finite_or_zero(decision.nominal),
             h=jnp.where(unread, 0.0, _finite_or_zero(decision.barrier)),
             status=decision.status,
+            look=None if decision.look is None else _finite_or_zero(decision.look),
         )
 
     return ServedController(start=lambda: controller.start(0), step=step, shift=shifted)
@@ -87,7 +95,8 @@ def make_served_controller(system: SystemConfig) -> ServedController:
 
 def raw_controller(system: SystemConfig) -> Controller:
     """The controller that ``system`` describes, behind its filter, but for points without labels."""
-    return make_controller(system, make_filtered_pilot(system), make_point_mapper(system))
+    mapper = make_depth_mapper if system.sensor.kind == "depth" else make_point_mapper
+    return make_controller(system, make_filtered_pilot(system), mapper(system))
 
 
 def as_reading(observation: Observation) -> Reading:
@@ -101,6 +110,18 @@ def as_reading(observation: Observation) -> Reading:
         spread=jnp.hypot(observation.point_spread, observation.noise),
         blind=~jnp.any(observation.mask),
     )
+
+
+def make_image_reading(system: SystemConfig) -> Callable[[Observation], Reading]:
+    """Function from an observation with an image to what the camera of ``system`` reports of it."""
+    see = make_seeing(system.sensor)
+
+    def read(observation: Observation) -> Reading:
+        assert observation.image is not None, "checked at the door"
+        own = OwnMotion(position=observation.position, velocity=observation.velocity, yaw=observation.yaw)
+        return see(by_pooled_pixel(observation.image), own, observation.noise)
+
+    return read
 
 
 def as_told(memory: Memory, observation: Observation) -> Memory:

@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
+from drone_cbf.config import SensorConfig
 from drone_cbf.errors import ObservationError
 
 REQUIRED = ("position", "velocity", "goal", "points", "mask")
@@ -16,6 +18,10 @@ MEANING = {
     "points": "what a range sensor hit, without labels, world frame [m]: n times 3 numbers; any n, the same for a "
     "whole batch; for rays without a return a point beyond the sensing radius",
     "mask": "true for the points that are seen; what is masked out may hold anything: n times true or false",
+    "image": "depth along the axis of a level camera, at least 0 [m], rows from the top, columns from the left, with "
+    "the field of view of the evaluation (perception/depth.py); for a pixel without a return a depth beyond the range, "
+    "for one that is not known 0, which counts as something very near: the model's rows times columns",
+    "yaw": "where the camera looks, anticlockwise from the x axis [rad]: 1 number",
     "point_velocities": "of the points [m/s]: n times 3 numbers; left out: the points stand still",
     "point_spread": "standard deviation of each point's error relative to the drone, along any axis, at least 0 [m]: n "
     "numbers; the filter keeps that much more room. Left out: the points are exact",
@@ -32,40 +38,75 @@ SHAPES: dict[str, tuple[str | int, ...]] = {
     **dict.fromkeys(("position", "velocity", "goal", "thrust"), ("batch", 3)),
     **dict.fromkeys(("points", "point_velocities"), ("batch", "n", 3)),
     **dict.fromkeys(("mask", "point_spread"), ("batch", "n")),
-    "noise": ("batch",),
+    **dict.fromkeys(("noise", "yaw"), ("batch",)),
+    "image": ("batch", "rows", "columns"),
     "queue": ("batch", "q", 3),
     "memory": ("batch", "m"),
 }
 PER_POINT = ("points", "point_velocities", "point_spread")
 LARGEST = {
-    **dict.fromkeys(("position", "goal"), 1e9),  # m; in float64 a position of this size is known to 1e-7 m
+    **dict.fromkeys(("position", "goal", "image"), 1e9),  # m; in float64 a position of this size is known to 1e-7 m
     **dict.fromkeys(("velocity", "point_velocities"), 200.0),  # m/s: far beyond what the model of drag describes
     **dict.fromkeys(("thrust", "queue"), 1e4),  # m/s^2
     **dict.fromkeys(("noise", "point_spread"), 1e4),  # m
+    "yaw": 1e4,  # rad
 }
 """Largest magnitude of a number of each field: what is larger is a mistake, and its squares would leave float32."""
 
 
-def check_names(names: Iterable[str]) -> None:
+@dataclass(frozen=True)
+class Fields:
+    """What a policy is asked with, by what it sees."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+
+
+OF_POINTS = Fields(REQUIRED, OPTIONAL)
+OF_IMAGES = Fields(("position", "velocity", "goal", "image", "yaw"), ("noise", "thrust", "queue", "memory"))
+"""A camera's points and their errors follow from its image."""
+
+
+def fields_of(sensor: SensorConfig) -> Fields:
+    """What a policy is asked with that was evaluated with ``sensor``."""
+    return OF_IMAGES if sensor.kind == "depth" else OF_POINTS
+
+
+def image_size(sensor: SensorConfig) -> tuple[int, int] | None:
+    """Rows and columns of the image that is sent; None for sensors of points."""
+    return (sensor.depth_height, sensor.depth_width) if sensor.kind == "depth" else None
+
+
+def check_names(names: Iterable[str], fields: Fields = OF_POINTS) -> None:
     """Raises ObservationError if a name is unknown, offering the nearest one, or a required field is missing."""
-    known = (*REQUIRED, *OPTIONAL)
-    given = list(names)
+    known = (*fields.required, *fields.optional)
+    given, needed = list(names), ", ".join(fields.required)
     for name in given:
+        if name not in known and name in MEANING:
+            raise ObservationError(f"{name} is not what this policy sees by; remove it, and send {needed}")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             offer = f"did you mean {near[0]}?" if near else "remove it."
             raise ObservationError(f"{name} is no field of an observation; {offer} The fields: {', '.join(known)}")
-    for name in REQUIRED:
+    for name in fields.required:
         if name not in given:
-            raise ObservationError(f"{name} is missing ({MEANING[name]}); send {', '.join(REQUIRED)}")
+            raise ObservationError(f"{name} is missing ({MEANING[name]}); send {needed}")
 
 
-def example_observations() -> dict[str, np.ndarray]:
-    """A batch of one: flying at 3 m/s towards a surface 1.5 m ahead, with the goal behind it."""
-    return {
+def example_observations(image: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+    """A batch of one: flying at 3 m/s towards a surface 1.5 m ahead, with the goal behind it.
+
+    ``image``: rows and columns, for a policy that sees by a camera.
+    """
+    own = {
         "position": np.array([[0.0, 0.0, 1.0]]),
         "velocity": np.array([[3.0, 0.0, 0.0]]),
         "goal": np.array([[8.0, 0.0, 1.0]]),
+    }
+    if image is not None:
+        return {**own, "image": np.full((1, *image), 1.5), "yaw": np.array([0.0])}
+    return {
+        **own,
         "points": np.array([[[1.5, 0.0, 1.0], [0.0, 2.0, 1.0]]]),
         "mask": np.array([[True, True]]),
     }

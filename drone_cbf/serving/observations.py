@@ -8,12 +8,13 @@ import numpy as np
 
 from drone_cbf.errors import ObservationError
 from drone_cbf.serving.conversion import shape_text, to_array, to_rows, wrong_shape
-from drone_cbf.serving.fields import LARGEST, MEANING, OPTIONAL, PER_POINT, REQUIRED, SHAPES, check_names
+from drone_cbf.serving.fields import LARGEST, MEANING, OF_IMAGES, OF_POINTS, PER_POINT, SHAPES, check_names
 
 _POSITIONS = ("position", "goal", "points")  # in the world frame, whose origin may be far away: float64
 
 MOST_POINTS = 1 << 24
-"""Points of a whole request: 400 MB of float64."""
+"""Points or pixels of a whole request: points take 400 MB of float64."""
+_LEAST_MEANS = {"noise": "exact", "point_spread": "exact", "image": "not known"}  # what 0 means: none is negative
 
 
 @dataclass(frozen=True)
@@ -31,36 +32,38 @@ class Request:
     thrust: np.ndarray | None  # (b, 3) float32 [m/s^2]; None: not told
     queue: np.ndarray | None  # (b, q, 3) float32, newest first [m/s^2]; None: not told
     memory: list[Any] | None  # b rows as sent, None for a new flight; None: b new flights
+    image: np.ndarray | None = None  # (b, r, c) float32 [m]; None: the sensor is not a camera, else there are no points
+    yaw: np.ndarray | None = None  # (b,) float32 [rad]; likewise
 
 
-def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
+def check_observations(fields: Mapping[str, Any], queue_length: int, image: tuple[int, int] | None = None) -> Request:
     """The batch of observations in ``fields``: arrays or nested lists by name, first axis the batch.
 
-    ``queue_length`` is the number of commands in the drone's transport delay.
+    ``queue_length`` is the number of commands in the drone's transport delay; ``image`` rows and columns of the image
+    of a policy that sees by a camera, None for one that sees points.
 
     Raises:
         ObservationError: a name is unknown, a field is missing, has a wrong shape or type, is not finite where it is
             used, or out of range (:data:`drone_cbf.serving.fields.LARGEST`).
     """
-    check_names(fields)
+    names = OF_POINTS if image is None else OF_IMAGES
+    check_names(fields, names)
     given: dict[str, Any] = {}
     for name, value in fields.items():
         given[name] = None if name == "memory" else to_array(name, value)
-    for name in REQUIRED:
+    for name in names.required:
         if given[name] is None:
-            raise ObservationError(f"{name} is null ({MEANING[name]}); send {', '.join(REQUIRED)}")
+            raise ObservationError(f"{name} is null ({MEANING[name]}); send {', '.join(names.required)}")
     position = _numbers("position", given["position"], ("batch", 3))
     batch = position.shape[0]
-    if given["mask"].size > MOST_POINTS:
-        raise ObservationError(
-            f"the batch holds {given['mask'].size:,} points, at most {MOST_POINTS:,}; send less at once"
-        )
-    if batch == 0:
-        raise ObservationError("the batch is empty; send at least one observation")
-    mask = _mask(given["mask"], batch)
+    _check_size(batch, given)
+    mask = _mask(given["mask"], batch) if image is None else np.zeros((batch, 0), bool)
     sizes: dict[str | int, int] = {"batch": batch, "n": mask.shape[1]}
     arrays: dict[str, Any] = {"mask": mask}
-    for name in (*REQUIRED, *OPTIONAL):
+    if image is not None:
+        sizes |= {"rows": image[0], "columns": image[1]}
+        arrays |= {"points": np.zeros((batch, 0, 3)), "point_velocities": None, "point_spread": None}
+    for name in (*names.required, *names.optional):
         if name not in ("mask", "memory"):
             shape = tuple(sizes.get(length, length) for length in SHAPES[name])
             array = given.get(name)
@@ -68,6 +71,16 @@ def check_observations(fields: Mapping[str, Any], queue_length: int) -> Request:
     arrays["queue"] = _queue(arrays["queue"], batch, queue_length)
     arrays["noise"] = np.zeros(batch, np.float32) if arrays["noise"] is None else arrays["noise"]
     return Request(**arrays, memory=_memory(fields.get("memory"), batch))
+
+
+def _check_size(batch: int, given: Mapping[str, Any]) -> None:
+    for name, parts in (("mask", "points"), ("image", "pixels")):
+        if name in given and given[name].size > MOST_POINTS:
+            raise ObservationError(
+                f"the batch holds {given[name].size:,} {parts}, at most {MOST_POINTS:,}; send less at once"
+            )
+    if batch == 0:
+        raise ObservationError("the batch is empty; send at least one observation")
 
 
 def _mask(array: np.ndarray, batch: int) -> np.ndarray:
@@ -104,11 +117,11 @@ def _checked(name: str, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
         fine = np.where(seen, values, values.dtype.type(0.0))
         if not np.all(np.abs(fine) <= largest):
             raise _not_usable(name, fine, largest)
-    if name in ("noise", "point_spread") and fine.size and fine.min() < 0.0:
+    if name in _LEAST_MEANS and fine.size and fine.min() < 0.0:
         if name == "point_spread":
             fine = np.where(mask, fine, np.float32(0.0))
         if fine.min() < 0.0:
-            raise ObservationError(f"{name} holds {fine.min()}, expected at least 0 (0: exact)")
+            raise ObservationError(f"{name} holds {fine.min()}, expected at least 0 (0: {_LEAST_MEANS[name]})")
     return fine
 
 
@@ -117,7 +130,8 @@ def _not_usable(name: str, values: np.ndarray, largest: float) -> ObservationErr
     place, value = f"{name}{list(index)} = {values[index]}", values[index]
     if np.isfinite(value) or name not in PER_POINT:
         finite = "is out of range" if not np.isnan(value) else "is not finite"
-        return ObservationError(f"{place} {finite}; send a finite number between {-largest:g} and {largest:g}")
+        least = 0.0 if name in _LEAST_MEANS else -largest
+        return ObservationError(f"{place} {finite}; send a finite number between {least:g} and {largest:g}")
     return ObservationError(f"{place} is not finite; mask out points that are not seen")
 
 

@@ -1,6 +1,7 @@
 """A trained controller as a function of batches of raw observations."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.drone import queue_length
 from drone_cbf.serving.clouds import fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, ServedController, make_served_controller
+from drone_cbf.serving.fields import example_observations, image_size
 from drone_cbf.serving.memory import Leaves, MemoryFormat
 from drone_cbf.serving.observations import Request, check_observations
 from drone_cbf.serving.packing import Answered, Asked, packed, read, unpacked, written
 
 CLOUD_SIZES = (512, 2048)
 """Numbers of points for which the controller is compiled; larger clouds are thinned to the last."""
-LARGEST_CALL = 1 << 18  # Points of a whole batch per call of the compiled function; larger batches are split
+LARGEST_CALL = 1 << 18  # Points or pixels of a batch per call of the compiled function; larger batches are split
 ANCHOR_REACH = 50.0
 """Distance of the drone from the origin of the float32 numbers at which the origin is moved to it [m].
 
@@ -40,6 +42,7 @@ class PolicyService:
     ) -> None:
         self._controller = controller or make_served_controller(system)
         self._queue_length, self._urgency = queue_length(system.physics), urgency_in(system)
+        self._image = image_size(system.sensor)
         self._params, self._structure = leaves_of(params)
         first = self._controller.start()
         self._format = MemoryFormat(first, identity=_digest(system, params))
@@ -52,28 +55,34 @@ class PolicyService:
         Returns:
             ``command`` (b, 3) and ``nominal_command`` (b, 3) [m/s^2], ``h`` (b,) [m], all float32, ``status`` (b,), one
             of :data:`STATUS_NAMES`, and ``memory`` (b, m) float64, which belongs into the next observation of each
-            flight.
+            flight. Of a policy that sees by a camera also ``look`` (b, 3), the direction to turn it to.
 
         Raises:
             ObservationError: see :func:`check_observations` and :meth:`MemoryFormat.read`.
         """
-        request = check_observations(fields, self._queue_length)
+        request = check_observations(fields, self._queue_length, self._image)
         anchor, memory = self._memories(request)
         origin = np.where(
             np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
         )
-        cloud = fitted_cloud(request, origin, CLOUD_SIZES, self._urgency)
-        answer, following = self._answer(packed(request, cloud, anchor, origin, memory, self._queue_length))
+        seen = request.image
+        if seen is None:
+            seen = fitted_cloud(request, origin, CLOUD_SIZES, self._urgency).values
+        answer, following = self._answer(packed(request, seen, anchor, origin, memory, self._queue_length))
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,
             "h": answer.h,
             "status": _STATUSES[answer.status],
             "memory": self._format.write(origin, following),
+            **({} if answer.look is None else {"look": answer.look}),
         }
 
     def warm_up(self) -> None:
-        """Compile for single observations of any number of points, so that no answer to one is delayed."""
+        """Compile for single observations, of any number of points or of an image: no answer to one is delayed."""
+        if self._image is not None:
+            self(example_observations(self._image))
+            return
         zero = np.zeros((1, 3))
         for size in CLOUD_SIZES:
             cloud, mask = np.ones((1, size, 3)), np.ones((1, size), bool)
@@ -100,7 +109,7 @@ class PolicyService:
         return jax.tree.map(lambda values: values[None], alone)
 
     def _one_step(self, params: ControllerParams, asked: Asked) -> Answered:
-        observation, offset, entries = unpacked(asked)
+        observation, offset, entries = unpacked(asked, camera=self._image is not None)
         memory = self._controller.shift(self._format.rebuild(entries), offset)
         following, answer = self._controller.step(params, memory, observation)
         flat = self._format.flatten(following)
@@ -110,13 +119,15 @@ class PolicyService:
 
     def _answer(self, batch: Asked) -> tuple[Answer, Leaves]:
         """The compiled function over a batch of any size."""
-        count, points = batch.cloud.shape[:2]
-        largest = LARGEST_CALL // points
+        count, each = batch.seen.shape[:2]
+        if self._image is not None:
+            each = max(math.prod(self._image), CLOUD_SIZES[0])
+        largest = 1 << max((LARGEST_CALL // each).bit_length() - 1, 0)
         parts = []
         for first in range(0, count, largest):
             given = jax.tree.map(lambda values: values[first : first + largest], batch)
             size = min(largest, count - first)
-            answered = read(self._compiled(self._params, _padded(given, size)))
+            answered = read(self._compiled(self._params, _padded(given, size)), camera=self._image is not None)
             parts.append(jax.tree.map(lambda values: values[:size], answered))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from drone_cbf.config import SystemConfig
+from drone_cbf.config import SensorConfig, SystemConfig
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.serving.fields import MEANING, OPTIONAL, REQUIRED, example_observations
+from drone_cbf.serving.fields import MEANING, example_observations, fields_of, image_size
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature
@@ -28,6 +28,7 @@ Answers: `command` and `nominal_command` [m/s^2]; `h` [m], 0 where it could not 
 `intervened`, `relaxed`, `no_authority`, `fallback` (not finite: brakes), `unavoidable` (something is nearer than
 a command can act: brakes) or `no_points` (saw nothing: brakes);
 `memory`: send it back with the next observation of the same flight."""
+LOOK = "`look`: the direction to turn the camera to, of any length, world frame."
 UNLABELLED = """\
 It was evaluated with `sensor.kind=surfaces`: the nearest point of each obstacle, labelled, which no sensor gives. It is
 served with points without labels, like every version: the figures above are of the idealised sensor."""
@@ -60,30 +61,34 @@ def work(stage: Stage) -> Outcome:
 
 def servable(tree: Any, config: Mapping[str, Any]) -> Servable:
     """A controller's parameters and the package's ``config`` with the code of this project."""
+    sensor = check(SystemConfig, config["system"]).sensor
+    fields, image = fields_of(sensor), image_size(sensor)
     return Servable(
         tree=tree,
         config=config,
         code=ROOT / "projects" / "registration" / "policy_model.py",
         package=ROOT / "drone_cbf",
         requirements=ROOT / "requirements.txt",
-        signature=policy_signature(REQUIRED, OPTIONAL),
-        example=example_observations(),
+        signature=policy_signature(fields.required, fields.optional, camera=image is not None),
+        example=example_observations(image),
     )
 
 
-def sensor_kind(found: evidence.EvaluatedPolicy) -> str:
-    return check(SystemConfig, found.config["system"]).sensor.kind
+def sensor_of(found: evidence.EvaluatedPolicy) -> SensorConfig:
+    return check(SystemConfig, found.config["system"]).sensor
 
 
 def version_page(
     model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: evidence.EvaluatedPolicy
 ) -> str:
     """Evidence, origin and use of a version; without padding, because stores limit the length."""
-    experiment, kind = found.evaluation.info.experiment_id, sensor_kind(found)
+    experiment, sensor = found.evaluation.info.experiment_id, sensor_of(found)
+    fields = fields_of(sensor)
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": linked(run, experiment)} for stage, run in runs.items()]
     origin = [{"tag": name, "value": text} for name, text in tags.items()]
-    inputs = [{"input": name, "needed": name not in OPTIONAL, "meaning": text} for name, text in MEANING.items()]
+    asked = (*fields.required, *fields.optional)
+    inputs = [{"input": name, "needed": name in fields.required, "meaning": MEANING[name]} for name in asked]
     parts = [
         "#### Evidence: the worst cell of the evaluation",
         verdict(metrics),
@@ -97,6 +102,7 @@ def version_page(
         '`{"inputs": {"position": [[...]], ...}}` to `/invocations`. The first axis of every field is the batch.',
         markdown_table(inputs),
         ANSWERS,
-        *([UNLABELLED] if kind == "surfaces" else []),
+        *([LOOK] if sensor.kind == "depth" else []),
+        *([UNLABELLED] if sensor.kind == "surfaces" else []),
     ]
     return unpadded("\n\n".join(parts))

@@ -53,8 +53,10 @@ def download_package(model_uri: str) -> Package:
         return read_package(Path(model) / "artifacts" / ARTIFACT)
 
 
-def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelSignature:
+def policy_signature(required: Sequence[str], optional: Sequence[str], *, camera: bool = False) -> ModelSignature:
     """Names of what goes in, with what may be left out; types of what comes out. It is shown, not enforced.
+
+    ``camera``: the answer says where to look.
 
     MLflow's own check would drop what it does not know, take a dictionary of arrays for a single row, refuse whole
     numbers among floats (``[3, 0, 1]`` in JSON), and go number by number through lists. It leaves requests to models
@@ -62,6 +64,7 @@ def policy_signature(required: Sequence[str], optional: Sequence[str]) -> ModelS
     """
     answers: dict[str, Array | DataType] = {"command": Array(DataType.float), "nominal_command": Array(DataType.float)}
     answers |= {"h": DataType.float, "status": DataType.string, "memory": Array(DataType.double)}
+    answers |= {"look": Array(DataType.float)} if camera else {}
     inputs = Schema([ColSpec(AnyType(), name, required=name in required) for name in (*required, *optional)])
     outputs = Schema([ColSpec(kind, name) for name, kind in answers.items()])
     signature = ModelSignature(inputs=inputs, outputs=outputs)
