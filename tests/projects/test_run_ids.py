@@ -6,8 +6,8 @@ import pytest
 
 from projects.cli.arguments import parse, resume_request, run_named
 from projects.cli.run_ids import as_run_id
-from projects.cli.stage_parameters import EvaluateParameters, RegisterParameters, SafetyParameters
-from projects.cli.store_parameters import CompareParameters
+from projects.cli.stage_parameters import EvaluateParameters, SafetyParameters
+from projects.cli.store_parameters import CompareParameters, RegisterParameters
 
 ID = "0123456789abcdef0123456789abcdef"
 PAGE = f"http://127.0.0.1:5000/#/experiments/1/runs/{ID}?workflowType=machine_learning"
