@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,12 @@ def read_yaml(path: Path, called: str, remedy: Callable[[], str]) -> object:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{called} {where} cannot be read ({reason}); {remedy()}") from error
     try:
-        return parse_yaml(content)
+        return copy.deepcopy(_parsed(content))
     except UnreadableError as error:
         raise ConfigError(f"{called} {path} cannot be used: {error}; correct it") from error
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(content: bytes) -> object:
+    """A page of results reads the shipped curricula, and those that they extend, for each of its rows."""
+    return parse_yaml(content)

@@ -21,7 +21,7 @@ from projects.cli.stage_parameters import EvaluateParameters
 from projects.pictures import replay as replaying
 from projects.running.stage_runner import ROOT, Stage
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.test_stages import make_simple_pilot
+from tests.training.simple_flights import make_simple_pilot
 
 SYSTEM = small_system(scene=few_obstacles(4))
 SETTINGS = EvaluationSettings(scenarios=("random_cloud",), noise=(0.05,), goals=("random",), rollouts=3, horizon=8)

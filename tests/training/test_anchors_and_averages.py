@@ -32,7 +32,8 @@ from drone_cbf.training.update.averaging import initial_averages, make_averaging
 from drone_cbf.training.update.gradient_health import SKIPPED
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.test_stages import BATCH, FAMILIES, HORIZON, make_simple_pilot, resting
+from tests.training.simple_flights import make_simple_pilot, resting
+from tests.training.test_stages import BATCH, FAMILIES, HORIZON
 
 SYSTEM = small_system(scene=few_obstacles(4))
 POLICY, OTHER, BARRIER = random_policy(SYSTEM, 0), random_policy(SYSTEM, 1), random_barrier(SYSTEM)

@@ -26,7 +26,7 @@ from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, small_system
-from tests.training.test_stages import resting
+from tests.training.simple_flights import resting
 
 SYSTEM = small_system(
     physics=PhysicsConfig(time_step=0.2, gradient_decay=0.0),

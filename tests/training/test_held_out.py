@@ -18,7 +18,7 @@ from drone_cbf.training.data.flights import make_flight_measure
 from drone_cbf.training.settings import SafetySettings
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 from tests.training.scripted_training import always_good, column, stage, train, until
-from tests.training.test_stages import resting
+from tests.training.simple_flights import resting
 
 SYSTEM = small_system(scene=few_obstacles(4))
 FLIGHTS, HORIZON = 8, 8

@@ -16,7 +16,8 @@ from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import Optimisers, joint_optimisers, make_optimiser
 from tests.perception.worlds import few_obstacles, small_system
-from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS, make_simple_pilot, resting
+from tests.training.simple_flights import make_simple_pilot, resting
+from tests.training.test_stages import BATCH, FAMILIES, HORIZON, NETWORKS
 
 CROWDED = few_obstacles(4, clearance=0.0, cloud_half_extent=(0.9, 0.9, 0.6))
 SYSTEM = small_system(scene=CROWDED)

@@ -9,13 +9,11 @@ import pytest
 
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
-from drone_cbf.barrier.lessons import make_graph_lesson
-from drone_cbf.controller import Decision
+from drone_cbf.config import OptimiserConfig, SensorConfig
+from drone_cbf.devices import jit_update
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
-from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.recorder import ListRecorder
-from drone_cbf.safety.records import Status
 from drone_cbf.training.barrier import sampled_states, validation
 from drone_cbf.training.barrier.validation import HeldOutStrata
 from drone_cbf.training.curriculum.mechanisms import Monitor
@@ -24,26 +22,22 @@ from drone_cbf.training.monitor import measurements
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings
 from drone_cbf.training.stages import efficiency, pretraining, safety
 from drone_cbf.training.update import joint_update
+from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
+from tests.training.simple_flights import make_simple_pilot, resting
 
 SYSTEM = small_system(scene=few_obstacles(4))
 FAMILIES = ("random_cloud",)
 HORIZON, BATCH = 8, 3
-NODES = ("relative_position", "relative_velocity", "mask", "spread")
+SIMPLE = small_system(
+    scene=few_obstacles(1, forest_wind=0.0), sensor=SensorConfig(surfaces="raw", estimator="raw", neighbours=1)
+)
+"""Flown by the simple controller below: the less is seen, the less is compiled."""
 
 
 @functools.cache
 def sampled(system):
     return jax.jit(sampled_states.make_sampled_batch(system, FAMILIES, 64))
-
-
-def resting(system, families, count, strata=()):
-    """Lessons in as many states at rest with nothing in sight: no scenes to draw, so nothing to compile."""
-    graph = empty_graph(system.sensor)
-    neighbours = min(system.sensor.neighbours, system.scene.obstacles)
-    graph = graph.replace(**{name: getattr(graph, name)[:neighbours] for name in NODES})
-    lesson = make_graph_lesson(system)(graph)
-    return lambda key: jax.tree.map(lambda leaf: jnp.stack([leaf] * count), lesson)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -72,11 +66,32 @@ def few_flights():
 
 
 @pytest.fixture(scope="module")
-def efficient():
+def simple_efficiency(few_flights):
+    """All runs of the first stage are as long and use the same compiled update."""
+    compiled = functools.cache(lambda: jit_update(make_update(), donate_argnums=0))
+
+    def make_update():
+        settings = efficiency_settings()
+        optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
+        return efficiency.make_efficiency_update(SIMPLE, settings, optimiser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficiency, "make_unfiltered_pilot", make_simple_pilot)
+        patch.setattr(efficiency, "jit_update", lambda update, donate_argnums: compiled())
+        yield
+
+
+def efficiency_settings(**changes):
+    fixed = {"steps": 3, "batch": BATCH, "horizon": HORIZON, "scenes": FAMILIES, "seed": 4}
+    return EfficiencySettings(**fixed, **changes)
+
+
+@pytest.fixture(scope="module")
+def efficient(simple_efficiency):
     """One run of the first stage, twice."""
-    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4, checkpoint_every=1)
+    settings = efficiency_settings(checkpoint_every=1)
     recorders = ListRecorder(), ListRecorder()
-    return [efficiency.train_efficiency(SYSTEM, settings, recorder) for recorder in recorders], recorders
+    return [efficiency.train_efficiency(SIMPLE, settings, recorder) for recorder in recorders], recorders
 
 
 def test_the_same_seed_trains_the_same_policy_to_the_last_bit(efficient):
@@ -101,16 +116,15 @@ def test_the_recorder_hears_of_every_update_and_gets_all_that_a_resume_needs(eff
 
 def test_an_interrupted_run_goes_on_to_the_same_policy_to_the_last_bit(efficient):
     (whole, _), (recorder, _) = efficient
-    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, seed=4)
     rest = ListRecorder(saved=recorder.states[1])
-    resumed = efficiency.train_efficiency(SYSTEM, settings, rest)
+    resumed = efficiency.train_efficiency(SIMPLE, efficiency_settings(), rest)
     jax.tree.map(np.testing.assert_array_equal, resumed.policy, whole.policy)
     np.testing.assert_equal(rest.rows, recorder.rows[1:])
 
 
 def test_training_moves_the_policy(efficient):
     (result, _), _ = efficient
-    start = efficiency.initial_policy_params(SYSTEM, efficiency.report_key(jax.random.key(4), 0))
+    start = efficiency.initial_policy_params(SIMPLE, efficiency.report_key(jax.random.key(4), 0))
     assert float(tree_norm(jax.tree.map(jnp.subtract, result.policy, start))) > 1e-3
 
 
@@ -145,18 +159,6 @@ MARGIN = jnp.float32(12.0)
 NETWORKS = {"policy": random_policy(SYSTEM), "barrier": random_barrier(SYSTEM)}
 
 
-def make_simple_pilot(system):
-    """Compiles in no time and listens to every parameter of both networks."""
-
-    def decide(params, memory, graph):
-        push = sum(jnp.mean(leaf) for leaf in jax.tree.leaves((params.policy, params.barrier)))
-        command = (1.0 + push) * graph.goal - graph.velocity
-        zero, status = jnp.float32(0.0), jnp.int32(Status.INTERVENED)
-        return memory, Decision(command=command, nominal=graph.goal, barrier=push, slack=zero, status=status)
-
-    return decide
-
-
 @pytest.fixture(scope="module")
 def simply_controlled(few_flights):
     with pytest.MonkeyPatch.context() as patch:
@@ -164,13 +166,14 @@ def simply_controlled(few_flights):
         yield
 
 
-def gradient_program(task_gradient=0.0):
+def gradient_program(task_gradient=0.0, system=SIMPLE):
     """Compiled (factor on the flight's losses) -> gradients of the loss in both networks, and the update's figures.
 
     The factor is traced, so that one program serves all: compiling it is what such a test takes its time for.
     """
     settings = safety_settings(barrier_task_gradient=task_gradient)
     conditions = joint_update.conditions_of(settings.curriculum, settings.curriculum.stages[0])
+    networks = {"policy": random_policy(system), "barrier": random_barrier(system)}
 
     @jax.jit
     def run(factor):
@@ -180,8 +183,8 @@ def gradient_program(task_gradient=0.0):
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(joint_update, "make_flight_loss", multiplied)
-            gradient = joint_update.make_safety_gradient(SYSTEM, settings, HORIZON)
-        found, (figures, _) = gradient(NETWORKS, conditions, MARGIN, jax.random.key(0), None)
+            gradient = joint_update.make_safety_gradient(system, settings, HORIZON)
+        found, (figures, _) = gradient(networks, conditions, MARGIN, jax.random.key(0), None)
         return found, figures
 
     return run
@@ -193,7 +196,7 @@ def distance(one, other):
 
 @pytest.mark.slow
 def test_both_networks_learn_through_the_filter():
-    gradient, figures = gradient_program()(1.0)
+    gradient, figures = gradient_program(system=SYSTEM)(1.0)
     assert float(tree_norm(gradient["policy"])) > 0.0 and float(tree_norm(gradient["barrier"])) > 0.0
     assert figures["filter/intervention_rate"] > 0.5
     reported_only = {"loss/total", "loss/cbf_safe", "loss/cbf_unsafe", "loss/cbf_hdot"}  # no weight by default
@@ -268,9 +271,9 @@ def test_joint_training_goes_on_from_any_update_of_a_curriculum_to_the_same_netw
         assert set(rest.events) <= set(recorder.events)
 
 
+@pytest.mark.usefixtures("simple_efficiency")
 def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named():
-    # As long as the run above: the same program, compiled already.
-    settings = EfficiencySettings(steps=3, batch=BATCH, horizon=HORIZON, scenes=FAMILIES, nonfinite_limit=0)
+    settings = efficiency_settings(nonfinite_limit=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             efficiency,
@@ -279,6 +282,6 @@ def test_a_loss_that_is_not_finite_stops_the_stage_and_is_named():
         )
         recorder = ListRecorder()
         with pytest.raises(TrainingError, match="at step 0 in policy/.*; its state .* checkpoints/nonfinite_0 "):
-            efficiency.train_efficiency(SYSTEM, settings, recorder)
+            efficiency.train_efficiency(SIMPLE, settings, recorder)
     assert len(recorder.rows) == 1, "what went wrong is recorded before training stops"
     assert set(recorder.checkpoints) == {"nonfinite_0"}
