@@ -33,13 +33,9 @@ def test_a_fault_of_disk_or_server_is_one_line_with_the_remedy(error: Exception,
 
 
 def test_a_cause_counts_and_other_errors_are_not_blamed_on_the_store() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as cause:
-            raise MlflowException("could not write") from cause
-    except MlflowException as error:
-        assert "the disk is full" in store_trouble(error)
+    caused = MlflowException("could not write")
+    caused.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "the disk is full" in store_trouble(caused)
     assert store_trouble(ValueError("permission denied by the user")) == ""
     assert store_trouble(FileNotFoundError(errno.ENOENT, "No such file", "x.yaml")) == ""
     assert failure_reason(TrainingError("no space left on device in the gradient")).startswith("no space left")
