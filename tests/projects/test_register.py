@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import mlflow
-import numpy as np
-import pandas
 import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from drone_cbf.serving.fields import OPTIONAL
-from drone_cbf.serving.service import PolicyService
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.evidence import conditions
 from projects.cli.stage_parameters import EvaluateParameters
 from projects.registration import register
 from projects.running.launch import launch
 from tests.projects.test_running import last_run
-from tests.projects.trained import GOOD, SYSTEM, controller, evaluate_run, evaluated, safety_run
+from tests.projects.trained import SYSTEM, evaluate_run, evaluated, safety_run
 
 ROUNDING = {"rtol": 1e-6, "atol": 1e-6}
 
@@ -43,14 +37,6 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return shown.splitlines()[-1]
 
 
-def batch(count: int = 3) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(1)
-    fields = {name: rng.normal(size=(count, 3)) for name in ("position", "velocity", "goal", "thrust")}
-    fields |= {"points": rng.uniform(-3.0, 3.0, (count, 5, 3)), "mask": np.ones((count, 5), bool)}
-    fields["mask"][:, 4], fields["points"][:, 4] = False, np.nan
-    return fields
-
-
 @pytest.fixture
 def quick_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without compiling, for tests that only look at what was registered."""
@@ -64,89 +50,6 @@ class Registered:
 
     def __init__(self, servable: Any, evidence: Any) -> None:
         Registered.servable, Registered.evidence = servable, evidence
-
-
-def test_a_version_holds_policy_evidence_and_lineage_and_is_the_challenger(experiment: str) -> None:
-    training, evaluation = evaluated(experiment, training_seed=7)
-    run = registered(experiment, "whole", f"--run={training}")
-    client = MlflowClient()
-    version = client.get_model_version_by_alias("whole", "challenger")
-    tags = version.tags
-    assert tags["drone_cbf.training_run"] == training and tags["drone_cbf.evaluation_run"] == evaluation
-    assert tags["drone_cbf.register_run"] == run.info.run_id and tags["drone_cbf.seed"] == "7"
-    assert tags["drone_cbf.curriculum"] == "default" and tags["drone_cbf.blend"] == "1"
-    for text in ("success_rate", "0.9961", training, evaluation, "point_velocities", "no_points"):
-        assert text in version.description
-    assert "champion" not in client.get_registered_model("whole").aliases, "only the gate promotes"
-    model = mlflow.get_logged_model(version.source.removeprefix("models:/"))
-    linked = {metric.key: metric for metric in model.metrics}
-    assert linked["eval/success_rate"].value == GOOD["eval/success_rate"]
-    assert linked["eval/success_rate"].dataset_name == "fixed_ring+random_cloud+forest"
-    assert linked["eval/success_rate"].dataset_digest and "eval/forest/noise_0.05/random/success_rate" not in linked
-    assert run.data.tags["drone_cbf.model_version"] == "1" and "### Version 1" in run.data.tags["mlflow.note.content"]
-
-
-def test_a_loaded_version_answers_as_the_evaluated_controller(experiment: str) -> None:
-    training = safety_run(experiment, seed=3)
-    evaluation = evaluate_run(experiment, training, blend=0.25)
-    registered(experiment, "loaded", f"--run={evaluation}")
-    model = mlflow.pyfunc.load_model("models:/loaded@challenger")
-    answer, own = model.predict(batch()), PolicyService(SYSTEM, controller(3, blend=0.25))(batch())
-    for name in ("command", "nominal_command", "h"):
-        np.testing.assert_allclose(answer[name], own[name], **ROUNDING)
-    assert list(answer["status"]) == list(own["status"])
-    single = {name: values[:1] for name, values in batch().items()}
-    as_lists = {name: values.tolist() for name, values in single.items()}
-    np.testing.assert_allclose(model.predict(as_lists)["command"], own["command"][:1], rtol=1e-4, atol=1e-4)
-    names = model.metadata.get_input_schema()
-    assert names.required_input_names() == ["position", "velocity", "goal", "points", "mask"]
-    assert names.optional_input_names() == [*OPTIONAL]
-    check_tables(model, own)
-    check_refusals(model)
-
-
-def records(fields: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """One dictionary per observation."""
-    return [{name: values[row] for name, values in fields.items()} for row in range(len(fields["position"]))]
-
-
-def check_tables(model: Any, own: dict[str, np.ndarray]) -> None:
-    """Records, a table, and the table after a way through Parquet are the same batch."""
-    table = pandas.DataFrame({name: list(values) for name, values in batch().items()})
-    nested = pandas.DataFrame({name: values.tolist() for name, values in batch().items()})
-    stored = io.BytesIO()
-    nested.to_parquet(stored)
-    for given in (records(batch()), table, nested, pandas.read_parquet(stored)):
-        np.testing.assert_allclose(model.predict(given)["command"], own["command"], **ROUNDING)
-
-
-def check_refusals(model: Any) -> None:
-    """Bad shapes, NaN and wrong types are errors with a reason; an empty cloud is answered by braking."""
-    for changed, message in (
-        ({"goal": np.zeros((3, 2))}, r"goal has shape \(3, 2\), expected \(3, 3\)"),
-        ({"position": np.full((3, 3), np.nan)}, r"position\[0, 0\] = nan is not finite"),
-        ({"mask": np.ones((3, 5))}, "mask holds values of type float64, expected true or false"),
-        ({"velocity": np.zeros((2, 3))}, "velocity"),
-    ):
-        with pytest.raises(MlflowException, match=message):
-            model.predict({**batch(), **changed})
-    first, second, third = records(batch())
-    for fields, message in (
-        ({name: value for name, value in batch().items() if name != "points"}, "points is missing"),
-        (
-            {**batch(), "point_velocity": np.zeros((3, 5, 3))},
-            "point_velocity is no field.*did you mean point_velocities",
-        ),
-        ([first, second, {**third, "noise": 0.1}], "noise is missing in observation 0"),
-        (pandas.DataFrame([first, second, {**third, "queue": np.zeros((2, 3))}]), "queue is missing in observation 0"),
-        ([], "the request is list, expected fields by name"),
-        (np.zeros((3, 3)), "the request is ndarray, expected fields by name"),
-    ):
-        with pytest.raises(MlflowException, match=message):
-            model.predict(fields)
-    blind = model.predict({**batch(), "mask": np.zeros((3, 5), bool)})
-    assert list(blind["status"]) == ["no_points"] * 3
-    assert np.all(blind["command"] * batch()["velocity"] <= np.abs(batch()["thrust"]) + 1.0)
 
 
 def test_a_pipeline_leads_to_its_evaluation(experiment: str, quick_model: None) -> None:
@@ -177,9 +80,11 @@ def test_best_of_ranks_collisions_before_violation_before_success_and_nan_last(
         {"eval/collisions": 1.0, "eval/max_violation": 0.0, "eval/success_rate": 1.0},
         {"eval/collisions": math.nan, "eval/max_violation": 0.0, "eval/success_rate": 1.0},
     ]
-    evaluations = [evaluated(experiment, figures)[1] for figures in reversed(ranked)][::-1]
+    training = safety_run(experiment)
+    evaluations = [evaluate_run(experiment, training, figures) for figures in reversed(ranked)][::-1]
+    among = f"--best_of=tags.drone_cbf.curriculum = 'default' and {mine(experiment)}"
     for worst in range(len(ranked)):
-        registered(experiment, "quick", f"--best_of=tags.drone_cbf.curriculum = 'default' and {mine(experiment)}")
+        registered(experiment, "quick", among)
         assert Registered.evidence.tags["drone_cbf.evaluation_run"] == evaluations[worst]
         MlflowClient().delete_run(evaluations[worst])
 

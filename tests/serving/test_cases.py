@@ -122,13 +122,32 @@ def test_a_point_before_the_acting_point_is_an_obstacle_and_the_stop_is_impossib
     assert np.all(np.abs(command[np.abs(full) == LIMIT]) > 0.85 * LIMIT[np.abs(full) == LIMIT])
 
 
-@pytest.mark.parametrize("speed", [100.0, 199.0, -199.0])
-@pytest.mark.parametrize("way", [(1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.0, -1.0, 0.5)])
+SPEEDS, WAYS = [100.0, 199.0, -199.0], [(1.0, 0.0, 0.0), (1.0, 1.0, 1.0), (0.0, -1.0, 0.5)]
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("service", ["analytic", "neural"], indirect=True)
 def test_at_any_speed_that_is_not_refused_it_brakes(
     service: PolicyService, speed: float, way: tuple[float, ...]
 ) -> None:
+    check_braking(service, AHEAD, speed, way)
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("service", ["labels"], indirect=True)
+def test_without_a_scan_it_brakes_at_any_speed_for_a_point_in_its_way(
+    service: PolicyService, speed: float, way: tuple[float, ...]
+) -> None:
+    """Labelled points do not say what else was looked at, so elsewhere the policy acts."""
+    heading = np.sign(speed) * np.array(way) / np.linalg.norm(way)
+    check_braking(service, np.array([0.0, 0.0, 1.0]) + 1.5 * heading, speed, way)
+
+
+def check_braking(service: PolicyService, points: np.ndarray, speed: float, way: tuple[float, ...]) -> None:
     velocity = speed * np.array(way) / np.linalg.norm(way)
-    command, h, _ = answer(service, AHEAD, velocity=velocity)
+    command, h, _ = answer(service, points, velocity=velocity)
     moving = velocity != 0.0
     np.testing.assert_allclose(command[moving], -(np.sign(velocity) * LIMIT)[moving], atol=1e-3)
     assert h < 0.0
