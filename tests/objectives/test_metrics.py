@@ -198,8 +198,7 @@ def test_the_violation_is_that_where_the_command_acts():
 
 
 def counted():
-    """Ten steps of which 1 passes, 2 intervene, 3 are relaxed, 1 has no authority, 1 falls back, 1 cannot stop and 1 sees
-    nothing."""
+    """Ten steps: 1 passes, 2 intervene, 3 are relaxed; of the rest, each carries another status without certificate."""
     status = np.repeat(np.array(Status, np.int32), [1, 2, 3, 1, 1, 1, 1])
     slack = np.where(status == Status.RELAXED, 0.5, 0.5 * SLACK_TOLERANCE).astype(np.float32)
     return flight(SYSTEM, np.zeros((11, 3)), status=status, slack=slack)
