@@ -35,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.resume_after_kill import differences, histories  # noqa: E402
 from drone_cbf.errors import LineageError  # noqa: E402
 from drone_cbf.tracking.runs.resuming import check_resumable  # noqa: E402
+from drone_cbf.tracking.runs.tracking_store import prepare_store  # noqa: E402
 from drone_cbf.tracking.tags import NESTED_TAG, STAGE_TAG  # noqa: E402
 
 MARK = "KILL_ANYWHERE"
@@ -248,8 +249,11 @@ def main() -> int:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="kill-anywhere-"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.yaml").write_text(CURRICULUM)
-    mlflow.set_tracking_uri(f"sqlite:///{folder.resolve()}/mlflow.db")
-    harness, chosen = Harness(folder.resolve(), random.Random(options.seed)), options.entries.split(",")
+    os.chdir(folder)  # where the first experiment keeps its artifacts
+    folder = Path.cwd()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    prepare_store()
+    harness, chosen = Harness(folder, random.Random(options.seed)), options.entries.split(",")
     for entry in needed(chosen):
         harness.finish(entry)
         if entry in chosen:

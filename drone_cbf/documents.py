@@ -33,7 +33,11 @@ def parse_yaml(content: bytes | str) -> Any:
         text, bounds = _text(content), _Bounds()
         for event in yaml.parse(text, Loader=_Loader):
             bounds.take(event)
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)  # a safe one: plain values only
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except yaml.YAMLError as error:
         raise UnreadableError(f"it is not valid YAML: {' '.join(str(error).split())}") from error
     except UnreadableError:

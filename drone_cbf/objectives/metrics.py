@@ -93,7 +93,8 @@ def filter_activity(decisions: Decision) -> dict[str, Scalar]:
         "relaxed": jnp.mean(decisions.slack > SLACK_TOLERANCE),
         "relax_mean": jnp.mean(decisions.slack),
         "intervened": jnp.mean((decisions.status == Status.INTERVENED) | (decisions.status == Status.RELAXED)),
-        "fallback": jnp.mean(decisions.status == Status.FALLBACK),
+        # A blind sensor is what the controller falls back from as well: it brakes without a certificate.
+        "fallback": jnp.mean((decisions.status == Status.FALLBACK) | (decisions.status == Status.NO_POINTS)),
         "no_authority": jnp.mean(decisions.status == Status.NO_AUTHORITY),
         "unavoidable": jnp.mean(decisions.status == Status.UNAVOIDABLE),
     }

@@ -194,6 +194,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
             if not rest or rest[0].startswith("--"):
                 raise ConfigError(f"{name} has no value; write --{name}=<value>")
             value = rest.pop(0)
+        value = value.strip("\r\n").replace("\t", " ")  # what copying from a page or a table brings along
         if not is_one_line(name + value):
             told = f"{shown(name)} = {shown(value):.80}"
             raise ConfigError(f"{told} holds a line break or a control character; leave it out")

@@ -22,7 +22,11 @@ _BOUNDS |= {"min_length": "at least {} entries", "max_length": "at most {} entri
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None) -> str:
     """The violations of ``error``, at most three, on one line; ``model``, where known, tells the ranges."""
-    lines = list(dict.fromkeys(_line(problem, model) for problem in error.errors()))
+    problems = error.errors()
+    # A list is also too short for pydantic where it has refused entries: that is no problem of its own.
+    refused = {problem["loc"][:-1] for problem in problems if problem["loc"] and isinstance(problem["loc"][-1], int)}
+    counted = [p for p in problems if not (p["type"] == "too_short" and p["loc"] in refused)]
+    lines = list(dict.fromkeys(_line(problem, model) for problem in counted))
     more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
     return " | ".join([*lines[:3], *more])
 

@@ -139,10 +139,9 @@ def read_recorded(run_id: str) -> Recorded:
         ConfigError: a stored parameter is unknown today, or out of today's range.
     """
     recorded = resolve_parent(run_id, REPEATABLE, called="run")
-    try:
-        parameters, system = recorded.config["parameters"], recorded.config["system"]
-    except KeyError as error:
-        raise LineageError(f"config.yaml of run {run_id} has no {error}; it cannot be repeated") from error
+    if "parameters" not in recorded.config:
+        raise LineageError(f"config.yaml of run {run_id} has no parameters; it cannot be repeated")
+    parameters, system = recorded.config["parameters"], recorded.config["system"]
     asked = {name: value for name, value in parameters.items() if value is not None and name not in NOT_REPEATED}
     given = {name: as_text(value) for name, value in asked.items()}
     for group, fields in system.items():

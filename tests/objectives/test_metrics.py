@@ -198,15 +198,15 @@ def test_the_violation_is_that_where_the_command_acts():
 
 
 def counted():
-    """Ten steps of which 1 passes, 2 intervene, 3 are relaxed, 1 has no authority, 1 falls back and 2 end the way."""
-    status = np.repeat(np.array(Status, np.int32), [1, 2, 3, 1, 1, 2])
+    """Ten steps: 1 passes, 2 intervene, 3 are relaxed; of the rest, each carries another status without certificate."""
+    status = np.repeat(np.array(Status, np.int32), [1, 2, 3, 1, 1, 1, 1])
     slack = np.where(status == Status.RELAXED, 0.5, 0.5 * SLACK_TOLERANCE).astype(np.float32)
     return flight(SYSTEM, np.zeros((11, 3)), status=status, slack=slack)
 
 
 def test_the_filters_work_is_counted_by_status():
-    expected = {"relax_rate": 0.3, "intervention_rate": 0.5, "fallback_rate": 0.1, "no_authority_rate": 0.1}
-    expected["unavoidable_rate"] = 0.2
+    expected = {"relax_rate": 0.3, "intervention_rate": 0.5, "fallback_rate": 0.2, "no_authority_rate": 0.1}
+    expected["unavoidable_rate"] = 0.1
     flown = counted()
     figures = jax.tree.map(lambda x: x[None], METRICS(flown, scene_of(FAR_AWAY)))
     report = flight_report(figures)

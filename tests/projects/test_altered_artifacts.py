@@ -87,8 +87,7 @@ def test_a_void_certificate_is_neither_served_nor_flown(
     assert str(caught.value).isprintable()
     monkeypatch.setattr(trained_networks, "load_checkpoint", lambda run_id, name: change(whole))
     monkeypatch.setattr(trained_networks, "find", lambda run_id, part: run_id)
-    parent = Parent("r", "safety", CONFIG)
-    stage = Stage(None, None, SYSTEM, {}, parent, ListRecorder(), ListRecorder())  # type: ignore[arg-type]
+    stage = Stage(None, None, SYSTEM, {}, Parent("r", "safety", CONFIG), ListRecorder(), ListRecorder())
     with pytest.raises(CheckpointError, match=message):
         trained_networks.load_barrier(stage)
         trained_networks.load_policy(stage)
@@ -223,6 +222,5 @@ def test_a_table_that_is_none_is_refused_by_name(experiment: str, text: str) -> 
 def test_the_evaluated_controller_is_loaded(experiment: str) -> None:
     training = safety_run(experiment)
     parameters = EvaluateParameters(parent_run=training)
-    parent = resolve_parent(training, ["safety"])
-    stage = Stage(None, parameters, SYSTEM, {}, parent, ListRecorder(), ListRecorder())  # type: ignore[arg-type]
+    stage = Stage(None, parameters, SYSTEM, {}, resolve_parent(training, ["safety"]), ListRecorder(), ListRecorder())
     assert float(load_controller(stage).margin) == float(controller().margin)

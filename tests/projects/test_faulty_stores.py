@@ -23,18 +23,20 @@ STEPS = CountingParameters().steps
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A small file system of its own with a store on it."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
         pytest.skip("only root can mount a file system")
+    monkeypatch.chdir(folder)  # where the first experiment keeps its artifacts
     try:
         with tracking(f"sqlite:///{folder}/mlflow.db"):
             prepare_store()
             yield folder
     finally:
+        monkeypatch.chdir(tmp_path)
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
@@ -72,17 +74,17 @@ def assert_whole(run_id: str) -> None:
 def test_a_run_stops_clean_on_a_faulty_disk_and_has_every_row_once_in_the_end(disk: Path, fault: str) -> None:
     process = start(disk)
     run_id = begun(process)
-    filler = disk / "filler"
+    filler, artifacts = disk / "filler", disk / "mlruns"
     if fault == "full":
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             while True:
                 try:
                     file.write(b"0" * 4096)
-                    file.flush()
                 except OSError:
                     break
     else:
-        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        for options in (["--bind"], ["-o", "remount,bind,ro"]):
+            subprocess.run(["mount", *options, artifacts, artifacts], check=True)
     told = process.communicate(timeout=180)[1]
     assert process.returncode == 1 and "Traceback" not in told, told
     meaning = "the disk is full: free some room" if fault == "full" else "read-only: make it writable"
@@ -90,7 +92,7 @@ def test_a_run_stops_clean_on_a_faulty_disk_and_has_every_row_once_in_the_end(di
     if fault == "full":
         filler.unlink()
     else:
-        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        subprocess.run(["umount", artifacts], check=True)
     again = start(disk, f"--resume_run={run_id}")
     told = again.communicate(timeout=180)[1]
     assert again.returncode == 0, told

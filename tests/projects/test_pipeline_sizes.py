@@ -78,8 +78,8 @@ def test_the_sizes_are_inherited_with_the_rest_and_are_no_part_of_what_is_traine
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{rolouts: 4}", "give some of efficiency_steps, efficiency_learning_rate"),
-        ("{seed: 4}", "give some of efficiency_steps, efficiency_learning_rate"),
+        ("{rolouts: 4}", "did you mean rollouts?"),
+        ("{seed: 4}", "seed is unknown"),
         ("7", "give some of efficiency_steps, efficiency_learning_rate"),
         ("{rollouts: 0}", "rollouts = 0 is out of range"),
         ("{efficiency_learning_rate: 0}", "efficiency_learning_rate = 0 is out of range"),

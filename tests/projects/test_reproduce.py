@@ -33,6 +33,7 @@ TINY = (
 )
 
 
+WHOLE = SYSTEM.model_dump(mode="json")
 ONE_STAGE = json.dumps({"name": "then", "stages": [{"name": "a", "steps": 5, "violation_threshold": 0.1}]})
 
 
@@ -84,10 +85,10 @@ def test_what_the_recorded_run_did_not_know_yet_is_named_with_the_value_it_gets(
             {"parameters": {}, "system": {}},
             "run .* is a run of stage pipeline, expected a finished efficiency",
         ),
-        ("efficiency", {"parameters": {}}, "has no 'system'; it cannot be repeated"),
-        ("efficiency", {"parameters": {"stepz": 1}, "system": {}}, "unknown parameter 'stepz'"),
-        ("efficiency", {"parameters": {"steps": 0}, "system": {}}, "steps = 0 is out of range"),
-        ("safety", {"parameters": {"parent_run": "x"}, "system": {}}, "has no readable curriculum.json"),
+        ("efficiency", {"parameters": {}}, "has no system: it does not say what was flown"),
+        ("efficiency", {"parameters": {"stepz": 1}, "system": WHOLE}, "unknown parameter 'stepz'"),
+        ("efficiency", {"parameters": {"steps": 0}, "system": WHOLE}, "steps = 0 is out of range"),
+        ("safety", {"parameters": {"parent_run": "x"}, "system": WHOLE}, "has no readable curriculum.json"),
     ],
 )
 def test_a_run_that_cannot_be_repeated_is_refused_before_any_work(
@@ -101,7 +102,7 @@ def test_a_run_that_cannot_be_repeated_is_refused_before_any_work(
 
 
 def test_a_missing_curriculum_is_named(experiment: str) -> None:
-    run_id = recorded_run(experiment, "safety", {"parameters": {"parent_run": "x"}, "system": {}})
+    run_id = recorded_run(experiment, "safety", {"parameters": {"parent_run": "x"}, "system": WHOLE})
     with pytest.raises(LineageError, match=r"has no readable curriculum\.json"):
         read_recorded(run_id)
 

@@ -14,6 +14,7 @@ from drone_cbf.config import PhysicsConfig, SceneConfig, SystemConfig
 from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.sections import Neutral, Section
+from drone_cbf.tracking.checkpoints import certificates
 from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.queries.evidence import CONDITIONS, LATER_CONDITIONS, conditions
@@ -144,6 +145,7 @@ def test_a_champion_from_before_a_field_existed_is_compared_with_what_does_not_u
     register(experiment, model, "trained before", best)
     client.set_registered_model_alias(model, "champion", "1")
     monkeypatch.setattr(evidence, "SceneConfig", LaterScene)
+    monkeypatch.setattr(certificates, "SystemConfig", LaterSystem)
     same = evaluate_run(experiment, "trained later", system=later_system(moving=0.0))
     assert find_judged(model, same, promoting=False).champion_run == best
     other = evaluate_run(experiment, "trained later", system=later_system(moving=0.2))

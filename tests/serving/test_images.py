@@ -106,7 +106,7 @@ def test_after_loading_no_image_compiles_anything_whatever_else_is_sent(service)
 def test_a_batch_of_images_beyond_the_largest_is_answered_row_by_row(service, monkeypatch):
     """One image may be larger than a call is meant to be: 640 by 480 pixels are."""
     monkeypatch.setattr("drone_cbf.serving.service.LARGEST_CALL", 1)
-    images, yaws = np.stack([np.full((ROWS, COLUMNS), depth) for depth in (1.0, 4.0, 1e3)]), np.array([0.0, 0.5, -2.0])
+    images, yaws = np.stack([np.full((ROWS, COLUMNS), depth) for depth in (1.0, 4.0, 1e3)]), np.array([0.0, 0.5, -0.1])
     three = {name: np.repeat(values, 3, axis=0) for name, values in asked().items()}
     together = service({**three, "image": images, "yaw": yaws})
     for row in range(3):

@@ -45,7 +45,7 @@ def test_a_clock_that_is_set_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
         (f"process {os.getpid()} on {HOST} since {psutil.Process().create_time():.0f}", "running"),  # earlier version
         (f"process {os.getpid()} on {HOST} since 12345", "gone"),
     ],
-    ids=["rebooted", "reused", "elsewhere", "empty", "nonsense", "earlier-version", "earlier-version-gone"],
+    ids=["another boot", "another process", "another host", "empty", "nonsense", "earlier version", "earlier and gone"],
 )
 def test_a_recorded_process_is_judged_by_host_boot_and_tick(name: str, state: str) -> None:
     assert state_of(name) == state

@@ -22,7 +22,7 @@ def test_a_curriculum_knows_its_stages_and_its_length():
     [
         (content(noise=-0.5), "stages.0.noise", "-0.5"),
         (content(horizon=0), "stages.0.horizon", "0"),
-        (content(colour="red"), "stages.0.colour", "'red'"),
+        (content(colour="red"), "stages.0.colour", "is unknown; the names are name, steps"),
         (content(name="a/b"), "stages.0.name", "'a/b'"),
         (content(success_threshold=1.5), "stages.0.success_threshold", "1.5"),
         ({"name": "empty", "stages": []}, "stages", "[]"),

@@ -17,6 +17,8 @@ from drone_cbf.tracking.checkpoints.packages import by_path
 LARGEST_PARAMETER = 1e6
 """Magnitude that no trained parameter has; float32 leaves its range in the square of a sum of larger ones."""
 LARGEST_MARGIN = 50.0  # m; no sensor reaches farther
+RECORDED_GROUPS = ("physics", "scene", "sensor", "barrier", "filter", "policy", "objective")
+"""Groups of settings that every run has recorded. One that is added later is at its defaults where it is not named."""
 _REMEDY = "repeat the run that trained it, or name another one"
 
 
@@ -59,7 +61,7 @@ def recorded_system(config: Any, source: str) -> SystemConfig:
     if not isinstance(system, Mapping):
         found = "no system" if system is None else f"a system that is a {type(system).__name__}"
         raise ConfigError(f"{source} has {found}: it does not say what was flown; {remedy}")
-    for group in SystemConfig.model_fields:
+    for group in RECORDED_GROUPS:
         if not isinstance(system.get(group), Mapping) or not system[group]:
             raise ConfigError(f"{source} says nothing of {group}: it does not say what was flown; {remedy}")
     return SystemConfig.parse(system, f"{source}: system", "config.yaml of another run")

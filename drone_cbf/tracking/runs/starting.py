@@ -29,6 +29,7 @@ def start_run(stage: str, needs: str = "") -> mlflow.ActiveRun:
         needs: what must be in the store already, for messages; empty where the store may be a new one.
     """
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # start and end are not worth a line
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a call stack for errors that it raises too
     given = os.environ.get(GIVEN, "")
     if given or needs:
         require_store(f"run {given}" if given else needs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 
 from mlflow.exceptions import MlflowException
@@ -21,13 +22,14 @@ _CAUSES = {
     "connection refused": "the tracking server cannot be reached: start it",
 }
 """Part of what MLflow, sqlite or the system says -> what it means, and the remedy."""
+_NOISE = re.compile(r"\(raised as a result of [^)]*\) |\(Background on this error [^)]*\)")
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def store_trouble(error: BaseException) -> str:
     """What a fault of the store means and its remedy, on one line; empty for any other error."""
     for one in _chain(error):
-        text = " ".join(str(one).split())
+        text = _NOISE.sub("", " ".join(str(one).split())).partition(" [SQL")[0]
         if isinstance(one, (OSError, MlflowException)) or "sqlalchemy" in type(one).__module__:
             for part, meaning in _CAUSES.items():
                 if part in text.lower():
