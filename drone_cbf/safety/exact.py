@@ -9,7 +9,7 @@ solution on a segment that is linear in lambda.
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.safety.dual import (
@@ -64,37 +64,78 @@ def _path(problem: ScaledProblem) -> _Path:
     )
 
 
-def _command_at(problem: ScaledProblem, path: _Path, multiplier: Float[Array, "n"]) -> Float[Array, "n 3"]:
-    """u(lambda) for each multiplier. An axis at or past its breakpoint is set to its limit exactly: a rounding error
-    would be amplified by the ratio of its coefficient to those of the free axes."""
-    along = multiplier[:, None]
-    moving = problem.nominal + along * problem.normal
-    return jnp.where(path.exit <= along, path.end, jnp.where(path.entry >= along, path.start, moving))
+@struct.dataclass
+class _Segment:
+    """A piece of the path between breakpoints, on which ``a.u(lambda)`` is linear."""
+
+    low: Scalar
+    high: Scalar
+    free: Bool[Array, "3"]  # Axes that move along it
+    resting: Vector  # Limits on which the others rest [m/s^2]
+    multiplier: Scalar  # At which the line through it meets the row; infinite if it does not
 
 
 def _active_segment(problem: ScaledProblem, path: _Path) -> tuple[Vector, ActiveSet]:
-    """Command and active set on the linear segment that contains the solution."""
-    breakpoints = jnp.concatenate([path.entry, path.exit, problem.cap[None]])
-    breakpoints = jnp.clip(breakpoints, 0.0, problem.cap)
-    short = dual_gradient(problem, _command_at(problem, path, breakpoints), breakpoints)
-    relaxed = short[-1] > 0.0
-    low = jnp.max(jnp.where(short > 0.0, breakpoints, 0.0))
-    high = jnp.min(jnp.where(breakpoints > low, breakpoints, problem.cap))
+    """Command and active set on the linear segment that contains the solution.
 
+    It is looked for with plain sums, which may pick its neighbour if the solution is next to a breakpoint. The line
+    through a segment, computed exactly, meets the row on it or shows on which side the solution is.
+    """
+    cap = problem.cap
+    breakpoints = [jnp.clip(point[axis], 0.0, cap) for point in (path.entry, path.exit) for axis in range(3)]
+    at_cap = jnp.stack([_coordinate(problem, path, cap, axis) for axis in range(3)])
+    relaxed = dual_gradient(problem, at_cap, cap) > 0.0
+    low = jnp.zeros_like(cap)
+    for point in breakpoints:
+        low = jnp.where(_plain_gradient(problem, path, point) > 0.0, jnp.maximum(low, point), low)
+    low = jnp.where(relaxed, cap, low)
+    found = _segment(problem, path, low, _next(breakpoints, low, cap))
+    before = jnp.zeros_like(cap)
+    for point in breakpoints:
+        before = jnp.where(point < found.low, jnp.maximum(before, point), before)
+    beyond, short = found.multiplier > found.high, found.multiplier < found.low
+    low = jnp.where(beyond, found.high, jnp.where(short, before, found.low))
+    high = jnp.where(short, found.low, _next(breakpoints, low, cap))
+    found = _segment(problem, path, low, high)
+
+    multiplier = jnp.where(relaxed, cap, jnp.clip(found.multiplier, found.low, found.high))
+    command = jnp.where(found.free, problem.nominal + multiplier * problem.normal, found.resting)
+    command = jnp.clip(command, problem.limits.lower, problem.limits.upper)
+    return command, ActiveSet(free=found.free, binding=multiplier > 0.0, relaxed=relaxed, multiplier=multiplier)
+
+
+def _coordinate(problem: ScaledProblem, path: _Path, multiplier: Scalar, axis: int) -> Scalar:
+    """u(lambda) along one axis. At or past its breakpoint it is on its limit exactly: a rounding error would be
+    amplified by the ratio of its coefficient to those of the free axes."""
+    moving = problem.nominal[axis] + multiplier * problem.normal[axis]
+    started = jnp.where(path.entry[axis] >= multiplier, path.start[axis], moving)
+    return jnp.where(path.exit[axis] <= multiplier, path.end[axis], started)
+
+
+def _plain_gradient(problem: ScaledProblem, path: _Path, multiplier: Scalar) -> Scalar:
+    """``dual_gradient`` in working precision. Written coordinate by coordinate, which vectorises over a batch."""
+    rest = problem.offset
+    for axis in range(3):
+        rest = rest - problem.normal[axis] * _coordinate(problem, path, multiplier, axis)
+    return rest if problem.slack_per_multiplier is None else rest - problem.slack_per_multiplier * multiplier
+
+
+def _next(breakpoints: list[Scalar], low: Scalar, cap: Scalar) -> Scalar:
+    """The first breakpoint beyond ``low``, at most the cap."""
+    high = cap
+    for point in breakpoints:
+        high = jnp.where(point > low, jnp.minimum(high, point), high)
+    return high
+
+
+def _segment(problem: ScaledProblem, path: _Path, low: Scalar, high: Scalar) -> _Segment:
+    """From ``low`` to ``high``; solves ``a_F.(u_nom + lambda a)_F + a.resting (+ kappa lambda) = b`` for lambda."""
     wide = problem.limits.lower < problem.limits.upper
     free = wide & (path.entry <= low) & (path.exit >= high)
     resting = jnp.where(path.exit <= low, path.end, path.start)
-    multiplier = _multiplier_on(problem, free, resting)
-    multiplier = jnp.where(relaxed, problem.cap, jnp.clip(multiplier, low, high))
-    command = jnp.where(free, problem.nominal + multiplier * problem.normal, resting)
-    command = jnp.clip(command, problem.limits.lower, problem.limits.upper)
-    return command, ActiveSet(free=free, binding=multiplier > 0.0, relaxed=relaxed, multiplier=multiplier)
-
-
-def _multiplier_on(problem: ScaledProblem, free: Array, resting: Vector) -> Scalar:
-    """Solve ``a_F.(u_nom + lambda a)_F + a.resting (+ kappa lambda) = b`` for lambda."""
     normal_free = jnp.where(free, problem.normal, 0.0)
-    squared = jnp.sum(normal_free * normal_free)
+    served = curvature(problem, jnp.sum(normal_free * normal_free))
     shortfall = row_residual(problem.normal, problem.offset, jnp.where(free, problem.nominal, resting))
-    served = curvature(problem, squared)
-    return shortfall / jnp.where(served > 0.0, served, 1.0)
+    side = jnp.where(shortfall > 0.0, jnp.inf, -jnp.inf)
+    multiplier = jnp.where(served > 0.0, shortfall / jnp.where(served > 0.0, served, 1.0), side)
+    return _Segment(low=low, high=high, free=free, resting=resting, multiplier=multiplier)
