@@ -57,6 +57,7 @@ def linked(page: Page, run: Run) -> Locator:
     return page.locator(f'a[href*="/runs/{run.info.run_id}"]', has_text=run.info.run_name)
 
 
+@pytest.mark.slow
 def test_the_pipelines_description_shows_the_lineage_and_leads_to_each_stage(
     ui: Ui, page: Page, picture: Picture
 ) -> None:
@@ -87,6 +88,7 @@ def test_an_evaluation_says_first_whether_it_meets_the_targets_and_lists_the_wor
     picture("evaluation")
 
 
+@pytest.mark.slow
 def test_the_evaluated_policy_is_a_model_with_its_worst_cells(ui: Ui, page: Page, picture: Picture) -> None:
     run = ui.runs["evaluate"]
     model = run.outputs.model_outputs[0].model_id
@@ -101,6 +103,7 @@ def test_the_evaluated_policy_is_a_model_with_its_worst_cells(ui: Ui, page: Page
     picture("model")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", SECTIONS)
 def test_the_charts_of_a_training_stage_are_grouped_and_drawn(ui: Ui, page: Page, picture: Picture, stage: str) -> None:
     visit(page, ui.page_of(stage, "/model-metrics"))
@@ -129,6 +132,7 @@ def test_an_evaluations_pictures_and_its_viewer_open_beside_the_list_of_artifact
     picture("viewer")
 
 
+@pytest.mark.slow
 def test_a_stage_names_the_scenes_that_it_used(ui: Ui, page: Page) -> None:
     visit(page, ui.page_of("evaluate"))
     (used,) = ui.runs["evaluate"].inputs.dataset_inputs
@@ -137,6 +141,7 @@ def test_a_stage_names_the_scenes_that_it_used(ui: Ui, page: Page) -> None:
     assert page.get_by_text(used.dataset.digest).first.is_visible()
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_side_by_side(ui: Ui, page: Page, picture: Picture) -> None:
     chosen = [ui.runs[stage].info for stage in ("efficiency", "safety")]
     ids, experiments = json.dumps([run.run_id for run in chosen]), json.dumps([chosen[0].experiment_id])

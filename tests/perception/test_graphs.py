@@ -255,6 +255,7 @@ def flights():
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["neural", "policy"])
 def test_nothing_jumps_along_a_straight_flight_past_many_obstacles(flights, name):
     """Of a function with a bounded slope, half the step is half the largest change; of a jump it is all of it."""
@@ -264,11 +265,13 @@ def test_nothing_jumps_along_a_straight_flight_past_many_obstacles(flights, name
             assert 0.0 < fine < 0.55 * coarse
 
 
+@pytest.mark.slow
 def test_the_braking_barrier_hardly_jumps_when_a_node_it_does_not_need_is_replaced(flights):
     """The soft minimum knows no weights: a node left out although near, since receding, is missed by a little."""
     for _, coarse, fine in flights["braking"]:
         assert 0.0 < fine < 0.5 * coarse + 0.1 * USUAL.barrier.temperature
 
 
+@pytest.mark.slow
 def test_without_the_fading_the_neural_barrier_would_jump(flights):
     assert any(fine > 0.9 * coarse for faded, coarse, fine in flights["neural"] if not faded)

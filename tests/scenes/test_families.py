@@ -50,7 +50,9 @@ def test_padded_to_common_slots_scenes_of_all_families_are_of_one_type():
     assert all(kinds(scene) == kinds(made[0]) for scene in made)
 
 
-@every_family
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name == "mixed" else pytest.mark.slow) for name in FAMILIES]
+)
 def test_padding_adds_unused_slots_behind_those_of_each_shape(family):
     own, slots = FAMILIES[family].slots(CONFIG), common_slots(list(FAMILIES), CONFIG)
     obstacles = drawn(family).obstacles

@@ -46,6 +46,7 @@ def test_a_child_that_fails_is_named_with_its_run_and_reason_and_so_when_it_is_r
     assert str(again.value) == expected, "not by the run that was prepared for it"
 
 
+@pytest.mark.slow
 def test_an_interrupted_child_goes_on_in_its_own_run_which_stays_where_it_was(run: StageRun, project: Path) -> None:
     with pytest.raises(StageFailed) as caught:
         run_child(run, project, "toy", {"steps": "6", "failure": "once"})

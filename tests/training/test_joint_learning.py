@@ -99,6 +99,7 @@ def advance(state, count=1, settings=EVERYTHING, given=None):
     return state, rows
 
 
+@pytest.mark.slow
 def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     whole, rows = advance(start(EVERYTHING), 4)
     assert int(whole.barrier_optimiser[1][0].count) == 3 * int(whole.step) == 12, "three steps of the barrier each"
@@ -114,6 +115,7 @@ def test_an_update_resumes_to_the_same_bits_with_its_replay_buffer():
     assert any(without[f"loss/{name}"] != later[0][f"loss/{name}"] for name in OWN), "what is kept is learned from"
 
 
+@pytest.mark.slow
 def test_the_replay_buffer_fits_the_longest_stage():
     state, _ = advance(start(EVERYTHING))
     kept = jax.device_get(state.replay)
@@ -123,6 +125,7 @@ def test_the_replay_buffer_fits_the_longest_stage():
     assert initial_replay_buffer(SYSTEM, settings_of()) is None
 
 
+@pytest.mark.slow
 def test_one_program_serves_every_weight_and_the_total_is_the_weighted_sum():
     safety = {"clearance", "collision", "slack", "intervention", "fallback"}
     plain, (row,) = advance(start(EVERYTHING))
@@ -139,6 +142,7 @@ def test_one_program_serves_every_weight_and_the_total_is_the_weighted_sum():
     assert 0.0 <= row["balance/efficiency"] <= 1.0
 
 
+@pytest.mark.slow
 def test_a_barriers_own_losses_fall_in_joint_training_at_full_blend():
     """The same flights again and again (the step decides the scenes), the teacher's weights at zero."""
     given = conditions(EVERYTHING, cbf_value=0.0, cbf_gradient=0.0)

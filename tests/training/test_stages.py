@@ -204,6 +204,7 @@ def test_both_networks_learn_through_the_filter():
     assert figures["loss/total"] == pytest.approx(float(sum(losses)), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("simply_controlled")
 def test_the_flights_loss_does_not_reach_the_barrier_by_default():
     """Ten times the objective changes the policy's gradient and leaves the barrier's as it is."""
