@@ -19,6 +19,8 @@ from drone_cbf.physics.obstacles import obstacles_of
 from tests.perception.worlds import boxes, capsules, crowd, scene_of, small_system
 
 KINDS = sorted(SENSORS)
+QUICKLY = [pytest.param(kind, marks=pytest.mark.slow if kind == "depth" else ()) for kind in KINDS]
+"""Where the images' program takes longest to compile."""
 QUICK = {"xla_backend_optimization_level": 0}
 """Compile fast, run slowly."""
 RAYS = {"lidar_azimuths": 16, "lidar_elevations": 8, "lidar_dropout": 0.0}
@@ -148,7 +150,7 @@ def test_a_map_keeps_its_structure_and_gives_the_graph_that_networks_are_made_fo
     assert tree_all_finite((memory, graph)) and np.asarray(graph.mask).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICKLY)
 def test_a_batch_of_maps_is_each_map_alone(kind):
     mapper, plain, update = updater(kind)
     readings = [read(kind, level=0.05, seed=seed) for seed in range(2)]
@@ -177,7 +179,7 @@ def test_gradients_through_sensor_and_map_are_finite(kind):
             assert tree_all_finite(gradient(place, jnp.float32(level)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", QUICKLY)
 def test_a_sampled_state_is_seen_as_by_a_controller_that_knows_where_it_is(kind):
     system = system_with(kind)
     state = initial_state(HERE, SPEED, system.physics)

@@ -20,6 +20,11 @@ ROUNDING = 1e-4
 PAGE = Path(__file__).parents[2] / "docs" / "DESIGN.md"
 
 every_family = pytest.mark.parametrize("family", FAMILIES)
+QUICKLY = ("forest", "moving", "mixed")
+"""Vertical capsules in a wind, paths, and everything at once: for promises that each family compiles a program for."""
+some_families = pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name in QUICKLY else pytest.mark.slow) for name in FAMILIES]
+)
 
 
 def kinds(scene):
@@ -50,9 +55,7 @@ def test_padded_to_common_slots_scenes_of_all_families_are_of_one_type():
     assert all(kinds(scene) == kinds(made[0]) for scene in made)
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=() if name == "mixed" else pytest.mark.slow) for name in FAMILIES]
-)
+@some_families
 def test_padding_adds_unused_slots_behind_those_of_each_shape(family):
     own, slots = FAMILIES[family].slots(CONFIG), common_slots(list(FAMILIES), CONFIG)
     obstacles = drawn(family).obstacles
@@ -86,14 +89,14 @@ def test_start_and_goal_are_clear_and_all_is_finite(family):
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(scenes))
 
 
-@every_family
+@some_families
 def test_the_same_key_gives_the_same_scene_and_another_key_another(family):
     again = sampler(family)(jax.random.split(jax.random.key(7), COUNT))
     jax.tree.map(np.testing.assert_array_equal, again, drawn(family))
     assert len(np.unique(np.asarray(drawn(family).start), axis=0)) == COUNT
 
 
-@every_family
+@some_families
 def test_goals_are_fixed_shifted_or_random(family):
     fixed, shifted, free = (np.unique(np.asarray(drawn(family, goals).goal), axis=0) for goals in GOALS)
     assert len(fixed) == len(shifted) == 1 and len(free) == COUNT
@@ -107,7 +110,7 @@ def test_a_flight_can_arrive_in_ten_seconds(family):
     assert length.min() > 1.5 and length.max() < 30.0
 
 
-@every_family
+@some_families
 def test_turning_a_scene_turns_everything_at_all_times(family):
     scene, yaw = scene_at(drawn(family, "trained"), 1), 0.7
     after = turned(scene, jnp.float32(yaw), moving=FAMILIES[family].moving)
@@ -120,7 +123,7 @@ def test_turning_a_scene_turns_everything_at_all_times(family):
     np.testing.assert_allclose(after.goal, rotation @ np.asarray(scene.goal), atol=ROUNDING)
 
 
-@every_family
+@some_families
 def test_a_perturbed_scene_keeps_its_walls_and_paths_and_stays_clear(family):
     scenes, moving = drawn(family), FAMILIES[family].moving
 
@@ -142,7 +145,7 @@ def test_a_perturbed_scene_keeps_its_walls_and_paths_and_stays_clear(family):
         jax.tree.map(np.testing.assert_array_equal, after.obstacles, scenes.obstacles)
 
 
-@every_family
+@some_families
 def test_thinning_removes_each_obstacle_by_chance_but_never_the_ground(family):
     scenes, keys = drawn(family), jax.random.split(jax.random.key(2), COUNT)
     thin = jax.jit(jax.vmap(thinned, in_axes=(0, None, 0)), compiler_options=QUICK)
