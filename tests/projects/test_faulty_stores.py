@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -40,10 +40,11 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, store: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The counting stage, in ``folder`` with the store there, or with the one that the variables of ``store`` name."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("MLFLOW_")}
     path = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
-    settings = {"PYTHONPATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    settings = {"PYTHONPATH": path, **(store or {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"})}
     command = [sys.executable, "-m", "tests.projects.counting_stage", *arguments]
     return subprocess.Popen(command, cwd=folder, env={**kept, **settings}, stderr=subprocess.PIPE, text=True)
 
