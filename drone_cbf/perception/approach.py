@@ -2,7 +2,9 @@
 
 Where a point is now, the sensor looked some time ago: if it then saw nothing nearer, within about 20 degrees, than a
 place behind the point, something has come from there. At rest, the point's own surface was there, and nothing is
-inferred. Only motion towards the place of then shows; across the line of sight it does not.
+inferred. Only motion towards the place of then shows; across the line of sight it does not. From where something has
+come is not seen: it is taken to move straight at the sensor, which is the worst. (Towards the place of then, half of
+what crosses the way of a flying drone seemed to pass behind it.)
 """
 
 from collections.abc import Callable
@@ -60,13 +62,14 @@ def remember(history: RangeHistory, reading: Reading, position: Vector, in_view:
 
 
 def make_approach(config: SensorConfig, time_step: float) -> Callable[[RangeHistory, PointMap], Float[Array, "n 3"]]:
-    """Function (history with the present reading, points) -> velocity of each point [m/s], zero if it seems at rest."""
+    """Function (history with the present reading, points) -> velocity of each point, straight at the present place
+    [m/s]; zero if it seems at rest."""
     steps = max(1, round(config.approach_time / time_step))
     ago, beside = steps * time_step, jnp.asarray(neighbours_of_cells())
 
     def velocities(history: RangeHistory, points: PointMap) -> Float[Array, "n 3"]:
         history, points = jax.lax.stop_gradient((history, points))
-        place = history.place[steps]
+        here, place = history.place[0], history.place[steps]
         before = jnp.min(history.nearest[steps : steps + SCANS], axis=0)
         before = jnp.min(before[beside], axis=-1)
         offset = points.points - place
@@ -76,6 +79,6 @@ def make_approach(config: SensorConfig, time_step: float) -> Callable[[RangeHist
         # Faster than anything approaches: it has come from the side, and how much of that is approach is not known.
         speed = jnp.where(come > config.approach_speed * ago + doubt, ASIDE * config.approach_speed, speed)
         speed = jnp.where(points.known & (points.age < 1e-6), speed, 0.0)
-        return -speed[:, None] * unit(offset)
+        return speed[:, None] * unit(here - points.points)
 
     return velocities
