@@ -93,6 +93,13 @@ def team_server(port: int | None = None) -> Iterator[TeamServer]:
         yield stack.enter_context(_mlflow(folder / "mlflow", database, port or free_port()))
 
 
+def as_system_user() -> list[str]:
+    """What a command for PostgreSQL begins with: as root, the change to its own user."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={SYSTEM_USER}", f"--regid={SYSTEM_USER}", "--init-groups"]
+
+
 @contextmanager
 def _postgres(folder: Path) -> Iterator[str]:
     """Address of a fresh PostgreSQL that holds our databases; a database's name completes it."""
@@ -100,9 +107,8 @@ def _postgres(folder: Path) -> Iterator[str]:
     folder.mkdir(mode=0o700)
     password, port, data = secrets.token_urlsafe(16), free_port(), folder / "data"
     (folder / "password").write_text(password)
-    other_user = []
-    if os.geteuid() == 0:
-        other_user = ["setpriv", f"--reuid={SYSTEM_USER}", f"--regid={SYSTEM_USER}", "--init-groups"]
+    other_user = as_system_user()
+    if other_user:
         for path in (folder, folder / "password"):
             shutil.chown(path, SYSTEM_USER, SYSTEM_USER)
     initdb = [f"{binaries}/initdb", "-D", f"{data}", "-U", "mlflow", "--auth=scram-sha-256", "--encoding=UTF8"]

@@ -3,8 +3,8 @@
 Where a point is now, the sensor looked some time ago: if it then saw nothing nearer, within about 20 degrees, than a
 place behind the point, something has come from there. At rest, the point's own surface was there, and nothing is
 inferred. Only motion towards the place of then shows; across the line of sight it does not. From where something has
-come is not seen: it is taken to move straight at the sensor, which is the worst. (Towards the place of then, half of
-what crosses the way of a flying drone seemed to pass behind it.)
+come is not seen: it is taken to move straight at where the sensor is now. (Taken to move at the place of then, what
+crosses the way of a flying drone seems to pass behind it.)
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from tests.perception.worlds import boxes, capsules, crowd, scene_of, small_syst
 
 KINDS = sorted(SENSORS)
 QUICKLY = [pytest.param(kind, marks=pytest.mark.slow if kind == "depth" else ()) for kind in KINDS]
-"""Where the images' program takes longest to compile."""
+"""Without the camera in ``make test``, whose program takes longest to compile."""
 QUICK = {"xla_backend_optimization_level": 0}
 """Compile fast, run slowly."""
 RAYS = {"lidar_azimuths": 16, "lidar_elevations": 8, "lidar_dropout": 0.0}

@@ -47,7 +47,10 @@ def test_a_stage_that_is_to_outlive_its_terminal_does() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as 'nohup' does
     try:
         with interruptible():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGHUP)
+            went_on = True
+        assert went_on and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, "as it was given"
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -9,6 +9,8 @@ from matplotlib.contour import ContourSet
 from drone_cbf.reporting.figures.barriers import NEAR_BOUNDARY, barrier_heatmap, boundary_error
 from drone_cbf.reporting.figures.geometry import section_radius
 
+from .test_flights import draw
+
 
 def parts(axes, kind):
     return [child for child in axes.get_children() if isinstance(child, kind)]
@@ -66,7 +68,7 @@ def test_constant_and_partly_missing_values_draw_without_a_warning(barrier_slice
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = barrier_heatmap(flat)
-        figure.canvas.draw()
+        draw(figure)
     assert not any(getattr(text, "arrow_patch", None) for text in figure.axes[0].texts), "at rest there is no direction"
 
 

@@ -7,6 +7,8 @@ from drone_cbf.reporting.figures.barriers import calibration_figure
 from drone_cbf.reporting.figures.curves import curves_together, smooth, training_curves
 from drone_cbf.reporting.figures.matrices import success_matrix
 
+from .test_flights import draw
+
 
 def lines(axes, gid):
     return [line for line in axes.lines if line.get_gid() == gid]
@@ -52,7 +54,7 @@ def test_zeros_beside_values_of_many_sizes_get_an_axis_that_shows_both():
     history = [{"step": 0, "a": 10.0, "b": 1e-3}, {"step": 1, "a": 1.0, "b": 0.0}]
     axes = training_curves(history, {"g": ["a", "b"]}).axes[0]
     assert axes.get_yscale() == "symlog" and axes.get_ylim()[0] == 0.0
-    axes.figure.canvas.draw()
+    draw(axes.figure)
 
 
 def test_a_metric_of_some_records_keeps_their_steps_and_bad_values_are_counted():
@@ -74,7 +76,7 @@ def test_a_single_constant_record_draws_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = training_curves([{"step": 0, "a": 1.0}], {"g": ["a"]})
-        figure.canvas.draw()
+        draw(figure)
     low, high = figure.axes[0].get_ylim()
     assert low < 1.0 < high and any(1.0 in line.get_ydata() for line in figure.axes[0].lines)
 
@@ -137,7 +139,7 @@ def test_a_perfect_prediction_draws_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = calibration_figure(true, true, 0.0)
-        figure.canvas.draw()
+        draw(figure)
     assert "covers 100 % of 5,000 states" in figure.get_suptitle()
 
 

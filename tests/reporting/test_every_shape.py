@@ -118,10 +118,14 @@ def test_long_walls_are_cut_near_the_flight_in_every_view(flight):
 
 
 def test_figures_of_every_shape_draw_without_a_warning(flight):
-    off = dataclasses.replace(flight, filtered=False)
-    figures = flights_from_above([flight], "t"), flights_in_space([flight], "t"), paired_flights(flight, off, "t")
-    for figure in figures:
-        draw(figure)
+    def pictures(flight):
+        off = dataclasses.replace(flight, filtered=False)
+        figures = flights_from_above([flight], "t"), flights_in_space([flight], "t"), paired_flights(flight, off, "t")
+        return [draw(figure) for figure in figures]
+
+    whole, empty = pictures(flight), pictures(dataclasses.replace(flight, obstacles=Obstacles()))
+    for one, other in zip(whole, empty, strict=True):
+        assert one.shape != other.shape or np.mean(np.any(one != other, axis=-1)) > 0.01, "the shapes are seen"
 
 
 def test_a_slice_outlines_boxes_and_cylinders_at_its_height():

@@ -6,6 +6,8 @@ import pytest
 
 from drone_cbf.reporting.figures.curves import monitor_curves, stage_spans
 
+from .test_flights import draw
+
 
 class WatchedStage(NamedTuple):
     name: str
@@ -35,7 +37,7 @@ def test_measurements_are_drawn_where_they_were_taken_with_stages_thresholds_and
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = monitor_curves(HISTORY, STAGES)
-        figure.canvas.draw()
+        draw(figure)
     success, violation = figure.axes
     (line,) = drawn(success, "eval")
     assert line.get_xdata().tolist() == [1.0, 3.0, 7.0] and line.get_ydata().tolist() == [0.5, 1.0, 0.75]

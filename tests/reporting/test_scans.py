@@ -49,9 +49,20 @@ def test_moving_obstacles_are_drawn_where_they_are_at_the_step():
 @pytest.mark.parametrize("changes", [{"depth": None}, {"seen": None, "seen_mask": None}])
 def test_either_layer_alone_and_a_reading_without_hits_draw_without_a_warning(changes):
     flight = dataclasses.replace(with_sensor(3), **changes)
-    draw(scan_figure(flight, 2))
+    figure = scan_figure(flight, 2)
+    draw(figure)
+    assert any(axes.images for axes in figure.axes) == (flight.depth is not None)
+    assert sum(len(hits) for hits in hits_of(figure)) == 2 * len(flight.hits(2)) * (flight.seen is not None)
     if flight.seen is not None:
-        draw(scan_figure(dataclasses.replace(flight, seen_mask=np.zeros((3, 40), bool)), 0))
+        assert len(flight.hits(2)) > 0
+        figure = scan_figure(dataclasses.replace(flight, seen_mask=np.zeros((3, 40), bool)), 0)
+        draw(figure)
+        assert not any(len(hits) for hits in hits_of(figure))
+
+
+def hits_of(figure):
+    """Places of the hits in each of the axes that show some."""
+    return [np.ma.getdata(points.get_offsets()) for axes in figure.axes for points in marked(axes, "hits")]
 
 
 def test_a_flight_without_a_sensor_and_a_step_beyond_its_end_are_refused():
@@ -82,7 +93,7 @@ def test_values_that_are_missing_promise_nothing():
     assert not false_promise(lost, TRUTH).any() and not false_promise(TRUTH + 1.0, np.full_like(TRUTH, np.nan)).any()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        slices(student=np.where(X[None] < 0.0, np.nan, TRUTH), points=np.zeros((0, 3))).canvas.draw()
+        draw(slices(student=np.where(X[None] < 0.0, np.nan, TRUTH), points=np.zeros((0, 3))))
 
 
 def test_only_points_near_the_slice_are_drawn():

@@ -3,6 +3,8 @@ import pytest
 
 from drone_cbf.reporting.figures.barriers import strata_figure
 
+from .test_flights import draw
+
 REPORT = {
     "boundary_error_mean": 0.01,
     "boundary_error_p99": 0.04,
@@ -22,7 +24,7 @@ def test_every_stratum_has_a_bar_of_its_figure_in_every_panel():
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["open", "gap"]
     low, high = figure.axes[2].get_xlim()
     assert 0.8 < low < 0.9 and high > 1.0
-    figure.canvas.draw()
+    draw(figure)
 
 
 def test_a_figure_without_evidence_is_written_out_and_nothing_at_all_is_an_error():

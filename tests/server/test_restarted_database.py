@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from tests.projects.test_faulty_stores import assert_whole, begun, start
 from tests.stores import tracking
-from tools.team_server import SYSTEM_USER, TeamServer, _mlflow, _postgres, free_port, missing, postgres_folder
+from tools.team_server import TeamServer, _mlflow, _postgres, as_system_user, free_port, missing, postgres_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
@@ -37,9 +36,9 @@ def control(what: str, data: Path) -> None:
     """Stops or restarts the database as a power cut does: nobody is told, nothing is finished. Its options stay."""
     command = [f"{postgres_folder()}/pg_ctl", what, "-D", f"{data}", "-m", "immediate", "-w"]
     command += ["-l", f"{data.parent / 'restarted.log'}"] if what == "restart" else []
-    if os.geteuid() == 0:
-        command = ["setpriv", f"--reuid={SYSTEM_USER}", f"--regid={SYSTEM_USER}", "--init-groups", *command]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=data.parent)
+    subprocess.run(
+        [*as_system_user(), *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=data.parent
+    )
 
 
 def test_a_run_outlives_its_database(server: tuple[TeamServer, Path], tmp_path: Path) -> None:

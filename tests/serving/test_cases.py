@@ -42,7 +42,7 @@ def answer(service: PolicyService, *arguments: Any, **fields: Any) -> tuple[np.n
     return given["command"][0], float(given["h"][0]), given["status"][0]
 
 
-def same(one: tuple[np.ndarray, float, str], other: tuple[np.ndarray, float, str]) -> None:
+def assert_same(one: tuple[np.ndarray, float, str], other: tuple[np.ndarray, float, str]) -> None:
     """Equal to the last bit."""
     np.testing.assert_array_equal(one[0], other[0])
     assert one[1:] == other[1:]
@@ -63,8 +63,8 @@ def test_towards_a_point_it_brakes_and_h_is_negative(service: PolicyService) -> 
 @pytest.mark.parametrize("copies", [2, 7, 8, 9, 20, 21, 64])
 def test_a_point_sent_many_times_counts_once(service: PolicyService, copies: int) -> None:
     once = answer(service, np.concatenate([AHEAD, BESIDE]))
-    same(answer(service, np.concatenate([np.tile(AHEAD, (copies, 1)), BESIDE])), once)
-    same(answer(service, np.concatenate([BESIDE, np.tile(AHEAD, (copies, 1))])), once)
+    assert_same(answer(service, np.concatenate([np.tile(AHEAD, (copies, 1)), BESIDE])), once)
+    assert_same(answer(service, np.concatenate([BESIDE, np.tile(AHEAD, (copies, 1))])), once)
 
 
 @pytest.mark.parametrize("grid", [0.5, 0.25])
@@ -76,14 +76,14 @@ def test_rounding_to_a_grid_that_is_not_made_unique_is_as_the_unique_grid(
     assert len(np.unique(rounded, axis=0)) < len(rounded) < 512
     whole = answer(service, rounded)
     assert whole[1] < 0.0 and whole[0][0] < -6.0
-    same(answer(service, np.unique(rounded, axis=0)), whole)
+    assert_same(answer(service, np.unique(rounded, axis=0)), whole)
 
 
 def test_the_order_of_points_changes_nothing_even_among_the_equally_far(service: PolicyService) -> None:
     points = wall(1.5, 0.15)
     given = answer(service, points)
     for seed in range(5):
-        same(answer(service, np.random.default_rng(seed).permutation(points)), given)
+        assert_same(answer(service, np.random.default_rng(seed).permutation(points)), given)
 
 
 def test_a_dense_wall_counts_as_a_sparse_one(service: PolicyService) -> None:
@@ -229,7 +229,7 @@ def test_what_is_masked_out_may_hold_anything(service: PolicyService) -> None:
     for junk in (np.nan, np.inf, -1e300, 0.3):
         mixed = np.concatenate([np.full((3, 3), junk), points, np.full((5, 3), junk)])
         mask = np.array([False] * 3 + [True] * 2 + [False] * 5)[None]
-        same(answer(service, mixed, mask=mask), given)
+        assert_same(answer(service, mixed, mask=mask), given)
 
 
 @pytest.mark.parametrize("turn", [0.4, 1.9, 2.8, 4.0, 5.5])

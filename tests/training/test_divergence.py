@@ -121,7 +121,6 @@ def column(recorder, name):
     return {int(row["step"]): row[name] for row in recorder.rows if name in row}
 
 
-@pytest.mark.slow
 def test_a_run_that_diverges_at_a_hundredfold_learning_rate_is_rolled_back(poisoned):
     recorder, state = poisoned
     entry = column(recorder, "monitor/entry_success")[0]
@@ -147,7 +146,6 @@ def test_the_same_run_at_its_normal_learning_rate_is_left_alone():
     assert float(jnp.max(jnp.abs(state.policy["gains"]))) > HEALTHY_RATE, "it has learned"
 
 
-@pytest.mark.slow
 def test_a_roll_back_restores_the_optimiser_states(poisoned):
     """AdamW that had gone on with the moments of the poisoned updates would go astray again."""
     recorder, _ = poisoned
@@ -157,7 +155,6 @@ def test_a_roll_back_restores_the_optimiser_states(poisoned):
     jax.tree.map(np.testing.assert_array_equal, rolled_back.policy, POLICY)
 
 
-@pytest.mark.slow
 def test_penalties_are_raised_in_the_loss_and_its_terms_still_add_up(poisoned):
     recorder, _ = poisoned
     slack = column(recorder, "loss/slack")
