@@ -94,9 +94,11 @@ def make_point_mapper(system: SystemConfig) -> Mapper:
         position = jax.lax.stop_gradient(estimate.drone.position)
         gathered = gather(belief.points, reading, position)
         kept = nearest_in_cells(gathered, motion.position)
-        ranges = remember(belief.ranges, reading, position, in_view) if sensor.approach_time else belief.ranges
-        speeds = approach(ranges, gathered) if sensor.approach_time else 0.0
-        nodes = choose(gathered.replace(velocity=gathered.velocity + speeds), motion, drone.delay)
+        ranges, moving = belief.ranges, gathered
+        if sensor.approach_time:
+            ranges, speeds = approach(remember(ranges, reading, position, in_view), gathered)
+            moving = gathered.replace(velocity=gathered.velocity + speeds)
+        nodes = choose(moving, motion, drone.delay)
         blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
         nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
         return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import SensorConfig
-from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach
+from drone_cbf.perception.approach import FADING, empty_history, make_approach
 from drone_cbf.perception.point_map import PointMap
 from drone_cbf.physics.obstacles import FAR
 
@@ -13,20 +13,32 @@ CONFIG = SensorConfig(kind="lidar")
 DT, SPEED = 0.05, 3.0
 
 
-def believed(points, before, places):
-    """Velocities [m/s] of ``points`` [m] that are seen now; readings were taken at ``places`` [m], newest first, and
-    the older ones saw nothing nearer than ``before`` [m]."""
+def history_of(before, places, speed=0.0):
+    """Readings taken at ``places`` [m], newest first; the older ones saw nothing nearer than ``before`` [m]. Everything
+    was found to approach at ``speed`` [m/s] a moment ago."""
     history = empty_history(CONFIG, DT)
-    nearest = jnp.full_like(history.nearest, before)
+    return history.replace(
+        place=jnp.asarray(places),
+        nearest=jnp.full_like(history.nearest, before),
+        speed=jnp.full_like(history.speed, speed),
+    )
+
+
+def seen_now(points, age=0.0):
+    """A map of ``points`` [m] read ``age`` [s] ago without errors."""
     count = len(points)
-    seen = PointMap(
+    return PointMap(
         points=jnp.asarray(points, jnp.float32),
         velocity=jnp.zeros((count, 3)),
         spread=jnp.zeros(count),
-        age=jnp.zeros(count),
+        age=jnp.full(count, age),
         known=jnp.ones(count, bool),
     )
-    return np.asarray(make_approach(CONFIG, DT)(RangeHistory(place=jnp.asarray(places), nearest=nearest), seen))
+
+
+def believed(points, before, places):
+    """Velocities [m/s] of ``points`` [m] that are seen now, see :func:`history_of`."""
+    return np.asarray(make_approach(CONFIG, DT)(history_of(before, places), seen_now(points))[1])
 
 
 def flight(velocity):
@@ -52,3 +64,27 @@ def test_the_speed_is_what_the_range_has_lost_in_the_time():
 def test_what_was_there_before_is_at_rest_however_the_drone_flies():
     ahead = [[2.0, 0.0, 0.0]]
     assert not believed(ahead, 2.0 + SPEED * CONFIG.approach_time, flight((SPEED, 0.0, 0.0))).any()
+
+
+def test_what_one_scan_has_shown_fades_over_the_next_ones():
+    """A scan in between whose rays fall beside what moves does not make it stand still."""
+    infer, here, ahead = make_approach(CONFIG, DT), flight((0.0, 0.0, 0.0)), seen_now([[1.0, 0.0, 0.0]])
+    history, speeds = history_of(1.0, here, speed=1.2), []
+    for _ in range(12):
+        history, velocity = infer(history, ahead)
+        speeds.append(-float(velocity[0, 0]))
+    expected = 1.2 * np.exp(-DT * np.arange(1, 13) / FADING)
+    np.testing.assert_allclose(speeds, expected, rtol=1e-5)
+    assert speeds[1] > 0.5 and speeds[-1] < 0.05
+
+
+def test_what_approaches_in_one_direction_leaves_the_others_at_rest():
+    infer, here = make_approach(CONFIG, DT), flight((0.0, 0.0, 0.0))
+    come, _ = infer(history_of(FAR, here), seen_now([[1.0, 0.0, 0.0]]))
+    _, velocity = infer(come.replace(nearest=jnp.ones_like(come.nearest)), seen_now([[1.0, 0.1, 0.0], [0.0, 1.0, 0.0]]))
+    assert float(velocity[0, 0]) < -0.1 and not np.asarray(velocity[1]).any()
+
+
+def test_what_is_only_remembered_is_at_rest():
+    _, velocity = make_approach(CONFIG, DT)(history_of(FAR, flight((0.0, 0.0, 0.0)), 1.0), seen_now([[1.0, 0, 0]], DT))
+    assert not np.asarray(velocity).any()

@@ -33,7 +33,7 @@ def approaching(yaws, balls):
         reading = camera(obstacles, state, ZERO, jnp.int32(0), EXACT, jnp.float32(0.0))
         history = remember(history, reading, ZERO, in_view)
         points = PointMap(reading.points, reading.velocity, reading.spread, jnp.zeros(192), reading.hit)
-        return history, infer(history, points), reading.hit
+        return history, infer(history, points)[1], reading.hit
 
     for yaw, ball in zip(yaws, balls, strict=True):
         history, velocities, hit = look(history, jnp.float32(yaw), jnp.float32(ball))
