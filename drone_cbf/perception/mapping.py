@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.approach import RangeHistory, empty_history, make_approach, remember
+from drone_cbf.perception.averaging import averaged
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.frontier import Views, make_remembering, no_views, seen_ahead
 from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
@@ -94,11 +95,12 @@ def make_point_mapper(system: SystemConfig) -> Mapper:
         position = jax.lax.stop_gradient(estimate.drone.position)
         gathered = gather(belief.points, reading, position)
         kept = nearest_in_cells(gathered, motion.position)
-        ranges, moving = belief.ranges, gathered
+        ranges, moving = remember(belief.ranges, reading, position, in_view), gathered
         if sensor.approach_time:
-            ranges, speeds = approach(remember(ranges, reading, position, in_view), gathered)
+            ranges, speeds = approach(ranges, gathered)
             moving = gathered.replace(velocity=gathered.velocity + speeds)
         nodes = choose(moving, motion, drone.delay)
+        nodes = nodes.replace(points=averaged(nodes.points, ranges))
         blocked = way_blocked(gathered, position, motion.position, radius, safe_radius)
         nodes, blocked, belief = checkpoint_name((nodes, blocked, PointMemory(kept, ranges)), SEEN)
         return belief, build(motion, nodes, belief.points, goal, drone).replace(blocked=blocked)
