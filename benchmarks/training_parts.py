@@ -12,11 +12,12 @@ import jax.numpy as jnp
 from drone_cbf.barrier.neural import initial_barrier_params, make_blended_barrier
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, Decision, braking_command, make_controller, make_filtered_pilot
+from drone_cbf.controller import ControllerParams, Decision, make_controller, make_filtered_pilot
 from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
+from drone_cbf.physics.belief import braking_command
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.point_mass import step as physics_step
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.policy.policies import initial_policy_params, make_policy
 from drone_cbf.rollout import Trajectory, flight_errors, make_rollout
 from drone_cbf.safety.filter import make_filter
@@ -179,12 +180,12 @@ def filter_part(of: Training) -> Part:
 
 
 def physics_part(of: Training) -> Part:
-    physics = of.system.physics
+    physics, dynamics = of.system.physics, make_dynamics(of.system.physics)
 
     def step(params: Any, scene: Scene, carry: Any, now: Any) -> tuple[Any, Any]:
         state, command = now
         drone = flown_drone(scene, physics)
-        return carry, physics_step(state, command, drone, physics.time_step, physics.gradient_decay)
+        return carry, dynamics.step(state, command, drone)
 
     now = (time_first(of.flights.states), time_first(of.flights.decisions.command))
     return Part(step, now, flight=of.scenes)

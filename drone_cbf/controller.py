@@ -20,11 +20,13 @@ from drone_cbf.barrier.neural import BarrierParams, make_blended_barrier
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
-from drone_cbf.perception.graphs import Graph, acting_motion
+from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.mapping import Mapper, make_mapper
 from drone_cbf.perception.readings import OwnMotion, Reading
-from drone_cbf.physics.drone import DroneParams, initial_state, nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.belief import acting_motion, braking_command, command_limits
+from drone_cbf.physics.drone import DroneParams
+from drone_cbf.physics.dynamics import make_dynamics
+from drone_cbf.physics.motion import Motion
 from drone_cbf.policy.policies import Policy, PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
 from drone_cbf.safety.records import Limits, Row, Status
@@ -87,11 +89,12 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
     """
     dt, sensor = system.physics.time_step, system.sensor
     corrected, mapper = make_corrected(system), mapper or make_mapper(system)
-    model, braking_if_blind = nominal_params(system.physics), make_braking_if_blind(system)
+    dynamics, braking_if_blind = make_dynamics(system.physics), make_braking_if_blind(system)
+    model = dynamics.params()
 
     def start(points: int, cruise: Scalar | None = None) -> Memory:
         zero = jnp.zeros(3, jnp.float32)
-        rest = initial_state(zero, zero, system.physics)
+        rest = dynamics.initial(zero, zero)
         nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
         policy = make_policy(system).memory(cruise)
         return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))
@@ -155,18 +158,12 @@ def make_unfiltered_pilot(system: SystemConfig) -> Pilot:
     return decide
 
 
-def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> Vector:
-    """The filter's fallback: fastest stop within limits, without reversing [m/s^2]; 0 where velocity is not finite."""
-    velocity = jnp.where(jnp.isfinite(velocity), velocity, 0.0)
-    return jnp.clip(-velocity / time_step, -params.max_acceleration, params.max_acceleration)
-
-
 def make_braking_if_blind(system: SystemConfig) -> Callable[[Decision, Bool[Array, ""] | None, Vector], Decision]:
     """Function (decision, whether the sensor saw nothing at all, velocity [m/s]) -> the decision, or braking if so.
 
     A scan whose rays all pass by everything is no such reading: it has seen free space.
     """
-    model = nominal_params(system.physics)
+    model = make_dynamics(system.physics).params()
 
     def brake(decision: Decision, blind: Bool[Array, ""] | None, velocity: Vector) -> Decision:
         if blind is None:
@@ -185,8 +182,9 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
     policy = make_policy(system)
     look, blended = make_look(policy), make_blended_barrier(system)
     read, safety_filter = make_row_reader(system.barrier), make_filter(system.filter)
-    model = nominal_params(system.physics)
-    limits = Limits(lower=-model.max_acceleration, upper=model.max_acceleration)
+    model = make_dynamics(system.physics).params()
+    lower, upper = command_limits(model)
+    limits = Limits(lower=lower, upper=upper)
     end = make_unavoidable(system)
 
     def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> tuple[PolicyMemory, Decision]:

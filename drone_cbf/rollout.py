@@ -19,9 +19,9 @@ from drone_cbf.perception.mapping import SEEN
 from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import Sensor, make_sensor
 from drone_cbf.perception.sensors import observe_motion
-from drone_cbf.physics.drone import DroneState, initial_state
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.heading import heading_of, turned
-from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.scenes.scene import Scene, flown_drone
 
@@ -47,10 +47,10 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
     ``rematerialise``: the backward pass recomputes each step, which saves memory and, on CPU, training time.
     """
     physics, dt = system.physics, system.physics.time_step
-    sensor, controller = make_sensor(system), make_controller(system, pilot)
+    dynamics, sensor, controller = make_dynamics(physics), make_sensor(system), make_controller(system, pilot)
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
-        state, drone = initial_state(scene.start, scene.start_velocity, physics), flown_drone(scene, physics)
+        state, drone = dynamics.initial(scene.start, scene.start_velocity), flown_drone(scene, physics)
         steps = jnp.arange(horizon)
         if sensor.directed:
             state = state.replace(yaw=heading_of(scene.goal - scene.start))
@@ -67,7 +67,7 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
             reading = sensor.read(scene.obstacles.at(index * dt), state, place, index, error, noise)
             memory, decision, graph = controller.step(params, memory, reading, scene.goal)
             air = drone.replace(wind=scene.wind + gust)
-            following = step(state, decision.command, air, dt, physics.gradient_decay)
+            following = dynamics.step(state, decision.command, air)
             following = turned(following, decision.look, physics)
             return (following, memory), (state, graph, decision)
 

@@ -12,14 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "documents", "sections", "scene_config", "config", "arrays", "draws", "devices"}
+BASE = {"errors", "documents", "sections", "scene_config", "physics_config", "config", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "documents": set(),
     "sections": {"errors"},
     "scene_config": {"sections"},
-    "config": {"errors", "sections", "scene_config"},
+    "physics_config": {"sections"},
+    "config": {"errors", "sections", "scene_config", "physics_config"},
     "arrays": {"errors", "config"},
     "recorder": set(),
     "draws": set(),

@@ -14,14 +14,14 @@ from drone_cbf.config import PolicyConfig, SensorConfig, SystemConfig
 from drone_cbf.controller import (
     ControllerParams,
     Decision,
-    braking_command,
     make_controller,
     make_filtered_pilot,
     make_unavoidable,
 )
-from drone_cbf.perception.graphs import acting_motion, empty_graph
+from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.perception.readings import OwnMotion
 from drone_cbf.perception.sensor_kinds import SENSORS, make_sensor
+from drone_cbf.physics.belief import acting_motion, braking_command
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.policy.policies import POLICIES
 from drone_cbf.safety.records import Status

@@ -8,16 +8,15 @@ import pytest
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.controller import (
     ControllerParams,
-    braking_command,
     make_controller,
     make_filtered_pilot,
     make_unfiltered_pilot,
 )
-from drone_cbf.perception.graphs import acting_motion
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.perception.sensors import draw_noise, observe_motion
+from drone_cbf.physics.belief import acting_motion, braking_command
 from drone_cbf.physics.drone import initial_state, nominal_params
-from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.rollout import make_rollout
 from drone_cbf.safety.records import Status
@@ -85,14 +84,15 @@ def step_from_pieces(params, scene):
     """One step of a flight, compiled: (state, memory, errors, gust, index) -> what follows, and what is recorded."""
     dt = SYSTEM.physics.time_step
     sensor, controller = make_sensor(SYSTEM), make_controller(SYSTEM, make_filtered_pilot(SYSTEM))
-    model = nominal_params(SYSTEM.physics)
+    dynamics = make_dynamics(SYSTEM.physics)
+    model = dynamics.params()
 
     @jax.jit
     def once(state, memory, errors, gust, index):
         place = controller.place(memory, observe_motion(state, errors), NOISE)
         reading = sensor.read(scene.obstacles.at(index * dt), state, place, index, errors, NOISE)
         memory, decision, graph = controller.step(params, memory, reading, scene.goal)
-        after = step(state, decision.command, model.replace(wind=scene.wind + gust), dt)
+        after = dynamics.step(state, decision.command, model.replace(wind=scene.wind + gust))
         return after, memory, graph, decision
 
     return once, controller.start(scene.obstacles.active.shape[0])

@@ -10,8 +10,8 @@ from drone_cbf.barrier.samples import MotionSampler, bisect, critical_speed, top
 from drone_cbf.barrier.spots import SPOT, beside_an_obstacle
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, index_by_weight, standard_normal, uniform_draws
+from drone_cbf.physics.motion import Motion, acting_at
 from drone_cbf.physics.obstacles import Obstacles, nearest_surface_points, surface_distances
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
 RIDGE = 0.05  # Largest difference of the two distances in ``gap`` [m]: about the width of the soft minimum's ridge
@@ -93,7 +93,7 @@ def make_gap_sampler(system: SystemConfig) -> MotionSampler:
         cosine = jnp.maximum(-jnp.dot(heading, tie.first), 0.05)
         critical = critical_speed(tie.distance, system) / cosine * between(draw["near"], 0.8, 1.2)
         speed = jnp.where(draw["kind"] < 0.25, speed, jnp.minimum(critical, cruise))
-        return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
+        return acting_at(position, speed * heading)
 
     return sample
 
@@ -120,6 +120,6 @@ def make_corridor_sampler(system: SystemConfig) -> MotionSampler:
         crowd = jax.vmap(crowding, in_axes=(None, 0, 0))(scene.obstacles, positions, headings)
         best = jnp.argmax(crowd)
         speed = top_speed(system) * between(draw["speed"], 0.1, 1.0)
-        return Motion(position=positions[best], velocity=speed * headings[best], thrust=jnp.zeros(3))
+        return acting_at(positions[best], speed * headings[best])
 
     return sample

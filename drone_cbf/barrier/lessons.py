@@ -16,10 +16,12 @@ from drone_cbf.barrier.analytic import Barrier, free_margin, make_analytic_barri
 from drone_cbf.barrier.rows import slopes
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import Graph, acting_motion
-from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.perception.graphs import Graph
+from drone_cbf.physics.belief import acting_motion
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import surface_distances
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
 
@@ -98,7 +100,8 @@ def make_flown_lesson(system: SystemConfig) -> Callable[[Graph, DroneState, Scen
     if not uses_truth(system):
         of_graph = make_graph_lesson(system)
         return lambda graph, state, scene, step: of_graph(graph)
-    of_solids, model, dt = make_true_lesson(system), nominal_params(system.physics), system.physics.time_step
+    of_solids, model = make_true_lesson(system), make_dynamics(system.physics).params()
+    dt = system.physics.time_step
 
     def lesson(graph: Graph, state: DroneState, scene: Scene, step: Array) -> Lesson:
         return of_solids(graph, acting_motion(state, model, dt), scene, step * dt + model.delay)

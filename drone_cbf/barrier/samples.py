@@ -13,9 +13,10 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.truth import true_graph
-from drone_cbf.physics.drone import initial_state
+from drone_cbf.physics.belief import before
+from drone_cbf.physics.dynamics import make_dynamics
+from drone_cbf.physics.motion import Motion, acting_at
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances, swept_distances
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
 LessonSampler = Callable[[Scene, jax.Array], Lesson]  # (scene, key) -> the lesson of one random state in it
@@ -40,15 +41,15 @@ def _scanned_lessons(sample: MotionSampler, system: SystemConfig) -> LessonSampl
     Not usable where the drone itself would be inside of an obstacle, or on the other side of one.
     """
     view, of_solids = make_still_view(system), make_true_lesson(system)
-    ahead, physics = system.physics.delay + system.physics.lag_time, system.physics
+    dynamics = make_dynamics(system.physics)
 
     def lesson(scene: Scene, key: jax.Array) -> Lesson:
         draw_key, noise_key, scan_key = jax.random.split(key, 3)
         wanted = sample(scene, draw_key)
-        state = initial_state(wanted.position - ahead * wanted.velocity, wanted.velocity, physics)
+        state = dynamics.initial(before(wanted.position, wanted.velocity, dynamics.ahead), wanted.velocity)
         noise = SCANNED_NOISE * jax.random.uniform(noise_key)
         graph, motion = view(state, scene, noise, scan_key)
-        passed = swept_distances(scene.obstacles, state.position, motion.position, ahead)
+        passed = swept_distances(scene.obstacles, state.position, motion.position, dynamics.ahead)
         made = of_solids(graph, motion, scene, jnp.float32(0.0))
         return made.replace(usable=jnp.min(passed) > 0.0)
 
@@ -73,7 +74,7 @@ def make_open_sampler(system: SystemConfig) -> MotionSampler:
         speed = cruise * draw["speed"] ** 1.5
         critical = critical_speed(distances[nearest], system) * between(draw["near"], 0.6, 1.4)
         speed = jnp.where(draw["kind"] < 0.5, speed, jnp.minimum(critical, cruise))
-        return Motion(position=position, velocity=speed * heading, thrust=jnp.zeros(3))
+        return acting_at(position, speed * heading)
 
     return sample
 

@@ -24,8 +24,8 @@ from drone_cbf.barrier.spots import SPOT, beside_an_obstacle, random_spot
 from drone_cbf.config import StratumName, SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.truth import true_graph
+from drone_cbf.physics.motion import Motion, acting_at
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.scenes.scene import Scene
 
 BAND = 0.15  # Largest |h| of the states of ``boundary`` [m]
@@ -69,7 +69,7 @@ def make_boundary_sampler(system: SystemConfig) -> MotionSampler:
         def path(x: Scalar) -> Motion:
             backing, slowing, leaving = (jnp.clip(x - leg, 0.0, 1.0) for leg in range(3))
             position = surface + backing * (place - surface) + leaving * (scene.start - place)
-            return Motion(position=position, velocity=(1.0 - slowing) * cruise * heading, thrust=jnp.zeros(3))
+            return acting_at(position, (1.0 - slowing) * cruise * heading)
 
         return path(bisect(lambda x: level(scene, path(x)) > target, 3.0))
 
@@ -97,7 +97,7 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
         room = between(draw["room"], -0.3, 0.6)
         distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
         distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
-        return Motion(position=spot.at(distance), velocity=speed * heading, thrust=jnp.zeros(3))
+        return acting_at(spot.at(distance), speed * heading)
 
     return sample
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar, Vector, softplus, unit
 from drone_cbf.barrier.analytic import free_margin, make_analytic_barrier, soft_minimum, stopping_margin
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import CLOSING_SHARPNESS, acting_motion
+from drone_cbf.perception.graphs import CLOSING_SHARPNESS
 from drone_cbf.perception.truth import true_graph
+from drone_cbf.physics.belief import acting_motion, driven
 from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.motion import Motion, moved
 from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
-from drone_cbf.physics.point_mass import Motion, drag_acceleration
 from drone_cbf.scenes.scene import Scene, flown_drone
 
 TrueBarrier = Callable[[Motion, Scene, Scalar | None], Scalar]
@@ -57,17 +58,14 @@ def true_barrier_rate(
     """h [m] and dh/dt [m/s] of ``barrier`` where ``command`` begins to act, with the true geometry of the surfaces.
 
     That is the acting point (:func:`acting_motion`), a delay after ``time`` [s]. Differentiates along the motion
-    q' = z, z' = u + drag (:func:`lag_free_equivalent`) through the nearest points themselves, so curvature counts;
+    q' = z, z' = u + drag (:func:`driven`) through the nearest points themselves, so curvature counts;
     independent of the flat-surface row that the filter uses. ``wind`` [m/s] is the true one at ``time``.
     """
     model = flown_drone(scene, system.physics).replace(wind=wind)
     motion = acting_motion(state, model, system.physics.time_step)
-    acceleration = model.gain * command + drag_acceleration(motion.velocity, wind, model)
+    acceleration = driven(motion, command, wind, model)
 
     def value(elapsed: Scalar) -> Scalar:
-        later = motion.replace(
-            position=motion.position + elapsed * motion.velocity, velocity=motion.velocity + elapsed * acceleration
-        )
-        return barrier(later, scene, time + model.delay + elapsed)
+        return barrier(moved(motion, acceleration, elapsed), scene, time + model.delay + elapsed)
 
     return jax.jvp(value, (jnp.float32(0.0),), (jnp.float32(1.0),))

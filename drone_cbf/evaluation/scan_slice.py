@@ -15,7 +15,8 @@ from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.sensor_kinds import make_sensor
-from drone_cbf.physics.drone import initial_state
+from drone_cbf.physics.belief import before
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.obstacles import surface_distances
 from drone_cbf.scenes.scene import Scene
 
@@ -48,11 +49,10 @@ def record_scan_slice(
     x, y = (middle[axis] + np.linspace(-half, half, points, dtype=np.float32) for axis, half in enumerate(HALF_SIDES))
     velocity = jnp.array([speed, 0.0, 0.0], jnp.float32)
     analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)(barrier)
-    view, truth, ahead = make_still_view(system), make_true_barrier(system), system.physics.delay
-    ahead += system.physics.lag_time
+    view, truth, dynamics = make_still_view(system), make_true_barrier(system), make_dynamics(system.physics)
 
     def values(position: Array) -> tuple[Array, Array, Array]:
-        state = initial_state(position - ahead * velocity, velocity, system.physics)
+        state = dynamics.initial(before(position, velocity, dynamics.ahead), velocity)
         graph, motion = view(state, scene, jnp.float32(0.0), key)
         return neural(graph), analytic(graph), truth(motion, scene, None)
 
@@ -72,7 +72,7 @@ def record_scan_slice(
 def scan(system: SystemConfig, scene: Scene, place: Array) -> np.ndarray:
     """What the sensor hits from ``place`` [m] without noise, (n, 3) [m]."""
     sensor, none = make_sensor(system), jnp.float32(0.0)
-    state = initial_state(place, jnp.zeros(3, jnp.float32), system.physics)
+    state = make_dynamics(system.physics).initial(place, jnp.zeros(3, jnp.float32))
     errors = sensor.draw_errors(none, scene.obstacles.active.shape[0], jax.random.key(0))
     reading = sensor.read(scene.obstacles, state, place, jnp.int32(0), errors, none)
     return np.asarray(reading.points)[np.asarray(reading.hit)]

@@ -15,7 +15,7 @@ from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.flights import Flown, Flyer, chunk_size
 from drone_cbf.perception.truth import true_graph
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import acting_at
 from drone_cbf.scenes.scene import Scene
 
 
@@ -62,8 +62,7 @@ def record_slice(
     analytic, neural = make_analytic_barrier(system), make_neural_barrier(system)(controller.barrier)
 
     def values(position: Array) -> tuple[Array, Array]:
-        motion = Motion(position=position, velocity=velocity, thrust=jnp.zeros(3))
-        graph = true_graph(motion, scene, None, system, system.sensor.neighbours)
+        graph = true_graph(acting_at(position, velocity), scene, None, system, system.sensor.neighbours)
         return analytic(graph), neural(graph)
 
     grid = np.stack([*np.meshgrid(x, y), np.zeros((points, points), np.float32)], -1).reshape(-1, 3)

@@ -10,7 +10,7 @@ from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
-from drone_cbf.perception.graphs import acting_motion
+from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.readings import OwnMotion
+from drone_cbf.physics.belief import predicted
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.point_mass import step
 
 SMALLEST_NOISE = 1e-3  # Smallest sensor noise assumed [m, m/s]; keeps the gain finite for an exact sensor
 INITIAL_VARIANCE_RATIO = 100.0
@@ -53,7 +53,7 @@ def predict(estimate: Estimate, command: Vector, params: DroneParams, time_step:
     """Estimate one period after ``command`` [m/s^2] was sent; covariance grows by ``drift`` and neglects drag."""
     move = jnp.array([[1.0, time_step, 0.5 * time_step**2], [0.0, 1.0, time_step], [0.0, 0.0, 1.0]], jnp.float32)
     grown = (move @ estimate.covariance @ move.T).at[2, 2].add(drift**2 * time_step)
-    following = step(estimate.drone, command, params_with_bias(estimate, params), time_step)
+    following = predicted(estimate.drone, command, params_with_bias(estimate, params), time_step)
     return estimate.replace(drone=following, covariance=grown)
 
 

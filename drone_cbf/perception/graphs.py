@@ -10,9 +10,10 @@ from drone_cbf.config import SensorConfig
 from drone_cbf.perception.directions import CELLS, SECTORS
 from drone_cbf.perception.readings import DEPTH_COLUMNS, DEPTH_ROWS
 from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.physics.drone import DroneParams, DroneState
+from drone_cbf.physics.belief import drift
+from drone_cbf.physics.drone import DroneParams
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import FAR
-from drone_cbf.physics.point_mass import Motion, committed_motion, drag_acceleration, lag_free_equivalent
 
 CLOSING_SHARPNESS = 10.0
 """Sharpness of the softplus of the closing speed [s/m]: overestimates by 0.07 m/s at rest, by 1e-4 above 1 m/s."""
@@ -75,7 +76,7 @@ def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneP
         lookahead=jnp.float32(config.lookahead),
         goal=goal - motion.position,
         velocity=motion.velocity,
-        drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
+        drag=drift(motion, jnp.zeros(3), params),
     )
 
 
@@ -85,11 +86,6 @@ def smallest_first(values: Float[Array, "m"], count: int) -> Int[Array, "n"]:
     before = (values < values[:, None]) | ((values == values[:, None]) & (index < index[:, None]))
     rank = jnp.sum(before, axis=-1)
     return jnp.sum(jnp.where(rank == jnp.arange(count)[:, None], index, 0), axis=-1)
-
-
-def acting_motion(estimate: DroneState, params: DroneParams, time_step: float) -> Motion:
-    """Motion where a command sent now takes effect: queue applied, lag replaced by its lag-free equivalent."""
-    return lag_free_equivalent(committed_motion(estimate, params, time_step), params)
 
 
 def graph_at(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:

@@ -18,16 +18,18 @@ from drone_cbf.perception.approach import RangeHistory, empty_history, make_appr
 from drone_cbf.perception.averaging import averaged
 from drone_cbf.perception.estimation import Estimate, first_estimate, position_spread
 from drone_cbf.perception.frontier import Views, make_remembering, no_views, seen_ahead
-from drone_cbf.perception.graphs import Graph, acting_motion, graph_at
+from drone_cbf.perception.graphs import Graph, graph_at
 from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathering, nearest_in_cells, way_blocked
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
-from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
+from drone_cbf.physics.belief import acting_motion
+from drone_cbf.physics.drone import DroneParams, DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.heading import heading_of
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from drone_cbf.scenes.scene import Scene
 
 SEEN = "seen"
@@ -167,7 +169,7 @@ def make_still_view(system: SystemConfig) -> Callable[[DroneState, Scene, Scalar
 
     What a controller with an exact estimate sees that has read its sensor :data:`SCANS` times from where it is.
     """
-    sensor, mapper, model = make_sensor(system), make_mapper(system), nominal_params(system.physics)
+    sensor, mapper, model = make_sensor(system), make_mapper(system), make_dynamics(system.physics).params()
     dt = system.physics.time_step
 
     def view(state: DroneState, scene: Scene, noise: Scalar, key: jax.Array) -> tuple[Graph, Motion]:

@@ -17,9 +17,10 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.perception.directions import cell_directions, sector_axes
 from drone_cbf.perception.graphs import CLOSING_SHARPNESS, Graph
 from drone_cbf.perception.point_map import TIE_BREAK, PointMap, spreads
+from drone_cbf.physics.belief import drift
 from drone_cbf.physics.drone import DroneParams
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import FAR
-from drone_cbf.physics.point_mass import Motion, drag_acceleration
 
 OUTSIDE = 1.6
 """Penalty of a point outside its own sector, per difference of the cosines to the two axes [m]: about 0.3 m on the axis
@@ -82,7 +83,7 @@ def make_point_graph(system: SystemConfig) -> Callable[[Motion, Nodes, PointMap,
             lookahead=jnp.float32(config.lookahead),
             goal=goal - motion.position,
             velocity=motion.velocity,
-            drag=drag_acceleration(motion.velocity, jnp.zeros(3), params),
+            drag=drift(motion, jnp.zeros(3), params),
             penalty=jnp.where(seen, _differentiable(nodes.penalty, relative_position), 0.0),
             openings=openings(jax.lax.stop_gradient(around), cells.known, config.range, TUBE + WIDER * cells.spread),
         )

@@ -2,10 +2,12 @@
 
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.graphs import Graph, acting_motion, build_graph
+from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import surfaces_around
-from drone_cbf.physics.drone import DroneParams, DroneState, nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.belief import acting_motion
+from drone_cbf.physics.drone import DroneParams, DroneState
+from drone_cbf.physics.dynamics import make_dynamics
+from drone_cbf.physics.motion import Motion
 from drone_cbf.scenes.scene import Scene
 
 
@@ -19,7 +21,7 @@ def true_graph(
     config = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
     obstacles = scene.obstacles if time is None else scene.obstacles.at(time)
     surfaces = surfaces_around(obstacles, motion.position, config)
-    return build_graph(motion, surfaces, scene.goal, nominal_params(system.physics), config)
+    return build_graph(motion, surfaces, scene.goal, make_dynamics(system.physics).params(), config)
 
 
 def acting_graph(

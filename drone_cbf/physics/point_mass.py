@@ -11,21 +11,12 @@ import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from flax import struct
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm, scale_gradient
 from drone_cbf.physics.drone import DroneParams, DroneState
+from drone_cbf.physics.motion import Motion
 
 SMALLEST_LAG = 1e-4  # Lag times below this [s] act as zero: exp(-dt/T) underflows in float32 for every allowed period
-
-
-@struct.dataclass
-class Motion:
-    """Position, velocity and thrust: the part of the state that is integrated under a constant command."""
-
-    position: Vector  # [m]
-    velocity: Vector  # [m/s]
-    thrust: Vector  # [m/s^2]
 
 
 def drag_acceleration(velocity: Vector, wind: Vector, params: DroneParams) -> Vector:

@@ -8,9 +8,10 @@ from jaxtyping import Array
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
-from drone_cbf.physics.drone import DroneParams, nominal_params
+from drone_cbf.physics.drone import DroneParams
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.obstacles import Obstacles, surface_distances
-from drone_cbf.physics.randomisation import WIND, random_drone
+from drone_cbf.physics.randomisation import WIND
 from drone_cbf.physics.solids.boxes import Boxes
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.physics.solids.cylinders import Cylinders
@@ -37,18 +38,19 @@ class Scene:
 
 def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
     """The drone that flies ``scene``, in still air."""
-    return nominal_params(config) if scene.drone is None else scene.drone
+    return make_dynamics(config).params() if scene.drone is None else scene.drone
 
 
 def with_random_drone(scene: Scene, config: PhysicsConfig, key: jax.Array) -> Scene:
     """The scene with a drone drawn around the configured one, and stronger wind."""
-    drone = random_drone(nominal_params(config), key)
+    dynamics = make_dynamics(config)
+    drone = dynamics.randomise(dynamics.params(), key)
     return scene.replace(drone=drone, wind=WIND * scene.wind, gust=WIND * scene.gust)
 
 
 def with_nominal_drone(scene: Scene, config: PhysicsConfig) -> Scene:
     """The scene with the configured drone filled in, so that its shapes equal those with a random one."""
-    return scene.replace(drone=nominal_params(config))
+    return scene.replace(drone=make_dynamics(config).params())
 
 
 def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Array, *, moving: bool) -> Scene:

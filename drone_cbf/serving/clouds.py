@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drone_cbf.config import SystemConfig
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.serving.observations import Request
 
 FARTHEST = 1e6  # Distance to which points beyond it are brought, far outside any sensor's range [m]
@@ -63,7 +64,7 @@ class Urgency:
 def urgency_in(system: SystemConfig) -> Urgency:
     """As the barrier of ``system`` has it."""
     physics, barrier = system.physics, system.barrier
-    return Urgency(physics.delay + physics.lag_time, barrier.reaction_time, barrier.braking)
+    return Urgency(make_dynamics(physics).ahead, barrier.reaction_time, barrier.braking)
 
 
 def fitted_cloud(request: Request, origin: np.ndarray, sizes: tuple[int, ...], urgency: Urgency) -> Cloud:

@@ -12,7 +12,7 @@ import numpy as np
 from drone_cbf.arrays import tree_all_finite
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.physics.drone import queue_length
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.serving.clouds import fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, ServedController, make_served_controller
 from drone_cbf.serving.fields import example_observations, image_size
@@ -41,7 +41,7 @@ class PolicyService:
         self, system: SystemConfig, params: ControllerParams, controller: ServedController | None = None
     ) -> None:
         self._controller = controller or make_served_controller(system)
-        self._queue_length, self._urgency = queue_length(system.physics), urgency_in(system)
+        self._queue_length, self._urgency = make_dynamics(system.physics).queue, urgency_in(system)
         self._image = image_size(system.sensor)
         self._params, self._structure = leaves_of(params)
         first = self._controller.start()

@@ -18,12 +18,13 @@ from drone_cbf.barrier.lessons import (
 )
 from drone_cbf.barrier.samples import lesson_sampler, make_open_sampler
 from drone_cbf.barrier.truth import make_true_barrier
-from drone_cbf.perception.graphs import acting_motion, empty_graph
+from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.truth import true_graph
+from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import obstacles_of
-from drone_cbf.physics.point_mass import Motion
 from tests.perception.worlds import boxes, capsules, crowd, graph_seen, lidar_system, scene_of, small_system
 from tests.physics.solid_worlds import distances_of, mixed
 

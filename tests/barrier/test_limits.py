@@ -11,12 +11,12 @@ from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.neural import make_neural_barrier
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import BarrierConfig
-from drone_cbf.controller import braking_command
 from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, nearest_in_cells
 from drone_cbf.perception.truth import true_graph
+from drone_cbf.physics.belief import braking_command
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from drone_cbf.safety import Limits, Row, Status, make_filter
 from tests.barrier import extremes
 from tests.perception.worlds import lidar_system, random_barrier, scene_of, small_system

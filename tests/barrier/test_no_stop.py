@@ -8,8 +8,8 @@ import pytest
 from drone_cbf.barrier.analytic import make_analytic_barrier
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.perception.truth import true_graph
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import obstacles_of
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.solids.boxes import Boxes
 from tests.barrier import extremes
 from tests.barrier.test_limits import graph_function

@@ -13,7 +13,7 @@ from drone_cbf.barrier.gaps import RIDGE, WIDTH, find_tie
 from drone_cbf.barrier.samples import TOP_SPEED, bisect
 from drone_cbf.barrier.strata import BAND, SLOWEST, make_motion_sampler
 from drone_cbf.perception.truth import true_graph
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from drone_cbf.training.curriculum.strata_mixture import STRATA
 from tests.barrier.reference import value
 from tests.perception.worlds import capsules, crowd, scene_of, small_system

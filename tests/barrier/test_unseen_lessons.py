@@ -9,7 +9,7 @@ from drone_cbf.barrier.analytic import free_margin
 from drone_cbf.barrier.lessons import make_true_lesson, velocity_scale
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.graphs import empty_graph
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from tests.perception.worlds import capsules, scene_of, small_system
 
 SYSTEM = small_system(sensor=SensorConfig(kind="depth"))

@@ -18,7 +18,7 @@ from drone_cbf.config import BarrierConfig, SensorConfig
 from drone_cbf.perception.point_graph import make_node_choice, make_point_graph
 from drone_cbf.perception.point_map import PointMap, nearest_in_cells
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from tests.perception.worlds import random_barrier, small_system
 
 SYSTEM = small_system(sensor=SensorConfig(kind="lidar"), barrier=BarrierConfig(base="braking", features=8))

@@ -10,10 +10,11 @@ import pytest
 from drone_cbf.arrays import tree_all_finite
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.estimation import first_estimate
-from drone_cbf.perception.graphs import acting_motion, empty_graph
+from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.perception.mapping import MAPPERS, make_mapper, make_still_view
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import SENSORS, make_sensor
+from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
 from drone_cbf.physics.obstacles import obstacles_of
 from tests.perception.worlds import boxes, capsules, crowd, scene_of, small_system

@@ -12,7 +12,7 @@ from drone_cbf.config import PhysicsConfig, SensorConfig
 from drone_cbf.perception.estimation import first_estimate, make_correction, params_with_bias, position_spread, predict
 from drone_cbf.perception.sensors import OwnMotion, draw_noise, observe_motion
 from drone_cbf.physics.drone import initial_state, nominal_params
-from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.dynamics import make_dynamics
 
 PERIOD = 0.05
 LEVEL = 0.05
@@ -31,7 +31,7 @@ def flown(physics, sensor, wind, level, steps, flights=1):
 @functools.cache
 def hovered(physics, sensor, wind, noise, steps, flights):
     level = jnp.float32(noise)
-    model = nominal_params(physics)
+    dynamics, model = make_dynamics(physics), nominal_params(physics)
     actual = model.replace(wind=jnp.asarray(wind, jnp.float32))
     correct = make_correction(sensor, physics.time_step)
     commands = jnp.zeros((steps, 3))
@@ -44,7 +44,7 @@ def hovered(physics, sensor, wind, noise, steps, flights):
             command, key = now
             estimate = correct(predicted, observe_motion(state, draw_noise(level, 0, key)), level)
             following = predict(estimate, command, model, PERIOD, sensor.bias_drift)
-            return (step(state, command, actual, PERIOD), following), (state, estimate)
+            return (dynamics.step(state, command, actual), following), (state, estimate)
 
         keys = jax.random.split(key, steps)
         # As in a rollout: belief starts from the reading that the first correction weighs.

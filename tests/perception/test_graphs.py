@@ -22,8 +22,8 @@ from drone_cbf.perception.graphs import (
 )
 from drone_cbf.perception.sensors import Surfaces
 from drone_cbf.physics.drone import nominal_params
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import FAR, swept_distances
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.policy.goal_conditioned import make_policy
 from tests.perception.worlds import crowd, graph_seen, random_barrier, random_policy, small_system
 

@@ -14,7 +14,7 @@ from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.point_graph import CLOSE, OUTSIDE, make_node_choice, make_point_graph, penalty_slopes
 from drone_cbf.perception.point_map import PointMap
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from tests.perception.worlds import PLAIN, lidar_system, random_barrier
 
 SYSTEM = lidar_system(physics=PLAIN)

@@ -21,7 +21,7 @@ from drone_cbf.perception.point_graph import (
     openings,
 )
 from drone_cbf.physics.drone import nominal_params
-from drone_cbf.physics.point_mass import Motion
+from drone_cbf.physics.motion import Motion
 from tests.perception.test_point_map import points_at
 from tests.perception.worlds import PLAIN, lidar_system
 

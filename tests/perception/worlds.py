@@ -13,8 +13,8 @@ from drone_cbf.config import BarrierConfig, PhysicsConfig, PolicyConfig, SceneCo
 from drone_cbf.perception.graphs import Graph, build_graph
 from drone_cbf.perception.sensors import SensorNoise, observe_surfaces
 from drone_cbf.physics.drone import nominal_params
+from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.obstacles import Obstacles, obstacles_of
-from drone_cbf.physics.point_mass import Motion
 from drone_cbf.physics.solids.boxes import Boxes
 from drone_cbf.physics.solids.capsules import Capsules
 from drone_cbf.policy.policies import initial_policy_params

@@ -9,7 +9,8 @@ import pytest
 
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneState, initial_state, nominal_params, queue_length
-from drone_cbf.physics.point_mass import Motion, committed_motion, lag_free_equivalent, limit_command, step
+from drone_cbf.physics.motion import Motion
+from drone_cbf.physics.point_mass import committed_motion, lag_free_equivalent, limit_command, step
 from tests.physics import reference
 
 STEPS = 30

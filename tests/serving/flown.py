@@ -14,7 +14,7 @@ from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams, Decision, make_filtered_pilot
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.physics.drone import DroneState, initial_state
-from drone_cbf.physics.point_mass import step
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.rollout import Trajectory, make_rollout
 from drone_cbf.scenes.families import make_scene_sampler
@@ -52,7 +52,7 @@ def flown_by_answers(answer: Answer, scene: Scene, system: SystemConfig) -> list
         nowhere = jnp.full(3, jnp.nan)
         return sensor.read(scene.obstacles.at(index * dt), state, nowhere, index, errors, jnp.float32(NOISE))
 
-    move = jax.jit(lambda state, command, wind: step(state, command, drone.replace(wind=wind), dt))
+    move = jax.jit(lambda state, command, wind: make_dynamics(physics).step(state, command, drone.replace(wind=wind)))
     state, memory, answers = initial_state(scene.start, scene.start_velocity, physics), None, []
     for index in range(STEPS):
         reading = read(state, jnp.int32(index))

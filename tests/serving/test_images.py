@@ -11,8 +11,8 @@ from drone_cbf.errors import ObservationError
 from drone_cbf.perception import depth
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.physics.drone import initial_state
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.heading import heading_of, turned
-from drone_cbf.physics.point_mass import step
 from drone_cbf.rollout import make_rollout
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import flown_drone
@@ -138,7 +138,7 @@ def test_a_flight_by_images_is_that_of_the_evaluation(service, monkeypatch):
 
 def by_images(answer, scene):
     """Answers along a flight; the image is what the camera reported, in metres."""
-    sensor, drone, dt = make_sensor(SYSTEM), flown_drone(scene, SYSTEM.physics), SYSTEM.physics.time_step
+    sensor, drone, dynamics = make_sensor(SYSTEM), flown_drone(scene, SYSTEM.physics), make_dynamics(SYSTEM.physics)
     slots, zero = scene.obstacles.active.shape[0], jnp.float32(0.0)
     errors = sensor.draw_errors(zero, slots, jax.random.key(0))
     read = jax.jit(lambda state, index: sensor.read(scene.obstacles, state, state.position, index, errors, zero))
@@ -152,5 +152,5 @@ def by_images(answer, scene):
         answers.append(answer(fields if memory is None else {**fields, "memory": memory}))
         memory = answers[-1]["memory"]
         command, look = (jnp.asarray(answers[-1][name][0], jnp.float32) for name in ("command", "look"))
-        state = turned(step(state, command, drone.replace(wind=scene.wind), dt), look, SYSTEM.physics)
+        state = turned(dynamics.step(state, command, drone.replace(wind=scene.wind)), look, SYSTEM.physics)
     return answers

@@ -16,7 +16,8 @@ from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.truth import acting_graph
-from drone_cbf.physics.drone import DroneState, nominal_params
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.data.flown_states import Labels, SampledSteps
 
@@ -69,7 +70,7 @@ class Transitions:
 def make_true_graphs(system: SystemConfig) -> Callable[[DroneState, Scene, Int[Array, "n"]], Graph]:
     """Function (states, scenes, steps; leading axis n) -> noise-free graphs of where a command sent then acts, in the
     shape of the controller's."""
-    model = nominal_params(system.physics)
+    model = make_dynamics(system.physics).params()
 
     def graph(state: DroneState, scene: Scene, step: Int[Array, ""]) -> Graph:
         return acting_graph(state, model, scene, step * system.physics.time_step, system, system.sensor.neighbours)

@@ -14,6 +14,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.rollout import Trajectory
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.training.settings import SafetySettings
@@ -60,7 +61,7 @@ def steps_ahead(system: SystemConfig, look_ahead: float) -> int:
 
 def acting_steps(system: SystemConfig) -> int:
     """Steps until a command acts; a step's graph predicts the drone to that time (``acting_motion``)."""
-    return round((system.physics.delay + system.physics.lag_time) / system.physics.time_step)
+    return round(make_dynamics(system.physics).ahead / system.physics.time_step)
 
 
 def make_labels(system: SystemConfig, look_ahead: float) -> Callable[[Trajectory, Scene], Labels]:

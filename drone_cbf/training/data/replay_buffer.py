@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.config import SystemConfig
-from drone_cbf.physics.drone import initial_state
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.training.data.flights import make_batch_sampler
 from drone_cbf.training.data.flown_states import FlownStates, Labels, SampledSteps, take_steps
 from drone_cbf.training.settings import SafetySettings
@@ -64,7 +64,7 @@ def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> Rep
         return None
     places, zero = settings.curriculum.learning.replay_flights, jnp.zeros(3)
     longest = max(stage.horizon for stage in settings.curriculum.stages)
-    state = jax.eval_shape(lambda: initial_state(zero, zero, system.physics))
+    state = jax.eval_shape(lambda: make_dynamics(system.physics).initial(zero, zero))
     scenes = jax.eval_shape(make_batch_sampler(system, settings.scenes, places), jax.random.key(0), 0.0)
     flown = FlownStates(
         states=jax.tree.map(lambda leaf: jnp.zeros((places, longest + 1, *leaf.shape), leaf.dtype), state),
