@@ -235,9 +235,11 @@ class SystemConfig(Section):
 
     @model_validator(mode="after")
     def _braking_is_possible(self) -> Self:
-        limit = min(self.physics.max_acceleration)
+        limit, model = round(min(self.physics.reach), 3), self.physics.model
         if self.barrier.braking > limit:
-            wrong = f"barrier.braking = {self.barrier.braking} exceeds the smallest physics.max_acceleration = {limit}"
+            where = "" if model == "point_mass" else f" that physics.model = {model} follows"
+            limits = f"the smallest physics.max_acceleration = {limit}{where}"
+            wrong = f"barrier.braking = {self.barrier.braking} exceeds {limits}"
             raise ValueError(f"{wrong}; lower barrier.braking, or the barrier promises a stop the drone cannot make")
         return self
 

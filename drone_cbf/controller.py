@@ -94,7 +94,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
 
     def start(points: int, cruise: Scalar | None = None) -> Memory:
         zero = jnp.zeros(3, jnp.float32)
-        rest = dynamics.initial(zero, zero)
+        rest = dynamics.initial(zero, zero).replace(body=None)
         nothing = first_estimate(OwnMotion(position=zero, velocity=zero), rest, jnp.float32(0.0), sensor)
         policy = make_policy(system).memory(cruise)
         return Memory(motion=nothing, map=mapper.start(points), policy=policy, begun=jnp.bool_(False))

@@ -1,20 +1,27 @@
 """Settings of the drone."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from drone_cbf.airframes import AIRFRAMES, GRAVITY
 from drone_cbf.sections import Neutral, Section
 
 Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
-ModelName = Literal["point_mass"]
+ModelName = Literal["point_mass", "attitude", "quadrotor"]
+AirframeName = Literal["crazyflie", "racing"]
 
 
 class PhysicsConfig(Section):
     """The drone: its dynamics, transport delay, drag and command limits (DESIGN 4, Dynamics)."""
 
     model: Annotated[ModelName, Neutral("point_mass")] = "point_mass"
-    """``point_mass``: desired accelerations are followed with a lag, in any direction at once."""
+    """``point_mass``: desired accelerations are followed with a lag, in any direction at once; ``attitude``: by thrust
+    along the drone's upward axis, which it must turn first; ``quadrotor``: by four rotors of a rigid body,
+    ``airframe``, whose drag and rotor lag replace those given here."""
+    airframe: Annotated[AirframeName, Neutral("crazyflie")] = "crazyflie"
+    """The ``quadrotor``: ``crazyflie``, 43 g, as identified; ``racing``, 0.5 kg and 4.5 times its weight in thrust."""
     time_step: float = Field(0.05, ge=0.005, le=0.2)
     """Control period dt [s]; a command is held for one period."""
     lag_time: float = Field(0.08, ge=0.0, le=0.5)
@@ -26,12 +33,43 @@ class PhysicsConfig(Section):
     quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
     """Drag per square of air speed [1/m]."""
     max_acceleration: tuple[Acceleration, Acceleration, Acceleration] = (12.0, 12.0, 8.0)
-    """Largest command along each world axis [m/s^2], gravity already compensated."""
+    """Largest command along each world axis [m/s^2], gravity already compensated; less where the thrust of the model
+    does not suffice."""
     drone_radius: float = Field(0.12, gt=0.0, le=1.0)
     """Radius of the sphere that encloses the drone [m]; a surface closer than this is a collision."""
     yaw_rate: Annotated[float, Field(gt=0.0, le=20.0), Neutral(3.0)] = 3.0
     """Largest rate at which the drone turns to look elsewhere [rad/s]; matters to a depth camera only."""
+    inner_rate: Annotated[float, Field(ge=20.0, le=2000.0), Neutral(200.0)] = 200.0
+    """Rate of the loop that turns a desired acceleration into thrust and attitude [Hz]; not of a ``point_mass``."""
+    max_tilt: Annotated[float, Field(ge=5.0, le=85.0), Neutral(60.0)] = 60.0
+    """Largest tilt of the thrust that the inner loop asks for [deg]; not of a ``point_mass``."""
+    min_thrust: Annotated[float, Field(gt=0.0, lt=1.0), Neutral(0.15)] = 0.15
+    """Least thrust of ``attitude``, in weights of the drone."""
+    max_thrust: Annotated[float, Field(gt=1.0, le=20.0), Neutral(2.0)] = 2.0
+    """Largest thrust of ``attitude``, in weights of the drone."""
+    body_rate: Annotated[float, Field(gt=0.0, le=50.0), Neutral(10.0)] = 10.0
+    """Largest rate of roll and pitch of ``attitude`` [rad/s]."""
+    rate_lag: Annotated[float, Field(ge=0.005, le=0.5), Neutral(0.03)] = 0.03
+    """Time constant of the body rates of ``attitude`` [s]."""
     gradient_decay: float = Field(2.5, ge=0.0, le=10.0)
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
     gradient_limit: float = Field(3.0, gt=0.0)
     """Largest norm of one flight's back-propagated gradient with respect to its state, at every step."""
+
+    @property
+    def thrust_range(self) -> tuple[float, float]:
+        """Least and largest thrust per mass of a model with an attitude [m/s^2]."""
+        if self.model == "quadrotor":
+            return AIRFRAMES[self.airframe].thrust_range
+        return self.min_thrust * GRAVITY, self.max_thrust * GRAVITY
+
+    @property
+    def reach(self) -> tuple[float, float, float]:
+        """The largest command along each axis alone that the drone can follow, either way [m/s^2]."""
+        if self.model == "point_mass":
+            return self.max_acceleration
+        lowest, highest = self.thrust_range
+        level = min(math.sqrt(highest**2 - GRAVITY**2), math.tan(math.radians(self.max_tilt)) * GRAVITY)
+        vertical = min(highest - GRAVITY, GRAVITY - lowest)
+        x, y, z = self.max_acceleration
+        return min(x, level), min(y, level), min(z, vertical)

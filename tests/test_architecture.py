@@ -12,14 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-BASE = {"errors", "documents", "sections", "scene_config", "physics_config", "config", "arrays", "draws", "devices"}
+SETTINGS = {"sections", "scene_config", "airframes", "physics_config", "config"}
+BASE = SETTINGS | {"errors", "documents", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "documents": set(),
     "sections": {"errors"},
     "scene_config": {"sections"},
-    "physics_config": {"sections"},
+    "airframes": set(),
+    "physics_config": {"sections", "airframes"},
     "config": {"errors", "sections", "scene_config", "physics_config"},
     "arrays": {"errors", "config"},
     "recorder": set(),

@@ -46,7 +46,7 @@ def _scanned_lessons(sample: MotionSampler, system: SystemConfig) -> LessonSampl
     def lesson(scene: Scene, key: jax.Array) -> Lesson:
         draw_key, noise_key, scan_key = jax.random.split(key, 3)
         wanted = sample(scene, draw_key)
-        state = dynamics.initial(before(wanted.position, wanted.velocity, dynamics.ahead), wanted.velocity)
+        state = dynamics.initial(before(wanted.position, wanted.velocity, dynamics.effective.ahead), wanted.velocity)
         noise = SCANNED_NOISE * jax.random.uniform(noise_key)
         graph, motion = view(state, scene, noise, scan_key)
         passed = swept_distances(scene.obstacles, state.position, motion.position, dynamics.ahead)

@@ -52,7 +52,7 @@ def record_scan_slice(
     view, truth, dynamics = make_still_view(system), make_true_barrier(system), make_dynamics(system.physics)
 
     def values(position: Array) -> tuple[Array, Array, Array]:
-        state = dynamics.initial(before(position, velocity, dynamics.ahead), velocity)
+        state = dynamics.initial(before(position, velocity, dynamics.effective.ahead), velocity)
         graph, motion = view(state, scene, jnp.float32(0.0), key)
         return neural(graph), analytic(graph), truth(motion, scene, None)
 

@@ -69,7 +69,7 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
 
     def update(belief: SurfaceMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         surfaces = Surfaces(points=reading.points, velocity=reading.velocity, visible=reading.hit)
-        own_spread = position_spread(estimate, drone.delay + drone.lag_time)
+        own_spread = position_spread(estimate, jnp.max(drone.delay + drone.lag_time))
         if tracked:
             belief = track(belief, surfaces, motion.position, reading.noise)
             surfaces = fitted_surfaces(belief, surfaces, motion.position, own_spread)

@@ -6,7 +6,7 @@ a point mass it is exact.
 
 import jax.numpy as jnp
 
-from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.arrays import Vector
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.point_mass import committed_motion, drag_acceleration, lag_free_equivalent, step
@@ -43,6 +43,6 @@ def braking_command(velocity: Vector, params: DroneParams, time_step: float) -> 
     return jnp.clip(-velocity / time_step, *command_limits(params))
 
 
-def before(position: Vector, velocity: Vector, ahead: Scalar | float) -> Vector:
-    """Where a drone at constant velocity [m/s] is ``ahead`` [s] before it reaches ``position`` [m]."""
-    return position - ahead * velocity
+def before(position: Vector, velocity: Vector, ahead: tuple[float, float, float]) -> Vector:
+    """Where a drone at constant velocity [m/s] is if its next command acts at ``position`` [m], ``ahead`` [s] of it."""
+    return position - jnp.array(ahead, jnp.float32) * velocity

@@ -1,6 +1,7 @@
 """State and parameters of a drone. SI units, world frame, z up."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
@@ -19,14 +20,17 @@ class DroneState:
     thrust: Vector  # Present rotor acceleration, gravity compensated [m/s^2]; follows the delayed command with a lag
     queue: Float[Array, "q 3"]  # Commands sent but not yet fully applied, newest first [m/s^2]
     yaw: Scalar | None = None  # Heading [rad], anticlockwise from the x axis; None: nothing depends on it
+    body: Any = None
+    """What else moves in the drone's own model: attitude, rates, rotors; None for a point mass, and in a belief."""
 
 
 @struct.dataclass
 class DroneParams:
     """Physical parameters of one drone and the air around it, as arrays, so that a sweep is a ``vmap``."""
 
-    lag_time: Scalar  # Time constant of the thrust lag [s]; 0 for none
-    delay: Scalar  # Transport delay of a command [s]
+    lag_time: Scalar | Vector
+    """Time constant of the thrust lag [s], of each axis if they differ; 0 for none. As controllers know it."""
+    delay: Scalar  # Delay of a command [s]; as controllers know it
     linear_drag: Scalar  # [1/s]
     quadratic_drag: Scalar  # [1/m]
     max_acceleration: Vector  # Largest command along each axis [m/s^2]
@@ -34,29 +38,29 @@ class DroneParams:
     wind: Vector  # Wind now [m/s]
     bias: Vector
     """Additional constant acceleration [m/s^2]: zero in the simulator, the estimated disturbance in a controller."""
+    airframe: Any = None
+    """Parameters of the drone's own model, where it is more than the above: lags, inertia, rotors."""
 
 
-def queue_length(config: PhysicsConfig) -> int:
-    """Number of past commands needed to simulate ``config.delay``."""
-    return math.floor(config.delay / config.time_step + 1e-4) + 1
+def queue_length(delay: float, time_step: float) -> int:
+    """Number of past commands needed to simulate ``delay`` [s]."""
+    return math.floor(delay / time_step + 1e-4) + 1
 
 
 def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> DroneState:
-    """State at ``position`` [m] with ``velocity`` [m/s], hover thrust and zero commands in the queue."""
-    zero = jnp.zeros(3, jnp.float32)
-    return DroneState(
-        position=position, velocity=velocity, thrust=zero, queue=jnp.zeros((queue_length(config), 3), jnp.float32)
-    )
+    """A point mass at ``position`` [m] with ``velocity`` [m/s], hover thrust and zero commands in the queue."""
+    zero, length = jnp.zeros(3, jnp.float32), queue_length(config.delay, config.time_step)
+    return DroneState(position=position, velocity=velocity, thrust=zero, queue=jnp.zeros((length, 3), jnp.float32))
 
 
 def nominal_params(config: PhysicsConfig) -> DroneParams:
-    """Parameters of the configured drone in still air."""
+    """Parameters of the configured point mass in still air."""
     return DroneParams(
         lag_time=jnp.float32(config.lag_time),
         delay=jnp.float32(config.delay),
         linear_drag=jnp.float32(config.linear_drag),
         quadratic_drag=jnp.float32(config.quadratic_drag),
-        max_acceleration=jnp.asarray(config.max_acceleration, jnp.float32),
+        max_acceleration=jnp.asarray(config.reach, jnp.float32),
         gain=jnp.float32(1.0),
         wind=jnp.zeros(3, jnp.float32),
         bias=jnp.zeros(3, jnp.float32),

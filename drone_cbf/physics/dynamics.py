@@ -4,15 +4,19 @@ Every model takes a desired acceleration with gravity compensated. What turns it
 model, so controllers know of each only what :mod:`drone_cbf.physics.belief` says.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import jax
+import jax.numpy as jnp
 
 from drone_cbf.arrays import Vector
 from drone_cbf.config import PhysicsConfig
-from drone_cbf.physics import point_mass
+from drone_cbf.physics import attitude, point_mass, quadrotor
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params, queue_length
+from drone_cbf.physics.effective import Effective, fit_effective, fit_queue, outside_of_traces
 from drone_cbf.physics.randomisation import random_drone
 
 
@@ -31,8 +35,13 @@ class Dynamics:
     """(drone, key) -> one that differs from it, for training and measuring robustness."""
     queue: int
     """Number of commands that the state remembers."""
-    ahead: float
-    """Effective delay and lag together [s]: how long after it is sent a command acts."""
+    effective: Effective
+    """The double integrator that controllers take the drone for."""
+
+    @property
+    def ahead(self) -> float:
+        """How long after it is sent a command acts along every axis [s]."""
+        return max(self.effective.ahead)
 
 
 def make_point_mass(config: PhysicsConfig) -> Dynamics:
@@ -46,12 +55,75 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
         initial=lambda position, velocity: initial_state(position, velocity, config),
         step=step,
         randomise=random_drone,
-        queue=queue_length(config),
-        ahead=config.delay + config.lag_time,
+        queue=queue_length(config.delay, config.time_step),
+        effective=Effective(config.lag_time, config.lag_time, config.delay, error=0.0),
     )
 
 
-MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {"point_mass": make_point_mass}
+def _make_turning(model: ModuleType, config: PhysicsConfig) -> Dynamics:
+    """A model with an attitude, which only its module knows: its airframe, body, drag and step."""
+    effective = _effective(model, config.model_copy(update=OF_NO_CONCERN))
+    queue = queue_length(effective.delay, config.time_step)
+
+    def params() -> DroneParams:
+        return _drone(model, config, effective)
+
+    def initial(position: Vector, velocity: Vector) -> DroneState:
+        return _hovering(model, config, position, velocity, queue)
+
+    def step(state: DroneState, command: Vector, params: DroneParams) -> DroneState:
+        return model.step(state, command, params, config.time_step, config.inner_rate, config.gradient_decay)
+
+    return Dynamics(
+        params=params,
+        initial=initial,
+        step=step,
+        randomise=functools.partial(random_drone, vary=model.varied),
+        queue=queue,
+        effective=effective,
+    )
+
+
+def _drone(model: ModuleType, config: PhysicsConfig, effective: Effective) -> DroneParams:
+    linear, quadratic = model.believed_drag(config)
+    return nominal_params(config).replace(
+        lag_time=jnp.array(effective.lags, jnp.float32),
+        delay=jnp.float32(effective.delay),
+        linear_drag=jnp.float32(linear),
+        quadratic_drag=jnp.float32(quadratic),
+        airframe=model.airframe_of(config),
+    )
+
+
+def _hovering(model: ModuleType, config: PhysicsConfig, position: Vector, velocity: Vector, queue: int) -> DroneState:
+    body, commands = model.hovering(config), jnp.zeros((queue, 3), jnp.float32)
+    return initial_state(position, velocity, config).replace(queue=commands, body=body)
+
+
+@functools.lru_cache(maxsize=64)
+def _effective(model: ModuleType, config: PhysicsConfig) -> Effective:
+    """Fitted once a process for each configuration."""
+
+    def fit() -> Effective:
+        zero, dt = jnp.zeros(3, jnp.float32), config.time_step
+        rest = _hovering(model, config, zero, zero, fit_queue(config.delay, dt))
+        drone = _drone(model, config, Effective(0.0, 0.0, config.delay, error=0.0))
+
+        def step(state: DroneState, command: Vector, params: DroneParams) -> DroneState:
+            return model.step(state, command, params, dt, config.inner_rate)
+
+        return fit_effective(step, rest, drone, config.delay, dt)
+
+    return outside_of_traces(fit)
+
+
+OF_NO_CONCERN = {"gradient_decay": 0.0, "gradient_limit": 1.0, "drone_radius": 0.1, "yaw_rate": 1.0}
+"""Settings on which the fit does not depend, at one value."""
+MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {
+    "point_mass": make_point_mass,
+    "attitude": functools.partial(_make_turning, attitude),
+    "quadrotor": functools.partial(_make_turning, quadrotor),
+}
 """By ``physics.model``."""
 
 

@@ -3,11 +3,14 @@
 Domain randomisation (Tobin et al. 2017), used to measure robustness: a payload, a changed airframe, worn rotors.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Vector
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.physics.drone import DroneParams
 
 MASS = 0.15  # Largest relative error of the mass, and so of the acceleration per command; hover stays trimmed
@@ -16,14 +19,19 @@ LAG = 0.3  # Largest relative error of the thrust lag
 WIND = 1.5  # Factor on mean wind and gusts
 
 
-def random_drone(nominal: DroneParams, key: jax.Array) -> DroneParams:
-    """A drone around ``nominal`` with independent uniform errors in mass, drag and lag."""
+Varied = Callable[[Any, Scalar, Scalar, Scalar], Any]
+"""(airframe, relative mass, drag and lag) -> an airframe that differs so."""
+
+
+def random_drone(nominal: DroneParams, key: jax.Array, vary: Varied | None = None) -> DroneParams:
+    """A drone around ``nominal`` with independent uniform errors in mass, drag and lag; ``vary`` for its airframe."""
     mass, drag, lag = 1.0 + jnp.array([MASS, DRAG, LAG]) * jax.random.uniform(key, (3,), minval=-1.0)
     return nominal.replace(
         gain=nominal.gain / mass,
         linear_drag=nominal.linear_drag * drag,
         quadratic_drag=nominal.quadratic_drag * drag,
         lag_time=nominal.lag_time * lag,
+        airframe=nominal.airframe if vary is None else vary(nominal.airframe, mass, drag, lag),
     )
 
 

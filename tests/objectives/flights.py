@@ -9,7 +9,8 @@ import numpy as np
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import Decision
 from drone_cbf.perception.graphs import empty_graph
-from drone_cbf.physics.drone import DroneState, queue_length
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import Status
 
@@ -24,7 +25,7 @@ def flight(system: SystemConfig, points, velocities=None, commands=None, **decis
         position=points,
         velocity=velocities,
         thrust=np.zeros((steps + 1, 3), np.float32),
-        queue=np.zeros((steps + 1, queue_length(system.physics), 3), np.float32),
+        queue=np.zeros((steps + 1, make_dynamics(system.physics).queue, 3), np.float32),
     )
     made = {
         "command": jnp.asarray(commands),

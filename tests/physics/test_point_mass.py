@@ -91,7 +91,7 @@ def test_the_transport_delay_shifts_a_step_command_by_exactly_itself(delay):
 @pytest.mark.parametrize(("delay", "length"), [(0.0, 1), (0.03, 1), (0.05, 2), (0.075, 2), (0.1, 3), (0.15, 4)])
 def test_the_queue_remembers_as_many_commands_as_the_delay_needs(delay, length):
     config = PhysicsConfig(time_step=0.05, delay=delay)
-    assert queue_length(config) == length
+    assert queue_length(config.delay, config.time_step) == length
     assert initial_state(jnp.zeros(3), jnp.zeros(3), config).queue.shape == (length, 3)
 
 
@@ -156,7 +156,7 @@ def test_the_committed_motion_is_what_the_queue_still_does(delay):
 def test_the_committed_motion_equals_stepping_the_queue_out(whole):
     config = PhysicsConfig(time_step=0.05, delay=0.05 * whole)
     params = nominal_params(config)
-    queue = jnp.asarray(random_commands(queue_length(config), seed=5))
+    queue = jnp.asarray(random_commands(queue_length(config.delay, config.time_step), seed=5))
     state = moving_start(config).replace(queue=queue)
     stepped = stack(state)
     if whole:  # what is sent meanwhile acts later

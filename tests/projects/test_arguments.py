@@ -69,7 +69,10 @@ BAD = [
     (["--lag_time=1"], "unknown parameter 'lag_time'; did you mean physics.lag_time?"),
     (["--physics.lagtime=1"], "unknown parameter 'physics.lagtime'; did you mean physics.lag_time?"),
     (["--wind=1"], "unknown parameter 'wind'; list the parameters with --help"),
-    (["--physics=1"], "'physics' is a group of parameters; set one of physics.model, physics.time_step"),
+    (
+        ["--physics=1"],
+        "'physics' is a group of parameters; set one of physics.model, physics.airframe, physics.time_step",
+    ),
     (["--steps"], "steps has no value; write --steps=<value>"),
     (["steps=3"], "'steps=3' is not a parameter; write --name=value"),
     (["--steps=3", "--steps=4"], "steps is given twice; keep one of 3 and 4"),

@@ -11,7 +11,8 @@ import pytest
 
 from drone_cbf.controller import ControllerParams, Decision, make_controller, make_filtered_pilot
 from drone_cbf.perception.readings import OwnMotion, Reading
-from drone_cbf.physics.drone import DroneState, initial_state, queue_length
+from drone_cbf.physics.drone import DroneState, initial_state
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.safety.records import Status
 from drone_cbf.serving.controller import STATUS_NAMES
 from drone_cbf.serving.fields import example_observations
@@ -275,4 +276,4 @@ def test_an_origin_that_moves_along_takes_everything_remembered_with_it(
 
 def test_every_status_of_the_filter_has_a_word() -> None:
     assert [STATUS_NAMES[status] for status in Status] == [status.name.lower() for status in Status]
-    assert queue_length(SYSTEM.physics) == 2
+    assert make_dynamics(SYSTEM.physics).queue == 2
