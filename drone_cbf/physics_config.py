@@ -9,7 +9,8 @@ from drone_cbf.airframes import AIRFRAMES, GRAVITY
 from drone_cbf.sections import Neutral, Section
 
 Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
-ModelName = Literal["point_mass", "attitude", "quadrotor"]
+ModelName = Literal["point_mass", "attitude", "quadrotor", "linear"]
+LINEAR_REACH = 10.0  # Largest command of ``linear`` along each axis [m/s^2]
 AirframeName = Literal["crazyflie", "racing"]
 
 
@@ -19,7 +20,8 @@ class PhysicsConfig(Section):
     model: Annotated[ModelName, Neutral("point_mass")] = "point_mass"
     """``point_mass``: desired accelerations are followed with a lag, in any direction at once; ``attitude``: by thrust
     along the drone's upward axis, which it must turn first; ``quadrotor``: by four rotors of a rigid body,
-    ``airframe``, whose drag and rotor lag replace those given here."""
+    ``airframe``, whose drag and rotor lag replace those given here; ``linear``: GCBF+'s LinearDrone, with its own
+    drag, at most 0.5 m/s along each axis."""
     airframe: Annotated[AirframeName, Neutral("crazyflie")] = "crazyflie"
     """The ``quadrotor``: ``crazyflie``, 43 g, as identified; ``racing``, 0.5 kg and 4.5 times its weight in thrust."""
     time_step: float = Field(0.05, ge=0.005, le=0.2)
@@ -66,10 +68,12 @@ class PhysicsConfig(Section):
     @property
     def reach(self) -> tuple[float, float, float]:
         """The largest command along each axis alone that the drone can follow, either way [m/s^2]."""
+        x, y, z = self.max_acceleration
         if self.model == "point_mass":
-            return self.max_acceleration
+            return x, y, z
+        if self.model == "linear":
+            return min(x, LINEAR_REACH), min(y, LINEAR_REACH), min(z, LINEAR_REACH)
         lowest, highest = self.thrust_range
         level = min(math.sqrt(highest**2 - GRAVITY**2), math.tan(math.radians(self.max_tilt)) * GRAVITY)
         vertical = min(highest - GRAVITY, GRAVITY - lowest)
-        x, y, z = self.max_acceleration
         return min(x, level), min(y, level), min(z, vertical)

@@ -31,7 +31,7 @@ class DroneParams:
     lag_time: Scalar | Vector
     """Time constant of the thrust lag [s], of each axis if they differ; 0 for none. As controllers know it."""
     delay: Scalar  # Delay of a command [s]; as controllers know it
-    linear_drag: Scalar  # [1/s]
+    linear_drag: Scalar | Vector  # [1/s], of each axis if they differ
     quadratic_drag: Scalar  # [1/m]
     max_acceleration: Vector  # Largest command along each axis [m/s^2]
     gain: Scalar  # Acceleration per commanded acceleration: nominal mass over true mass, 1 for the configured drone

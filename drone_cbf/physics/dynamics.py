@@ -5,6 +5,7 @@ model, so controllers know of each only what :mod:`drone_cbf.physics.belief` say
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 
 from drone_cbf.arrays import Vector
 from drone_cbf.config import PhysicsConfig
-from drone_cbf.physics import attitude, point_mass, quadrotor
+from drone_cbf.physics import attitude, linear, point_mass, quadrotor
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params, queue_length
 from drone_cbf.physics.effective import Effective, fit_effective, fit_queue, outside_of_traces
 from drone_cbf.physics.randomisation import random_drone
@@ -57,6 +58,28 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
         randomise=random_drone,
         queue=queue_length(config.delay, config.time_step),
         effective=Effective(config.lag_time, config.lag_time, config.delay, error=0.0),
+    )
+
+
+def make_linear(config: PhysicsConfig) -> Dynamics:
+    """No lag; a delay is rounded up to whole periods. Controllers do not know that its speeds are cut."""
+    delay = math.ceil(config.delay / config.time_step - 1e-4) * config.time_step
+    whole = config.model_copy(update={"delay": delay})
+
+    def params() -> DroneParams:
+        drag, none = jnp.array(linear.DRAG, jnp.float32), jnp.float32(0.0)
+        return nominal_params(whole).replace(lag_time=none, linear_drag=drag, quadratic_drag=none)
+
+    def step(state: DroneState, command: Vector, params: DroneParams) -> DroneState:
+        return linear.step(state, command, params, config.time_step, config.gradient_decay)
+
+    return Dynamics(
+        params=params,
+        initial=lambda position, velocity: initial_state(position, velocity, whole),
+        step=step,
+        randomise=random_drone,
+        queue=queue_length(delay, config.time_step),
+        effective=Effective(0.0, 0.0, delay, error=None),
     )
 
 
@@ -121,6 +144,7 @@ OF_NO_CONCERN = {"gradient_decay": 0.0, "gradient_limit": 1.0, "drone_radius": 0
 """Settings on which the fit does not depend, at one value."""
 MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {
     "point_mass": make_point_mass,
+    "linear": make_linear,
     "attitude": functools.partial(_make_turning, attitude),
     "quadrotor": functools.partial(_make_turning, quadrotor),
 }

@@ -35,7 +35,9 @@ class Effective:
     level_lag: float  # Time constant of its lag along the x and y axes [s]
     vertical_lag: float  # The same along the z axis
     delay: float  # Transport delay included [s]
-    error: float  # Largest difference of the velocity in 99 % of the steps of held-out flights [m/s]
+    error: float | None
+    """Largest difference of the velocity in 99 % of the steps of held-out flights [m/s]; None where the belief was not
+    fitted."""
 
     @property
     def lags(self) -> tuple[float, float, float]:
