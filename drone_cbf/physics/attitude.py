@@ -4,8 +4,6 @@ Simpler than a rigid body: rates follow those that an attitude loop asks for wit
 controller, so neither inertia nor rotors appear. Within an inner step the lags are integrated in closed form.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -13,10 +11,9 @@ from flax import struct
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.inner_loop import arriving, carried, inner_steps
-from drone_cbf.physics.motion import Motion
-from drone_cbf.physics.point_mass import SMALLEST_LAG, decay_temporal_gradient
-from drone_cbf.physics.quaternions import LEVEL, Quaternion, to_body, turned_by, up_axis
+from drone_cbf.physics.inner_loop import arriving, carried, inner_steps, moved_by, shortest_turn
+from drone_cbf.physics.point_mass import SMALLEST_LAG
+from drone_cbf.physics.quaternions import LEVEL, Quaternion, turned_by, up_axis
 from drone_cbf.physics.thrust import ThrustLimits, against_gravity, attainable, limits_of, with_gravity
 from drone_cbf.physics_config import GRAVITY
 
@@ -63,11 +60,7 @@ def hovering(config: PhysicsConfig) -> Body:
 
 def asked_rates(attitude: Quaternion, wanted: Vector, airframe: Airframe) -> Vector:
     """Body rates that turn the upward axis towards ``wanted`` on the shortest way [rad/s]; none about that axis."""
-    up, aim = up_axis(attitude), wanted / safe_norm(wanted)
-    axis = jnp.cross(up, aim)
-    # 2 sin(angle / 2) along the axis: the angle for small ones, smooth beyond 90 degrees.
-    angle = axis * jnp.sqrt(2.0 / jnp.maximum(1.0 + jnp.dot(up, aim), 0.1))
-    rates = to_body(attitude, angle) * (ANGLE_GAIN / airframe.rate_lag)
+    rates = shortest_turn(attitude, wanted) * (ANGLE_GAIN / airframe.rate_lag)
     return rates * jnp.minimum(1.0, airframe.largest_rate / safe_norm(rates))
 
 
@@ -107,9 +100,7 @@ def step(
     body, thrusts = jax.lax.scan(one, state.body, commands)
     thrusts = jnp.concatenate([thrust_of(state.body)[None], thrusts])
     move = carried(thrusts, duration, params.wind, params)
-    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
-    decay = math.exp(-gradient_decay * time_step)
-    motion = decay_temporal_gradient(move, motion, decay) if gradient_decay else move(motion)
+    motion = moved_by(move, state, time_step, gradient_decay)
     return state.replace(position=motion.position, velocity=motion.velocity, thrust=thrusts[-1], queue=queue, body=body)
 
 

@@ -4,16 +4,18 @@ The attitude does not depend on position or velocity, so it is integrated first,
 velocity follow from the thrusts that result; only there does the gradient decay act.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector
+from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.motion import Motion
-from drone_cbf.physics.point_mass import drag_acceleration, limit_command
+from drone_cbf.physics.point_mass import decay_temporal_gradient, drag_acceleration, limit_command
+from drone_cbf.physics.quaternions import Quaternion, to_body, up_axis
 
 
 def inner_steps(time_step: float, rate: float) -> int:
@@ -58,3 +60,20 @@ def carried(
         ), None
 
     return lambda motion: jax.lax.scan(one, motion, (thrusts[:-1], thrusts[1:]))[0]
+
+
+def shortest_turn(attitude: Quaternion, wanted: Vector) -> Vector:
+    """The rotation that brings the upward axis to ``wanted`` (of any length), in body axes [rad]; none about that axis.
+
+    2 sin(angle / 2) along its axis: the angle for small ones, smooth beyond 90 degrees.
+    """
+    up, aim = up_axis(attitude), wanted / safe_norm(wanted)
+    return to_body(attitude, jnp.cross(up, aim) * jnp.sqrt(2.0 / jnp.maximum(1.0 + jnp.dot(up, aim), 0.1)))
+
+
+def moved_by(move: Callable[[Motion], Motion], state: DroneState, time_step: float, gradient_decay: float) -> Motion:
+    """The motion of ``state`` after a period [s] of ``move``, with the temporal gradient decay [1/s]."""
+    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
+    if not gradient_decay:
+        return move(motion)
+    return decay_temporal_gradient(move, motion, math.exp(-gradient_decay * time_step))

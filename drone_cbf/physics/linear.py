@@ -4,15 +4,13 @@ Its command in [-1, 1] times 10 is the desired acceleration here. Its world has 
 wind: ``physics.time_step=0.03``, ``physics.delay=0``, ``physics.max_acceleration=10,10,10``.
 """
 
-import math
-
 import jax.numpy as jnp
 
 from drone_cbf.arrays import Vector
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.inner_loop import arriving
+from drone_cbf.physics.inner_loop import arriving, moved_by
 from drone_cbf.physics.motion import Motion
-from drone_cbf.physics.point_mass import decay_temporal_gradient, drag_acceleration
+from drone_cbf.physics.point_mass import drag_acceleration
 
 DRAG = (1.1, 1.1, 6.0)  # Along the world axes [1/s]
 LARGEST_SPEED = 0.5  # Along each axis [m/s]
@@ -32,7 +30,5 @@ def step(
             thrust=commands[0],
         )
 
-    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
-    decay = math.exp(-gradient_decay * time_step)
-    motion = decay_temporal_gradient(move, motion, decay) if gradient_decay else move(motion)
+    motion = moved_by(move, state, time_step, gradient_decay)
     return state.replace(position=motion.position, velocity=motion.velocity, thrust=motion.thrust, queue=queue)

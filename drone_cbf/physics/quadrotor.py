@@ -7,7 +7,6 @@ Not modelled: gyroscopic and run-up torques of the rotors, ground effect, batter
 """
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,12 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.airframes import AIRFRAMES
-from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.inner_loop import arriving, inner_steps
+from drone_cbf.physics.inner_loop import arriving, inner_steps, moved_by, shortest_turn
 from drone_cbf.physics.motion import Motion
-from drone_cbf.physics.point_mass import decay_temporal_gradient
-from drone_cbf.physics.quaternions import LEVEL, Quaternion, body_axes, normalised, rate_of, to_body, up_axis
+from drone_cbf.physics.quaternions import LEVEL, Quaternion, body_axes, normalised, rate_of, up_axis
 from drone_cbf.physics.thrust import ThrustLimits, against_gravity, attainable, limits_of, with_gravity
 from drone_cbf.physics_config import GRAVITY
 
@@ -107,12 +105,9 @@ def torques(rotors: Rotors, airframe: Airframe) -> Vector:
 def asked_speeds(body: Body, command: Vector, airframe: Airframe) -> Rotors:
     """Speeds that the inner loop asks of the rotors for a desired acceleration [m/s^2], within their limits."""
     wanted = against_gravity(attainable(command, airframe.limits))
-    up, aim = up_axis(body.attitude), wanted / safe_norm(wanted)
-    # 2 sin(angle / 2) along the axis of the shortest turn: the angle for small ones, smooth beyond 90 degrees.
-    angle = jnp.cross(up, aim) * jnp.sqrt(2.0 / jnp.maximum(1.0 + jnp.dot(up, aim), 0.1))
-    turning = airframe.stiffness * to_body(body.attitude, angle) - airframe.damping * body.rates
+    turning = airframe.stiffness * shortest_turn(body.attitude, wanted) - airframe.damping * body.rates
     torque = airframe.inertia * turning + jnp.cross(body.rates, airframe.inertia * body.rates)
-    push = airframe.mass * jnp.dot(wanted, up)
+    push = airframe.mass * jnp.dot(wanted, up_axis(body.attitude))
     arms = jnp.stack([airframe.arm, airframe.arm, airframe.torque_per_thrust])
     thrusts = 0.25 * (push + jnp.asarray(MIXING, command.dtype).T @ (torque / arms))
     least, most = airframe.rotor_thrust
@@ -203,9 +198,7 @@ def step(
     def move(motion: Motion) -> Motion:
         return carried(motion, stages, params.wind, params.bias, duration)
 
-    motion = Motion(position=state.position, velocity=state.velocity, thrust=state.thrust)
-    decay = math.exp(-gradient_decay * time_step)
-    motion = decay_temporal_gradient(move, motion, decay) if gradient_decay else move(motion)
+    motion = moved_by(move, state, time_step, gradient_decay)
     thrust = thrust_of(body, airframe)
     return state.replace(position=motion.position, velocity=motion.velocity, thrust=thrust, queue=queue, body=body)
 

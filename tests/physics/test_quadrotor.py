@@ -62,7 +62,7 @@ def test_a_free_body_keeps_its_energy_and_angular_momentum(precise):
 def test_without_drag_a_thrown_drone_trades_height_for_speed(precise):
     """Rotors at rest: a parabola, whatever the attitude does."""
     airframe = in_float64(airframe_of(PHYSICS)).replace(drag=jnp.zeros(3))
-    _, stages = turned(in_float64(tumbling(0.0)), jnp.zeros(4), airframe, 0.01)
+    _, stages = jax.jit(turned, static_argnums=3)(in_float64(tumbling(0.0)), jnp.zeros(4), airframe, 0.01)
     start = quadrotor.Motion(position=jnp.zeros(3), velocity=jnp.array([3.0, 1.0, 2.0]), thrust=jnp.zeros(3))
     each = jax.tree.map(lambda leaf: leaf[None], stages)
     after = quadrotor.carried(start, each, jnp.zeros(3), jnp.zeros(3), 0.01)
