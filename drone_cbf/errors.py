@@ -49,6 +49,10 @@ class ObservationError(DroneCbfError):
     """An observation sent to a served policy lacks a field, has a wrong shape or type, or is not finite."""
 
 
+class ExportError(DroneCbfError):
+    """A policy cannot be exported: a package is missing, or the exported one does not answer as the served one."""
+
+
 class GateError(DroneCbfError):
     """An evaluation does not pass the gate."""
 

@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": FLIGHT | {"objectives", "flights", "recorder"},
     "evaluation": FLIGHT | {"objectives", "flights"},
     "serving": FLIGHT,
+    "exporting": FLIGHT | {"serving"},
     "reporting": BASE,
     "tracking": {"errors", "documents", "config", "recorder"},
     "api": FLIGHT | {"objectives", "flights", "evaluation", "serving", "reporting", "tracking"},
@@ -69,6 +70,7 @@ DRAWERS: dict[str, tuple[str, ...]] = {
         "comparison",
         "workflows",
         "registration",
+        "exporting",
         "training_report",
         "results_page",
     ),
@@ -79,6 +81,8 @@ ONLY_IN = {
     **dict.fromkeys(("matplotlib", "plotly", "jinja2", "reportlab"), "reporting"),
 }
 """Third-party package -> the only unit that may import it."""
+OPTIONAL = ("requirements-export.txt", "requirements-jax2onnx.txt")
+"""Extras, whose packages the library imports where they are used."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
 LONGEST_LINE = 120
@@ -88,7 +92,7 @@ MAINS = sorted((ROOT / "projects").rglob("*.py"))
 OTHER_FOLDERS = ("tests", "benchmarks", "tools", "examples")
 OTHERS = sorted(path for folder in OTHER_FOLDERS for path in (ROOT / folder).rglob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
-STAGES += ("suite", "compare", "report", "results")
+STAGES += ("suite", "compare", "report", "results", "export")
 
 
 def name_of(path: Path) -> str:
@@ -205,10 +209,11 @@ def test_every_third_party_import_is_pinned_and_every_pin_is_used() -> None:
         "annotated_types": "pydantic",
     }
     packages |= {"mpl_toolkits": "matplotlib"}
-    lines = [
-        line.split("==")[0].lower() for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
-    ]
+    files = ("requirements.txt", *OPTIONAL)
+    pinned = [line.split("==")[0].lower() for file in files for line in (ROOT / file).read_text().splitlines()]
+    lines = [name for name in pinned if name and not name.startswith("#")]
     wanted = {packages.get(name, name.replace("_", "-")) for name in used}
     assert wanted - {"packaging"} <= set(lines)
-    indirect = {"jaxlib"}  # JAX's compiled half, pinned with it
+    # JAX's compiled half is pinned with it, what jax.export and jax2onnx need with that.
+    indirect = {"jaxlib", "flatbuffers", "onnx", "onnx-ir"}
     assert set(lines) - indirect <= wanted

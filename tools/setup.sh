@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 stamp=$venv/.pins
-extras=${1:+"[$1,server]"}
+extras=${1:+"[$1,server,export,gym]"}
 
 pins() {
     cat requirements*.txt constraints.txt pyproject.toml tools/setup.sh | git hash-object --stdin
@@ -22,6 +22,8 @@ install_packages() {
     fi
     echo "Installing the pinned packages into $venv (the first time takes a few minutes)" >&2
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extras" --constraint constraints.txt
+    # Its own requirements contradict ours (requirements-jax2onnx.txt).
+    [ -z "$extras" ] || "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-jax2onnx.txt
     # 'python -m projects.<entry point>' then works in the safe mode too (PYTHONSAFEPATH), where Python leaves the
     # working directory out. Only in this project's own environment: an installed package brings no 'projects'.
     echo "$PWD" > "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/drone_cbf_projects.pth"

@@ -6,6 +6,7 @@ of each pooled pixel is reported too: unlabelled, without velocity.
 """
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -111,10 +112,7 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
     The image is taken at the true position, but points are placed by the measured one, as on a real drone. The yaw is
     measured exactly. No gradient passes: the image does not change when the drone flies elsewhere.
     """
-    see, farthest = make_seeing(config), farthest_depth(config)
-    rays = pixel_rays(config.depth_width // DEPTH_COLUMNS)
-    secants = np.linalg.norm(rays, axis=-1)
-    units = (rays / secants[..., None]).reshape(-1, 3)
+    see, depths = make_seeing(config), make_depths(config)
 
     def read(
         obstacles: Obstacles, state: DroneState, place: Vector, step: Array, errors: DepthErrors, noise: Scalar
@@ -123,10 +121,26 @@ def make_depth_camera(config: SensorConfig) -> Callable[..., Reading]:
             position=state.position + errors.position, velocity=state.velocity + errors.velocity, yaw=state.yaw
         )
         origin, yaw = jax.lax.stop_gradient((state.position, directed(state.yaw)))
-        along = ray_distances(obstacles, origin, to_world(jnp.asarray(units), yaw), farthest * float(secants.max()))
-        return see(along.reshape(secants.shape) / secants, own, noise, errors.ranges, errors.image)
+        return see(depths(obstacles, origin, yaw), own, noise, errors.ranges, errors.image)
 
     return read
+
+
+def make_depths(config: SensorConfig) -> Callable[[Obstacles, Vector, Scalar], Float[Array, "p n"]]:
+    """Function (obstacles now, position [m] and yaw [rad] of the camera) -> exact depth of pixels, by pooled pixel [m].
+
+    What is farther than the camera sees has any depth beyond that.
+    """
+    farthest = farthest_depth(config)
+    rays = pixel_rays(config.depth_width // DEPTH_COLUMNS)
+    secants = np.linalg.norm(rays, axis=-1)
+    units = (rays / secants[..., None]).reshape(-1, 3)
+
+    def depths(obstacles: Obstacles, position: Vector, yaw: Scalar) -> Float[Array, "p n"]:
+        along = ray_distances(obstacles, position, to_world(jnp.asarray(units), yaw), farthest * float(secants.max()))
+        return along.reshape(secants.shape) / secants
+
+    return depths
 
 
 Seeing = Callable[..., Reading]
@@ -172,6 +186,13 @@ def by_pooled_pixel(image: Float[Array, "r c"]) -> Float[Array, "p n"]:
     factor = image.shape[1] // DEPTH_COLUMNS
     blocks = image.reshape(DEPTH_ROWS, factor, DEPTH_COLUMNS, factor)
     return blocks.transpose(0, 2, 1, 3).reshape(DEPTH_PIXELS, factor * factor)
+
+
+def as_image(depths: Float[Array, "p n"]) -> Float[Array, "r c"]:
+    """Inverse of :func:`by_pooled_pixel`."""
+    factor = math.isqrt(depths.shape[1])
+    blocks = depths.reshape(DEPTH_ROWS, DEPTH_COLUMNS, factor, factor)
+    return blocks.transpose(0, 2, 1, 3).reshape(DEPTH_ROWS * factor, DEPTH_COLUMNS * factor)
 
 
 def make_depth_view(config: SensorConfig) -> Callable[[Float[Array, "n 3"], Reading], Bool[Array, "n"]]:

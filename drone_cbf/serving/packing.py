@@ -1,5 +1,6 @@
 """What goes into the compiled function and comes out of it, in few arrays: each one handed over costs microseconds."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,14 +12,44 @@ from drone_cbf.serving.controller import Answer, Observation
 from drone_cbf.serving.memory import Leaves
 from drone_cbf.serving.observations import Request
 
-_DECISION = 8  # Numbers of a decision: two commands, h and the status
-_LOOK = 3  # Numbers that follow it where a camera is turned
+OWN: Mapping[str, slice] = {
+    "offset": slice(0, 3),  # of the origin, in the memory [m]
+    "position": slice(3, 6),  # relative to the origin, as the goal [m]
+    "velocity": slice(6, 9),  # [m/s]
+    "goal": slice(9, 12),
+    "noise": slice(12, 13),  # [m, m/s]
+    "thrust_known": slice(13, 14),  # 1 or 0, as the next
+    "queue_known": slice(14, 15),
+    "thrust": slice(15, 18),  # [m/s^2]
+    "yaw": slice(18, 19),  # [rad]; 0 without a camera
+    "queue": slice(19, None),  # three for each command, newest first [m/s^2]
+}
+"""Places of what is told of the drone in :attr:`Asked.own`."""
+DECISION: Mapping[str, slice] = {
+    "command": slice(0, 3),  # [m/s^2]
+    "nominal_command": slice(3, 6),  # [m/s^2]
+    "h": slice(6, 7),  # [m]
+    "status": slice(7, 8),  # index of its name
+}
+"""Places of the decision in :attr:`Answered.floats`."""
+LOOK = slice(8, 11)
+"""Place of the direction to turn to, where there is a camera."""
+
+
+def remembered(*, camera: bool) -> int:
+    """Where the floats of the memory begin in :attr:`Answered.floats`."""
+    return int(LOOK.stop if camera else LOOK.start)
+
+
+def own_length(queue_length: int) -> int:
+    """Numbers in :attr:`Asked.own`."""
+    return int(OWN["queue"].start) + 3 * queue_length
 
 
 class Asked(NamedTuple):
     """One request, or with a leading axis a batch of them."""
 
-    own: Any  # (k,) float32: what is told of the drone, in the order of `packed`
+    own: Any  # (k,) float32: what is told of the drone, by `OWN`
     seen: Any  # (n, 8) float32: columns as in `Cloud`; of a camera its image (r, c) [m]
     floats: Any  # (f,) float32: of the memory
     words: Any  # (w,) uint32: of the memory
@@ -38,18 +69,18 @@ def packed(
 
     ``seen`` is :attr:`drone_cbf.serving.clouds.Cloud.values`, or the images.
     """
-    own = np.zeros((len(origin), 19 + 3 * queue_length), np.float32)
-    own[:, 0:3] = anchor - origin
-    own[:, 3:6] = request.position - origin
-    own[:, 6:9] = request.velocity
-    own[:, 9:12] = request.goal - origin
-    own[:, 12] = request.noise
+    own = np.zeros((len(origin), own_length(queue_length)), np.float32)
+    own[:, OWN["offset"]] = anchor - origin
+    own[:, OWN["position"]] = request.position - origin
+    own[:, OWN["velocity"]] = request.velocity
+    own[:, OWN["goal"]] = request.goal - origin
+    own[:, OWN["noise"]] = request.noise[:, None]
     if request.thrust is not None:
-        own[:, 13], own[:, 15:18] = 1.0, request.thrust
+        own[:, OWN["thrust_known"]], own[:, OWN["thrust"]] = 1.0, request.thrust
     if request.queue is not None:
-        own[:, 14], own[:, 19:] = 1.0, request.queue.reshape(len(origin), -1)
+        own[:, OWN["queue_known"]], own[:, OWN["queue"]] = 1.0, request.queue.reshape(len(origin), -1)
     if request.yaw is not None:
-        own[:, 18] = request.yaw
+        own[:, OWN["yaw"]] = request.yaw[:, None]
     return Asked(own=own, seen=seen, floats=memory.floats, words=memory.words)
 
 
@@ -60,22 +91,22 @@ def unpacked(asked: Asked, *, camera: bool) -> tuple[Observation, Vector, Leaves
     """
     own, cloud = asked.own, jnp.zeros((0, COLUMNS), jnp.float32) if camera else asked.seen
     observation = Observation(
-        position=own[3:6],
-        velocity=own[6:9],
-        goal=own[9:12],
+        position=own[OWN["position"]],
+        velocity=own[OWN["velocity"]],
+        goal=own[OWN["goal"]],
         points=cloud[:, POINT],
         mask=cloud[:, SEEN] > 0.0,
         point_velocities=cloud[:, VELOCITY],
         point_spread=cloud[:, SPREAD],
-        noise=own[12],
-        thrust=own[15:18],
-        queue=own[19:].reshape(-1, 3),
-        thrust_known=own[13] > 0.0,
-        queue_known=own[14] > 0.0,
+        noise=own[OWN["noise"].start],
+        thrust=own[OWN["thrust"]],
+        queue=own[OWN["queue"]].reshape(-1, 3),
+        thrust_known=own[OWN["thrust_known"].start] > 0.0,
+        queue_known=own[OWN["queue_known"].start] > 0.0,
         image=asked.seen if camera else None,
-        yaw=own[18] if camera else None,
+        yaw=own[OWN["yaw"].start] if camera else None,
     )
-    return observation, own[0:3], Leaves(floats=asked.floats, words=asked.words)
+    return observation, own[OWN["offset"]], Leaves(floats=asked.floats, words=asked.words)
 
 
 def written(answer: Answer, memory: Leaves) -> Answered:
@@ -92,12 +123,12 @@ def read(answered: Answered, *, camera: bool) -> tuple[Answer, Leaves]:
     ``camera``: they say where to look.
     """
     floats, words = np.asarray(answered.floats), np.asarray(answered.words)
-    remembered = _DECISION + (_LOOK if camera else 0)
+    first = remembered(camera=camera)
     decision: dict[str, Any] = {
-        "command": floats[:, 0:3],
-        "nominal_command": floats[:, 3:6],
-        "h": floats[:, 6],
-        "status": floats[:, 7].astype(np.int32),
-        "look": floats[:, _DECISION:remembered] if camera else None,
+        "command": floats[:, DECISION["command"]],
+        "nominal_command": floats[:, DECISION["nominal_command"]],
+        "h": floats[:, DECISION["h"].start],
+        "status": floats[:, DECISION["status"].start].astype(np.int32),
+        "look": floats[:, LOOK] if camera else None,
     }
-    return Answer(**decision), Leaves(floats=floats[:, remembered:], words=words)
+    return Answer(**decision), Leaves(floats=floats[:, first:], words=words)

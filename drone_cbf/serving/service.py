@@ -13,12 +13,12 @@ from drone_cbf.arrays import tree_all_finite
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.dynamics import make_dynamics
-from drone_cbf.serving.clouds import fitted_cloud, urgency_in
+from drone_cbf.serving.clouds import COLUMNS, fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, ServedController, make_served_controller
 from drone_cbf.serving.fields import example_observations, image_size
 from drone_cbf.serving.memory import Leaves, MemoryFormat
 from drone_cbf.serving.observations import Request, check_observations
-from drone_cbf.serving.packing import Answered, Asked, packed, read, unpacked, written
+from drone_cbf.serving.packing import Answered, Asked, own_length, packed, read, unpacked, written
 
 CLOUD_SIZES = (512, 2048)
 """Numbers of points for which the controller is compiled; larger clouds are thinned to the last."""
@@ -78,6 +78,30 @@ class PolicyService:
             **({} if answer.look is None else {"look": answer.look}),
         }
 
+    @property
+    def first(self) -> Leaves:
+        """The memory before the first step of a flight, on the host."""
+        return self._first
+
+    def asked_shapes(self, points: int) -> Asked:
+        """Shapes and dtypes of one request with that many slots for points; a camera's has its image."""
+        seen = (points, COLUMNS) if self._image is None else self._image
+        floats, words = self._first
+        return Asked(
+            own=jax.ShapeDtypeStruct((own_length(self._queue_length),), jnp.float32),
+            seen=jax.ShapeDtypeStruct(seen, jnp.float32),
+            floats=jax.ShapeDtypeStruct(floats.shape, jnp.float32),
+            words=jax.ShapeDtypeStruct(words.shape, jnp.uint32),
+        )
+
+    def decide(self, asked: Asked) -> Answered:
+        """One request, without a batch axis; traceable, with the parameters as constants."""
+        return self._one_step(jax.tree.unflatten(self._structure, self._params), asked)
+
+    def decide_batch(self, batch: Asked) -> Answered:
+        """A batch of requests by the compiled function, which is compiled for each size of batch and of points."""
+        return self._compiled(self._params, batch)
+
     def warm_up(self) -> None:
         """Compile for single observations, of any number of points or of an image: no answer to one is delayed."""
         if self._image is not None:
@@ -127,7 +151,7 @@ class PolicyService:
         for first in range(0, count, largest):
             given = jax.tree.map(lambda values: values[first : first + largest], batch)
             size = min(largest, count - first)
-            answered = read(self._compiled(self._params, _padded(given, size)), camera=self._image is not None)
+            answered = read(self.decide_batch(_padded(given, size)), camera=self._image is not None)
             parts.append(jax.tree.map(lambda values: values[:size], answered))
         return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from drone_cbf.config import Section, refuse_repeats
+from drone_cbf.config import SceneName, Section, refuse_repeats
 from drone_cbf.training.settings import without_blanks
 from projects.cli.run_ids import OptionalRunId, RunId
 
@@ -102,6 +102,43 @@ class RegisterParameters(Section):
         if bool(self.run) == bool(self.best_of):
             first = "run (-P run=<safety, evaluate or pipeline run>)"
             raise ValueError(f"give one of {first} and best_of (-P best_of=<filter of search_runs>)")
+        return self
+
+
+class ExportParameters(Section):
+    """Exports a registered policy as programs for other runtimes, after comparing them with it over a flight."""
+
+    examples: ClassVar[tuple[str, ...]] = (
+        " -P model=models:/drone-policy@champion",
+        " -P model=models:/drone-policy/3 -P forms=stablehlo -P points=2048",
+    )
+    model: Annotated[str, Field(max_length=300, pattern=r"^models:/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+|/[0-9]+)$")] = (
+        f"models:/{MODEL}@champion"
+    )
+    """The version to export, by alias or number."""
+    forms: Annotated[tuple[Literal["stablehlo", "onnx"], ...], Field(min_length=1), BeforeValidator(without_blanks)] = (
+        "stablehlo",
+        "onnx",
+    )
+    """``stablehlo``: for JAX, batches of any size; ``onnx``: for ONNX runtimes, one observation."""
+    points: int = Field(512, ge=1, le=65536)
+    """Points that the exported policy takes at once; a depth camera's has its image."""
+    steps: int = Field(120, ge=100, le=5000)
+    """Steps of the flight over which it is compared with the served policy."""
+    scene: SceneName = "boxes"
+    """Family of the scene of that flight."""
+    noise: float = Field(0.02, ge=0.0, le=1.0)
+    """Standard deviation of what is measured in it [m, m/s]."""
+    seed: int = Field(0, ge=0)
+    """Of its scene and noise."""
+    tolerance: float = Field(0.01, gt=0.0, le=1.0)
+    """Largest deviation of a command along an axis with which it is still exported [m/s^2]."""
+    calls: int = Field(500, ge=20, le=100000)
+    """Timed decisions of each kind."""
+
+    @model_validator(mode="after")
+    def _names_forms_once(self) -> ExportParameters:
+        refuse_repeats("forms", self.forms)
         return self
 
 

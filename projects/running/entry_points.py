@@ -68,6 +68,7 @@ _ENTRIES = (
     EntryPoint("suite", flown.SuiteParameters, "projects.workflows.suite", parents=_BARRIERS, device=False),
     _store_reader("reproduce", stored.ReproduceParameters, "projects.workflows.reproduce"),
     _store_reader("register", stored.RegisterParameters, "projects.registration.register", device=True),
+    _store_reader("export", stored.ExportParameters, "projects.exporting.export", device=True),
     _store_reader("gate", stored.GateParameters, "projects.registration.gate"),
     _store_reader("compare", stored.CompareParameters, "projects.comparison.comparison"),
     _store_reader("report", stored.ReportParameters, "projects.training_report.report"),

@@ -53,6 +53,12 @@ def download_package(model_uri: str) -> Package:
         return read_package(Path(model) / "artifacts" / ARTIFACT)
 
 
+def load_served(model_uri: str) -> Answer:
+    """``predict`` of a registered policy, which answers with the code that is stored in the version."""
+    loaded = mlflow.pyfunc.load_model(model_uri)
+    return loaded.predict
+
+
 def policy_signature(required: Sequence[str], optional: Sequence[str], *, camera: bool = False) -> ModelSignature:
     """Names of what goes in, with what may be left out; types of what comes out. It is shown, not enforced.
 

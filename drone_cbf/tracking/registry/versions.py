@@ -27,7 +27,7 @@ from drone_cbf.tracking.checkpoints.packages import write_package
 from drone_cbf.tracking.queries.evidence import EVALUATION_TAG
 from drone_cbf.tracking.registry.scoring import MARK
 from drone_cbf.tracking.registry.served_model import ARTIFACT
-from drone_cbf.tracking.runs.stage_run import StageRun, shorten
+from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, shorten
 from drone_cbf.tracking.tags import NOTE_TAG
 
 LONGEST_DESCRIPTION = 5000  # Of a version; PostgreSQL refuses more (sqlite does not)
@@ -130,6 +130,32 @@ def champion(name: str) -> ModelVersion | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def version_at(uri: str) -> ModelVersion:
+    """The version that ``models:/<name>@<alias>`` or ``models:/<name>/<version>`` means; LineageError if there is none.
+
+    The alias may move while it is being used: what follows should name the version.
+    """
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    try:
+        if alias:
+            return MlflowClient().get_model_version_by_alias(name, alias)
+        return MlflowClient().get_model_version(*name.split("/"))
+    except MlflowException as error:
+        remedy = "register a policy (mlflow run . -e register -P run=<run id>), or correct the URI"
+        raise LineageError(f"{uri} is no registered version ({failure_reason(error)}); {remedy}") from error
+
+
+def uri_of(version: ModelVersion) -> str:
+    """Address of the version, whatever becomes of its aliases."""
+    return f"models:/{version.name}/{version.version}"
+
+
+def tag_version(version: ModelVersion, **tags: str) -> None:
+    """Sets tags ``drone_cbf.<name>`` of the version."""
+    for name, text in tags.items():
+        MlflowClient().set_model_version_tag(version.name, version.version, f"drone_cbf.{name}", text)
 
 
 def versions_of(name: str, evaluation_run: str) -> list[ModelVersion]:

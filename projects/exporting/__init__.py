@@ -1,0 +1,1 @@
+"""``export``: a registered policy as files that fly without this package."""
