@@ -76,16 +76,33 @@ def convert(program: Callable[..., Any], shapes: tuple[Any, ...], file: Path) ->
     with _quiet("jax2onnx", "onnx_ir"):
         from jax2onnx import to_onnx
 
-        to_onnx(
+        model = to_onnx(
             lambda *arrays: tuple(traced(*arrays)),
             list(shapes),
             model_name="drone_policy",
             opset=OPSET,
-            return_mode="file",
-            output_path=str(file),
             input_names=INPUTS,
             output_names=OUTPUTS,
         )
+    _write_out_swish(model.graph)
+    file.write_bytes(model.SerializeToString())
+
+
+def _write_out_swish(graph: Any) -> None:
+    """Replaces the operator ``Swish`` (x times its sigmoid), which onnxruntime lacks, by the two that make it up."""
+    from onnx.helper import make_node
+
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "Swish":
+            nodes.append(node)
+            continue
+        (given,), (result,) = node.input, node.output
+        assert not node.attribute, "x sigmoid(x), without a factor"
+        half = f"{result}_sigmoid"
+        nodes += [make_node("Sigmoid", [given], [half]), make_node("Mul", [given, half], [result])]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 @contextmanager
