@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from drone_cbf.controller import ControllerParams as ControllerParams
     from drone_cbf.errors import DroneCbfError as DroneCbfError
     from drone_cbf.evaluation.settings import EvaluationSettings as EvaluationSettings
+    from drone_cbf.gym.registration import register_gymnasium as register_gymnasium
     from drone_cbf.recorder import ListRecorder as ListRecorder
     from drone_cbf.recorder import Recorder as Recorder
     from drone_cbf.serving.service import PolicyService as PolicyService
@@ -50,6 +51,7 @@ _MODULES = {
     "make_scene": "api.own_scenes",
     "parse_curriculum": "training.curriculum.schema",
     "pretrain_barrier": "training.stages.pretraining",
+    "register_gymnasium": "gym.registration",
     "train_efficiency": "training.stages.efficiency",
     "train_safety": "training.stages.safety",
 }

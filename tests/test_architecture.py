@@ -41,10 +41,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": FLIGHT | {"objectives", "flights"},
     "serving": FLIGHT,
     "exporting": FLIGHT | {"serving"},
+    "gym": FLIGHT | {"objectives"},
     "reporting": BASE,
     "tracking": {"errors", "documents", "config", "recorder"},
     "api": FLIGHT | {"objectives", "flights", "evaluation", "serving", "reporting", "tracking"},
-    "__init__": FLIGHT | {"recorder", "evaluation", "training", "serving", "api"},
+    "__init__": FLIGHT | {"recorder", "evaluation", "training", "serving", "api", "gym"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
 DRAWERS: dict[str, tuple[str, ...]] = {
@@ -79,9 +80,11 @@ DRAWERS: dict[str, tuple[str, ...]] = {
 ONLY_IN = {
     **dict.fromkeys(("mlflow", "orbax"), "tracking"),
     **dict.fromkeys(("matplotlib", "plotly", "jinja2", "reportlab"), "reporting"),
+    **dict.fromkeys(("onnx", "onnxruntime", "jax2onnx"), "exporting"),
+    "gymnasium": "gym",
 }
 """Third-party package -> the only unit that may import it."""
-OPTIONAL = ("requirements-export.txt", "requirements-jax2onnx.txt")
+OPTIONAL = ("requirements-export.txt", "requirements-jax2onnx.txt", "requirements-gym.txt")
 """Extras, whose packages the library imports where they are used."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40

@@ -217,3 +217,8 @@ def test_the_training_example_trains_and_evaluates(monkeypatch: pytest.MonkeyPat
     cells = example.evaluate(TINY, controller, horizon=12, flights=4)
     assert len(cells) == 4 and set(cells["filtered"]) == {True, False}
     assert np.isfinite(cells[["success_rate", "collision_rate"]].to_numpy()).all()
+
+
+def test_the_example_of_many_environments_arrives_more_often_than_it_collides() -> None:
+    figures = load("gymnasium_flights").fly("fixed_ring", drones=8, steps=150)
+    assert figures["episodes"] >= 8 and figures["arrived"] > figures["collided"]
