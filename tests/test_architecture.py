@@ -59,6 +59,7 @@ DRAWERS: dict[str, tuple[str, ...]] = {
         "runs",
         "recording",
         "queries",
+        "studies",
         "registry",
     ),
     "drone_cbf/reporting": ("tables", "trials", "fields", "obstacles", "records", "figures", "pages"),
@@ -70,6 +71,7 @@ DRAWERS: dict[str, tuple[str, ...]] = {
         "stages",
         "comparison",
         "workflows",
+        "sweeping",
         "registration",
         "exporting",
         "training_report",
@@ -84,7 +86,7 @@ ONLY_IN = {
     "gymnasium": "gym",
 }
 """Third-party package -> the only unit that may import it."""
-OPTIONAL = ("requirements-export.txt", "requirements-jax2onnx.txt", "requirements-gym.txt")
+OPTIONAL = tuple(f"requirements-{extra}.txt" for extra in ("export", "jax2onnx", "gym", "sweep"))
 """Extras, whose packages the library imports where they are used."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
@@ -95,7 +97,7 @@ MAINS = sorted((ROOT / "projects").rglob("*.py"))
 OTHER_FOLDERS = ("tests", "benchmarks", "tools", "examples")
 OTHERS = sorted(path for folder in OTHER_FOLDERS for path in (ROOT / folder).rglob("*.py"))
 STAGES = ("efficiency", "pretrain_cbf", "safety", "evaluate", "pipeline", "register", "gate", "reproduce")
-STAGES += ("suite", "compare", "report", "results", "export")
+STAGES += ("suite", "sweep", "compare", "report", "results", "export")
 
 
 def name_of(path: Path) -> str:

@@ -26,8 +26,8 @@ NESTED_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 CONFIG_FILE = "config.yaml"
 EVENTS_FILE = "events.md"
-PLAN_FILE = "plan.json"  # What a pipeline or suite has set out to do, by which it is resumed
-GROUPS = ("pipeline", "suite")  # Stages whose work is done by the runs nested in them
+PLAN_FILE = "plan.json"  # What a pipeline, suite or sweep has set out to do, by which it is resumed
+GROUPS = ("pipeline", "suite", "sweep")  # Stages whose work is done by the runs nested in them
 CURRICULUM_FILE = "curriculum.json"
 """The curriculum that a safety run was given, in full: its file may change afterwards."""
 

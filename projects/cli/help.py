@@ -9,6 +9,7 @@ from typing import get_args
 from pydantic import BaseModel
 
 from drone_cbf.config import Section, SystemConfig
+from projects.cli.stage_parameters import Following
 from projects.cli.validation import allowed
 
 WIDTH = 110
@@ -60,8 +61,7 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _is_required(model: type[BaseModel], name: str) -> bool:
     """A stage's parent has an empty default only so that an interrupted run can be resumed without naming it."""
-    fields = model.model_fields
-    return fields[name].is_required() or (name == "parent_run" and "resume_run" in fields)
+    return model.model_fields[name].is_required() or (name == "parent_run" and issubclass(model, Following))
 
 
 def _choices(annotation: object) -> list[str]:

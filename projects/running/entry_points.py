@@ -11,6 +11,7 @@ from drone_cbf.config import Section, SystemConfig
 from projects.cli import stage_parameters as flown
 from projects.cli import store_parameters as stored
 from projects.cli.arguments import KEPT_FROM_PARENT, build_system
+from projects.cli.sweep_parameters import SweepParameters
 from projects.inputs.curriculum_files import with_sizes
 from projects.inputs.curriculum_levels import named_curriculum
 
@@ -66,6 +67,7 @@ _ENTRIES = (
         complete=with_sizes,
     ),
     EntryPoint("suite", flown.SuiteParameters, "projects.workflows.suite", parents=_BARRIERS, device=False),
+    EntryPoint("sweep", SweepParameters, "projects.sweeping.sweep", parents=_BARRIERS, device=False),
     _store_reader("reproduce", stored.ReproduceParameters, "projects.workflows.reproduce"),
     _store_reader("register", stored.RegisterParameters, "projects.registration.register", device=True),
     _store_reader("export", stored.ExportParameters, "projects.exporting.export", device=True),

@@ -13,16 +13,15 @@ from collections.abc import Mapping, Sequence
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import linked
-from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE, Evaluated
 from drone_cbf.tracking.runs.lineage import resolve_parent
-from drone_cbf.tracking.runs.nesting import StageFailed, run_child
 from drone_cbf.tracking.runs.tracking_store import prepare_store, require_store
 from projects.cli.arguments import mlflow_run
 from projects.cli.stage_parameters import SuiteParameters
 from projects.running.entry_points import ENTRY_POINTS
-from projects.running.stage_runner import ROOT, Outcome, Stage
+from projects.running.stage_runner import Outcome, Stage
 from projects.running.worker import prepare_for_children
+from projects.workflows.children import carry_out
 from projects.workflows.plans import check_unchanged, own_children, store_plan, stored_plan, wait_for_end
 from projects.workflows.suite_tasks import (
     DONE,
@@ -114,18 +113,10 @@ class Children:
             return self._keep(planned)
         interrupted = planned.run and planned.run.run_id
         self._say(f"{task.title} {f'resumes run {interrupted}' if interrupted else 'starts'}{self._remaining()}")
-        parameters = {**task.parameters, **({"parent_run": parent_run} if parent_run else {})}
-        if interrupted:  # its settings are its own
-            parameters = {"resume_run": interrupted}
-        try:
-            child = run_child(self.stage.run, ROOT, task.entry.name, parameters, task.title)
-        except StageFailed as error:
-            run_id = interrupted or error.run_id
-            run = read(run_id) if run_id else None
-            reason = (run and run.failure) or error.reason
-            self._say(f"{task.title} FAILED: {reason}")
-            return self._keep(Member(task, "failed", run, reason))
-        return self._keep(Member(task, "resumed" if interrupted else "trained", read(child.run_id)))
+        member = carry_out(self.stage.run, task, parent_run, planned)
+        if member.state == "failed":
+            self._say(f"{task.title} FAILED: {member.reason}")
+        return self._keep(member)
 
     def _keep(self, member: Member) -> Member:
         """Remembers it, and shows in the run's description how far the suite is."""

@@ -13,7 +13,7 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-import projects.workflows.suite
+import projects.workflows.children
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE
 from drone_cbf.tracking.runs.stage_run import stage_run
 from projects.running.stage_runner import Stage
@@ -54,7 +54,7 @@ def suite(tasks: list[Task]) -> tuple[str, list[Member]]:
 
 @pytest.fixture
 def suites(experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Suites:
-    monkeypatch.setattr(projects.workflows.suite, "ROOT", toy_project(tmp_path, monkeypatch))
+    monkeypatch.setattr(projects.workflows.children, "ROOT", toy_project(tmp_path, monkeypatch))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.get_tracking_uri())
     first, began = suite(TASKS[: len(ENDINGS)])
     killed = began[2].run

@@ -22,6 +22,7 @@ from drone_cbf.tracking.runs.stage_run import StageRun, stage_run
 from projects.cli.stage_parameters import PipelineParameters, SuiteParameters
 from projects.inputs.curriculum_files import with_sizes
 from projects.running.stage_runner import Stage
+from projects.workflows import children as carrying_out
 from projects.workflows import pipeline, plans, suite
 
 CURRICULUM = "name: mine\nstages: [{name: a, steps: 5, blend: 0.5}]\n"
@@ -65,8 +66,9 @@ def run(experiment: str) -> Iterator[StageRun]:
 @pytest.fixture
 def children(experiment: str, monkeypatch: pytest.MonkeyPatch) -> Children:
     found = Children(experiment)
+    for module in (pipeline, carrying_out):
+        monkeypatch.setattr(module, "run_child", found.run_child)
     for workflow in (pipeline, suite):
-        monkeypatch.setattr(workflow, "run_child", found.run_child)
         monkeypatch.setattr(workflow, "prepare_for_children", lambda: None)
     monkeypatch.setattr(pipeline, "worst_cell_summary", lambda figures: "")
     monkeypatch.setattr(pipeline, "evaluation_figures", lambda run: {})
@@ -207,7 +209,7 @@ def record_digests(children: Children, monkeypatch: pytest.MonkeyPatch) -> list[
                 MlflowClient().set_tag(newest, "drone_cbf.config_digest", digest)
         return child
 
-    monkeypatch.setattr(suite, "run_child", run_child)
+    monkeypatch.setattr(carrying_out, "run_child", run_child)
     return begun
 
 

@@ -14,7 +14,8 @@ from drone_cbf.tracking.tags import GROUPS, INTERRUPTED
 
 TRAINING_STAGES = ("efficiency", "pretrain_cbf", "safety")
 _KNOWN = (*TRAINING_STAGES, "evaluate", *GROUPS)
-MEMBERS_FILE = "suite.json"  # Artifact of a suite: the runs of its members, reused ones included
+MEMBERS_FILE = "suite.json"
+"""Artifact of a suite, and of a sweep: the runs of its members, reused ones included."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ def members(record: Record) -> list[Record]:
     """The runs of a suite or a pipeline; for any other run the run itself."""
     if record.stage not in GROUPS:
         return [record]
-    stored = records.json_artifact(record.run_id, MEMBERS_FILE) if record.stage == "suite" else None
+    stored = records.json_artifact(record.run_id, MEMBERS_FILE) if record.stage in ("suite", "sweep") else None
     if stored is None:
         return [child for child in records.nested(record) if child.stage]  # not what only stood in for a resumed run
     try:
         named = [member["run_id"] for member in stored["members"] if member["run_id"]]
     except (KeyError, TypeError) as error:
-        raise LineageError(f"{MEMBERS_FILE} of run {record.run_id} lists no runs; start the suite again") from error
+        raise LineageError(
+            f"{MEMBERS_FILE} of run {record.run_id} lists no runs; start the {record.stage} again"
+        ) from error
     return [read(run_id) for run_id in named]
 
 

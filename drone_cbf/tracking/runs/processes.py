@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,18 @@ def state_of(name: str) -> State:
     if recorded.isdecimal() and now:  # of an earlier version
         return "running" if abs(_epoch(int(known["id"])) - int(recorded)) <= _SLACK else "gone"
     return "running" if now == recorded else "gone"
+
+
+def end_process(name: str) -> bool:
+    """Asks the process of that :func:`process_name` to end (SIGTERM) if it runs on this host; whether it did."""
+    known = _NAME.fullmatch(name)
+    if known is None or state_of(name) != "running":
+        return False
+    try:
+        os.kill(int(known["id"]), signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def start_of(process: int) -> str:

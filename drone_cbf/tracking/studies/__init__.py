@@ -1,0 +1,1 @@
+"""A search for good settings as runs of the store: its trials, and Optuna's study kept in them."""

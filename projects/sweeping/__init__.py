@@ -1,0 +1,1 @@
+"""Entry point ``sweep``: a search for good settings, trial after trial."""
