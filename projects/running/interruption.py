@@ -72,6 +72,28 @@ def interruptible() -> Iterator[None]:
             signal.signal(name, handler)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Inside, what would interrupt the process waits until the end.
+
+    For workflows that look into the store all the time: a call that is cut off may leave a sqlite file locked until the
+    process ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    handled = [name for name in SIGNALS if callable(signal.getsignal(name))]
+    before = {name: signal.signal(name, lambda number, frame: asked.append(number)) for name in handled}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        if asked:
+            os.kill(os.getpid(), asked[0])
+
+
 class Stream:
     """A stream of output that interrupts the stage once nobody reads it any more, and from then on is silent."""
 

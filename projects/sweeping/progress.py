@@ -29,7 +29,7 @@ class Progress:
         has_ended = False
         for trial in trials:
             now, before = (trial.state, trial.reported), self._seen.get(trial.number)
-            if now == before or not trial.params:
+            if now == before or not self._plan.settings.space.keys() <= trial.params.keys():  # not all chosen yet
                 continue
             self._seen[trial.number] = now
             if text := self._news(trial, before, trials):
@@ -46,7 +46,7 @@ class Progress:
             return f"FAILED: {trial.attributes.get('reason', 'see its output')}{self._left(trials)}"
         if before is None or before[0] != trial.state:
             begins = "waits" if trial.state == "waiting" else "starts"
-            return f"{'goes on' if trial.attributes.get('attempts', 1) > 1 else begins}: {as_words(trial.params)}"
+            return f"{'goes on' if trial.attributes.get('begun', 1) > 1 else begins}: {as_words(trial.params)}"
         return f"reports {self._plan.settings.reported} {trial.reported:.4g}" if trial.reported is not None else ""
 
     def _best(self, trials: Sequence[Trial]) -> str:

@@ -7,26 +7,34 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE
 from drone_cbf.tracking.runs.lineage import resolve_parent
+from drone_cbf.tracking.runs.store_trouble import store_trouble
 from drone_cbf.tracking.runs.tracking_store import prepare_store, require_store
 from drone_cbf.tracking.studies.trials import Trial, read_trials
 from projects.cli.arguments import mlflow_run
 from projects.cli.sweep_parameters import SweepParameters
 from projects.running.entry_points import ENTRY_POINTS
+from projects.running.interruption import uninterrupted
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.worker import prepare_for_children
 from projects.sweeping.plan import SweepPlan, new_plan, plan_of, require_optuna
 from projects.sweeping.progress import Progress
 from projects.sweeping.tables import plan_text, sweep_page
 from projects.workflows.children import carry_out
-from projects.workflows.plans import own_children, wait_for_end
+from projects.workflows.plans import STORING, own_children, wait_for_end
 from projects.workflows.suite_tasks import plan as planned_member
+
+if TYPE_CHECKING:
+    from projects.sweeping.workers import Workers
 
 INTERVAL = 1.0
 """Between two looks at the trials [s]."""
+MOST_TROUBLES = 10
+"""Looks in a row at which the store may be busy."""
 
 
 class SweepFailed(DroneCbfError):
@@ -90,19 +98,53 @@ def carry_out_trials(stage: Stage, plan: SweepPlan, start: str) -> list[Trial]:
 
     run = stage.run
     study = SweepStudy(run.run_id, run.experiment_id, plan.settings.objective.direction)
-    study.release_abandoned()
+    wait_for_workers(stage)
+    study.release_abandoned(is_their_fault=False)
     progress = Progress(plan)
     progress.begin(read_trials(run.run_id, run.experiment_id))
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         with Workers(study, start, Path(folder), plan.parameters.workers) as workers:
-            is_left = True
-            while is_left:
-                time.sleep(INTERVAL)
+            return watch(stage, plan, workers, progress)
+
+
+def watch(stage: Stage, plan: SweepPlan, workers: Workers, progress: Progress) -> list[Trial]:
+    """Looks at the trials until no worker is left; a store that is busy now and then ends nothing."""
+    troubles = 0
+    while True:
+        time.sleep(INTERVAL)
+        try:
+            with uninterrupted():
                 is_left = workers.tend()
-                trials = read_trials(run.run_id, run.experiment_id)
-                if progress.show(trials):
+                trials = read_trials(stage.run.run_id, stage.run.experiment_id)
+                if progress.show(trials) or not is_left:
                     keep(stage, plan, trials)
-    return trials
+        except Exception as error:
+            trouble, troubles = store_trouble(error), troubles + 1
+            if not trouble or troubles > MOST_TROUBLES:
+                raise
+            print(f"sweep: the trials could not be read ({trouble}); once more", flush=True)
+            continue
+        troubles = 0
+        if not is_left:
+            return trials
+
+
+def wait_for_workers(stage: Stage) -> None:
+    """Waits for workers of an interrupted sweep that still store the state of their trials.
+
+    Raises:
+        DroneCbfError: one goes on for too long; names it.
+    """
+    deadline = time.monotonic() + STORING
+    while True:
+        trials = read_trials(stage.run.run_id, stage.run.experiment_id)
+        busy = [trial for trial in trials if trial.state == "under way" and not trial.is_abandoned]
+        if not busy:
+            return
+        if time.monotonic() > deadline:
+            worker = busy[0].attributes.get("worker")
+            raise DroneCbfError(f"trial {busy[0].number + 1} is still carried out by {worker}; wait for it, or end it")
+        time.sleep(INTERVAL)
 
 
 def keep(stage: Stage, plan: SweepPlan, trials: list[Trial]) -> None:

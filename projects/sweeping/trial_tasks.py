@@ -43,7 +43,7 @@ class SweepTasks:
     def shared(self) -> list[Task]:
         """What is trained once, before the trials."""
         stages = list(STAGES)[: list(STAGES).index(self.begins)]
-        return [] if self.parent_run else self._tasks(stages, {}, True)
+        return self._tasks(stages, {}, True) if stages and not self.parent_run else []
 
     def of_trial(self, values: Values) -> list[Task]:
         """What one trial trains and evaluates, each task after the one before it; the first after what is shared."""

@@ -1,4 +1,4 @@
-"""One of several processes that carry out the trials of a sweep: ``python -m projects.sweeping.worker <sweep run>``.
+"""One of several processes that carry out the trials of a sweep.
 
 It takes trial after trial until none is left. What it prints is stored with each trial as ``output.txt``. Interrupted,
 it hands its trial back: a resumed sweep, or another worker, goes on with it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from pathlib import Path
 
 import mlflow
@@ -19,9 +18,9 @@ from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.queries.selection import is_resumable
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason
-from drone_cbf.tracking.studies.storage import MOST_ATTEMPTS, SweepStudy
+from drone_cbf.tracking.studies.storage import SweepStudy
 from drone_cbf.tracking.studies.trials import under_way
-from projects.running.interruption import interruptible
+from projects.running.interruption import interruptible, uninterrupted
 from projects.running.worker import prepare_for_children, stage_worker
 from projects.sweeping.plan import SweepPlan, read_plan
 from projects.sweeping.reporting import TrialWatch
@@ -46,7 +45,11 @@ class Worker:
     def work(self) -> None:
         """Trial after trial."""
         study_of, ranges = studies(self.plan, self.study), distributions(self.plan)
-        while (trial := self.study.next_trial(study_of, ranges, self.plan.parameters.trials)) is not None:
+        while True:
+            with uninterrupted():
+                trial = self.study.next_trial(study_of, ranges, self.plan.parameters.trials)
+            if trial is None:
+                return
             self.perform(trial)
 
     def perform(self, trial: optuna.Trial) -> None:
@@ -56,7 +59,8 @@ class Worker:
             try:
                 with stage_worker(), TrialWatch(trial, run.run_id, self.plan.settings.reported) as watch:
                     failed = self._stages(run, trial)
-                self._tell(trial, failed, watch)
+                with uninterrupted():
+                    self._tell(trial, failed, watch)
             except KeyboardInterrupt:
                 self.study.hand_back(run.run_id)
                 raise
@@ -94,9 +98,8 @@ class Worker:
             trial.set_user_attr("stopped_at", watch.stopped_at)
             self._end(trial, TrialState.PRUNED)
         elif failed is not None:
-            lost = failed.run is not None and is_resumable(failed.run)
-            if lost and trial.user_attrs.get("attempts", 0) < MOST_ATTEMPTS:
-                self.study.hand_back(str(trial._trial_id))
+            if failed.run is not None and is_resumable(failed.run):  # its own process was ended from outside
+                self.study.lose(str(trial._trial_id), trial.user_attrs.get("lost", 0))
             else:
                 self._fail(trial, f"{failed.task.entry.name}: {failed.reason}")
         else:
@@ -135,7 +138,3 @@ def main(run_id: str, start: str, output: str) -> int:
         except KeyboardInterrupt:
             return INTERRUPTED
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -45,7 +45,7 @@ class Workers:
                 process.kill()
                 process.wait()
         if self._running:
-            self._study.release_abandoned()
+            self._study.release_abandoned(is_their_fault=False)
 
     def tend(self) -> bool:
         """Replaces workers that were lost, and hands their trials on; whether any worker is left.
@@ -58,7 +58,9 @@ class Workers:
                 continue
             self.lost += 1
             handed_back = self._study.release_abandoned()
-            which = f" while it carried out trial {handed_back[0]}, which another one goes on with" * bool(handed_back)
+            which = f" while it carried out trial {handed_back[0] + 1}, which another one goes on with" * bool(
+                handed_back
+            )
             print(f"sweep: worker process {process.pid} was lost{which}", flush=True)
             if self.lost > MOST_LOSSES:
                 told = " ".join(self._output(process.args).split())[-SHOWN:]
@@ -70,7 +72,7 @@ class Workers:
     def _begin(self) -> subprocess.Popen[bytes]:
         self._begun += 1
         output = self._folder / f"worker-{self._begun}.txt"
-        command = [sys.executable, "-m", "projects.sweeping.worker", self._study.run_id, self._start, str(output)]
+        command = [sys.executable, "-m", "projects.sweeping.start_worker", self._study.run_id, self._start, str(output)]
         # By the run that it names the worker knows to which process it belongs.
         settings = {**os.environ, GIVEN: self._study.run_id, "MLFLOW_TRACKING_URI": store_place()}
         with output.open("wb") as file:

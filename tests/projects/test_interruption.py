@@ -15,7 +15,7 @@ import pytest
 
 from drone_cbf.tracking.runs.processes import start_of
 from projects.running import interruption
-from projects.running.interruption import Interruption, Stream, interruptible, owners
+from projects.running.interruption import Interruption, Stream, interruptible, owners, uninterrupted
 
 
 def wait_for_interruption(cause: Callable[[], object]) -> str:
@@ -41,6 +41,19 @@ def test_each_signal_interrupts_once_and_afterwards_all_is_as_before(number: sig
 
     assert wait_for_interruption(twice) == number.name
     assert [signal.getsignal(name) for name in interruption.SIGNALS] == before
+
+
+def test_a_call_that_must_not_be_cut_off_ends_before_the_interruption() -> None:
+    done = []
+
+    def call() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+            done.append("call")
+        done.append("later")
+
+    assert wait_for_interruption(call) == "SIGTERM" and done == ["call"]
 
 
 def test_a_stage_that_is_to_outlive_its_terminal_does() -> None:

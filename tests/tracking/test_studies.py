@@ -15,7 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from drone_cbf.tracking.runs.processes import process_name
-from drone_cbf.tracking.studies.storage import LOST, MOST_ATTEMPTS, SweepStudy
+from drone_cbf.tracking.studies.storage import LOST, MOST_LOSSES, SweepStudy
 from drone_cbf.tracking.studies.trials import best_trial, read_trials, under_way
 
 RANGES = {
@@ -99,7 +99,7 @@ def test_a_resumed_search_repeats_no_finished_trial_and_goes_on_with_the_one_tha
     assert again.release_abandoned() == [2]
     while (trial := ask(again, 4)) is not None:
         if trial.number == 2:
-            assert trial.params == before[2] and trial.user_attrs["attempts"] == 2
+            assert trial.params == before[2] and trial.user_attrs["begun"] == 2
         again.open().tell(trial, objective(trial))
         done[trial.number] += 1
     assert done == {0: 1, 1: 1, 2: 1, 3: 1}
@@ -129,9 +129,9 @@ def test_two_workers_share_the_trials_without_one_too_many(sweep: str, experimen
 
 def test_a_trial_whose_process_is_lost_again_and_again_fails(sweep: str, experiment: str) -> None:
     study = kept(sweep, experiment)
-    for attempt in range(MOST_ATTEMPTS):
+    for attempt in range(MOST_LOSSES):
         trial = ask(study, 1)
-        assert trial is not None and trial.user_attrs["attempts"] == attempt + 1
+        assert trial is not None and trial.user_attrs["begun"] == attempt + 1
         trial.set_user_attr("worker", gone())
         study.storage.store(trial._trial_id)
         assert study.release_abandoned() == [0]

@@ -19,9 +19,9 @@ from drone_cbf.tracking.runs.processes import process_name
 from drone_cbf.tracking.studies.trials import read_trials, trial_query
 
 DIRECTION = "optuna.study_direction"
-MOST_ATTEMPTS = 3
-"""How often a trial is begun whose process is lost; then it fails: it may be what ends them."""
-LOST = f"its process was lost {MOST_ATTEMPTS} times; see its output"
+MOST_LOSSES = 3
+"""A trial fails when its process is lost for this time: it may be what ends them."""
+LOST = f"its process was lost {MOST_LOSSES} times; see its output"
 
 
 class SweepStorage(MlflowStorage):
@@ -84,21 +84,32 @@ class SweepStudy:
                 return None
             trial = study_of(len(trials)).ask(dict(distributions))
             trial.set_user_attr("worker", process_name())
-            trial.set_user_attr("attempts", trial.user_attrs.get("attempts", 0) + 1)
+            trial.set_user_attr("begun", trial.user_attrs.get("begun", 0) + 1)
             self.storage.store(trial._trial_id)
         MlflowClient().update_run(trial._trial_id, name=f"trial {trial.number}")
         return trial
 
-    def release_abandoned(self) -> list[int]:
-        """Hands back the trials whose process is gone; their numbers. One that was lost too often fails."""
+    def release_abandoned(self, is_their_fault: bool = True) -> list[int]:
+        """Hands back the trials whose process is gone; their numbers. One that is lost too often fails.
+
+        ``is_their_fault``: False where the whole sweep was stopped.
+        """
         with exclusive(run_tags(self.run_id), f"the study of run {self.run_id}"):
             abandoned = [trial for trial in read_trials(self.run_id, self.experiment_id) if trial.is_abandoned]
             for trial in abandoned:
-                if trial.attributes.get("attempts", 0) >= MOST_ATTEMPTS:
-                    self.fail(trial.run_id, LOST)
+                if is_their_fault:
+                    self.lose(trial.run_id, trial.attributes.get("lost", 0))
                 else:
                     self.hand_back(trial.run_id)
         return [trial.number for trial in abandoned]
+
+    def lose(self, trial_id: str, before: int) -> None:
+        """Its process was lost, as ``before`` times already: it is handed back, or fails."""
+        self.storage.set_trial_user_attr(trial_id, "lost", before + 1)
+        if before + 1 >= MOST_LOSSES:
+            self.fail(trial_id, LOST)
+        else:
+            self.hand_back(trial_id)
 
     def hand_back(self, trial_id: str) -> None:
         """Another process, or a resumed sweep, goes on with the trial."""

@@ -44,8 +44,8 @@ class Trial:
     """The latest figure reported while it trained."""
     seconds: float | None
     attributes: dict[str, Any]
-    """``worker``: the process that carries it out; ``attempts``; ``reason`` of a failure; ``training`` and
-    ``evaluation``: IDs of its runs; ``stopped_at``: the step at which it was pruned."""
+    """``worker``: the process that carries it out; ``begun`` and ``lost``: how often; ``reason`` of a failure;
+    ``training`` and ``evaluation``: IDs of its runs; ``stopped_at``: the step at which it was pruned."""
 
     @property
     def is_abandoned(self) -> bool:
