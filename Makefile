@@ -1,7 +1,7 @@
 # Needs git, make and Python 3.11 to 3.13. 'make' alone prints what can be done.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev run lint test test-all audit ui screenshots pins clean
+.PHONY: help install install-dev run lint test test-all bench audit ui screenshots pins clean
 
 VENV := $(CURDIR)/.venv
 PORT ?= 5000
@@ -36,6 +36,11 @@ test: install-dev ## Run the quick tests
 
 test-all: install-dev ## Run every test
 	python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+bench: install ## Measure speed and accuracy beside peers (ARGS="--sections filter --batches 1,1024")
+	@for peer in $$(grep -v '^#' requirements-bench.txt); do \
+	    pip install --quiet --disable-pip-version-check $$peer --constraint constraints.txt || echo "$$peer: left out" >&2; done
+	python -m benchmarks.harness $(ARGS)
 
 audit: ## Look up known vulnerabilities of the pinned packages (pip-audit; says so where there is no network)
 	@bash tools/audit.sh
