@@ -53,12 +53,10 @@ def sweep_document(
 def facts(plan: SweepPlan, trials: Sequence[Trial], best: Trial) -> list[Fact]:
     counts = Counter(trial.state for trial in trials)
     notes = ", ".join(f"{number} {state}" for state, number in counts.items())
-    minutes = sum(trial.seconds or 0.0 for trial in trials) / 60.0
     return [
         Fact(f"Best {plan.settings.objective.metric}", f"{best.value:.4g}", f"trial {best.number + 1}"),
         *(Fact(name, shown(text), "of the best trial") for name, text in list(best.params.items())[:4]),
         Fact("Trials", str(len(trials)), notes),
-        Fact("Time in trials", f"{minutes:.1f} min", f"{plan.parameters.workers} at a time"),
     ]
 
 

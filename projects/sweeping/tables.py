@@ -74,7 +74,7 @@ def plain_row(plan: SweepPlan, trial: Trial) -> dict[str, object]:
     values = {name: shown(trial.params[name]) if name in trial.params else None for name in plan.settings.space}
     outcome = {"state": trial.state, plan.settings.objective.metric: trial.value, "last report": trial.reported}
     seconds = round(trial.seconds, 1) if trial.seconds is not None and trial.state != "waiting" else None
-    return {"trial": trial.number + 1, **outcome, **values, "seconds": seconds}
+    return {"trial": trial.number + 1, **outcome, **values, "start to end [s]": seconds}
 
 
 def reason(trial: Trial) -> str | None:

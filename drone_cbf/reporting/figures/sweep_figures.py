@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from drone_cbf.reporting.figures import style
 from drone_cbf.reporting.records import Array
@@ -72,7 +73,7 @@ def course_figure(trials: Sequence[Tried], metric: str, maximise: bool) -> Figur
             place = [_number(trial) for trial in chosen]
             axes.plot(place, [low] * len(place), marker, color=colour, ms=6, label=label, gid=label, clip_on=False)
     axes.set(xlabel="trial", ylabel=metric, ylim=(low, None))
-    axes.xaxis.set_major_locator(style.few_ticks(10))
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.grid(True)
     style.legend_above(axes)
     return figure
@@ -138,8 +139,10 @@ def slices_figure(trials: Sequence[Tried], settings: Sequence[SearchedSetting], 
         if setting.choices:
             axes.set_xticks(range(len(setting.choices)), setting.choices)
             axes.set_xlim(-0.5, len(setting.choices) - 0.5)
-        elif setting.log:
-            axes.set_xscale("log")
+        else:
+            axes.set_xscale("log" if setting.log else "linear")
+            axes.set_xlim(setting.low, setting.high)
+            axes.xaxis.set_minor_formatter(NullFormatter())  # between decades their labels would overlap
         axes.grid(True)
     for axes in panels[::columns]:
         axes.set_ylabel(metric)
@@ -170,12 +173,12 @@ def _places(trial: Tried, settings: Sequence[SearchedSetting]) -> Array:
 def _draw_axis(axes: Axes, place: int, setting: SearchedSetting) -> None:
     """An upright line with its ends, or its choices, written beside it."""
     axes.axvline(place, color=style.MUTED, lw=style.THIN, zorder=0)
-    labels = {0.0: f"{setting.low:.3g}", 1.0: f"{setting.high:.3g}"}
+    labels = {0.0: f"{setting.low:g}", 1.0: f"{setting.high:g}"}
     if setting.choices:
         labels = {setting.place(index): text for index, text in enumerate(setting.choices)}
     elif setting.log:
         decades = np.arange(np.ceil(np.log10(setting.low)), np.floor(np.log10(setting.high)) + 1)
-        labels |= {setting.place(10.0**decade): f"{10.0**decade:.3g}" for decade in decades}
+        labels |= {setting.place(10.0**decade): f"{10.0**decade:g}" for decade in decades}
     for height, text in labels.items():
         axes.annotate(text, (place, height), (4, 0), textcoords="offset points", size=style.SMALL, va="center",
                       color=style.MUTED, bbox={"fc": style.PAPER, "ec": "none", "pad": 0.6, "alpha": 0.8})  # fmt: skip
