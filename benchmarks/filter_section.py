@@ -36,7 +36,7 @@ def measure(batches: Sequence[int], repeats: int, seconds: float, seed: int = 0)
             except Exception as error:  # not installed, or not for this version of JAX
                 absent[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         forward = interleaved({name: call.commands for name, call in calls.items()}, repeats, seconds)
-        each |= {name: one.milliseconds / 1e3 / batch for name, one in forward.items() if isinstance(one, Timing)}
+        each |= {name: one.cpu / 1e3 / batch for name, one in forward.items() if isinstance(one, Timing)}
         graded = {name: call.gradients for name, call in calls.items() if call.gradients}
         backward = interleaved(graded, repeats, seconds)
         for name in SOLVERS:
@@ -57,6 +57,8 @@ def _times(what: str, name: str, found: dict[str, Timing | str]) -> Row:
     return {
         f"{what} [ms]": timing.milliseconds,
         f"{what} / exact": timing.milliseconds / exact.milliseconds,
+        f"{what}, CPU [ms]": timing.cpu,
+        f"{what}, CPU / exact": timing.cpu / max(exact.cpu, 1e-9),
         f"{what} first call [s]": (timing.first - timing.milliseconds) / 1e3,
     }
 

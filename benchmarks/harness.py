@@ -59,7 +59,7 @@ def store(section: str, text: str, content: dict[str, Any]) -> str:
 
 def metric_name(column: str) -> str:
     """Of a column: without its unit, and without what MLflow refuses."""
-    return column.split(" [")[0].replace(" / ", "_to_").replace(" ", "_")
+    return column.split(" [")[0].replace(" / ", "_to_").replace(",", "").replace(" ", "_")
 
 
 def main() -> None:

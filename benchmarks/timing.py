@@ -19,6 +19,8 @@ class Timing:
 
     milliseconds: float
     """Median of the repeats."""
+    cpu: float
+    """The same of the processor's time in all threads of this process [ms], which other work hardly changes."""
     first: float
     """Of the first call [ms], which compiles."""
     repeats: int
@@ -33,21 +35,25 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, second
     first: dict[str, float] = {}
     for name, function in functions.items():
         try:
-            first[name] = _milliseconds(function)
+            first[name] = _milliseconds(function)[0]
         except Exception as error:  # a peer that does not work here is a finding
             found[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    times: dict[str, list[float]] = {name: [] for name in first}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in first}
     for repeat in range(repeats):
         for name, own in times.items():
-            if not repeat or sum(own) + own[-1] < 1e3 * seconds:
+            if not repeat or sum(wall for wall, _ in own) + own[-1][0] < 1e3 * seconds:
                 own.append(_milliseconds(functions[name]))
-    return found | {name: Timing(statistics.median(own), first[name], len(own)) for name, own in times.items()}
+    for name, own in times.items():
+        wall, cpu = (statistics.median(column) for column in zip(*own, strict=True))
+        found[name] = Timing(wall, cpu, first[name], len(own))
+    return found
 
 
-def _milliseconds(function: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+def _milliseconds(function: Callable[[], Any]) -> tuple[float, float]:
+    """Of the clock, and of the processor."""
+    begun, used = time.perf_counter(), time.process_time()
     function()
-    return 1e3 * (time.perf_counter() - begun)
+    return 1e3 * (time.perf_counter() - begun), 1e3 * (time.process_time() - used)
 
 
 def machine(packages: tuple[str, ...]) -> dict[str, str]:
