@@ -25,9 +25,13 @@ class Problems:
     nominal: np.ndarray
     """(n, 3) [m/s^2]"""
 
+    def size(self) -> np.ndarray:
+        """Largest coefficient of every row, (n,)."""
+        return np.asarray(np.abs(self.normal.astype(float)).max(axis=1))
+
     def scaled(self) -> Problems:
         """In float64, with the largest coefficient of every row 1: as the penalty is meant."""
-        size = np.abs(self.normal.astype(float)).max(axis=1)
+        size = self.size()
         return Problems(self.normal / size[:, None], self.offset / size, self.nominal.astype(float))
 
 
@@ -86,8 +90,7 @@ def answers(problems: Problems) -> Answers:
     by_offset = np.where(acts[:, None], along / np.where(acts, sum_of_squares, 1.0)[:, None], 0.0)  # du/db, scaled
     of_command = 2.0 * command
     pull = np.sum(of_command * by_offset, axis=1)
-    size = np.abs(problems.normal.astype(float)).max(axis=1)
-    gradient = np.column_stack([free * of_command - along * pull[:, None], pull / size])
+    gradient = np.column_stack([free * of_command - along * pull[:, None], pull / problems.size()])
     short = np.sum(scaled.normal * np.clip(scaled.nominal, -LIMIT, LIMIT), axis=1) - scaled.offset
     margins = np.column_stack([np.abs(np.abs(wanted) - LIMIT), np.abs(short), np.abs(PENALTY - multiplier)])
     return Answers(command, gradient, margins.min(axis=1) > NEAR)

@@ -65,7 +65,7 @@ def elastiqp(problems: Problems) -> Calls:
         bounds = jnp.concatenate([-offset[None], jnp.asarray(LIMIT), jnp.asarray(LIMIT)])
         return elastiqp.jax.solve(jnp.eye(3), -nominal, rows, bounds, weights, target_kappa=SMOOTHING).x
 
-    return compiled(command, problems.scaled(), jnp.float64)
+    return compiled(command, problems.scaled(), jnp.float64, problems.size())
 
 
 def jaxopt_osqp(problems: Problems) -> Calls:
@@ -83,11 +83,14 @@ def jaxopt_osqp(problems: Problems) -> Calls:
         linear = jnp.append(-nominal, PENALTY)
         return solver.run(params_obj=(cost, linear), params_ineq=(rows, bounds)).params.primal[:3]
 
-    return compiled(command, problems.scaled(), jnp.float64)
+    return compiled(command, problems.scaled(), jnp.float64, problems.size())
 
 
-def compiled(command: Callable[..., jax.Array], problems: Problems, kind: Any) -> Calls:
-    """One program for the batch, and one with gradients; the solver's precision holds while they are called."""
+def compiled(command: Callable[..., jax.Array], problems: Problems, kind: Any, unit: Any = 1.0) -> Calls:
+    """One program for the batch, and one with gradients; the solver's precision holds while they are called.
+
+    ``unit``: of the offsets, where rows are scaled.
+    """
 
     def squared(nominal: jax.Array, offset: jax.Array, normal: jax.Array) -> jax.Array:
         return jnp.sum(command(nominal, offset, normal) ** 2)
@@ -103,7 +106,12 @@ def compiled(command: Callable[..., jax.Array], problems: Problems, kind: Any) -
         return call
 
     gradients = in_its_precision(jax.grad(squared, argnums=(0, 1)))
-    return Calls(in_its_precision(command), lambda: np.column_stack([np.asarray(part) for part in gradients()]))
+
+    def both() -> np.ndarray:
+        by_nominal, by_offset = (np.asarray(part) for part in gradients())
+        return np.column_stack([by_nominal, by_offset / unit])
+
+    return Calls(in_its_precision(command), both)
 
 
 def dense(problems: Problems) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
