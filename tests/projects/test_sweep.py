@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from drone_cbf.tracking.runs.processes import state_of
+from drone_cbf.tracking.runs.tracking_store import prepare_store
 from drone_cbf.tracking.studies.trials import Trial, read_trials
 from projects.running.launch import launch
 from tests.projects.small_pipeline import ROOT, command_line, environment_of_runs, mlflow_run
@@ -63,7 +64,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     (folder / "small.yaml").write_text((ROOT / "tests" / "projects" / "small.yaml").read_text() + SIZES)
     (folder / "space.yaml").write_text(SPACE)
     with tracking(f"sqlite:///{folder}/mlflow.db"):
-        (run_id,) = kill_in_the_middle(folder)
+        prepare_store()  # the test and the sweep would create it at once
+        run_id = kill_in_the_middle(folder)
         before = read_trials(run_id, "0")
         wait(lambda: all(trial.state != "under way" or trial.is_abandoned for trial in read_trials(run_id, "0")))
         result = mlflow_run(folder, "sweep", {"resume_run": run_id})
@@ -72,7 +74,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         yield Killed(MlflowClient().get_run(run_id), before, read_trials(run_id, "0"), output)
 
 
-def kill_in_the_middle(folder: Path) -> list[str]:
+def kill_in_the_middle(folder: Path) -> str:
     """Starts a sweep, and kills it when one trial is done and another is under way; its run."""
     given = {"space": f"{folder}/space.yaml", "curriculum": f"{folder}/small.yaml", "trials": "4", "workers": "2"}
     given |= {"register": "true"}
@@ -81,7 +83,7 @@ def kill_in_the_middle(folder: Path) -> list[str]:
             command_line("sweep", given), cwd=folder, env=environment_of_runs({}), stdout=output, stderr=output
         )
         try:
-            wait(lambda: (folder / "mlflow.db").is_file() and bool(sweeps()))
+            wait(lambda: bool(sweeps()))
 
             def is_in_the_middle() -> bool:
                 assert process.poll() is None, (folder / "output.txt").read_text()
@@ -96,7 +98,7 @@ def kill_in_the_middle(folder: Path) -> list[str]:
         finally:
             process.kill()
             process.wait()
-    return [sweep.info.run_id]
+    return sweep.info.run_id
 
 
 def sweeps() -> list[Run]:
