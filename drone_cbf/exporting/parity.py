@@ -13,9 +13,9 @@ from drone_cbf.errors import ExportError
 from drone_cbf.exporting.drone_policy import Policy
 from drone_cbf.perception.depth import as_image, directed, make_depths
 from drone_cbf.perception.sensor_kinds import make_sensor
-from drone_cbf.physics.drone import DroneState, initial_state
+from drone_cbf.physics.drone import DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.heading import heading_of, turned
-from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, flown_drone
@@ -56,15 +56,16 @@ def fly_served(
     """
     scene = make_scene_sampler(flight.family, "random", system.scene)(jax.random.key(flight.seed))
     physics, dt, key = system.physics, system.physics.time_step, jax.random.key(flight.seed + 1)
+    dynamics = make_dynamics(physics)
     observe, drone = jax.jit(_make_observe(system, scene, flight, key)), flown_drone(scene, physics)
     gusts = gust_history(scene.gust, system.scene.gust_time, dt, flight.steps, jax.random.fold_in(key, flight.steps))
 
     @jax.jit
     def move(state: DroneState, command: jax.Array, look: jax.Array, gust: jax.Array) -> DroneState:
-        following = step(state, command, drone.replace(wind=scene.wind + gust), dt)
+        following = dynamics.step(state, command, drone.replace(wind=scene.wind + gust))
         return turned(following, look, physics)
 
-    state = initial_state(scene.start, scene.start_velocity, physics)
+    state = dynamics.initial(scene.start, scene.start_velocity)
     if make_sensor(system).directed:
         state = state.replace(yaw=heading_of(scene.goal - scene.start))
     asked: list[dict[str, Any]] = []

@@ -16,13 +16,13 @@ from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import GoalMode, PhysicsConfig, SceneName, SystemConfig
 from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED
 from drone_cbf.perception.depth import directed
-from drone_cbf.perception.graphs import acting_motion
 from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
-from drone_cbf.physics.drone import DroneParams, DroneState, initial_state
+from drone_cbf.physics.belief import acting_motion
+from drone_cbf.physics.drone import DroneParams, DroneState
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.heading import heading_of, turned
 from drone_cbf.physics.obstacles import swept_distances
-from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, flown_drone
@@ -75,12 +75,12 @@ def action_size(system: SystemConfig) -> int:
 
 def make_flights(system: SystemConfig, family: SceneName, goals: GoalMode, horizon: int, noise: float) -> Flights:
     """Episodes of at most ``horizon`` periods; ``noise``: standard deviation of what is measured [m, m/s]."""
-    physics, dt = system.physics, system.physics.time_step
+    physics, dt, dynamics = system.physics, system.physics.time_step, make_dynamics(system.physics)
     read, sample = _make_read(system, noise), make_scene_sampler(family, goals, system.scene)
     has_heading = make_sensor(system).directed
 
     def begin_in(scene: Scene, key: jax.Array, following: jax.Array) -> tuple[Episode, Reading]:
-        drone = initial_state(scene.start, scene.start_velocity, physics)
+        drone = dynamics.initial(scene.start, scene.start_velocity)
         if has_heading:
             drone = drone.replace(yaw=heading_of(scene.goal - scene.start))
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
@@ -93,7 +93,7 @@ def make_flights(system: SystemConfig, family: SceneName, goals: GoalMode, horiz
 
     def act(episode: Episode, action: Array) -> tuple[Episode, Reading, Result]:
         air, before = _in_the_air(episode, physics), episode.drone
-        after = step(before, action[:3], air, dt)
+        after = dynamics.step(before, action[:3], air)
         if has_heading:
             after = turned(after, _direction(before, action[3]), physics)
         obstacles = episode.scene.obstacles.at(episode.step * dt)

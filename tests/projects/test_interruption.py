@@ -28,6 +28,7 @@ def wait_for_interruption(cause: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("number", interruption.SIGNALS)
 def test_each_signal_interrupts_once_and_afterwards_all_is_as_before(number: signal.Signals) -> None:
+    given = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under 'nohup' it would stay ignored
     before = [signal.getsignal(name) for name in interruption.SIGNALS]
 
     def twice() -> None:
@@ -39,8 +40,11 @@ def test_each_signal_interrupts_once_and_afterwards_all_is_as_before(number: sig
                 os.kill(os.getpid(), name)
             raise
 
-    assert wait_for_interruption(twice) == number.name
-    assert [signal.getsignal(name) for name in interruption.SIGNALS] == before
+    try:
+        assert wait_for_interruption(twice) == number.name
+        assert [signal.getsignal(name) for name in interruption.SIGNALS] == before
+    finally:
+        signal.signal(signal.SIGHUP, given)
 
 
 def test_a_call_that_must_not_be_cut_off_ends_before_the_interruption() -> None:
