@@ -20,7 +20,7 @@ from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import Sensor, make_sensor
 from drone_cbf.perception.sensors import observe_motion
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.physics.dynamics import make_dynamics
+from drone_cbf.physics.dynamics import Dynamics, make_dynamics
 from drone_cbf.physics.heading import heading_of, turned
 from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.scenes.scene import Scene, flown_drone
@@ -50,10 +50,8 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
     dynamics, sensor, controller = make_dynamics(physics), make_sensor(system), make_controller(system, pilot)
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
-        state, drone = dynamics.initial(scene.start, scene.start_velocity), flown_drone(scene, physics)
+        state, drone = first_state(dynamics, sensor, scene), flown_drone(scene, physics)
         steps = jnp.arange(horizon)
-        if sensor.directed:
-            state = state.replace(yaw=heading_of(scene.goal - scene.start))
         slots = scene.obstacles.active.shape[0]
         errors = flight_errors(sensor, noise, slots, steps, key)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
@@ -78,6 +76,12 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
         return Trajectory(states=states, graphs=graphs, decisions=decisions, last=last, wind=scene.wind + gusts)
 
     return rollout
+
+
+def first_state(dynamics: Dynamics, sensor: Sensor, scene: Scene) -> DroneState:
+    """A drone at the start of ``scene``; with a sensor that looks somewhere, heading for the goal."""
+    state = dynamics.initial(scene.start, scene.start_velocity)
+    return state.replace(yaw=heading_of(scene.goal - scene.start)) if sensor.directed else state
 
 
 def flight_errors(sensor: Sensor, noise: Scalar, slots: int, steps: Int[Array, "t"], key: jax.Array) -> Any:

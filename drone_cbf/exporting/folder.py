@@ -56,7 +56,7 @@ def interface(system: SystemConfig, points: int, forms: tuple[str, ...], origin:
         "format": _FORM,
         "origin": origin,
         "time_step": system.physics.time_step,
-        "max_acceleration": list(system.physics.max_acceleration),
+        "max_acceleration": list(system.physics.reach),
         "inputs": INPUTS,
         "outputs": OUTPUTS,
         "own": {"length": length, "places": _places(OWN, length)},

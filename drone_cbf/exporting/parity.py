@@ -15,8 +15,9 @@ from drone_cbf.perception.depth import as_image, directed, make_depths
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.dynamics import make_dynamics
-from drone_cbf.physics.heading import heading_of, turned
+from drone_cbf.physics.heading import turned
 from drone_cbf.physics.randomisation import gust_history
+from drone_cbf.rollout import first_state
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, flown_drone
 
@@ -65,9 +66,7 @@ def fly_served(
         following = dynamics.step(state, command, drone.replace(wind=scene.wind + gust))
         return turned(following, look, physics)
 
-    state = dynamics.initial(scene.start, scene.start_velocity)
-    if make_sensor(system).directed:
-        state = state.replace(yaw=heading_of(scene.goal - scene.start))
+    state = first_state(dynamics, make_sensor(system), scene)
     asked: list[dict[str, Any]] = []
     answers: list[Mapping[str, Any]] = []
     for index in range(flight.steps):

@@ -21,9 +21,10 @@ from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.dynamics import make_dynamics
-from drone_cbf.physics.heading import heading_of, turned
+from drone_cbf.physics.heading import turned
 from drone_cbf.physics.obstacles import swept_distances
 from drone_cbf.physics.randomisation import gust_history
+from drone_cbf.rollout import first_state
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, flown_drone
 
@@ -77,12 +78,10 @@ def make_flights(system: SystemConfig, family: SceneName, goals: GoalMode, horiz
     """Episodes of at most ``horizon`` periods; ``noise``: standard deviation of what is measured [m, m/s]."""
     physics, dt, dynamics = system.physics, system.physics.time_step, make_dynamics(system.physics)
     read, sample = _make_read(system, noise), make_scene_sampler(family, goals, system.scene)
-    has_heading = make_sensor(system).directed
+    sensor = make_sensor(system)
 
     def begin_in(scene: Scene, key: jax.Array, following: jax.Array) -> tuple[Episode, Reading]:
-        drone = dynamics.initial(scene.start, scene.start_velocity)
-        if has_heading:
-            drone = drone.replace(yaw=heading_of(scene.goal - scene.start))
+        drone = first_state(dynamics, sensor, scene)
         gusts = gust_history(scene.gust, system.scene.gust_time, dt, horizon, jax.random.fold_in(key, horizon))
         episode = Episode(drone=drone, scene=scene, gusts=gusts, key=key, following=following, step=jnp.int32(0))
         return episode, read(episode)
@@ -94,7 +93,7 @@ def make_flights(system: SystemConfig, family: SceneName, goals: GoalMode, horiz
     def act(episode: Episode, action: Array) -> tuple[Episode, Reading, Result]:
         air, before = _in_the_air(episode, physics), episode.drone
         after = dynamics.step(before, action[:3], air)
-        if has_heading:
+        if sensor.directed:
             after = turned(after, _direction(before, action[3]), physics)
         obstacles = episode.scene.obstacles.at(episode.step * dt)
         clearance = jnp.min(swept_distances(obstacles, before.position, after.position, dt)) - physics.drone_radius

@@ -23,7 +23,7 @@ def action_space(system: SystemConfig) -> spaces.Box:
 
 def largest_action(system: SystemConfig) -> np.ndarray:
     """Of :attr:`drone_cbf.gym.flights.Flights.act`: along each axis [m/s^2]; with a camera also a turn [rad]."""
-    return np.array([*system.physics.max_acceleration, math.pi][: action_size(system)], np.float32)
+    return np.array([*system.physics.reach, math.pi][: action_size(system)], np.float32)
 
 
 def observation_space(system: SystemConfig, points: int) -> spaces.Dict:

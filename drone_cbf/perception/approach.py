@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Vector, safe_norm, unit
 from drone_cbf.config import SensorConfig
-from drone_cbf.perception.directions import CELLS, cell_directions, cell_of
+from drone_cbf.perception.directions import CELLS, cell_directions, cell_of, cells_within
 from drone_cbf.perception.point_map import InView, PointMap
 from drone_cbf.perception.readings import Reading
 from drone_cbf.physics.obstacles import FAR
@@ -54,7 +54,7 @@ def empty_history(config: SensorConfig, time_step: float) -> RangeHistory:
 
 def neighbours_of_cells() -> np.ndarray:
     """Indices of the cells within :data:`BESIDE` of each, itself included and repeated to equal length, (CELLS, n)."""
-    close = cell_directions() @ cell_directions().T > np.cos(BESIDE)
+    close = cells_within(BESIDE)
     longest = close.sum(1).max()
     return np.array([np.resize(np.flatnonzero(row), longest) for row in close])
 

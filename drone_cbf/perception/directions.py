@@ -4,7 +4,7 @@ import functools
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 CELLS_PER_SIDE = 16
 CELLS = CELLS_PER_SIDE**2  # Direction cells, each about 13 degrees wide
@@ -40,6 +40,12 @@ def cell_directions() -> np.ndarray:
     folded_y = (1.0 - np.abs(x)) * np.where(y >= 0.0, 1.0, -1.0)
     vectors = np.stack([np.where(below, folded_x, x), np.where(below, folded_y, y), z], -1)
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+@functools.cache
+def cells_within(angle: float) -> Bool[np.ndarray, "c c"]:
+    """Whether the middles of two cells are at most ``angle`` [rad] apart."""
+    return cell_directions() @ cell_directions().T > np.cos(angle)
 
 
 @functools.cache
