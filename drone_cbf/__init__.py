@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from drone_cbf.api.flying import fly as fly
     from drone_cbf.api.flying import make_controller as make_controller
     from drone_cbf.api.own_scenes import make_scene as make_scene
+    from drone_cbf.api.recorded_flights import save_flights as save_flights
     from drone_cbf.api.registered_policies import load_controller as load_controller
     from drone_cbf.config import SystemConfig as SystemConfig
     from drone_cbf.controller import ControllerParams as ControllerParams
@@ -52,6 +53,7 @@ _MODULES = {
     "parse_curriculum": "training.curriculum.schema",
     "pretrain_barrier": "training.stages.pretraining",
     "register_gymnasium": "gym.registration",
+    "save_flights": "api.recorded_flights",
     "train_efficiency": "training.stages.efficiency",
     "train_safety": "training.stages.safety",
 }

@@ -43,8 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exporting": FLIGHT | {"serving"},
     "gym": FLIGHT | {"objectives"},
     "reporting": BASE,
+    "recordings": {"errors", "reporting"},
     "tracking": {"errors", "documents", "config", "recorder"},
-    "api": FLIGHT | {"objectives", "flights", "evaluation", "serving", "reporting", "tracking"},
+    "api": FLIGHT | {"objectives", "flights", "evaluation", "serving", "reporting", "recordings", "tracking"},
     "__init__": FLIGHT | {"recorder", "evaluation", "training", "serving", "api", "gym"},
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
@@ -84,9 +85,10 @@ ONLY_IN = {
     **dict.fromkeys(("matplotlib", "plotly", "jinja2", "reportlab"), "reporting"),
     **dict.fromkeys(("onnx", "onnxruntime", "jax2onnx"), "exporting"),
     "gymnasium": "gym",
+    **dict.fromkeys(("foxglove", "rerun"), "recordings"),
 }
 """Third-party package -> the only unit that may import it."""
-OPTIONAL = tuple(f"requirements-{extra}.txt" for extra in ("export", "jax2onnx", "gym", "sweep"))
+OPTIONAL = tuple(f"requirements-{extra}.txt" for extra in ("export", "jax2onnx", "gym", "sweep", "recordings"))
 """Extras, whose packages the library imports where they are used."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40
@@ -213,7 +215,7 @@ def test_every_third_party_import_is_pinned_and_every_pin_is_used() -> None:
         "pydantic_core": "pydantic",
         "annotated_types": "pydantic",
     }
-    packages |= {"mpl_toolkits": "matplotlib"}
+    packages |= {"mpl_toolkits": "matplotlib", "foxglove": "foxglove-sdk", "rerun": "rerun-sdk"}
     files = ("requirements.txt", *OPTIONAL)
     pinned = [line.split("==")[0].lower() for file in files for line in (ROOT / file).read_text().splitlines()]
     lines = [name for name in pinned if name and not name.startswith("#")]

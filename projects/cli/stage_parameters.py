@@ -7,7 +7,7 @@ curriculum's name, and what the pipeline hands to its stages.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -91,6 +91,9 @@ class EvaluateParameters(EvaluationSettings):
     replay: str = Field("", max_length=1000)
     """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
     filter, in place of the matrix, with the blend and horizon of that time."""
+    recordings: Annotated[tuple[Literal["mcap", "rrd"], ...], BeforeValidator(without_blanks)] = ()
+    """Formats in which the flights that the viewer shows are uploaded too: mcap (Foxglove), rrd (Rerun). They need the
+    extra recordings."""
 
 
 def _last_or_fraction(text: str) -> str:

@@ -25,6 +25,7 @@ from drone_cbf.reporting.figures.scans import scan_figure
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
 from drone_cbf.safety.records import Status
+from projects.pictures.recordings import upload_recordings
 from projects.pictures.scans import Recorded, draw_scan_slice, with_readings
 from projects.running.stage_runner import Stage
 
@@ -73,6 +74,7 @@ def draw_evaluation(
     names = [status.name.lower().replace("_", " ") for status in Status]
     entries = with_readings(in_order(shown), recorded)
     stage.draw("viewer.html", lambda: interactive_viewer(entries, "drone_cbf: recorded flights", names))
+    upload_recordings(stage.run, entries, names, stage.parameters.recordings)
     if filtered:
         stage.draw("barrier.png", lambda: _draw_slice(stage, controller))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
+from drone_cbf.recordings.saving import writer
 from drone_cbf.tracking.queries.cells import CELLS_FILE, PREFIX, logged_figures
 from drone_cbf.tracking.queries.evidence import CURRICULUM_TAG
 from drone_cbf.tracking.registry.versions import log_policy
@@ -32,6 +33,8 @@ def load_controller(stage: Stage) -> ControllerParams:
 
 
 def work(stage: Stage) -> Outcome:
+    for ending in stage.parameters.recordings:
+        writer(f".{ending}")  # a missing package is told before anything flies
     controller = load_controller(stage)
     assert stage.parent is not None, "an evaluation has a parent"
     origin = label(stage, stage.parent)
