@@ -1,8 +1,6 @@
 """Section ``filter``: our solvers against peers, by batch: time, error, gradients.
 
-``exact`` and ``projected_gradient`` bound their gradients: where the axes that no limit holds have small coefficients,
-the true one is large, theirs smaller on purpose, and counted as wrong here. proxqp calls some problems infeasible that
-are not.
+proxqp calls some problems infeasible that are not.
 """
 
 from __future__ import annotations
@@ -78,7 +76,7 @@ def _accuracy(calls: Calls, truth: Answers, forward: Timing | str, backward: Tim
     row: Row = {"largest error [m/s²]": float(error), "not finite": int(np.sum(~finite))}
     if calls.gradients is None or not isinstance(backward, Timing):
         return row
-    gradient = np.asarray(calls.gradients(), float)
+    gradient = calls.graded()
     usable = np.isfinite(gradient).all(axis=1)
     size = np.maximum(np.linalg.norm(truth.gradient, axis=1), 1.0)
     off = np.linalg.norm(np.where(usable[:, None], gradient, 0.0) - truth.gradient, axis=1) / size
