@@ -20,13 +20,14 @@ from typing import Any
 
 import mlflow
 
-from benchmarks import filter_section
+from benchmarks import filter_section, physics_section
 from benchmarks.timing import machine
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.runs.tracking_store import prepare_store
 
 SECTIONS: dict[str, tuple[Callable[..., list[dict[str, Any]]], tuple[str, ...]]] = {
     "filter": (filter_section.measure, filter_section.PACKAGES),
+    "physics": (physics_section.measure, physics_section.PACKAGES),
 }
 """Name -> what measures it, and the packages whose versions matter."""
 EXPERIMENT = "drone_cbf benchmarks"
@@ -50,7 +51,7 @@ def store(section: str, text: str, content: dict[str, Any]) -> str:
         mlflow.log_text(json.dumps(content, indent=1), f"{section}.json")
         mlflow.log_params(content["machine"])
         for row in content["rows"]:
-            place = f"{section}/{row['solver']}".replace(" ", "_")
+            place = f"{section}/{row.get('solver') or row['model']}".replace(" ", "_")
             figures = {name: value for name, value in row.items() if isinstance(value, float | int) and name != "batch"}
             named = {f"{place}/{metric_name(name)}": value for name, value in figures.items()}
             mlflow.log_metrics(named, step=row["batch"])

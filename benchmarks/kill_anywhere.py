@@ -42,7 +42,7 @@ MARK = "KILL_ANYWHERE"
 """Environment variable by which all processes of one start are found."""
 ENDING = 600.0
 """Within which everything must have ended by itself after one process was killed [s]."""
-CURRICULUM = "name: tiny\nstages: [{name: a, steps: 12, noise: 0.02, blend: 0.5, horizon: 20}]\n"
+CURRICULUM = "name: tiny\nstages: [{name: a, steps: 12, noise: 0.02, blend: 0.5, horizon: 40}]\n"
 NETWORKS = {"policy.features": "16", "barrier.features": "8"}
 MATRIX = {"scenarios": "fixed_ring", "noise": "0.05", "goals": "random", "rollouts": "4"}
 TRAINED = ("efficiency", "pretrain_cbf", "safety")
@@ -64,17 +64,17 @@ class Harness:
 
     def parameters(self, entry: str) -> dict[str, str]:
         curriculum = str(self.folder / "tiny.yaml")
-        sizes = {"batch": "3", "horizon": "20", "report_flights": "4"}
+        sizes = {"batch": "3", "horizon": "40", "report_flights": "32"}  # some of which come near an obstacle
         steps = {"efficiency_steps": "45", "pretrain_steps": "300"}
         parent = {name: self.whole.get(before, "") for name, before in PARENTS.get(entry, {}).items()}
         own: dict[str, dict[str, str]] = {
             "efficiency": {"steps": "12", "checkpoint_every": "1", **sizes, **NETWORKS},
-            "pretrain_cbf": {"steps": "60", "checkpoint_every": "5", "horizon": "20", "report_flights": "4"},
-            "safety": {"curriculum": curriculum, "batch": "3", "report_flights": "4", "checkpoint_every": "1"},
+            "pretrain_cbf": {"steps": "60", "checkpoint_every": "5", "horizon": "40", "report_flights": "32"},
+            "safety": {"curriculum": curriculum, "batch": "3", "report_flights": "32", "checkpoint_every": "1"},
             "evaluate": {**MATRIX, "horizon": "20", "unfiltered_rollouts": "4"},
             "pipeline": {"curriculum": curriculum, **steps, **sizes, **MATRIX, **NETWORKS},
             "suite": {"curricula": curriculum, "seeds": "0", "reuse": "false", **steps, **MATRIX, **NETWORKS}
-            | {"batch": "3", "horizon": "20"},
+            | {"batch": "3", "horizon": "40"},
             "gate": {"model": "tiny"},
             "register": {"model": "tiny"},
         }

@@ -4,14 +4,13 @@ Simpler than a rigid body: rates follow those that an attitude loop asks for wit
 controller, so neither inertia nor rotors appear. Within an inner step the lags are integrated in closed form.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.inner_loop import arriving, carried, inner_steps, moved_by, shortest_turn
+from drone_cbf.physics.inner_loop import arriving, carried, inner_steps, moved_by, recomputed_scan, shortest_turn
 from drone_cbf.physics.point_mass import SMALLEST_LAG
 from drone_cbf.physics.quaternions import LEVEL, Quaternion, turned_by, up_axis
 from drone_cbf.physics.thrust import ThrustLimits, against_gravity, attainable, limits_of, with_gravity
@@ -97,7 +96,7 @@ def step(
         body = turned(body, command, airframe, duration)
         return body, thrust_of(body)
 
-    body, thrusts = jax.lax.scan(one, state.body, commands)
+    body, thrusts = recomputed_scan(one, state.body, commands)
     thrusts = jnp.concatenate([thrust_of(state.body)[None], thrusts])
     move = carried(thrusts, duration, params.wind, params)
     motion = moved_by(move, state, time_step, gradient_decay)

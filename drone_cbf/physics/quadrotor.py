@@ -17,7 +17,7 @@ from drone_cbf.airframes import AIRFRAMES
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import PhysicsConfig
 from drone_cbf.physics.drone import DroneParams, DroneState
-from drone_cbf.physics.inner_loop import arriving, inner_steps, moved_by, shortest_turn
+from drone_cbf.physics.inner_loop import arriving, inner_steps, moved_by, recomputed_scan, shortest_turn
 from drone_cbf.physics.motion import Motion
 from drone_cbf.physics.quaternions import LEVEL, Quaternion, body_axes, normalised, rate_of, up_axis
 from drone_cbf.physics.thrust import ThrustLimits, against_gravity, attainable, limits_of, with_gravity
@@ -178,7 +178,7 @@ def carried(motion: Motion, stages: Stages, wind: Vector, bias: Vector, duration
             velocity=motion.velocity + duration / 6.0 * (first + 2.0 * second + 2.0 * third + fourth),
         ), None
 
-    return jax.lax.scan(one, motion, stages)[0]
+    return recomputed_scan(one, motion, stages)[0]
 
 
 def step(
@@ -193,7 +193,7 @@ def step(
     def one(body: Body, command: Vector) -> tuple[Body, Stages]:
         return turned(body, asked_speeds(body, command, airframe), airframe, duration)
 
-    body, stages = jax.lax.scan(one, state.body, commands)
+    body, stages = recomputed_scan(one, state.body, commands)
 
     def move(motion: Motion) -> Motion:
         return carried(motion, stages, params.wind, params.bias, duration)
