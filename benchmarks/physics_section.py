@@ -2,9 +2,9 @@
 
 A control period of a model with an attitude is several inner steps (``physics.inner_rate``): its loop and its equations
 by Runge-Kutta of fourth order. crazyflow makes the same step, attitude controller included, with its own integrators.
-What is compared is inner steps; the point mass and GCBF+'s drone have one in a period. crazyflow 0.4.0 refuses the pinned
-JAX by its metadata, and works with it: pip install --no-deps crazyflow mujoco==3.3.7 mujoco-mjx==3.3.7 casadi
-ml_collections einops imageio array-api-compat array-api-extra etils.
+The point mass and GCBF+'s drone have one inner step in a period. crazyflow 0.4.0 excludes the pinned JAX, and works with
+it when installed without its requirements: pip install --no-deps crazyflow==0.4.0 mujoco==3.3.7 mujoco-mjx==3.3.7
+casadi ml_collections einops imageio array-api-compat array-api-extra etils; SCIPY_ARRAY_API=1 must be set.
 """
 
 from __future__ import annotations

@@ -23,9 +23,7 @@ def inner_steps(time_step: float, rate: float) -> int:
     return max(1, round(time_step * rate))
 
 
-def recomputed_scan(
-    step: Callable[[Carry, Input], tuple[Carry, Output]], first: Carry, inputs: Input
-) -> tuple[Carry, Output]:
+def recomputed_scan(step: Callable[[Any, Any], tuple[Any, Any]], first: Any, inputs: Any) -> tuple[Any, Any]:
     """``lax.scan`` whose backward pass computes each step again: on CPU twice as fast as storing what it needs."""
     return jax.lax.scan(jax.checkpoint(step), first, inputs)
 
