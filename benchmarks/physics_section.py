@@ -2,8 +2,8 @@
 
 A control period of a model with an attitude is several inner steps (``physics.inner_rate``): its loop and its equations
 by Runge-Kutta of fourth order. crazyflow makes the same step, attitude controller included, with its own integrators.
-The point mass and GCBF+'s drone have one inner step in a period. crazyflow 0.4.0 excludes the pinned JAX, and works with
-it when installed without its requirements: pip install --no-deps crazyflow==0.4.0 mujoco==3.3.7 mujoco-mjx==3.3.7
+The point mass and GCBF+'s drone have one inner step in a period. crazyflow 0.4.0 excludes the pinned JAX and works
+with it, installed without its requirements: pip install --no-deps crazyflow==0.4.0 mujoco==3.3.7 mujoco-mjx==3.3.7
 casadi ml_collections einops imageio array-api-compat array-api-extra etils; SCIPY_ARRAY_API=1 must be set.
 """
 

@@ -6,6 +6,7 @@ velocity follow from the thrusts that result; only there does the gradient decay
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
