@@ -88,7 +88,7 @@ ONLY_IN = {
     **dict.fromkeys(("foxglove", "rerun"), "recordings"),
 }
 """Third-party package -> the only unit that may import it."""
-OPTIONAL = tuple(f"requirements-{extra}.txt" for extra in ("export", "jax2onnx", "gym", "sweep", "recordings"))
+OPTIONAL = tuple(f"requirements-{extra}.txt" for extra in ("export", "jax2onnx", "gym", "sweep", "recordings", "ray"))
 """Extras, whose packages the library imports where they are used."""
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 40

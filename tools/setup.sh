@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 stamp=$venv/.pins
-extras=${1:+"[$1,server,export,gym,sweep,recordings,slurm]"}
+extras=${1:+"[$1,server,export,gym,sweep,recordings,slurm,ray]"}
 
 pins() {
     cat requirements*.txt constraints.txt pyproject.toml tools/setup.sh | git hash-object --stdin

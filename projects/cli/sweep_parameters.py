@@ -29,6 +29,7 @@ with warnings.catch_warnings():  # ``register`` is also a method of pydantic's m
             " -P space=fast -P curriculum=fast -P trials=6 -P dry_run=true",
             " -P space=fast -P curriculum=fast -P trials=6 -P workers=2",
             " -P space=mine.yaml -P parent_run=<pretrain_cbf run> -P trials=24 -P workers=2 -P register=true",
+            " -P space=mine.yaml -P trials=24 -P workers=8 -P cluster=ray",
             " -P resume_run=<killed sweep run>",
         )
         space: str = Field("fast", min_length=1, max_length=1000)
@@ -42,7 +43,10 @@ with warnings.catch_warnings():  # ``register`` is also a method of pydantic's m
         trials: int = Field(24, ge=1, le=1000)
         """Trials in all, stopped and failed ones included."""
         workers: int = Field(1, ge=1, le=64)
-        """Processes that carry out trials side by side on this machine."""
+        """Processes that carry out trials side by side."""
+        cluster: Literal["none", "ray"] = "none"
+        """Where they run: on this machine, or as tasks of the Ray cluster that ``RAY_ADDRESS`` names (without it: one
+        that is started here), each with its share of the cores. A lost one is replaced. Needs the extra 'ray'."""
         sampler: Literal["tpe", "random"] = "tpe"
         """How values are chosen: ``tpe`` learns from earlier trials (tree-structured Parzen estimator), after a quarter
         of the trials, at least 4, drawn at random; ``random``: all are."""

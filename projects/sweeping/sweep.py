@@ -29,7 +29,7 @@ from projects.workflows.plans import STORING, own_children, wait_for_end
 from projects.workflows.suite_tasks import plan as planned_member
 
 if TYPE_CHECKING:
-    from projects.sweeping.workers import Workers
+    from projects.sweeping.workers import Begin, Workers
 
 INTERVAL = 1.0
 """Between two looks at the trials [s]."""
@@ -103,8 +103,19 @@ def carry_out_trials(stage: Stage, plan: SweepPlan, start: str) -> list[Trial]:
     progress = Progress(plan)
     progress.begin(read_trials(run.run_id, run.experiment_id))
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        with Workers(study, start, Path(folder), plan.parameters.workers) as workers:
+        begin = process_starter(plan.parameters, Path(folder))
+        with Workers(study, start, begin, plan.parameters.workers) as workers:
             return watch(stage, plan, workers, progress)
+
+
+def process_starter(parameters: SweepParameters, folder: Path) -> Begin:
+    """Starts workers where ``cluster`` says. Raises ConfigError where that is not possible."""
+    from projects.sweeping.processes import LocalProcess, RayTask, join_ray
+
+    if parameters.cluster == "none":
+        return lambda arguments, settings: LocalProcess(arguments, settings, folder)
+    cores = join_ray(parameters.workers)
+    return lambda arguments, settings: RayTask(arguments, settings, cores)
 
 
 def watch(stage: Stage, plan: SweepPlan, workers: Workers, progress: Progress) -> list[Trial]:

@@ -29,6 +29,8 @@ from projects.workflows.children import carry_out
 from projects.workflows.plans import own_children, wait_for_end
 from projects.workflows.suite_tasks import Member, Task, plan
 
+TASK = "DRONE_CBF_SWEEP_TASK"
+"""Environment variable that tells a worker its task, which it writes into the trials that it carries out."""
 INTERRUPTED = 130
 """Exit code of a worker that has handed its trial back."""
 
@@ -47,7 +49,7 @@ class Worker:
         study_of, ranges = studies(self.plan, self.study), distributions(self.plan)
         while True:
             with uninterrupted():
-                trial = self.study.next_trial(study_of, ranges, self.plan.parameters.trials)
+                trial = self.study.next_trial(study_of, ranges, self.plan.parameters.trials, os.environ.get(TASK, ""))
             if trial is None:
                 return
             self.perform(trial)

@@ -1,33 +1,29 @@
-"""The processes that carry out the trials of a sweep: started, replaced when one is lost, ended with the sweep."""
+"""The workers that carry out the trials of a sweep: started, replaced when one is lost, ended with the sweep."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.runs.starting import GIVEN
 from drone_cbf.tracking.runs.tracking_store import store_place
 from drone_cbf.tracking.studies.storage import SweepStudy
-from projects.running.stage_runner import ROOT
+from projects.sweeping.processes import WorkerProcess
+from projects.sweeping.worker import TASK
 
 MOST_LOSSES = 10
 """Workers that may be lost; one more ends the sweep: something ends them all."""
-ENDING = 120.0
-"""Longest wait for a worker that is asked to end [s]: its stage stores its state first."""
-SHOWN = 500
-"""Characters of a lost worker's output in a message."""
+Begin = Callable[[Sequence[str], Mapping[str, str]], WorkerProcess]
+"""Starts a worker, given its arguments and environment variables."""
 
 
 class Workers:
-    """As many processes as asked for, while there are trials for them."""
+    """As many as asked for, while there are trials for them."""
 
-    def __init__(self, study: SweepStudy, start: str, folder: Path, count: int) -> None:
-        self._study, self._start, self._folder = study, start, folder
-        self._begun = 0
+    def __init__(self, study: SweepStudy, start: str, begin: Begin, count: int) -> None:
+        self._study, self._start, self._begin_process = study, start, begin
         self.lost = 0
         """Workers that have ended before there was nothing left to do."""
         self._running = [self._begin() for _ in range(count)]
@@ -36,14 +32,10 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for process in self._running:
+        for process, _ in self._running:
             process.terminate()
-        for process in self._running:
-            try:
-                process.wait(ENDING)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for process, _ in self._running:
+            process.wait()
         if self._running:
             self._study.release_abandoned(is_their_fault=False)
 
@@ -53,32 +45,23 @@ class Workers:
         Raises:
             DroneCbfError: more than :data:`MOST_LOSSES` were lost.
         """
-        for place, process in [*enumerate(self._running)]:
-            if process.poll() is None or process.returncode == 0:
+        codes = [process.poll() for process, _ in self._running]
+        for place, (code, (process, task)) in enumerate(zip(codes, [*self._running], strict=True)):
+            if code is None or code == 0:
                 continue
             self.lost += 1
-            handed_back = self._study.release_abandoned()
-            which = f" while it carried out trial {handed_back[0] + 1}, which another one goes on with" * bool(
-                handed_back
-            )
-            print(f"sweep: worker process {process.pid} was lost{which}", flush=True)
+            handed_back = self._study.release_abandoned(task=task)
+            which = f" while it carried out trial {handed_back[0] + 1}, which another one goes on with"
+            print(f"sweep: worker {process.name} was lost{which * bool(handed_back)}", flush=True)
             if self.lost > MOST_LOSSES:
-                told = " ".join(self._output(process.args).split())[-SHOWN:]
-                raise DroneCbfError(f"{self.lost} worker processes were lost; the last one said: {told}")
+                raise DroneCbfError(f"{self.lost} workers were lost; the last one said: {process.said()}")
             self._running[place] = self._begin()
-        self._running = [process for process in self._running if process.returncode != 0]
+        self._running = [one for code, one in zip(codes, self._running, strict=True) if code != 0]
         return bool(self._running)
 
-    def _begin(self) -> subprocess.Popen[bytes]:
-        self._begun += 1
-        output = self._folder / f"worker-{self._begun}.txt"
-        command = [sys.executable, "-m", "projects.sweeping.start_worker", self._study.run_id, self._start, str(output)]
+    def _begin(self) -> tuple[WorkerProcess, str]:
+        """A worker and its task, by which trials of a lost one are known, wherever it was."""
+        task = uuid.uuid4().hex
         # By the run that it names the worker knows to which process it belongs.
-        settings = {**os.environ, GIVEN: self._study.run_id, "MLFLOW_TRACKING_URI": store_place()}
-        with output.open("wb") as file:
-            return subprocess.Popen(command, cwd=ROOT, env=settings, stdout=file, stderr=subprocess.STDOUT)
-
-    @staticmethod
-    def _output(command: object) -> str:
-        assert isinstance(command, list)
-        return Path(command[-1]).read_text(errors="replace")
+        settings = {GIVEN: self._study.run_id, "MLFLOW_TRACKING_URI": store_place(), TASK: task}
+        return self._begin_process([self._study.run_id, self._start], settings), task

@@ -35,7 +35,7 @@ def test_the_fingerprint_in_conda_yaml_is_that_of_the_pins() -> None:
 
 def test_every_direct_pin_is_exact_and_repeated_by_the_constraints() -> None:
     constraints = {r.name.lower(): str(r.specifier) for r in pins.requirements(ROOT / "constraints.txt")}
-    extras = ("dev", "server", "export", "jax2onnx", "gym", "sweep", "recordings", "slurm")
+    extras = ("dev", "server", "export", "jax2onnx", "gym", "sweep", "recordings", "slurm", "ray")
     for name in ("requirements.txt", *(f"requirements-{extra}.txt" for extra in extras)):
         for requirement in pins.requirements(ROOT / name):
             assert str(requirement.specifier).startswith("==")

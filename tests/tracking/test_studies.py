@@ -38,8 +38,9 @@ def kept(sweep: str, experiment: str) -> SweepStudy:
     return SweepStudy(sweep, experiment, "maximize")
 
 
-def ask(study: SweepStudy, total: int) -> optuna.Trial | None:
-    return study.next_trial(lambda number: study.open(sampler=optuna.samplers.RandomSampler(number)), RANGES, total)
+def ask(study: SweepStudy, total: int, task: str = "") -> optuna.Trial | None:
+    sampler = optuna.samplers.RandomSampler
+    return study.next_trial(lambda number: study.open(sampler=sampler(number)), RANGES, total, task)
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -143,6 +144,20 @@ def test_a_trial_whose_process_is_lost_again_and_again_fails(sweep: str, experim
 def test_the_trial_of_a_process_that_runs_is_left_to_it(sweep: str, experiment: str) -> None:
     study = kept(sweep, experiment)
     assert ask(study, 1) is not None and study.release_abandoned() == []
+
+
+def test_the_trial_of_another_machine_is_handed_on_only_with_the_task_that_was_lost(
+    sweep: str, experiment: str
+) -> None:
+    study = kept(sweep, experiment)
+    for task in ("first", "second"):
+        trial = ask(study, 2, task)
+        assert trial is not None
+        trial.set_user_attr("worker", "process 7 on another-machine since boot-1-tick-2")
+        study.storage.store(trial._trial_id)
+    assert study.release_abandoned() == [] and study.release_abandoned(task="third") == []
+    assert study.release_abandoned(task="second") == [1]
+    assert [trial.state for trial in read_trials(sweep, experiment)] == ["under way", "waiting"]
 
 
 @pytest.mark.parametrize("ending", ["told", "handed back"])

@@ -71,11 +71,13 @@ class SweepStudy:
         """``given``: sampler and pruner."""
         return optuna.Study(self.run_id, self.storage, **given)
 
-    def next_trial(self, study_of: Any, distributions: Distributions, total: int) -> optuna.Trial | None:
+    def next_trial(
+        self, study_of: Any, distributions: Distributions, total: int, task: str = ""
+    ) -> optuna.Trial | None:
         """The next of ``total`` trials for this process, a waiting one first; None where none is left.
 
         One process at a time: two would take the same trial, or one too many. ``study_of`` makes a study from the
-        number of trials so far.
+        number of trials so far. ``task``: by which who has started this process knows it.
         """
         with exclusive(run_tags(self.run_id), f"the study of run {self.run_id}"):
             trials = self.storage.get_all_trials(self.run_id, deepcopy=False)
@@ -84,18 +86,21 @@ class SweepStudy:
                 return None
             trial = study_of(len(trials)).ask(dict(distributions))
             trial.set_user_attr("worker", process_name())
+            trial.set_user_attr("task", task)
             trial.set_user_attr("begun", trial.user_attrs.get("begun", 0) + 1)
             self.storage.store(trial._trial_id)
         MlflowClient().update_run(trial._trial_id, name=f"trial {trial.number}")
         return trial
 
-    def release_abandoned(self, is_their_fault: bool = True) -> list[int]:
+    def release_abandoned(self, is_their_fault: bool = True, task: str = "") -> list[int]:
         """Hands back the trials whose process is gone; their numbers. One that is lost too often fails.
 
-        ``is_their_fault``: False where the whole sweep was stopped.
+        ``is_their_fault``: False where the whole sweep was stopped. ``task``: that of a process known to be gone, which
+        cannot be judged from here where it was one of another machine.
         """
         with exclusive(run_tags(self.run_id), f"the study of run {self.run_id}"):
-            abandoned = [trial for trial in read_trials(self.run_id, self.experiment_id) if trial.is_abandoned]
+            trials = read_trials(self.run_id, self.experiment_id)
+            abandoned = [trial for trial in trials if trial.is_abandoned or trial.was_elsewhere(task)]
             for trial in abandoned:
                 if is_their_fault:
                     self.lose(trial.run_id, trial.attributes.get("lost", 0))

@@ -44,13 +44,19 @@ class Trial:
     """The latest figure reported while it trained."""
     seconds: float | None
     attributes: dict[str, Any]
-    """``worker``: the process that carries it out; ``begun`` and ``lost``: how often; ``reason`` of a failure;
-    ``training`` and ``evaluation``: IDs of its runs; ``stopped_at``: the step at which it was pruned."""
+    """``worker``: the process that carries it out, ``task``: what it was started as; ``begun`` and ``lost``: how often;
+    ``reason`` of a failure; ``training`` and ``evaluation``: IDs of its runs; ``stopped_at``: the step at which it was
+    pruned."""
 
     @property
     def is_abandoned(self) -> bool:
         """Whether it says that it is under way although its process on this machine is gone, or never said its name."""
         return self.state == "under way" and state_of(self.attributes.get("worker", "")) in ("gone", "unknown")
+
+    def was_elsewhere(self, task: str) -> bool:
+        """Whether it says that it is under way, on another machine, by ``task``."""
+        mine = bool(task) and self.attributes.get("task") == task
+        return mine and self.state == "under way" and state_of(self.attributes.get("worker", "")) == "elsewhere"
 
 
 def trial_query(sweep: str) -> str:
