@@ -120,6 +120,9 @@ class BarrierConfig(Section):
     where a single one has all of it."""
     noise_tightening: float = Field(2.0, ge=0.0, le=10.0)
     """Standard deviations of the row, due to uncertain surfaces and position, by which it is tightened."""
+    fit_tightening: Annotated[float, Field(ge=0.0, le=10.0), Neutral(1.0)] = 1.0
+    """Multiple of the held-out error in velocity of the double integrator fitted to the drone (physics/effective.py) by
+    which the row is tightened; that of a ``point_mass``, which needs no fit, is zero."""
     confidence: Annotated[float, Field(gt=0.0, lt=1.0), Neutral(0.999)] = 0.999
     """Quantile of the neural barrier's over-estimates near the boundary that the calibrated margin covers."""
     margin_factor: float = Field(1.0, ge=0.0, le=10.0)

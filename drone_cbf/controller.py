@@ -181,8 +181,8 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
     """The policy behind the CBF-QP of the blended barrier."""
     policy = make_policy(system)
     look, blended = make_look(policy), make_blended_barrier(system)
-    read, safety_filter = make_row_reader(system.barrier), make_filter(system.filter)
-    model = make_dynamics(system.physics).params()
+    dynamics, safety_filter = make_dynamics(system.physics), make_filter(system.filter)
+    model, read = dynamics.params(), make_row_reader(system.barrier, dynamics.effective.error or 0.0)
     lower, upper = command_limits(model)
     limits = Limits(lower=lower, upper=upper)
     end = make_unavoidable(system)

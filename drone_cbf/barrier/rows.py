@@ -90,30 +90,48 @@ def competition(at: Slopes) -> Scalar:
     return jnp.minimum(2.0 * (1.0 - strongest), 1.0)
 
 
-def make_tightening(config: BarrierConfig) -> Callable[[Slopes, Graph], Scalar]:
-    """By how much the row exceeds the CBF condition [m/s], for barrier error and noise; zero for kinds not tightened.
+def fit_doubt(at: Slopes, graph: Graph, error: float, class_k_gain: float) -> Scalar:
+    """How wrong the row may be [m/s] if a drone is off in velocity by ``error`` [m/s] from its double integrator.
+
+    The command drives the believed velocity z exactly, z' = u + drag, and the drone moves at z + e, so the error enters
+    as a velocity and never has to be differentiated. On z the row holds but for q' = z + e, by |dh/dp| |e|; and h at
+    the true velocity is lower by at most |dh/dv| |e|, which h must keep: in the row, alpha |dh/dv| |e|.
+    The error comes from commands, as the speed does: it is taken to be at most the speed, and at rest there is none.
+    """
+    off = jnp.minimum(error, safe_norm(graph.velocity))
+    return off * (safe_norm(at.by_position) + class_k_gain * safe_norm(at.by_velocity))
+
+
+def make_tightening(config: BarrierConfig, fit_error: float = 0.0) -> Callable[[Slopes, Graph], Scalar]:
+    """By how much the row exceeds the CBF condition [m/s], for errors of barrier and drone, and for noise; zero for
+    kinds not tightened.
 
     The row of a learned barrier is wrong in proportion to speed, which ``config.speed_tightening`` covers; at rest it
-    asks nothing. ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover uncertain surfaces.
+    asks nothing. ``config.noise_tightening`` standard deviations (:func:`row_doubt`) cover uncertain surfaces, and
+    ``config.fit_tightening`` times ``fit_error`` [m/s] a drone that is no double integrator (:func:`fit_doubt`).
     A constant to differentiation: the policy cannot buy a looser row, and no second derivative is taken.
     """
+    fit = config.fit_tightening * fit_error
 
     def tightening(at: Slopes, graph: Graph) -> Scalar:
         doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
         amount = config.speed_tightening * share(at) * safe_norm(graph.velocity)
+        if fit:
+            doubt = doubt + fit_doubt(at, graph, fit, config.class_k_gain)
         return jax.lax.stop_gradient(amount + doubt)
 
     share = competition if config.speed_tightening_at == "ridges" else lambda at: jnp.float32(1.0)
-    acts = KINDS[config.kind].tightened and (config.noise_tightening or config.speed_tightening)
+    acts = KINDS[config.kind].tightened and (config.noise_tightening or config.speed_tightening or fit)
     return tightening if acts else lambda at, graph: jnp.float32(0.0)
 
 
-def make_row_reader(config: BarrierConfig) -> Callable[[Barrier, Graph], BarrierReading]:
+def make_row_reader(config: BarrierConfig, fit_error: float = 0.0) -> Callable[[Barrier, Graph], BarrierReading]:
     """dh/dp v + dh/dv (u + drag) + sum_i dh/do_i v_i >= -alpha h as a row in u (Ames et al. 2019, eq. 13).
 
     Edges are relative, so the terms in p and the nodes' motion are together ``sum_i dh/dr_i . r_i'`` (:data:`KINDS`).
+    ``fit_error``: of the double integrator in place of the drone [m/s].
     """
-    node_motion, tightening = KINDS[config.kind].node_motion, make_tightening(config)
+    node_motion, tightening = KINDS[config.kind].node_motion, make_tightening(config, fit_error)
 
     def read(barrier: Barrier, graph: Graph) -> BarrierReading:
         at = slopes(barrier, graph, node_motion)

@@ -27,6 +27,7 @@ from drone_cbf.tracking.tags import DEVICE_TAG, DIGEST_TAG
 from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request, run_named
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
+from projects.running.belief import store_belief
 from projects.running.entry_points import EntryPoint
 from projects.running.hints import resume_hint, tell_abandoned
 from projects.running.interruption import interruptible
@@ -171,6 +172,8 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str],
         configure_jax(ROOT)
         collect_rarely()
         run.record_environment({DEVICE_TAG: device_name()})
+        if entry.system:
+            store_belief(run, system.physics)
     history = _History(run.stored)
     with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)

@@ -17,6 +17,7 @@ from drone_cbf.tracking.runs.lineage import Parent, get_run, provides
 from projects.cli.arguments import mlflow_run
 from projects.pictures.evaluation import draw_evaluation
 from projects.pictures.replay import replay, store_worst
+from projects.running.belief import told_belief
 from projects.running.run_names import scene_datasets
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import evaluation_summary, evaluation_text, verdict
@@ -62,7 +63,10 @@ def work(stage: Stage) -> Outcome:
     draw_evaluation(stage, controller, flyers, cells, kept.states())
     rows = [cell.row for cell in cells]
     following = (mlflow_run("register", {"run": stage.run.run_id}),) if stage.parent.stage == "safety" else ()
-    return Outcome(evaluation_summary(figures, rows), shown=evaluation_text(rows, figures), following=following)
+    belief = told_belief(stage.system.physics)
+    summary = "\n\n".join(filter(None, (evaluation_summary(figures, rows), belief)))
+    shown = "\n\n".join(filter(None, (evaluation_text(rows, figures), belief)))
+    return Outcome(summary, shown=shown, following=following)
 
 
 def label(stage: Stage, parent: Parent) -> dict[str, str]:

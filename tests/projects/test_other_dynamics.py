@@ -36,6 +36,10 @@ def test_a_policy_is_judged_in_another_model_than_it_was_trained_in(experiment: 
         "point_mass",
         "quadrotor",
     )
+    assert (
+        "effective.error" not in as_point.data.params and 0.0 < float(transferred.data.params["effective.error"]) < 1.0
+    )
+    assert "double integrator" in transferred.data.tags["mlflow.note.content"]
     efforts = [run.data.metrics["eval/final_distance_mean"] for run in (as_point, transferred)]
     assert np.isfinite(efforts).all() and efforts[0] != efforts[1]
     again = ("--physics.model=quadrotor", f"--replay={transferred.info.run_id}")

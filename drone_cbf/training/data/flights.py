@@ -71,7 +71,8 @@ def training_view(system: SystemConfig) -> SystemConfig:
     long and passes no gradient. Measurements, calibration and evaluation use the full system.
     """
     sensor = system.sensor.model_copy(update={"surfaces": "raw"})
-    barrier = system.barrier.model_copy(update={"noise_tightening": 0.0, "speed_tightening": 0.0})
+    untightened = {"noise_tightening": 0.0, "speed_tightening": 0.0, "fit_tightening": 0.0}
+    barrier = system.barrier.model_copy(update=untightened)
     return system.model_copy(update={"sensor": sensor, "barrier": barrier})
 
 
