@@ -3,6 +3,7 @@
 Field docstrings state unit and meaning and become the text of ``--help``. Defaults are the best of recorded runs.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -107,6 +108,10 @@ class BarrierConfig(Section):
     """tau [s]: the distance c tau covers lag, delay and sampling."""
     braking: float = Field(7.0, gt=0.0, le=50.0)
     """a_brake [m/s^2]; less than max_acceleration, which leaves room to act."""
+    curvature: Annotated[Literal["flat", "round"], Neutral("flat")] = "flat"
+    """What the braking barrier takes the surface behind a node for. ``flat``: a plane, before which the drone must be
+    able to stop, also one that it flies past; ``round``: the ball or upright cylinder that was fitted to it
+    (perception/surface_map.py), which it may also pass beside. Needs ``sensor.kind`` surfaces."""
     temperature: float = Field(0.06, gt=0.0, le=1.0)
     """Soft-min temperature T [m]: surfaces whose margins differ by less all contribute to the row."""
     base: Annotated[Literal["distance", "braking"], Neutral("distance")] = "distance"
@@ -187,7 +192,7 @@ class ObjectiveConfig(Section):
     """Difference to the velocity straight to the goal at cruise speed, averaged over 2 s (DiffPhysDrone)."""
     slowest_cruise: Annotated[float, Field(ge=0.0, le=50.0), Neutral(0.0)] = 0.0
     """Each flight in training draws its cruise speed from this one up to ``max_speed`` [m/s]; 0: all fly at
-    ``max_speed``. Only policies that are told their speed (``recurrent_depth``) can follow it."""
+    ``max_speed``."""
     effort: float = Field(0.002, ge=0.0)
     """Squared command."""
     smoothness: float = Field(0.002, ge=0.0)
@@ -226,6 +231,18 @@ class SystemConfig(Section):
     policy: PolicyConfig = PolicyConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
 
+    @property
+    def seen_speed(self) -> float:
+        """Speed from which the drone stops within the sensing range [m/s]: faster, it may meet what it has not seen."""
+        a, tau = self.barrier.braking, self.barrier.reaction_time
+        room = max(0.0, self.sensor.range - self.physics.drone_radius - self.barrier.safety_margin)
+        return a * (math.sqrt(tau**2 + 2.0 * room / a) - tau)  # tau v + v^2 / (2 a) = room
+
+    @property
+    def cruise_speed(self) -> float:
+        """How fast policies fly unless they are told otherwise [m/s]."""
+        return min(self.objective.max_speed, self.seen_speed)
+
     @model_validator(mode="after")
     def _policy_has_its_sensor(self) -> Self:
         if self.policy.kind == "steered" and self.sensor.kind == "surfaces":
@@ -234,6 +251,14 @@ class SystemConfig(Section):
         if self.policy.kind == "recurrent_depth" and self.sensor.kind != "depth":
             wrong = f"policy.kind = recurrent_depth needs the image of a camera, but sensor.kind = {self.sensor.kind}"
             raise ValueError(f"{wrong}; set sensor.kind to depth, or policy.kind to graph or steered")
+        return self
+
+    @model_validator(mode="after")
+    def _round_surfaces_are_fitted(self) -> Self:
+        if self.barrier.curvature == "round" and (self.sensor.kind, self.barrier.kind) != ("surfaces", "braking"):
+            wrong = "barrier.curvature = round needs the fitted surfaces of sensor.kind = surfaces, and kind = braking"
+            found = f"sensor.kind = {self.sensor.kind}, barrier.kind = {self.barrier.kind}"
+            raise ValueError(f"{wrong}, but {found}; set barrier.curvature to flat")
         return self
 
     @model_validator(mode="after")

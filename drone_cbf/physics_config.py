@@ -24,6 +24,9 @@ class PhysicsConfig(Section):
     drag, at most 0.5 m/s along each axis."""
     airframe: Annotated[AirframeName, Neutral("crazyflie")] = "crazyflie"
     """The ``quadrotor``: ``crazyflie``, 43 g, as identified; ``racing``, 0.5 kg and 4.5 times its weight in thrust."""
+    belief: Annotated[Literal["fitted", "configured"], Neutral("fitted")] = "fitted"
+    """What controllers take the lag and delay of ``attitude`` and ``quadrotor`` to be: those fitted to the drone's step
+    responses; or ``lag_time`` and ``delay``, as if it were a point mass, which shows what the fit is worth."""
     time_step: float = Field(0.05, ge=0.005, le=0.2)
     """Control period dt [s]; a command is held for one period."""
     lag_time: float = Field(0.08, ge=0.0, le=0.5)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from drone_cbf.arrays import Scalar, Vector, log_sum_exp, safe_norm, unit
 from drone_cbf.config import SystemConfig
@@ -31,12 +31,38 @@ def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], s
     return distance - safe_radius - braking
 
 
+def passing_relief(
+    distance: Float[Array, "*n"], passing: Float[Array, "*n"], radius: Float[Array, "*n"], system: SystemConfig
+) -> Array:
+    """By how much h is larger [m] beside a ball or upright cylinder of ``radius`` [m] at ``passing`` speed w_t [m/s].
+
+    Under an acceleration a_brake away from the centre, at distance rho = s + R from it, angular momentum w_t rho and
+    |w|^2 / 2 - a_brake rho are constant. The drone comes no nearer than rho_safe = R + r_safe if and only if
+    c^2 <= 2 a_brake (rho - rho_safe) + w_t^2 (rho^2 / rho_safe^2 - 1): the last term is missing before a plane.
+    """
+    safe_radius = system.physics.drone_radius + system.barrier.safety_margin
+    nearest, room = radius + safe_radius, distance - safe_radius
+    return passing**2 * room * (room + 2.0 * nearest) / nearest**2 / (2.0 * system.barrier.braking)
+
+
+def passing_speed(
+    normal: Float[Array, "*n 3"], velocity: Float[Array, "*n 3"], upright: Bool[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """Speed across the ``normal`` [m/s]; of upright cylinders the level part alone, for upwards they go on."""
+    across = velocity - normal * jnp.sum(normal * velocity, -1, keepdims=True)
+    return safe_norm(jnp.where(upright[..., None], across * jnp.array([1.0, 1.0, 0.0]), across))
+
+
 def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
-    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4), plus its penalty, if it has one;
-    the sensing range if masked."""
+    """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4), plus its penalty, if it has one,
+    and :func:`passing_relief` if its radius is known; the sensing range if masked."""
     closing = closing_speeds(graph.relative_position, graph.relative_velocity)
-    margin = stopping_margin(safe_norm(graph.relative_position), closing, system)
+    distance = safe_norm(graph.relative_position)
+    margin = stopping_margin(distance, closing, system)
     margin = margin if graph.penalty is None else margin + graph.penalty
+    if graph.radius is not None:
+        passing = passing_speed(unit(graph.relative_position), graph.relative_velocity, jnp.asarray(graph.upright))
+        margin = margin + passing_relief(distance, passing, graph.radius, system)
     return jnp.where(graph.mask, margin, system.sensor.range)
 
 
@@ -97,10 +123,18 @@ def sliding(graph: Graph) -> Float[Array, "k 3"]:
     """r_i' = n_i (n_i . w_i): a node is the nearest point of a surface and slides along beside the drone that passes.
 
     For a fixed point the closing speed would fall by w_t^2 / s while passing, where a surface of radius R gives
-    w_t^2 / (s + R), and a flat one not at all: for every convex obstacle the true rate of h is at least this one.
+    w_t^2 / (s + R), and a flat one not at all: for every convex obstacle the true rate of h is at least this one. Where
+    R is known it is exact.
     """
     normal = unit(graph.relative_position)
-    return normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
+    along = normal * jnp.sum(normal * graph.relative_velocity, -1, keepdims=True)
+    if graph.radius is None:
+        return along
+    # The normal turns at w_t / (s + R), about the axis of an upright cylinder alone.
+    distance = safe_norm(graph.relative_position)
+    across = graph.relative_velocity - along
+    level = jnp.asarray(graph.upright)[:, None] & (jnp.arange(3) == 2)
+    return along + (distance / (distance + graph.radius))[:, None] * jnp.where(level, 0.0, across)
 
 
 def fixed(graph: Graph) -> Float[Array, "k 3"]:

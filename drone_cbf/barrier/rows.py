@@ -95,7 +95,8 @@ def fit_doubt(at: Slopes, graph: Graph, error: float, class_k_gain: float) -> Sc
 
     The command drives the believed velocity z exactly, z' = u + drag, and the drone moves at z + e, so the error enters
     as a velocity and never has to be differentiated. On z the row holds but for q' = z + e, by |dh/dp| |e|; and h at
-    the true velocity is lower by at most |dh/dv| |e|, which h must keep: in the row, alpha |dh/dv| |e|.
+    the true velocity is lower by at most |dh/dv| |e|, which h must keep: in the row, alpha |dh/dv| |e|. Both take one
+    component of e, so ``error`` is that of one.
     The error comes from commands, as the speed does: it is taken to be at most the speed, and at rest there is none.
     """
     off = jnp.minimum(error, safe_norm(graph.velocity))
@@ -117,7 +118,7 @@ def make_tightening(config: BarrierConfig, fit_error: float = 0.0) -> Callable[[
         doubt = config.noise_tightening * row_doubt(at, graph, config.class_k_gain)
         amount = config.speed_tightening * share(at) * safe_norm(graph.velocity)
         if fit:
-            doubt = doubt + fit_doubt(at, graph, fit, config.class_k_gain)
+            doubt = jnp.hypot(doubt, fit_doubt(at, graph, fit, config.class_k_gain))  # Independent of each other
         return jax.lax.stop_gradient(amount + doubt)
 
     share = competition if config.speed_tightening_at == "ridges" else lambda at: jnp.float32(1.0)

@@ -6,14 +6,21 @@ import jax
 import jax.numpy as jnp
 
 from drone_cbf.arrays import Scalar, Vector, softplus, unit
-from drone_cbf.barrier.analytic import free_margin, make_analytic_barrier, soft_minimum, stopping_margin
+from drone_cbf.barrier.analytic import (
+    free_margin,
+    make_analytic_barrier,
+    passing_relief,
+    passing_speed,
+    soft_minimum,
+    stopping_margin,
+)
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import CLOSING_SHARPNESS
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.belief import acting_motion, driven
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.motion import Motion, moved
-from drone_cbf.physics.obstacles import nearest_surface_points, surface_distances
+from drone_cbf.physics.obstacles import nearest_surface_points, rounding, surface_distances
 from drone_cbf.scenes.scene import Scene, flown_drone
 
 TrueBarrier = Callable[[Motion, Scene, Scalar | None], Scalar]
@@ -39,6 +46,10 @@ def make_true_barrier(system: SystemConfig, temperature: Scalar | None = None) -
         outward = jnp.where(distance < 0.0, -1.0, 1.0)[:, None] * unit(away)
         closing = softplus(-jnp.sum(outward * (motion.velocity - obstacles.velocity), -1), CLOSING_SHARPNESS)
         margins = stopping_margin(distance, closing, system)
+        if system.barrier.curvature == "round":
+            radius, upright = rounding(obstacles, 0.5 * system.barrier.safety_margin)
+            passing = passing_speed(outward, motion.velocity - obstacles.velocity, upright)
+            margins = margins + passing_relief(distance, passing, radius, system)
         seen = obstacles.active & (distance < system.sensor.range)
         margins = jnp.where(seen, margins, system.sensor.range)
         return soft_minimum(margins, free_margin(motion.velocity, system), smoothing)

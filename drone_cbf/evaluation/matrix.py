@@ -35,22 +35,24 @@ class Cell:
     goals: GoalMode
     filtered: bool
     figures: dict[str, float]
+    speed: float | None = None  # Cruise speed that the drone is told [m/s]; None: the configured one
 
     @property
     def name(self) -> str:
-        """``<scenario>/noise_<x>/<goals>``, as in metric names."""
-        return cell_name(self.scenario, self.noise, self.goals)
+        """``<scenario>/noise_<x>/<goals>`` and, at a speed of its own, ``/speed_<v>``, as in metric names."""
+        return cell_name(self.scenario, self.noise, self.goals, self.speed)
 
     @property
     def row(self) -> dict[str, object]:
-        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``filtered`` and its metrics."""
-        place = {"scene": self.scenario, "noise": self.noise, "goals": self.goals, "filtered": self.filtered}
-        return {**place, **self.figures}
+        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``speed`` if given, ``filtered``, its metrics."""
+        place = {"scene": self.scenario, "noise": self.noise, "goals": self.goals}
+        speed = {} if self.speed is None else {"speed": self.speed}
+        return {**place, **speed, "filtered": self.filtered, **self.figures}
 
 
-def cell_name(scenario: SceneName, noise: float, goals: GoalMode) -> str:
+def cell_name(scenario: SceneName, noise: float, goals: GoalMode, speed: float | None = None) -> str:
     """Name of a cell; also seeds its random numbers."""
-    return f"{scenario}/noise_{noise:g}/{goals}"
+    return f"{scenario}/noise_{noise:g}/{goals}" + ("" if speed is None else f"/speed_{speed:g}")
 
 
 Progress = Callable[[int, Cell], None]  # Called after each cell with its index
@@ -73,7 +75,8 @@ Watch = Callable[[Cell, WatchedFlights], None]  # Called with each filtered cell
 
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
     """Number of cells that :func:`evaluate_matrix` computes with ``flyers`` flyers."""
-    return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * flyers
+    speeds = len(settings.speeds) or 1
+    return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * speeds * flyers
 
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
@@ -95,14 +98,15 @@ def evaluate_matrix(
     Scenes and noise of different cells are independent, so flights of all cells are independent trials.
     """
     cells: list[Cell] = []
-    for scenario, goals, noise in itertools.product(settings.scenarios, settings.goals, settings.noise):
-        scenes = sample_scenes(system, scenario, noise, goals, settings)
-        keys = flight_keys(scenario, noise, goals, settings)
+    speeds = settings.speeds or (None,)
+    for scenario, goals, noise, speed in itertools.product(settings.scenarios, settings.goals, settings.noise, speeds):
+        scenes = sample_scenes(system, scenario, noise, goals, settings, speed)
+        keys = flight_keys(scenario, noise, goals, settings, speed)
         for filtered in sorted(flyers, reverse=True):
             twin = not filtered and len(flyers) > 1
             count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
             flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, keys[:count], _watched)
-            cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights)))
+            cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights), speed))
             if filtered:
                 size = min(count, chunk_size())
                 watch(cells[-1], WatchedFlights(scenes, keys[:count], flights, status, end, size))
@@ -114,17 +118,26 @@ def _watched(flown: Flown) -> tuple[FlightMetrics, Any, Any]:
     return flown.metrics, flown.trajectories.decisions.status, flown.trajectories.last.position
 
 
-def flight_keys(scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings) -> jax.Array:
+def flight_keys(
+    scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings, speed: float | None = None
+) -> jax.Array:
     """Random keys of the flights of a cell, the same with or without filter."""
-    return _cell_keys(cell_name(scenario, noise, goals), settings, purpose=1)
+    return _cell_keys(cell_name(scenario, noise, goals, speed), settings, purpose=1)
 
 
 def sample_scenes(
-    system: SystemConfig, scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings
+    system: SystemConfig,
+    scenario: SceneName,
+    noise: float,
+    goals: GoalMode,
+    settings: EvaluationSettings,
+    speed: float | None = None,
 ) -> Scene:
-    """The scenes of a cell (leading axis), the same with or without filter."""
-    cell = cell_name(scenario, noise, goals)
+    """The scenes of a cell (leading axis), the same with or without filter; flown at ``speed`` [m/s] if given."""
+    cell = cell_name(scenario, noise, goals, speed)
     scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, purpose=0))
+    if speed is not None:
+        scenes = scenes.replace(cruise=jnp.full(settings.rollouts, speed, jnp.float32))
     if settings.augment == 0.0:
         return scenes
     displace = _displacer(scenario, system.scene.clearance)

@@ -6,12 +6,14 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
+from drone_cbf.sections import Neutral
 
 NoiseLevel = Annotated[float, Field(ge=0.0, le=1.0)]
+CruiseSpeed = Annotated[float, Field(gt=0.0, le=50.0)]
 
 
 class EvaluationSettings(Section):
-    """Matrix of scenarios, noise levels and kinds of goals."""
+    """Matrix of scenarios, noise levels, kinds of goals, and speeds."""
 
     scenarios: tuple[SceneName, ...] = Field(("fixed_ring", "random_cloud", "forest"), min_length=1)
     """Scene families."""
@@ -19,6 +21,8 @@ class EvaluationSettings(Section):
     """Observation noise [m, m/s]."""
     goals: tuple[GoalMode, ...] = Field(("trained", "shifted", "random"), min_length=1)
     """``trained``: fixed goal of the family; ``shifted``: displaced; ``random``: a random clear place."""
+    speeds: Annotated[tuple[CruiseSpeed, ...], Neutral(())] = ()
+    """Cruise speeds [m/s]: each cell is flown at each of them. Empty: at ``objective.max_speed``."""
     augment: Fraction = 0.0
     """Displacement of obstacles and start velocity in every scene, as in a curriculum; 1 is up to 0.5 m along each axis
     and 1 m/s standard deviation."""
@@ -36,6 +40,7 @@ class EvaluationSettings(Section):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         refuse_repeated_cells(self.scenarios, self.noise, self.goals)
+        refuse_repeats("speeds", [f"{speed:g}" for speed in self.speeds])
         return self
 
 

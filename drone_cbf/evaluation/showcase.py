@@ -29,14 +29,15 @@ def record_flights(
     flights: int,
     batch: int,
 ) -> tuple[Scene, Flown, jax.Array]:
-    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise of the matrix, in full, and
-    their keys.
+    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise and speed of the matrix, in
+    full, and their keys.
 
     ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
     """
     noise = max(settings.noise)
-    scenes = sample_scenes(system, scenario, noise, "random", settings)
-    keys = flight_keys(scenario, noise, "random", settings)[: min(batch, max(flights, chunk_size()))]
+    fastest = max(settings.speeds, default=None)
+    scenes = sample_scenes(system, scenario, noise, "random", settings, fastest)
+    keys = flight_keys(scenario, noise, "random", settings, fastest)[: min(batch, max(flights, chunk_size()))]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
     return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown)), keys[:flights])
 

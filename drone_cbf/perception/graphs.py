@@ -37,6 +37,9 @@ class Graph:
     goal: Vector  # From drone to goal [m]
     velocity: Vector  # Of the drone [m/s]
     drag: Vector  # Drag and estimated wind acceleration in the controller's model [m/s^2]
+    radius: Float[Array, "k"] | None = None
+    """Of the ball or upright cylinder that the surface is taken for [m]; None: it is taken for a plane."""
+    upright: Bool[Array, "k"] | None = None  # Whether it is an upright cylinder
     penalty: Float[Array, "k"] | None = None
     """Distance added to the margin of each node [m] (perception/point_graph.py); None for labelled points."""
     blocked: Scalar | None = None
@@ -71,6 +74,8 @@ def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneP
         relative_velocity=relative_velocity[chosen],
         mask=surfaces.visible[chosen],
         spread=jnp.where(surfaces.visible[chosen], spread, 0.0),
+        radius=None if surfaces.radius is None else surfaces.radius[chosen],
+        upright=None if surfaces.upright is None else surfaces.upright[chosen],
         range=jnp.float32(config.range),
         left_out=jax.lax.stop_gradient(ahead[order[count]]) if slots > count else jnp.float32(FAR),
         lookahead=jnp.float32(config.lookahead),

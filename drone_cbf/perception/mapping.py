@@ -64,7 +64,7 @@ class Mapper:
 
 def make_surface_mapper(system: SystemConfig) -> Mapper:
     """For labelled points: surfaces fitted over time, or the points as read (``sensor.surfaces``)."""
-    sensor = system.sensor
+    sensor, flat = system.sensor, {} if system.barrier.curvature == "round" else {"radius": None, "upright": None}
     track, tracked = make_surface_update(sensor, system.physics.time_step), sensor.surfaces == "tracked"
 
     def update(belief: SurfaceMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
@@ -74,8 +74,8 @@ def make_surface_mapper(system: SystemConfig) -> Mapper:
             belief = track(belief, surfaces, motion.position, reading.noise)
             surfaces = fitted_surfaces(belief, surfaces, motion.position, own_spread)
         else:
-            surfaces = raw_surfaces(surfaces, reading.noise, own_spread)
-        return belief, graph_at(motion, surfaces, goal, drone, sensor)
+            surfaces = raw_surfaces(surfaces, reading.noise, own_spread, sensor)
+        return belief, graph_at(motion, surfaces.replace(**flat), goal, drone, sensor)
 
     return Mapper(start=empty_map, update=update)
 

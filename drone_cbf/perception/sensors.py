@@ -24,6 +24,8 @@ class Surfaces:
     visible: Bool[Array, "m"]  # True for surfaces within the sensing radius; other rows must not be used
     spread: Float[Array, "m"] | None = None
     """Standard deviation of each point relative to the drone, along any axis [m]; None for exact points."""
+    radius: Float[Array, "m"] | None = None  # Of the ball or upright cylinder behind each point [m]; None: not known
+    upright: Bool[Array, "m"] | None = None  # Whether it is an upright cylinder
 
 
 @struct.dataclass

@@ -30,6 +30,7 @@ from drone_cbf.perception.sensors import Surfaces
 SMALLEST_NOISE = 1e-3
 """Smallest sensor noise assumed [m]; below it the linearised filter in float32 would be overconfident."""
 SMALLEST_RADIUS = 0.02  # Lower bound on fitted radii [m]
+DOUBTED = 2.0  # Standard deviations by which radii are taken to be larger: larger surfaces are harder to pass
 UPRIGHT = (0.0, 1.0)  # The two shapes: ball, upright cylinder
 
 
@@ -175,6 +176,7 @@ def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_sp
     """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
     Their spread includes the drone's ``own_spread`` [m]. Gradients pass through ``place`` only: points slide along.
+    Radii are as large as they may well be: by :data:`DOUBTED` standard deviations more than fitted.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]
@@ -188,10 +190,16 @@ def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_sp
     return reading.replace(
         points=jnp.where(reading.visible[:, None], points, reading.points),
         spread=jnp.sqrt(jnp.maximum(variance, 0.0) + own_spread**2),
+        radius=fit[3] + DOUBTED * jnp.sqrt(jnp.maximum(covariance[3, 3], 0.0)),
+        upright=upright,
     )
 
 
-def raw_surfaces(reading: Surfaces, noise: Scalar, own_spread: Scalar) -> Surfaces:
-    """The reading unchanged, with the combined spread of sensor ``noise`` and own position [m]."""
-    spread = jnp.sqrt(noise**2 + own_spread**2)
-    return reading.replace(spread=jnp.broadcast_to(spread, reading.visible.shape))
+def raw_surfaces(reading: Surfaces, noise: Scalar, own_spread: Scalar, config: SensorConfig) -> Surfaces:
+    """The reading unchanged, with the combined spread of sensor ``noise`` and own position [m]; upright cylinders of
+    the radius that is expected of a new surface."""
+    spread, shape = jnp.sqrt(noise**2 + own_spread**2), reading.visible.shape
+    radius = config.surface_radius + DOUBTED * config.surface_radius_spread
+    return reading.replace(
+        spread=jnp.broadcast_to(spread, shape), radius=jnp.full(shape, radius), upright=jnp.ones(shape, bool)
+    )

@@ -8,6 +8,7 @@ from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.motion import Motion
+from drone_cbf.physics.obstacles import rounding
 from drone_cbf.scenes.scene import Scene
 
 
@@ -21,6 +22,9 @@ def true_graph(
     config = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
     obstacles = scene.obstacles if time is None else scene.obstacles.at(time)
     surfaces = surfaces_around(obstacles, motion.position, config)
+    if system.barrier.curvature == "round":
+        radius, upright = rounding(obstacles, 0.5 * system.barrier.safety_margin)
+        surfaces = surfaces.replace(radius=radius, upright=upright)
     return build_graph(motion, surfaces, scene.goal, make_dynamics(system.physics).params(), config)
 
 

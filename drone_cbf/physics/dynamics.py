@@ -85,7 +85,10 @@ def make_linear(config: PhysicsConfig) -> Dynamics:
 
 def _make_turning(model: ModuleType, config: PhysicsConfig) -> Dynamics:
     """A model with an attitude, which only its module knows: its airframe, body, drag and step."""
-    effective = _effective(model, config.model_copy(update=OF_NO_CONCERN))
+    if config.belief == "fitted":
+        effective = _effective(model, config.model_copy(update=OF_NO_CONCERN))
+    else:
+        effective = Effective(config.lag_time, config.lag_time, config.delay, error=None)
     queue = queue_length(effective.delay, config.time_step)
 
     def params() -> DroneParams:

@@ -36,8 +36,8 @@ class Effective:
     vertical_lag: float  # The same along the z axis
     delay: float  # Transport delay included [s]
     error: float | None
-    """Largest difference of the velocity in 99 % of the steps of held-out flights [m/s]; None where the belief was not
-    fitted."""
+    """Largest difference of the velocity along an axis in 99 % of the steps of held-out flights [m/s]; None where the
+    belief was not fitted."""
 
     @property
     def lags(self) -> tuple[float, float, float]:
@@ -66,7 +66,7 @@ def fit_effective(step: Step, rest: DroneState, drone: DroneParams, transport: f
     level, vertical, delay = _best(compare, around, np.maximum(delay + delays, transport))
     lag = jnp.array([level, level, vertical], jnp.float32)
     left = flown(rest, others, drone) - jax.jit(believed)(rest, others, drone, lag, jnp.float32(delay))
-    error = float(np.quantile(np.linalg.norm(np.asarray(left), axis=-1), 0.99))
+    error = float(np.quantile(np.abs(np.asarray(left)), 0.99))
     return Effective(level_lag=round(level, 3), vertical_lag=round(vertical, 3), delay=round(delay, 3), error=error)
 
 

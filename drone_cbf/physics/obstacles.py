@@ -76,6 +76,23 @@ def surface_distances(obstacles: Obstacles, position: Vector) -> Float[Array, "m
     return jnp.where(obstacles.active, distance, FAR)
 
 
+PLANE = 1e3  # Radius of what is as good as flat [m]
+
+
+def rounding(obstacles: Obstacles, sag: float) -> tuple[Float[Array, "m"], Bool[Array, "m"]]:
+    """Radius of the ball or upright cylinder that each surface is at most, near a point on it, and which it is.
+
+    Exact for capsules, but for the caps of upright ones. The flat side of a box reaches ``sag`` [m] out of the ball
+    that touches its middle; beams and the ground are planes.
+    """
+    capsules, boxes = obstacles.capsules, obstacles.boxes
+    side = jnp.sum(boxes.half_size**2, -1) - jnp.min(boxes.half_size, axis=-1, initial=jnp.inf) ** 2
+    flat = jnp.full(obstacles.cylinders.active.shape[0] + obstacles.ground.active.shape[0], PLANE, jnp.float32)
+    radius = jnp.concatenate([capsules.radius, jnp.minimum(0.5 * (side / sag + sag), PLANE), flat])
+    upright = jnp.concatenate([capsules.half_height > 0.0, jnp.zeros(radius.shape[0] - capsules.radius.shape[0], bool)])
+    return radius, upright
+
+
 def swept_distances(obstacles: Obstacles, start: Vector, end: Vector, duration: float) -> Float[Array, "m"]:
     """Smallest signed distance to each surface [m] while moving straight from ``start`` to ``end`` in ``duration`` [s].
 

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Vector, largest_entry, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
 PolicyParams = Any  # Variables of `GoalPolicy`, a flax pytree
-Policy = Callable[[PolicyParams, Graph], Vector]  # (parameters, graph) -> nominal command [m/s^2]
+Policy = Callable[..., Vector]
+"""(parameters, graph, cruise speed [m/s] or None for the configured one) -> nominal command [m/s^2]"""
 
 
 AT_GOAL = 0.5  # Distance below which the direction to the goal fades [m], so that hovering does not amplify millimetres
@@ -34,31 +35,35 @@ class GoalPolicy(nn.Module):
     max_acceleration: tuple[float, float, float]
 
     @nn.compact
-    def __call__(self, graph: Graph) -> Vector:
+    def __call__(self, graph: Graph, told: Scalar | None = None) -> Vector:
+        """``told``: how fast to fly [m/s]; None for ``cruise_speed``."""
+        cruise = self.cruise_speed if told is None else told
         distance = safe_norm(graph.goal)
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
-        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / self.cruise_speed]
-        own = jnp.stack([*scalars, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / self.cruise_speed])
-        messages, push = self._obstacles(graph, own)
+        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / cruise]
+        own = jnp.stack([*scalars, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / cruise])
+        messages, push = self._obstacles(graph, own, cruise)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
         pace, grip = nn.softplus(nn.Dense(2, name="gains", kernel_init=nn.initializers.zeros)(hidden) + 0.54)
-        wanted = 2.5 * grip * (pace * self.cruise_speed * far - graph.velocity) - graph.drag + push
+        wanted = 2.5 * grip * (pace * cruise * far - graph.velocity) - graph.drag + push
         limit = jnp.asarray(self.max_acceleration)
         return limit * jnp.tanh(wanted / limit)
 
-    def _obstacles(self, graph: Graph, own: Float[Array, "f"]) -> tuple[Float[Array, "g"], Vector]:
+    def _obstacles(
+        self, graph: Graph, own: Float[Array, "f"], cruise: Scalar | float
+    ) -> tuple[Float[Array, "g"], Vector]:
         """Pooled messages for the trunk, and the summed avoidance acceleration [m/s^2]."""
         away = unit(graph.relative_position)
         towards = unit(graph.goal, AT_GOAL)
         along = jnp.sum(away * towards, -1, keepdims=True)
         around = towards - along * away
         edges = edge_features(graph) * jnp.asarray(EDGE_SCALE)
-        receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / self.cruise_speed
-        lateral = graph.relative_velocity - self.cruise_speed * receding * away
+        receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / cruise
+        lateral = graph.relative_velocity - cruise * receding * away
         context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
-        invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / self.cruise_speed, context]
+        invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / cruise, context]
         message = nn.silu(nn.Dense(self.node_features, name="message_in")(jnp.concatenate(invariant, -1)))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
         weights = node_weights(graph)[:, None]
@@ -66,7 +71,7 @@ class GoalPolicy(nn.Module):
         start = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
         amount = weights * nn.Dense(4, name="push", kernel_init=start)(message)
         up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), away.shape)
-        directions = jnp.stack([away, around, lateral / self.cruise_speed, up], 1)
+        directions = jnp.stack([away, around, lateral / cruise, up], 1)
         return pooled, 10.0 * jnp.einsum("kd,kdx->x", amount, directions)
 
 
@@ -76,8 +81,8 @@ def policy_module(system: SystemConfig) -> GoalPolicy:
         features=system.policy.features,
         node_features=system.policy.node_features,
         goal_scale=system.policy.goal_scale,
-        cruise_speed=system.objective.max_speed,
-        max_acceleration=system.physics.max_acceleration,
+        cruise_speed=system.cruise_speed,
+        max_acceleration=system.physics.reach,
     )
 
 
@@ -87,6 +92,6 @@ def initial_policy_params(system: SystemConfig, key: jax.Array) -> PolicyParams:
 
 
 def make_policy(system: SystemConfig) -> Policy:
-    """Function (parameters, graph) -> nominal command within the limits of each axis."""
+    """Function (parameters, graph, cruise speed) -> nominal command within the limits of each axis."""
     apply: Callable[..., Any] = policy_module(system).apply
     return apply

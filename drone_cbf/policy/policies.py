@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from drone_cbf.arrays import Vector, unit
+from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.policy import goal_conditioned, recurrent_depth, steered
@@ -24,7 +25,7 @@ class Policy:
     """Key -> untrained parameters."""
     memory: Callable[..., Any]
     """What it remembers before the first step; () if nothing. Takes the cruise speed of the flight [m/s], None for
-    ``objective.max_speed``; only ``recurrent_depth`` is told it."""
+    the configured one."""
     apply: Callable[[PolicyParams, Any, Graph], tuple[Any, Vector]]
     """(parameters, memory, graph) -> (memory, command within the limits of each axis [m/s^2])."""
     look: Callable[[Any, Graph], Vector]
@@ -32,11 +33,15 @@ class Policy:
 
 
 def _graph_policy(system: SystemConfig) -> Policy:
-    apply = goal_conditioned.make_policy(system)
+    fly = goal_conditioned.make_policy(system)
+
+    def apply(params: PolicyParams, memory: Any, graph: Graph) -> tuple[Any, Vector]:
+        return memory, fly(params, graph, *memory)
+
     return Policy(
         init=lambda key: goal_conditioned.initial_policy_params(system, key),
-        memory=lambda cruise=None: (),
-        apply=lambda params, memory, graph: (memory, apply(params, graph)),
+        memory=lambda cruise=None: () if cruise is None else (_seen_to_stop(cruise, system),),
+        apply=apply,
         look=lambda memory, graph: graph.velocity + unit(graph.goal),
     )
 
@@ -45,7 +50,7 @@ def _steered_policy(system: SystemConfig) -> Policy:
     apply: Callable[..., Any] = steered.policy_module(system).apply
     return Policy(
         init=lambda key: steered.initial_policy_params(system, key),
-        memory=lambda cruise=None: steered.no_choice(),
+        memory=lambda cruise=None: steered.no_choice(None if cruise is None else _seen_to_stop(cruise, system)),
         apply=apply,
         look=lambda memory, graph: memory.chosen,
     )
@@ -60,6 +65,11 @@ def _recurrent_depth_policy(system: SystemConfig) -> Policy:
         apply=apply,
         look=lambda memory, graph: memory.chosen,
     )
+
+
+def _seen_to_stop(cruise: Scalar, system: SystemConfig) -> Scalar:
+    """The cruise speed [m/s], at most one from which the drone stops within the range that it sees."""
+    return jnp.minimum(jnp.asarray(cruise, jnp.float32), system.seen_speed)
 
 
 POLICIES: Mapping[str, Callable[[SystemConfig], Policy]] = {

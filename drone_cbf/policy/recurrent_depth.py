@@ -85,7 +85,7 @@ class RecurrentDepthPolicy(nn.Module):
 
 def policy_module(system: SystemConfig) -> RecurrentDepthPolicy:
     """The network described by ``system``."""
-    return RecurrentDepthPolicy(max_acceleration=system.physics.max_acceleration)
+    return RecurrentDepthPolicy(max_acceleration=system.physics.reach)
 
 
 def initial_policy_params(system: SystemConfig, key: jax.Array) -> Any:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.directions import cell_directions
 from drone_cbf.perception.graphs import Graph, empty_graph
@@ -37,11 +37,12 @@ class SteeringMemory:
 
     chosen: Vector  # Average of the last choices, at most of length 1
     dead_ends: DeadEnds
+    cruise: Scalar | None = None  # How fast to fly, the same throughout a flight [m/s]; None: as configured
 
 
-def no_choice() -> SteeringMemory:
-    """Memory before the first step: no direction, no dead end."""
-    return SteeringMemory(chosen=jnp.zeros(3, jnp.float32), dead_ends=no_dead_ends())
+def no_choice(cruise: Scalar | None = None) -> SteeringMemory:
+    """Memory before the first step of a flight at ``cruise`` [m/s]: no direction, no dead end."""
+    return SteeringMemory(chosen=jnp.zeros(3, jnp.float32), dead_ends=no_dead_ends(), cruise=cruise)
 
 
 class SteeredPolicy(nn.Module):
@@ -63,7 +64,7 @@ class SteeredPolicy(nn.Module):
         preview = jnp.minimum(PREVIEW, distance)
         free = jnp.clip(openings / preview, 0.0, 1.0)
         cosine, habit = cells @ towards, cells @ memory.chosen
-        drift = cells @ graph.velocity / self.cruise_speed
+        drift = cells @ graph.velocity / (self.cruise_speed if memory.cruise is None else memory.cruise)
         reach = jnp.broadcast_to(distance / (distance + PREVIEW), cosine.shape)
         given = [free, openings / graph.range, cosine, habit, drift, cells[:, 2], reach]
         hidden = nn.silu(nn.Dense(self.features, name="score_in")(jnp.stack(given, -1)))
@@ -79,13 +80,13 @@ class SteeredPolicy(nn.Module):
         steered = graph.replace(goal=safe_norm(graph.goal, 1e-3) * heading)
         near = jnp.exp(-((distance / AT_GOAL) ** 2))
         steered = steered.replace(goal=near * graph.goal + (1.0 - near) * steered.goal)
-        return self._remembered(memory, graph, heading), self.flight(steered)
+        return self._remembered(memory, graph, heading), self.flight(steered, memory.cruise)
 
     def _remembered(self, memory: SteeringMemory, graph: Graph, heading: Vector) -> SteeringMemory:
         """The memory after ``heading`` was chosen; a dead end also ends the habit that led into it."""
         dead_ends, stuck = with_progress(memory.dead_ends, graph, heading, self.time_step)
         chosen = jax.lax.stop_gradient(REMEMBERED * memory.chosen + (1.0 - REMEMBERED) * heading)
-        return SteeringMemory(chosen=jnp.where(stuck, 0.0, chosen), dead_ends=dead_ends)
+        return memory.replace(chosen=jnp.where(stuck, 0.0, chosen), dead_ends=dead_ends)
 
     def _straight(self, graph: Graph, towards: Vector, distance: Float[Array, ""]) -> Float[Array, ""]:
         """How far the way to the goal is free, from 0 (within half of the preview) to 1 (all of it, or to the goal)."""
@@ -102,11 +103,11 @@ def policy_module(system: SystemConfig) -> SteeredPolicy:
         features=system.policy.features,
         node_features=system.policy.node_features,
         goal_scale=system.policy.goal_scale,
-        cruise_speed=system.objective.max_speed,
-        max_acceleration=system.physics.max_acceleration,
+        cruise_speed=system.cruise_speed,
+        max_acceleration=system.physics.reach,
     )
     return SteeredPolicy(
-        flight=flight, features=16, cruise_speed=system.objective.max_speed, time_step=system.physics.time_step
+        flight=flight, features=16, cruise_speed=system.cruise_speed, time_step=system.physics.time_step
     )
 
 

@@ -30,5 +30,5 @@ def told_belief(physics: PhysicsConfig) -> str:
     level, vertical, delay, error = values.values()
     return (
         f"To the filter the {physics.model} is a double integrator with a lag of {level} s (vertically {vertical} s) "
-        f"and a delay of {delay} s; its velocity is off by at most {error} m/s in 99 % of held-out steps."
+        f"and a delay of {delay} s; its velocity is off by at most {error} m/s along an axis in 99 % of held-out steps."
     )

@@ -31,4 +31,5 @@ def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[
     elif isinstance(parameters, EvaluationSettings):
         further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
         further |= {"augment": parameters.augment} if parameters.augment else {}
+        further |= {"speeds": list(parameters.speeds)} if parameters.speeds else {}
         yield scene_dataset(scene, parameters.scenarios, parameters.seed, **further), "evaluation"

@@ -25,7 +25,7 @@ UNITS = {**dict.fromkeys(METRES, "m"), **dict.fromkeys(SPEEDS, "m/s"), "time_to_
 COUNTS = ("collisions", "rollouts", "solver_failures", "states", "states_near_boundary")
 """Figures that are whole numbers."""
 CELL_COLUMNS = (
-    *("scene", "noise", "goals"),
+    *("scene", "noise", "goals", "speed"),
     *("success_rate", "collisions", "max_violation", "relax_rate", "final_distance_p95"),
 )
 """Of the table of cells, what fits the page beside MLflow's own column; the table artifact holds every figure."""
@@ -70,12 +70,12 @@ def evaluation_text(cells: Sequence[Mapping[str, object]], figures: Mapping[str,
         cells: scene, noise [m], ``filtered`` and the figures of each cell of the matrix.
         figures: the worst cell of each figure, by metric name.
     """
-    place = ["scene", "noise"]
+    place = ["scene", "noise", *(["speed"] if "speed" in cells[0] else [])]
     sums = pd.DataFrame(cells).groupby([*place, "filtered"], sort=False).agg(SUMMED_UP).reset_index()
     sums = sums.sort_values("filtered", ascending=False, kind="stable")  # filter on first
     texts = {name: [layout.format(**row) for row in sums.to_dict("records")] for name, layout in SUMS.items()}
     beside = sums[place].assign(**texts).groupby(place, sort=False).agg(" | ".join).reset_index().to_dict("records")
-    parts = ["Worst over goals, by scene and noise [m] (filter on | off)", terminal_table(beside)]
+    parts = [f"Worst over goals, by {', '.join(place)} (filter on | off)", terminal_table(beside)]
     if any(cell["filtered"] for cell in cells):
         checks = _checks(figures).values()
         limits = [target_text(check).replace("≥", ">=").replace("≤", "<=") for check in checks]
