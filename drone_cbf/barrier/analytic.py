@@ -31,18 +31,31 @@ def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], s
     return distance - safe_radius - braking
 
 
-def passing_relief(
-    distance: Float[Array, "*n"], passing: Float[Array, "*n"], radius: Float[Array, "*n"], system: SystemConfig
+COMPRESSED = 2.0  # From about this value of h [m] on, that of round surfaces grows by its logarithm alone
+
+
+def passing_margin(
+    stopping: Float[Array, "*n"],
+    distance: Float[Array, "*n"],
+    passing: Float[Array, "*n"],
+    radius: Float[Array, "*n"],
+    system: SystemConfig,
 ) -> Array:
-    """By how much h is larger [m] beside a ball or upright cylinder of ``radius`` [m] at ``passing`` speed w_t [m/s].
+    """h_i [m] beside a ball or upright cylinder of ``radius`` [m] at ``passing`` speed w_t [m/s], from the
+    :func:`stopping_margin` before a plane.
 
     Under an acceleration a_brake away from the centre, at distance rho = s + R from it, angular momentum w_t rho and
     |w|^2 / 2 - a_brake rho are constant. The drone comes no nearer than rho_safe = R + r_safe if and only if
-    c^2 <= 2 a_brake (rho - rho_safe) + w_t^2 (rho^2 / rho_safe^2 - 1): the last term is missing before a plane.
+    c^2 <= 2 a_brake (rho - rho_safe) + w_t^2 (rho^2 / rho_safe^2 - 1): the last term is missing before a plane. It is
+    hundreds of metres beside what is passed fast and far away, where h only has to be large: there it is compressed,
+    which moves no zero and keeps h > 0 invariant.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     nearest, room = radius + safe_radius, distance - safe_radius
-    return passing**2 * room * (room + 2.0 * nearest) / nearest**2 / (2.0 * system.barrier.braking)
+    relief = passing**2 * room * (room + 2.0 * nearest) / nearest**2 / (2.0 * system.barrier.braking)
+    margin = stopping + relief
+    large = COMPRESSED * jnp.log1p(jnp.maximum(margin, 0.0) / COMPRESSED)
+    return jnp.where(margin > 0.0, large, margin)
 
 
 def passing_speed(
@@ -55,14 +68,14 @@ def passing_speed(
 
 def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
     """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4), plus its penalty, if it has one,
-    and :func:`passing_relief` if its radius is known; the sensing range if masked."""
+    or :func:`passing_margin` if its radius is known; the sensing range if masked."""
     closing = closing_speeds(graph.relative_position, graph.relative_velocity)
     distance = safe_norm(graph.relative_position)
     margin = stopping_margin(distance, closing, system)
     margin = margin if graph.penalty is None else margin + graph.penalty
     if graph.radius is not None:
         passing = passing_speed(unit(graph.relative_position), graph.relative_velocity, jnp.asarray(graph.upright))
-        margin = margin + passing_relief(distance, passing, graph.radius, system)
+        margin = passing_margin(margin, distance, passing, graph.radius, system)
     return jnp.where(graph.mask, margin, system.sensor.range)
 
 

@@ -9,7 +9,7 @@ from drone_cbf.arrays import Scalar, Vector, softplus, unit
 from drone_cbf.barrier.analytic import (
     free_margin,
     make_analytic_barrier,
-    passing_relief,
+    passing_margin,
     passing_speed,
     soft_minimum,
     stopping_margin,
@@ -49,7 +49,7 @@ def make_true_barrier(system: SystemConfig, temperature: Scalar | None = None) -
         if system.barrier.curvature == "round":
             radius, upright = rounding(obstacles, 0.5 * system.barrier.safety_margin)
             passing = passing_speed(outward, motion.velocity - obstacles.velocity, upright)
-            margins = margins + passing_relief(distance, passing, radius, system)
+            margins = passing_margin(margins, distance, passing, radius, system)
         seen = obstacles.active & (distance < system.sensor.range)
         margins = jnp.where(seen, margins, system.sensor.range)
         return soft_minimum(margins, free_margin(motion.velocity, system), smoothing)

@@ -152,6 +152,8 @@ def _scenes(arrays: Mapping[str, np.ndarray], count: int) -> Scene:
     zero = jnp.zeros(3, jnp.float32)
     obstacles = unused(Slots(*map(int, arrays["slots"].max(axis=0))))
     template = Scene(obstacles=obstacles, start=zero, start_velocity=zero, goal=zero, wind=zero, gust=zero)
+    if "scenes.cruise" in arrays:  # of an evaluation by speed
+        template = template.replace(cruise=jnp.float32(0.0))
     names = {f"scenes{name}": leaf for name, leaf in _named(template).items()}
     if missing := [name for name in names if name not in arrays]:
         raise _NotUsableError(f"lacks {', '.join(missing)}")

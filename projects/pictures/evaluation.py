@@ -22,6 +22,7 @@ from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_s
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.figures.scans import scan_figure
+from drone_cbf.reporting.figures.speeds import rates_by_speed
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
 from drone_cbf.safety.records import Status
@@ -47,7 +48,10 @@ def draw_evaluation(
 ) -> None:
     """Uploads the figures of an evaluation: matrix, flights, barrier slice, and the interactive viewer."""
     filtered = controller.barrier is not None
-    stage.draw("matrix.png", lambda: success_matrix([cell.row for cell in cells if cell.filtered is filtered]))
+    if stage.parameters.speeds:
+        stage.draw("by_speed.png", lambda: rates_by_speed([cell.row for cell in cells]))
+    else:
+        stage.draw("matrix.png", lambda: success_matrix([cell.row for cell in cells if cell.filtered is filtered]))
     shown: list[ShownFlight] = []
     recorded: list[Recorded] = []
     for scenario in stage.parameters.scenarios:

@@ -98,9 +98,29 @@ def test_a_displaced_matrix_flies_the_same_scenes_with_obstacles_displaced_and_s
     assert len(np.unique(drawn[..., 0])) == drawn[..., 0].size, "each flight of each cell is displaced on its own"
 
 
+def test_at_each_speed_a_cell_has_a_name_scenes_and_a_told_cruise_of_its_own(flyers):
+    settings = SETTINGS.model_copy(update={"speeds": (2.0, 4.5), "noise": (0.0,), "goals": ("random",)})
+    assert cell_count(settings, flyers=1) == 2
+    told = [matrix.sample_scenes(SYSTEM, "random_cloud", 0.0, "random", settings, speed) for speed in settings.speeds]
+    for scenes, speed in zip(told, settings.speeds, strict=True):
+        np.testing.assert_array_equal(scenes.cruise, np.full(settings.rollouts, speed, np.float32))
+    assert not np.array_equal(told[0].start, told[1].start)
+    slow, fast = evaluate_matrix(SYSTEM, settings, PARAMS, {False: flyers[False]}, lambda index, cell: None)
+    assert (slow.name, fast.name) == ("random_cloud/noise_0/random/speed_2", "random_cloud/noise_0/random/speed_4.5")
+    assert slow.row["speed"] == 2.0 and slow.figures["mean_speed"] < fast.figures["mean_speed"]
+
+
+def test_without_speeds_a_cell_is_what_it_was():
+    cell = Cell("forest", 0.02, "random", True, {"success_rate": 1.0})
+    assert cell.name == "forest/noise_0.02/random" and "speed" not in cell.row
+    assert "speeds" not in EvaluationSettings().comparable()
+    assert matrix.sample_scenes(SYSTEM, "random_cloud", 0.0, "random", SETTINGS).cruise is None
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"speeds": (3.0, 3.0)}, "speeds = 3,3 holds 3 twice"),
         ({"scenarios": ("forest", "forest")}, "scenarios = forest,forest holds forest twice"),
         ({"noise": (0.02, 0.02000001)}, "holds 0.02 twice"),
         ({"goals": ("random", "random")}, "holds random twice"),

@@ -277,3 +277,12 @@ def a_single_array():
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(ConfigError, match="no file of flights to replay"):
         unpacked(content, "worst.npz")
+
+
+def test_flights_at_a_speed_of_their_own_are_flown_again_at_it(evaluated, fly):
+    states = evaluated[0]
+    told = np.linspace(1.0, 6.0, len(states)).astype(np.float32)
+    fast = replace(states, scenes=states.scenes.replace(cruise=told))
+    back = unpacked(packed(fast), "file")
+    np.testing.assert_array_equal(back.scenes.cruise, told)
+    assert unpacked(packed(states), "file").scenes.cruise is None

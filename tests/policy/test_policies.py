@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.arrays import tree_all_finite
-from drone_cbf.config import PolicyConfig
+from drone_cbf.config import PhysicsConfig, PolicyConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.perception.mapping import make_still_view
 from drone_cbf.perception.sensor_kinds import make_sensor
@@ -103,3 +103,45 @@ def test_the_untrained_policy_pulls_towards_the_goal_and_rests_at_it(kind):
     _, pulled = apply(params, policy.memory(), empty.replace(goal=jnp.array([0.0, 2.0, 0.0])))
     assert pulled[1] > 0.5 and np.abs(np.asarray(pulled)[[0, 2]]).max() < 0.05
     np.testing.assert_allclose(apply(params, policy.memory(), empty)[1], 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_told_the_configured_speed_the_command_is_the_usual_one_and_told_a_faster_one_it_accelerates_more(kind):
+    policy, params, apply = policy_of(kind)
+    far = empty_graph(system_with(kind).sensor).replace(goal=jnp.array([30.0, 0.0, 0.0]))
+    params = policy.init(jax.random.key(0))
+    usual, same, slower, faster = (
+        apply(params, policy.memory(speed), far)[1][0]
+        for speed in (None, *(jnp.float32(x) for x in (system_with(kind).objective.max_speed, 2.0, 8.0)))
+    )
+    assert same == pytest.approx(float(usual), rel=1e-5)
+    assert slower < usual < faster
+
+
+@pytest.mark.parametrize("kind", ["graph", "steered"])
+def test_no_policy_flies_faster_than_it_can_stop_within_the_range_that_it_sees(kind):
+    """tau v + v^2 / (2 a) at that speed is the range without the safe radius; told 40 m/s or configured so, it keeps to
+    it."""
+    system = system_with(kind)
+    barrier, reach = system.barrier, system.sensor.range - system.physics.drone_radius - system.barrier.safety_margin
+    fastest = system.seen_speed
+    assert barrier.reaction_time * fastest + fastest**2 / (2.0 * barrier.braking) == pytest.approx(reach)
+    policy, _, apply = policy_of(kind)
+    params, far = policy.init(jax.random.key(0)), empty_graph(system.sensor).replace(goal=jnp.array([30.0, 0.0, 0.0]))
+    commands = [apply(params, policy.memory(jnp.float32(speed)), far)[1] for speed in (fastest, 40.0)]
+    np.testing.assert_array_equal(*commands)
+    hasty = system.model_copy(update={"objective": system.objective.model_copy(update={"max_speed": 40.0})})
+    configured = make_policy(hasty)
+    _, command = jax.jit(configured.apply)(params, configured.memory(), far)
+    np.testing.assert_allclose(command, commands[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_keep_to_what_the_thrust_of_the_drone_reaches(kind):
+    weak = PhysicsConfig(model="attitude", max_thrust=1.2, max_tilt=30.0)
+    system = system_with(kind)
+    system = system.model_copy(update={"physics": weak})
+    policy, params = make_policy(system), policy_of(kind)[1]
+    _, command = jax.jit(policy.apply)(params, policy.memory(), seen(1.0, 9.0, kind))
+    assert weak.reach[0] < 6.0 and np.all(np.abs(command) <= np.asarray(weak.reach) + 1e-5)
+    assert np.max(np.abs(command)) > 1.0
