@@ -77,8 +77,10 @@ class SensorConfig(Section):
     """Standard deviation of the unexplained acceleration expected by ``kalman`` at take-off [m/s^2]."""
     bias_drift: float = Field(0.03, ge=0.0, le=10.0)
     """Random-walk rate of that acceleration [m/s^2 per square root of a second]."""
-    surfaces: Literal["raw", "tracked"] = "tracked"
-    """``raw`` uses each surface point as read; ``tracked`` fits surfaces over time (perception/surface_map.py)."""
+    surfaces: Literal["raw", "tracked", "judged"] = "tracked"
+    """``raw`` uses each surface point as read; ``tracked`` fits balls and upright cylinders over time
+    (perception/surface_map.py); ``judged`` does so where they explain what is read, and takes other surfaces (boxes,
+    beams, the ground) as read."""
     surface_radius: float = Field(0.25, gt=0.0, le=10.0)
     """Radius of curvature expected of a new surface [m]."""
     surface_radius_spread: float = Field(0.1, gt=0.0, le=10.0)
@@ -108,10 +110,11 @@ class BarrierConfig(Section):
     """tau [s]: the distance c tau covers lag, delay and sampling."""
     braking: float = Field(7.0, gt=0.0, le=50.0)
     """a_brake [m/s^2]; less than max_acceleration, which leaves room to act."""
-    curvature: Annotated[Literal["flat", "round"], Neutral("flat")] = "flat"
-    """What the braking barrier takes the surface behind a node for. ``flat``: a plane, before which the drone must be
-    able to stop, also one that it flies past; ``round``: the ball or upright cylinder that was fitted to it
-    (perception/surface_map.py), which it may also pass beside. Needs ``sensor.kind`` surfaces."""
+    passing: Annotated[Fraction, Neutral(0.0)] = 0.0
+    """How far surfaces count as round, as the balls and upright cylinders that were fitted to them
+    (perception/surface_map.py). 0: as planes, before which the drone must be able to stop, also those that it flies
+    past; 1: it need only be able to pass beside; in between it passes the farther the faster. Needs ``sensor.kind``
+    surfaces."""
     temperature: float = Field(0.06, gt=0.0, le=1.0)
     """Soft-min temperature T [m]: surfaces whose margins differ by less all contribute to the row."""
     base: Annotated[Literal["distance", "braking"], Neutral("distance")] = "distance"
@@ -255,10 +258,10 @@ class SystemConfig(Section):
 
     @model_validator(mode="after")
     def _round_surfaces_are_fitted(self) -> Self:
-        if self.barrier.curvature == "round" and (self.sensor.kind, self.barrier.kind) != ("surfaces", "braking"):
-            wrong = "barrier.curvature = round needs the fitted surfaces of sensor.kind = surfaces, and kind = braking"
+        if self.barrier.passing and (self.sensor.kind, self.barrier.kind) != ("surfaces", "braking"):
+            wrong = "barrier.passing needs the fitted surfaces of sensor.kind = surfaces, and kind = braking"
             found = f"sensor.kind = {self.sensor.kind}, barrier.kind = {self.barrier.kind}"
-            raise ValueError(f"{wrong}, but {found}; set barrier.curvature to flat")
+            raise ValueError(f"{wrong}, but {found}; set barrier.passing to 0")
         return self
 
     @model_validator(mode="after")

@@ -48,11 +48,13 @@ def passing_margin(
     |w|^2 / 2 - a_brake rho are constant. The drone comes no nearer than rho_safe = R + r_safe if and only if
     c^2 <= 2 a_brake (rho - rho_safe) + w_t^2 (rho^2 / rho_safe^2 - 1): the last term is missing before a plane. It is
     hundreds of metres beside what is passed fast and far away, where h only has to be large: there it is compressed,
-    which moves no zero and keeps h > 0 invariant.
+    which moves no zero and keeps h > 0 invariant. So does a share ``barrier.passing`` of that term: under the same
+    acceleration h then grows.
     """
     safe_radius = system.physics.drone_radius + system.barrier.safety_margin
     nearest, room = radius + safe_radius, distance - safe_radius
     relief = passing**2 * room * (room + 2.0 * nearest) / nearest**2 / (2.0 * system.barrier.braking)
+    relief = system.barrier.passing * relief
     margin = stopping + relief
     large = COMPRESSED * jnp.log1p(jnp.maximum(margin, 0.0) / COMPRESSED)
     return jnp.where(margin > 0.0, large, margin)

@@ -46,7 +46,7 @@ def make_true_barrier(system: SystemConfig, temperature: Scalar | None = None) -
         outward = jnp.where(distance < 0.0, -1.0, 1.0)[:, None] * unit(away)
         closing = softplus(-jnp.sum(outward * (motion.velocity - obstacles.velocity), -1), CLOSING_SHARPNESS)
         margins = stopping_margin(distance, closing, system)
-        if system.barrier.curvature == "round":
+        if system.barrier.passing:
             radius, upright = rounding(obstacles, 0.5 * system.barrier.safety_margin)
             passing = passing_speed(outward, motion.velocity - obstacles.velocity, upright)
             margins = passing_margin(margins, distance, passing, radius, system)

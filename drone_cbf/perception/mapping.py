@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,7 +25,15 @@ from drone_cbf.perception.point_map import PointMap, empty_point_map, make_gathe
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
 from drone_cbf.perception.sensors import Surfaces
-from drone_cbf.perception.surface_map import SurfaceMap, empty_map, fitted_surfaces, make_surface_update, raw_surfaces
+from drone_cbf.perception.surface_map import (
+    SurfaceMap,
+    empty_map,
+    fitted_surfaces,
+    judged_surfaces,
+    make_surface_update,
+    of_expected_radius,
+    raw_surfaces,
+)
 from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import DroneParams, DroneState
 from drone_cbf.physics.dynamics import make_dynamics
@@ -64,20 +73,25 @@ class Mapper:
 
 def make_surface_mapper(system: SystemConfig) -> Mapper:
     """For labelled points: surfaces fitted over time, or the points as read (``sensor.surfaces``)."""
-    sensor, flat = system.sensor, {} if system.barrier.curvature == "round" else {"radius": None, "upright": None}
-    track, tracked = make_surface_update(sensor, system.physics.time_step), sensor.surfaces == "tracked"
+    sensor, kind, flat = system.sensor, system.sensor.surfaces, not system.barrier.passing
+    track = make_surface_update(sensor, system.physics.time_step)
 
     def update(belief: SurfaceMap, reading: Reading, estimate: Estimate, motion: Motion, goal: Vector, drone):
         surfaces = Surfaces(points=reading.points, velocity=reading.velocity, visible=reading.hit)
         own_spread = position_spread(estimate, jnp.max(drone.delay + drone.lag_time))
-        if tracked:
-            belief = track(belief, surfaces, motion.position, reading.noise)
-            surfaces = fitted_surfaces(belief, surfaces, motion.position, own_spread)
+        if kind == "raw":
+            surfaces = of_expected_radius(raw_surfaces(surfaces, reading.noise, own_spread), sensor)
         else:
-            surfaces = raw_surfaces(surfaces, reading.noise, own_spread, sensor)
-        return belief, graph_at(motion, surfaces.replace(**flat), goal, drone, sensor)
+            belief, place = track(belief, surfaces, motion.position, reading.noise), motion.position
+            surfaces = (
+                fitted_surfaces(belief, surfaces, place, own_spread)
+                if kind == "tracked"
+                else judged_surfaces(belief, surfaces, place, reading.noise, own_spread)
+            )
+        surfaces = surfaces.replace(radius=None, upright=None) if flat else surfaces
+        return belief, graph_at(motion, surfaces, goal, drone, sensor)
 
-    return Mapper(start=empty_map, update=update)
+    return Mapper(start=partial(empty_map, judged=kind == "judged"), update=update)
 
 
 def everywhere(offset: Float[Array, "n 3"], reading: Reading) -> Bool[Array, "n"]:

@@ -26,11 +26,14 @@ from jaxtyping import Array, Bool, Float
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import SensorConfig
 from drone_cbf.perception.sensors import Surfaces
+from drone_cbf.physics.obstacles import PLANE
 
 SMALLEST_NOISE = 1e-3
 """Smallest sensor noise assumed [m]; below it the linearised filter in float32 would be overconfident."""
 SMALLEST_RADIUS = 0.02  # Lower bound on fitted radii [m]
 DOUBTED = 2.0  # Standard deviations by which radii are taken to be larger: larger surfaces are harder to pass
+RECENT, SURPRISED = 0.25, 3.0
+"""Share of the last reading in the average surprise, and the surprise from which on a surface has neither shape."""
 UPRIGHT = (0.0, 1.0)  # The two shapes: ball, upright cylinder
 
 
@@ -42,19 +45,23 @@ class SurfaceMap:
     covariance: Float[Array, "4 4 2 m"]  # Of ``fit`` [m^2]
     misfit: Float[Array, "2 m"]  # -2 log likelihood of all readings, up to a constant
     known: Bool[Array, "m"]  # True once the surface has been seen
+    surprise: Float[Array, "2 m"] | None = None
+    """Squared innovation over its variance, 1 on average where the shape is right, averaged over the last readings;
+    None: not kept."""
 
 
 SurfaceUpdate = Callable[[SurfaceMap, Surfaces, Vector, Scalar], SurfaceMap]
 """(map, reading, place it was searched around [m], noise [m]) -> map."""
 
 
-def empty_map(surfaces: int) -> SurfaceMap:
-    """Map before the first reading."""
+def empty_map(surfaces: int, *, judged: bool = False) -> SurfaceMap:
+    """Map before the first reading; ``judged``: with the surprise."""
     return SurfaceMap(
         fit=jnp.zeros((4, 2, surfaces), jnp.float32),
         covariance=jnp.zeros((4, 4, 2, surfaces), jnp.float32),
         misfit=jnp.zeros((2, surfaces), jnp.float32),
         known=jnp.zeros(surfaces, bool),
+        surprise=jnp.ones((2, surfaces), jnp.float32) if judged else None,
     )
 
 
@@ -72,7 +79,7 @@ def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate
         variance = jnp.maximum(noise, SMALLEST_NOISE) ** 2
         points, here = reading.points.T[:, None], place[:, None, None]
         moved = belief.fit.at[:3].add(reading.velocity.T[:, None] * time_step)
-        fit, covariance, surprise = _correct(moved, belief.covariance + drift, flat, points, here, variance)
+        fit, covariance, surprise, misfit = _correct(moved, belief.covariance + drift, flat, points, here, variance)
         first_fit, first_covariance = _start(points, here, flat, variance, config)
 
         def chosen(corrected: Array, started: Array | float, unseen: Array | float) -> Array:
@@ -81,8 +88,11 @@ def make_surface_update(config: SensorConfig, time_step: float) -> SurfaceUpdate
         return SurfaceMap(
             fit=chosen(fit, first_fit, moved),
             covariance=chosen(covariance, first_covariance, belief.covariance),
-            misfit=belief.misfit + chosen(surprise, 0.0, 0.0),
+            misfit=belief.misfit + chosen(misfit, 0.0, 0.0),
             known=belief.known | reading.visible,
+            surprise=None
+            if belief.surprise is None
+            else chosen(belief.surprise + RECENT * (surprise - belief.surprise), 1.0, belief.surprise),
         )
 
     return update
@@ -156,27 +166,31 @@ def _correct(
     points: Float[Array, "3 1 m"],
     place: Float[Array, "3 1 1"],
     variance: Scalar,
-) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"], Float[Array, "2 m"]]:
-    """One EKF update, coordinate by coordinate: errors of a reading are independent, so no matrix is inverted."""
-    surprise = points - _nearest(fit, flat, place)
-    change, misfit = jnp.zeros_like(fit), jnp.zeros_like(fit[0])
+) -> tuple[Float[Array, "4 2 m"], Float[Array, "4 4 2 m"], Float[Array, "2 m"], Float[Array, "2 m"]]:
+    """One EKF update, coordinate by coordinate: errors of a reading are independent, so no matrix is inverted.
+
+    Returns fit, covariance, normalised squared innovation per coordinate, and misfit.
+    """
+    innovation = points - _nearest(fit, flat, place)
+    change, misfit, surprise = jnp.zeros_like(fit), jnp.zeros_like(fit[0]), jnp.zeros_like(fit[0])
     for row, slope in enumerate(_slopes(fit, flat, place)):
         spread = _dot(covariance, slope[:, None])
         total = _dot(slope, spread) + variance
-        left = surprise[row] - _dot(slope, change)
+        left = innovation[row] - _dot(slope, change)
         gain = spread / total
         change = change + gain * left
         covariance = covariance - gain[:, None] * spread[None, :]
         misfit = misfit + left**2 / total + jnp.log(total)
+        surprise = surprise + left**2 / (3.0 * total)
     fit = fit + change
-    return fit.at[3].set(jnp.maximum(fit[3], SMALLEST_RADIUS)), covariance, misfit
+    return fit.at[3].set(jnp.maximum(fit[3], SMALLEST_RADIUS)), covariance, surprise, misfit
 
 
 def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_spread: Scalar) -> Surfaces:
     """The reading with its points replaced by the points of the fitted surfaces nearest to ``place`` [m].
 
     Their spread includes the drone's ``own_spread`` [m]. Gradients pass through ``place`` only: points slide along.
-    Radii are as large as they may well be: by :data:`DOUBTED` standard deviations more than fitted.
+    Radii are as large as may be: by :data:`DOUBTED` standard deviations more than fitted.
     """
     belief = jax.lax.stop_gradient(belief)
     upright = belief.misfit[1] < belief.misfit[0]
@@ -195,11 +209,29 @@ def fitted_surfaces(belief: SurfaceMap, reading: Surfaces, place: Vector, own_sp
     )
 
 
-def raw_surfaces(reading: Surfaces, noise: Scalar, own_spread: Scalar, config: SensorConfig) -> Surfaces:
-    """The reading unchanged, with the combined spread of sensor ``noise`` and own position [m]; upright cylinders of
-    the radius that is expected of a new surface."""
-    spread, shape = jnp.sqrt(noise**2 + own_spread**2), reading.visible.shape
-    radius = config.surface_radius + DOUBTED * config.surface_radius_spread
-    return reading.replace(
-        spread=jnp.broadcast_to(spread, shape), radius=jnp.full(shape, radius), upright=jnp.ones(shape, bool)
+def judged_surfaces(
+    belief: SurfaceMap, reading: Surfaces, place: Vector, noise: Scalar, own_spread: Scalar
+) -> Surfaces:
+    """:func:`fitted_surfaces` where one of the two shapes explains the readings; elsewhere (sides of boxes, beams, the
+    ground) points as read, with the sensor's ``noise`` [m], of planes."""
+    fitted, read = fitted_surfaces(belief, reading, place, own_spread), raw_surfaces(reading, noise, own_spread)
+    assert belief.surprise is not None and read.spread is not None and fitted.spread is not None
+    assert fitted.radius is not None and fitted.upright is not None
+    explained = jnp.where(fitted.upright, belief.surprise[1], belief.surprise[0]) < SURPRISED
+    return fitted.replace(
+        points=jnp.where(explained[:, None], fitted.points, read.points),
+        spread=jnp.where(explained, fitted.spread, read.spread),
+        radius=jnp.where(explained, fitted.radius, PLANE),
     )
+
+
+def raw_surfaces(reading: Surfaces, noise: Scalar, own_spread: Scalar) -> Surfaces:
+    """The reading unchanged, with the combined spread of sensor ``noise`` and own position [m]."""
+    spread = jnp.sqrt(noise**2 + own_spread**2)
+    return reading.replace(spread=jnp.broadcast_to(spread, reading.visible.shape))
+
+
+def of_expected_radius(surfaces: Surfaces, config: SensorConfig) -> Surfaces:
+    """The surfaces as upright cylinders of the radius that is expected of a new one."""
+    radius, shape = config.surface_radius + DOUBTED * config.surface_radius_spread, surfaces.visible.shape
+    return surfaces.replace(radius=jnp.full(shape, radius), upright=jnp.ones(shape, bool))

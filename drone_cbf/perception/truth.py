@@ -22,7 +22,7 @@ def true_graph(
     config = system.sensor.model_copy(update={"neighbours": neighbours or system.scene.obstacles})
     obstacles = scene.obstacles if time is None else scene.obstacles.at(time)
     surfaces = surfaces_around(obstacles, motion.position, config)
-    if system.barrier.curvature == "round":
+    if system.barrier.passing:
         radius, upright = rounding(obstacles, 0.5 * system.barrier.safety_margin)
         surfaces = surfaces.replace(radius=radius, upright=upright)
     return build_graph(motion, surfaces, scene.goal, make_dynamics(system.physics).params(), config)

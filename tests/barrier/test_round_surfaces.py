@@ -18,7 +18,7 @@ from drone_cbf.physics.obstacles import PLANE, obstacles_of, rounding
 from tests.perception.worlds import PLAIN, boxes, capsules, scene_of, small_system
 
 RADIUS = 0.4
-ROUND = BarrierConfig(features=8, curvature="round", reaction_time=0.0)
+ROUND = BarrierConfig(features=8, passing=1.0, reaction_time=0.0)
 SYSTEM = small_system(physics=PLAIN, barrier=ROUND)
 SAFE = SYSTEM.physics.drone_radius + ROUND.safety_margin
 TALL = 30.0  # Half height of a trunk [m]
@@ -74,7 +74,7 @@ def test_h_is_zero_where_accelerating_away_from_the_centre_just_keeps_the_safe_d
 
 
 def test_flying_past_is_allowed_at_speeds_at_which_a_plane_would_have_to_be_stopped_before():
-    flat = SYSTEM.model_copy(update={"barrier": ROUND.model_copy(update={"curvature": "flat"})})
+    flat = SYSTEM.model_copy(update={"barrier": ROUND.model_copy(update={"passing": 0.0})})
     motion = motion_of([-2.0, 1.2, 0.0], [10.0, 0.0, 0.0])
     beside = [float(make_true_barrier(system)(motion, one(TALL), None)) for system in (SYSTEM, flat)]
     assert beside[0] > 0.5 and beside[1] < -2.0
@@ -85,7 +85,7 @@ def test_flying_past_is_allowed_at_speeds_at_which_a_plane_would_have_to_be_stop
 def test_the_row_has_the_true_rate_beside_a_single_moving_surface(half_height, seed):
     """Rate of the true barrier along the motion by central differences, against the row read from the graph."""
     rng = np.random.default_rng(seed)
-    system = small_system(physics=PLAIN, barrier=BarrierConfig(features=8, curvature="round"))
+    system = small_system(physics=PLAIN, barrier=BarrierConfig(features=8, passing=1.0))
     moving = 0.5 * rng.normal(size=3) * [1.0, 1.0, half_height == 0.0]
     scene, truth = one(half_height, moving), make_true_barrier(system)
     position, velocity = np.array([-1.5, 0.8, 0.3]), np.array([4.0, 1.0, -0.5]) + rng.normal(size=3)
@@ -106,9 +106,10 @@ def test_the_row_has_the_true_rate_beside_a_single_moving_surface(half_height, s
     assert slopes(barrier, graph).value == row.value
 
 
-def test_accelerating_away_from_the_centre_meets_the_row_at_any_speed():
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_accelerating_away_from_the_centre_meets_the_row_at_any_speed(share):
     """u = a_brake n: the condition holds wherever h is above zero, also where no brake on its own would do."""
-    system = small_system(physics=PLAIN, barrier=BarrierConfig(features=8, curvature="round"))
+    system = small_system(physics=PLAIN, barrier=BarrierConfig(features=8, passing=share))
     barrier, read = (
         make_analytic_barrier(system),
         make_row_reader(system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})),
@@ -139,5 +140,5 @@ def test_flat_surfaces_stay_as_they_are_and_round_ones_need_labelled_points():
     flat = small_system(physics=PLAIN)
     graph = true_graph(motion_of([-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]), one(0.0), None, flat)
     assert graph.radius is None and graph.upright is None
-    with pytest.raises(ValidationError, match="barrier.curvature = round needs"):
+    with pytest.raises(ValidationError, match="barrier.passing needs"):
         SystemConfig(barrier=ROUND, sensor=SensorConfig(kind="lidar"))

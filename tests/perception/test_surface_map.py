@@ -107,7 +107,7 @@ def test_the_spread_of_the_drones_own_position_is_added():
     reading = observe_surfaces(WORLD, PLACES[-1], draw_noise(jnp.float32(0.0), len(RADII), jax.random.key(0)), CONFIG)
     alone, both = (fitted_surfaces(belief, reading, PLACES[-1], jnp.float32(x)).spread for x in (0.0, 0.04))
     np.testing.assert_allclose(both, np.hypot(alone, 0.04), rtol=1e-5)
-    raw = raw_surfaces(reading, jnp.float32(0.03), jnp.float32(0.04), CONFIG)
+    raw = raw_surfaces(reading, jnp.float32(0.03), jnp.float32(0.04))
     np.testing.assert_allclose(raw.spread, 0.05, rtol=1e-5)
     np.testing.assert_array_equal(raw.points, reading.points)
 
