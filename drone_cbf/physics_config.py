@@ -33,6 +33,9 @@ class PhysicsConfig(Section):
     """Time constant of the thrust lag [s]; 0 for none."""
     delay: float = Field(0.05, ge=0.0, le=0.2)
     """Transport delay of a command [s]; need not be a multiple of the period."""
+    random_delay: Annotated[float, Field(ge=0.0, le=1.0), Neutral(0.0)] = 0.0
+    """Largest relative error of ``delay`` of randomised drones (``robust/*``), which their controllers do not know; not
+    of ``linear``."""
     linear_drag: float = Field(0.3, ge=0.0, le=2.0)
     """Drag per unit of air speed [1/s]."""
     quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
@@ -60,6 +63,11 @@ class PhysicsConfig(Section):
     """Temporal gradient decay alpha [1/s]: back-propagated dp'/dp and dv'/dv shrink by exp(-alpha dt); 0 is off."""
     gradient_limit: float = Field(3.0, gt=0.0)
     """Largest norm of one flight's back-propagated gradient with respect to its state, at every step."""
+
+    @property
+    def longest_delay(self) -> float:
+        """Largest delay of a randomised drone [s]."""
+        return self.delay * (1.0 + self.random_delay)
 
     @property
     def thrust_range(self) -> tuple[float, float]:

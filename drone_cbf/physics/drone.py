@@ -49,7 +49,7 @@ def queue_length(delay: float, time_step: float) -> int:
 
 def initial_state(position: Vector, velocity: Vector, config: PhysicsConfig) -> DroneState:
     """A point mass at ``position`` [m] with ``velocity`` [m/s], hover thrust and zero commands in the queue."""
-    zero, length = jnp.zeros(3, jnp.float32), queue_length(config.delay, config.time_step)
+    zero, length = jnp.zeros(3, jnp.float32), queue_length(config.longest_delay, config.time_step)
     return DroneState(position=position, velocity=velocity, thrust=zero, queue=jnp.zeros((length, 3), jnp.float32))
 
 

@@ -55,8 +55,8 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
         params=lambda: nominal_params(config),
         initial=lambda position, velocity: initial_state(position, velocity, config),
         step=step,
-        randomise=random_drone,
-        queue=queue_length(config.delay, config.time_step),
+        randomise=functools.partial(random_drone, delay=config.random_delay),
+        queue=queue_length(config.longest_delay, config.time_step),
         effective=Effective(config.lag_time, config.lag_time, config.delay, error=0.0),
     )
 
@@ -64,7 +64,7 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
 def make_linear(config: PhysicsConfig) -> Dynamics:
     """No lag; a delay is rounded up to whole periods. Controllers do not know that its speeds are cut."""
     delay = math.ceil(config.delay / config.time_step - 1e-4) * config.time_step
-    whole = config.model_copy(update={"delay": delay})
+    whole = config.model_copy(update={"delay": delay, "random_delay": 0.0})
 
     def params() -> DroneParams:
         drag, none = jnp.array(linear.DRAG, jnp.float32), jnp.float32(0.0)
@@ -89,7 +89,7 @@ def _make_turning(model: ModuleType, config: PhysicsConfig) -> Dynamics:
         effective = _effective(model, config.model_copy(update=OF_NO_CONCERN))
     else:
         effective = Effective(config.lag_time, config.lag_time, config.delay, error=None)
-    queue = queue_length(effective.delay, config.time_step)
+    queue = queue_length(max(effective.delay, config.longest_delay), config.time_step)
 
     def params() -> DroneParams:
         return _drone(model, config, effective)
@@ -104,7 +104,7 @@ def _make_turning(model: ModuleType, config: PhysicsConfig) -> Dynamics:
         params=params,
         initial=initial,
         step=step,
-        randomise=functools.partial(random_drone, vary=model.varied),
+        randomise=functools.partial(random_drone, vary=model.varied, delay=config.random_delay),
         queue=queue,
         effective=effective,
     )
@@ -143,7 +143,13 @@ def _effective(model: ModuleType, config: PhysicsConfig) -> Effective:
     return outside_of_traces(fit)
 
 
-OF_NO_CONCERN = {"gradient_decay": 0.0, "gradient_limit": 1.0, "drone_radius": 0.1, "yaw_rate": 1.0}
+OF_NO_CONCERN = {
+    "gradient_decay": 0.0,
+    "gradient_limit": 1.0,
+    "drone_radius": 0.1,
+    "yaw_rate": 1.0,
+    "random_delay": 0.0,
+}
 """Settings on which the fit does not depend, at one value."""
 MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {
     "point_mass": make_point_mass,

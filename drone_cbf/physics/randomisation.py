@@ -23,9 +23,14 @@ Varied = Callable[[Any, Scalar, Scalar, Scalar], Any]
 """(airframe, relative mass, drag and lag) -> an airframe that differs so."""
 
 
-def random_drone(nominal: DroneParams, key: jax.Array, vary: Varied | None = None) -> DroneParams:
-    """A drone around ``nominal`` with independent uniform errors in mass, drag and lag; ``vary`` for its airframe."""
+def random_drone(nominal: DroneParams, key: jax.Array, vary: Varied | None = None, delay: float = 0.0) -> DroneParams:
+    """A drone around ``nominal`` with independent uniform errors in mass, drag and lag; ``vary`` for its airframe.
+
+    ``delay``: largest relative error of the transport delay, drawn once; 0 draws none.
+    """
     mass, drag, lag = 1.0 + jnp.array([MASS, DRAG, LAG]) * jax.random.uniform(key, (3,), minval=-1.0)
+    if delay:
+        nominal = _delayed(nominal, 1.0 + delay * jax.random.uniform(jax.random.fold_in(key, 1), minval=-1.0))
     return nominal.replace(
         gain=nominal.gain / mass,
         linear_drag=nominal.linear_drag * drag,
@@ -33,6 +38,13 @@ def random_drone(nominal: DroneParams, key: jax.Array, vary: Varied | None = Non
         lag_time=nominal.lag_time * lag,
         airframe=nominal.airframe if vary is None else vary(nominal.airframe, mass, drag, lag),
     )
+
+
+def _delayed(drone: DroneParams, factor: Scalar) -> DroneParams:
+    """The drone with ``factor`` times its transport delay, wherever its model has it."""
+    if drone.airframe is None:
+        return drone.replace(delay=drone.delay * factor)
+    return drone.replace(airframe=drone.airframe.replace(transport=drone.airframe.transport * factor))
 
 
 def gust_history(

@@ -7,6 +7,7 @@ import pytest
 
 from drone_cbf.config import PhysicsConfig, SystemConfig
 from drone_cbf.physics.drone import initial_state, nominal_params
+from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.point_mass import step
 from drone_cbf.physics.randomisation import DRAG, LAG, MASS, WIND, random_drone
 from drone_cbf.scenes.scene import with_random_drone
@@ -60,3 +61,37 @@ def test_the_air_around_random_drones_moves_more():
     other = with_random_drone(scene, SystemConfig().physics, jax.random.key(1))
     np.testing.assert_allclose(other.wind, WIND)
     np.testing.assert_allclose(other.gust, 0.1 * WIND, rtol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["point_mass", "attitude", "quadrotor"])
+def test_a_random_delay_is_that_of_the_flown_drone_and_its_controller_keeps_the_configured_one(model):
+    """From rest, the velocity is zero until the drawn delay has passed, whatever the controller believes."""
+    jittery = PhysicsConfig(model=model, belief="configured", delay=0.06, random_delay=0.6, lag_time=0.0)
+    dynamics = make_dynamics(jittery)
+    drones = jax.vmap(dynamics.randomise, in_axes=(None, 0))(dynamics.params(), jax.random.split(jax.random.key(3), 64))
+    delays = np.asarray(drones.delay if drones.airframe is None else drones.airframe.transport)
+    assert 0.4 * 0.06 - 1e-6 <= delays.min() < 0.6 * 0.06 and 1.4 * 0.06 < delays.max() <= 1.6 * 0.06 + 1e-6
+    assert dynamics.params().delay == np.float32(0.06) and dynamics.queue * jittery.time_step >= jittery.longest_delay
+
+    @jax.jit
+    def speeds(drone):
+        def one(state, _):
+            state = dynamics.step(state, jnp.array([4.0, 0.0, 0.0]), drone)
+            return state, state.velocity[0]
+
+        return jax.lax.scan(one, dynamics.initial(jnp.zeros(3), jnp.zeros(3)), None, 3)[1]
+
+    moved = np.stack([np.asarray(speeds(jax.tree.map(lambda leaf, i=i: leaf[i], drones))) for i in range(8)])
+    ends = jittery.time_step * np.arange(1, 4)
+    slack = 1.5 / jittery.inner_rate  # an inner loop notices a command at its next step
+    for velocity, delay in zip(moved, delays[:8], strict=True):
+        assert np.all(np.abs(velocity[ends <= delay - 1e-4]) < 1e-4) and np.all(velocity[ends > delay + slack] > 1e-4)
+
+
+def test_without_a_random_delay_drones_are_drawn_as_they_were():
+    key, plain = jax.random.key(5), make_dynamics(PHYSICS)
+    jittery = make_dynamics(PHYSICS.model_copy(update={"random_delay": 0.5}))
+    one, other = plain.randomise(plain.params(), key), jittery.randomise(jittery.params(), key)
+    for name in ("gain", "linear_drag", "quadratic_drag", "lag_time"):
+        assert getattr(one, name) == getattr(other, name)
+    assert one.delay == np.float32(PHYSICS.delay) != other.delay
