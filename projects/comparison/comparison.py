@@ -79,11 +79,12 @@ def compare(stage: Stage, pairs: Sequence[Evaluated], strict: bool) -> str:
 def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
     """Pairs grouped by all settings but the seed; of repeated evaluations the newest, unless ``strict``."""
     trained = [pair.trained for pair in pairs]
-    groups = group_names(trained, {record.run_id: compared_settings(record) for record in trained})
+    names = group_names(trained, {record.run_id: compared_settings(record) for record in trained})
+    groups = {pair.evaluation.run_id: names[pair.trained.run_id] + flown_as(pair) for pair in pairs}
     chosen: dict[tuple[str, int], Evaluated] = {}
     notes = []
     for pair in sorted(pairs, key=lambda one: one.evaluation.started):
-        key = (groups[pair.trained.run_id], pair.trained.seed)
+        key = (groups[pair.evaluation.run_id], pair.trained.seed)
         if older := chosen.get(key):
             which = "{}, seed {}".format(*key)
             if strict:
@@ -95,11 +96,26 @@ def gather(pairs: Sequence[Evaluated], strict: bool) -> Comparison:
         chosen[key] = pair
     kept = [pair for pair in pairs if pair in chosen.values()]
     notes += differing_flights([flatten(settings(pair.evaluation.run_id).get("parameters", {})) for pair in kept])
-    keys = [(groups[one.trained.run_id], one.trained.seed, one.trained.run_id, one.evaluation.run_id) for one in kept]
+    keys = [
+        (groups[one.evaluation.run_id], one.trained.seed, one.trained.run_id, one.evaluation.run_id) for one in kept
+    ]
     named = pd.DataFrame(keys, columns=["group", "seed", "run_id", "evaluation_run_id"])
     worst = pd.DataFrame([pair.evaluation.metrics for pair in kept]).filter(regex="^eval/[^/]*$")
     trials = named.join(worst.rename(columns=lambda name: name.removeprefix("eval/")))
-    return Comparison(trials, _losses(kept, groups), kept, notes)
+    return Comparison(trials, _losses(kept, names), kept, notes)
+
+
+def flown_as(pair: Evaluated) -> str:
+    """What a group's name says of the drone where it is not the one that the policy was trained in; else nothing."""
+    trained, flown = (_drone_of(record.run_id) for record in (pair.trained, pair.evaluation))
+    return "" if flown == trained else f", flown as {' '.join(flown)}"
+
+
+def _drone_of(run_id: str) -> tuple[str, ...]:
+    """The model of the drone, and its airframe where it has one; runs from when there was one model are of that."""
+    physics = settings(run_id).get("system", {}).get("physics", {})
+    model = physics.get("model", "point_mass")
+    return (model, physics.get("airframe", "crazyflie")) if model == "quadrotor" else (model,)
 
 
 def _losses(pairs: Sequence[Evaluated], groups: Mapping[str, str]) -> pd.DataFrame:

@@ -13,8 +13,10 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from drone_cbf.config import PhysicsConfig
 from projects.running.launch import launch
 from tests.projects.recorded import evaluation, policy, record
+from tests.projects.trained import SYSTEM, evaluate_run, safety_run
 
 
 def compare(*arguments: str) -> Run:
@@ -167,3 +169,17 @@ def test_the_same_experiment_named_twice_is_refused(experiment: str, capsys: pyt
         evaluation(experiment, run_id, 0.9)
     told = refusal(experiment, capsys, f"--runs={','.join(runs)}")
     assert "are both of default, seed 0; an interval over seeds would count one policy twice" in told
+
+
+def test_one_policy_flown_in_other_models_is_a_row_for_each(experiment: str) -> None:
+    """The transfer table: model trained x model flown; ``strict`` does not take them for one policy counted twice."""
+    trained = safety_run(experiment)
+    as_trained = evaluate_run(experiment, trained, {"eval/success_rate": 0.99})
+    flown = []
+    for physics in (PhysicsConfig(model="attitude"), PhysicsConfig(model="quadrotor", airframe="racing")):
+        system = SYSTEM.model_copy(update={"physics": physics})
+        flown.append(evaluate_run(experiment, trained, {"eval/success_rate": 0.9}, system=system))
+    rows = rows_of(compare(f"--runs={','.join([as_trained, *flown])}"), "summary.csv")
+    found = {row["group"]: float(row["success_rate_mean"]) for row in rows}
+    name = next(iter(found))
+    assert found == {name: 0.99, f"{name}, flown as attitude": 0.9, f"{name}, flown as quadrotor racing": 0.9}
