@@ -191,6 +191,9 @@ class ObjectiveConfig(Section):
     """Speed beyond ``max_speed``."""
     max_speed: float = Field(5.5, gt=0.0, le=50.0)
     """Cruise speed above which ``speed`` penalises [m/s]."""
+    unseen: Annotated[float, Field(ge=0.0), Neutral(0.0)] = 0.0
+    """Speed beyond that from which the drone stops within the way ahead that it has seen: up to the frontier of a
+    camera, else up to the sensing range."""
     velocity: Annotated[float, Field(ge=0.0), Neutral(0.0)] = 0.0
     """Difference to the velocity straight to the goal at cruise speed, averaged over 2 s (DiffPhysDrone)."""
     slowest_cruise: Annotated[float, Field(ge=0.0, le=50.0), Neutral(0.0)] = 0.0

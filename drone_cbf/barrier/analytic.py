@@ -31,6 +31,13 @@ def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], s
     return distance - safe_radius - braking
 
 
+def stoppable_speed(distance: Float[Array, "*n"], system: SystemConfig) -> Array:
+    """Speed towards a surface at ``distance`` [m] at which :func:`stopping_margin` is zero [m/s]; 0 within r_safe."""
+    a, tau = system.barrier.braking, system.barrier.reaction_time
+    room = jnp.maximum(distance - system.physics.drone_radius - system.barrier.safety_margin, 0.0)
+    return a * (jnp.sqrt(tau**2 + 2.0 * room / a + 1e-12) - tau)
+
+
 COMPRESSED = 2.0  # From about this value of h [m] on, that of round surfaces grows by its logarithm alone
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Shaped
 
 from drone_cbf.arrays import Scalar, Vector, safe_norm
+from drone_cbf.barrier.analytic import stoppable_speed
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.objectives.clearance import approach, path, velocities
@@ -54,14 +55,18 @@ def _flight_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) ->
     last = final_steps(system, distance.shape[0])
     commands = jnp.concatenate([jnp.zeros((1, 3)), trajectory.decisions.command])
     cruise = weights.max_speed if scene.cruise is None else scene.cruise
-    return _velocity_term(trajectory, scene, system, cruise) | {
-        "goal": weights.goal * jnp.mean(distance) / (1.0 + safe_norm(scene.start - scene.goal)),
-        "final": weights.final * jnp.mean(distance[-last:]),
-        "final_speed": weights.final_speed * jnp.mean(speed[-last:]),
-        "speed": weights.speed * jnp.mean(jax.nn.relu(speed - cruise) ** 2),
-        "effort": weights.effort * jnp.mean(jnp.sum(commands[1:] ** 2, -1)),
-        "smoothness": weights.smoothness * jnp.mean(jnp.sum(jnp.diff(commands, axis=0) ** 2, -1)),
-    }
+    return (
+        _velocity_term(trajectory, scene, system, cruise)
+        | _unseen_term(trajectory, system)
+        | {
+            "goal": weights.goal * jnp.mean(distance) / (1.0 + safe_norm(scene.start - scene.goal)),
+            "final": weights.final * jnp.mean(distance[-last:]),
+            "final_speed": weights.final_speed * jnp.mean(speed[-last:]),
+            "speed": weights.speed * jnp.mean(jax.nn.relu(speed - cruise) ** 2),
+            "effort": weights.effort * jnp.mean(jnp.sum(commands[1:] ** 2, -1)),
+            "smoothness": weights.smoothness * jnp.mean(jnp.sum(jnp.diff(commands, axis=0) ** 2, -1)),
+        }
+    )
 
 
 def _velocity_term(trajectory: Trajectory, scene: Scene, system: SystemConfig, cruise: Scalar | float) -> LossTerms:
@@ -77,6 +82,17 @@ def _velocity_term(trajectory: Trajectory, scene: Scene, system: SystemConfig, c
     window = min(round(VELOCITY_TIME / system.physics.time_step), summed.shape[0] - 1)
     off = safe_norm((summed[window:] - summed[:-window]) / window, 0.01)
     return {"velocity": weight * jnp.mean(jnp.where(off < 1.0, 0.5 * off**2, off - 0.5))}
+
+
+def _unseen_term(trajectory: Trajectory, system: SystemConfig) -> LossTerms:
+    """Squared speed beyond that from which the drone stops within what it has seen; seeing farther is not rewarded."""
+    weight, graphs = system.objective.unseen, trajectory.graphs
+    if not weight:
+        return {}
+    seen = graphs.range if graphs.frontier is None else graphs.frontier
+    speed = safe_norm(trajectory.states.velocity, 0.01)
+    beyond = jax.nn.relu(speed - jax.lax.stop_gradient(stoppable_speed(seen, system)))
+    return {"unseen": weight * jnp.mean(beyond**2)}
 
 
 def _clearance_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig) -> LossTerms:

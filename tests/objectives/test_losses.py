@@ -12,7 +12,7 @@ from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, scene_of, small_system
 
 WEIGHTS = ("goal", "final", "final_speed", "speed", "effort", "smoothness", "clearance", "collision", "slack",
-           "intervention", "fallback", "violation", "velocity")  # fmt: skip
+           "intervention", "fallback", "violation", "velocity", "unseen")  # fmt: skip
 FILTER_TERMS = ("slack", "intervention", "fallback")
 OFF = dict.fromkeys(WEIGHTS, 0.0)
 CONSTANTS = ("clearance", "collision", "velocity")
@@ -62,7 +62,7 @@ def test_a_weight_scales_its_own_term_and_zero_switches_the_others_off(everythin
 
 def test_without_a_filter_there_are_no_terms_about_it():
     terms = terms_of(system_with(), *eventful(), filtered=False)
-    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS) - {"violation", "velocity"}, "built only with a weight"
+    assert set(terms) == set(WEIGHTS) - set(FILTER_TERMS) - {"violation", "velocity", "unseen"}, "built only with a weight"
 
 
 def expected_velocity_term(flown, scene, cruise):
@@ -197,3 +197,21 @@ def test_the_gradient_is_that_of_central_differences():
             predicted = 2.0 * sum(float(jnp.sum(s * d)) for s, d in zip(slopes, along, strict=True))
             # Truncation 1e-10 of the third derivative, rounding 1e-15 over a difference of 1e-4.
             assert ahead - behind == pytest.approx(predicted, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("frontier", [None, 2.0])
+def test_flying_faster_than_one_can_stop_within_what_is_seen_costs_the_square_of_the_excess(frontier):
+    """tau v + v^2 / (2 a) = seen - r_safe, solved in float64."""
+    system = system_with(unseen=3.0)
+    barrier = system.barrier
+    seen = system.sensor.range if frontier is None else frontier
+    room = seen - system.physics.drone_radius - barrier.safety_margin
+    fastest = max(np.roots([0.5 / barrier.braking, barrier.reaction_time, -room]))
+    for speed in (0.5 * fastest, fastest + 1.5):
+        velocities = np.tile([0.0, speed, 0.0], (STEPS + 1, 1))
+        flown = flight(system, np.zeros((STEPS + 1, 3)), velocities)
+        flown = (
+            flown if frontier is None else flown.replace(graphs=flown.graphs.replace(frontier=jnp.float32(frontier)))
+        )
+        term = terms_of(system, flown, scene_of(capsules([[50.0, 0.0, 0.0]], 0.4)))["unseen"]
+        assert term == pytest.approx(3.0 * max(speed - fastest, 0.0) ** 2, rel=1e-3, abs=1e-6)
