@@ -15,6 +15,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector, largest_entry
+from drone_cbf.safety.compensated import less_products
 from drone_cbf.safety.records import ActiveSet, Limits, Row, Solution
 
 NEGLIGIBLE = 1e-12
@@ -96,37 +97,9 @@ def row_residual(normal: Vector, offset: Scalar, command: Float[Array, "*batch 3
     """``b - a.u`` computed as if in twice the working precision and rounded. Not differentiable.
 
     If only an axis with a small coefficient is free, an error of ``b - a.u`` is amplified in ``u`` by ``1/|a_F|``;
-    plain float32 sums would cost 1e-3 m/s^2. Algorithm Dot2 of Ogita, Rump and Oishi, SIAM J. Sci. Comput. 26 (2005).
+    plain float32 sums would cost 1e-3 m/s^2.
     """
-    total, correction = offset, jnp.zeros_like(offset)
-    for axis in range(3):  # a sum over the last axis does not vectorise and is three times slower
-        product, product_error = _two_product(-normal[axis], command[..., axis])
-        total, sum_error = _two_sum(total, product)
-        correction = correction + (product_error + sum_error)
-    return total + correction
-
-
-def _two_sum(x: Array, y: Array) -> tuple[Array, Array]:
-    """``x + y`` rounded, and the rounding error (Knuth)."""
-    total = x + y
-    part = total - x
-    return total, (x - (total - part)) + (y - part)
-
-
-def _two_product(x: Array, y: Array) -> tuple[Array, Array]:
-    """``x * y`` rounded, and the rounding error (Dekker). Exact even if the compiler fuses multiply and add."""
-    product = x * y
-    x_high, x_low = _split(x)
-    y_high, y_low = _split(y)
-    error = ((x_high * y_high - product) + x_high * y_low + x_low * y_high) + x_low * y_low
-    return product, error
-
-
-def _split(x: Array) -> tuple[Array, Array]:
-    """Upper and lower half of the significand by bit masking; fused multiply-add would break Veltkamp's split."""
-    bits, mask = (jnp.uint64, 0xFFFFFFFFF8000000) if x.dtype == jnp.float64 else (jnp.uint32, 0xFFFFF000)
-    high = jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & bits(mask), x.dtype)
-    return high, x - high
+    return less_products(offset, [(normal[axis], command[..., axis]) for axis in range(3)])
 
 
 def differentiable_solution(problem: ScaledProblem, command: Vector, active: ActiveSet, row: Row) -> Solution:

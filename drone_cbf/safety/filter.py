@@ -2,29 +2,18 @@
 
 import functools
 from collections.abc import Callable
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
 
-from drone_cbf.arrays import Scalar, Vector, tree_all_finite
+from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import FilterConfig
 from drone_cbf.safety import exact, projected_gradient, qpax_solver
 from drone_cbf.safety.dual import row_residual
-from drone_cbf.safety.records import (
-    LARGEST_COMMAND,
-    LARGEST_ROW,
-    RELATIVE_SLACK,
-    SLACK_TOLERANCE,
-    Limits,
-    Row,
-    SafeCommand,
-    Solution,
-    Status,
-)
+from drone_cbf.safety.edges import GRADIENTS, clipped, in_range, sanitised, select, with_fallback
+from drone_cbf.safety.records import RELATIVE_SLACK, SLACK_TOLERANCE, Limits, Row, SafeCommand, Solution, Status
 
-Tree = TypeVar("Tree")
 Filter = Callable[[Row, Vector, Limits, Vector], SafeCommand]
 """``(row, nominal (3,), limits, fallback (3,)) -> SafeCommand``, commands in m/s^2, world frame."""
 
@@ -65,28 +54,21 @@ def make_filter(config: FilterConfig) -> Filter:
     - ``stopped``: none.
     """
     solver = functools.partial(_SOLVERS[config.solver], quadratic=config.slack_penalty == "quadratic")
-    shape_gradient = _GRADIENTS[config.gradient]
+    shape_gradient = GRADIENTS[config.gradient]
 
     def safe_command(row: Row, nominal: Vector, limits: Limits, fallback: Vector) -> SafeCommand:
-        usable = _in_range(row, nominal, limits)
-        row, nominal, limits = _sanitised(usable, row, nominal, limits)
+        usable = in_range(row, nominal, limits)
+        row, nominal, limits = sanitised(usable, row, nominal, limits)
         result = _filter_in_range(config, solver, row, nominal, limits)
         result = shape_gradient(result, nominal)
-        return _with_fallback(usable, result, fallback)
+        return with_fallback(usable, result, fallback)
 
     return safe_command
 
 
-def _in_range(row: Row, nominal: Vector, limits: Limits) -> Bool[Array, ""]:
-    """Whether the promises of the filter hold for these inputs; NaN is not in range."""
-    commands = jnp.maximum(jnp.maximum(jnp.abs(nominal), jnp.abs(limits.lower)), jnp.abs(limits.upper))
-    possible = (commands <= LARGEST_COMMAND) & (limits.lower <= limits.upper) & (jnp.abs(row.normal) <= LARGEST_ROW)
-    return jnp.all(possible) & (jnp.abs(row.offset) <= LARGEST_ROW)
-
-
 def _filter_in_range(config: FilterConfig, solver: Solver, row: Row, nominal: Vector, limits: Limits) -> SafeCommand:
     """The filter for inputs in range."""
-    passed = _clipped(nominal, limits)
+    passed = clipped(nominal, limits)
     missed = row_residual(*jax.lax.stop_gradient((row.normal, row.offset, passed))) > 0.0
     size = jnp.max(jnp.abs(jax.lax.stop_gradient(row.normal)))
     authority = size >= config.authority
@@ -96,7 +78,7 @@ def _filter_in_range(config: FilterConfig, solver: Solver, row: Row, nominal: Ve
     # still reach the gradient.
     harmless = Row(normal=jnp.eye(3, dtype=row.normal.dtype)[0], offset=limits.lower[0] - 1.0)
     solution = solver(
-        _select(enforced, row, harmless), nominal, limits, penalty=config.penalty, authority=config.authority
+        select(enforced, row, harmless), nominal, limits, penalty=config.penalty, authority=config.authority
     )
     command = jnp.where(enforced, solution.command, passed)
     slack_passed = jnp.where(missed, jnp.maximum(row.offset - jnp.dot(row.normal, passed), 0.0), 0.0)
@@ -119,43 +101,3 @@ def _honest(slack: Scalar, row: Row, command: Vector, tolerance: Scalar) -> Scal
     row, command = jax.lax.stop_gradient((row, command))
     short = row.offset - jnp.dot(row.normal, command)
     return jnp.where(short > slack + tolerance, short, slack)
-
-
-def _clipped(nominal: Vector, limits: Limits) -> Vector:
-    """The nominal command clipped to the limits. The gradient is one on a limit (``clip`` halves it), zero beyond."""
-    inside = (nominal >= limits.lower) & (nominal <= limits.upper)
-    return jnp.where(inside, nominal, jax.lax.stop_gradient(jnp.clip(nominal, limits.lower, limits.upper)))
-
-
-def _select(condition: Bool[Array, ""], chosen: Tree, otherwise: Tree) -> Tree:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), chosen, otherwise)
-
-
-def _sanitised(usable: Bool[Array, ""], row: Row, nominal: Vector, limits: Limits) -> tuple[Row, Vector, Limits]:
-    """The inputs, or a trivial problem without gradient if one of them is out of range."""
-    zeros, ones = jnp.zeros_like(nominal), jnp.ones_like(nominal)
-    trivial = (Row(normal=zeros, offset=jnp.zeros_like(row.offset)), zeros, Limits(lower=-ones, upper=ones))
-    return _select(usable, (row, nominal, jax.lax.stop_gradient(limits)), trivial)
-
-
-def _with_fallback(usable: Bool[Array, ""], result: SafeCommand, fallback: Vector) -> SafeCommand:
-    finite = usable & tree_all_finite((result.command, result.slack, result.multiplier))
-    replacement = SafeCommand(
-        command=jax.lax.stop_gradient(fallback),
-        slack=jnp.zeros_like(result.slack),
-        multiplier=jnp.zeros_like(result.multiplier),
-        status=jnp.full_like(result.status, Status.FALLBACK),
-    )
-    return _select(finite, result, replacement)
-
-
-def _identity(result: SafeCommand, nominal: Vector) -> SafeCommand:
-    stopped = jax.lax.stop_gradient(result)
-    return stopped.replace(command=stopped.command + (nominal - jax.lax.stop_gradient(nominal)))
-
-
-_GRADIENTS: dict[str, Callable[[SafeCommand, Vector], SafeCommand]] = {
-    "full": lambda result, nominal: result,
-    "identity": _identity,
-    "stopped": lambda result, nominal: jax.lax.stop_gradient(result),
-}

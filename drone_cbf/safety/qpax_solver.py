@@ -28,14 +28,14 @@ INTERIOR = 1e-3  # Distance to a limit, as a fraction of the half width, from wh
 
 
 @struct.dataclass
-class _Quadratic:
-    """``min 0.5 x'Qx + q.x  s.t.  Gx <= h`` over x = (u - centre, slack) / length, in qpax's letters."""
+class Quadratic:
+    """``min 0.5 x'Qx + q.x  s.t.  Gx <= h`` over x = (u - centre, slacks) / length, in qpax's letters."""
 
-    cost: Float[Array, "4 4"]
+    cost: Float[Array, "x x"]
     """Q. Zero for the slack, which is bounded by its linear cost and ``slack >= 0``; qpax needs no curvature there."""
-    linear: Float[Array, "4"]  # q
-    matrix: Float[Array, "8 4"]  # G: row, slack >= 0, upper limits, lower limits
-    bound: Float[Array, "8"]  # h
+    linear: Float[Array, "x"]  # q
+    matrix: Float[Array, "g x"]  # G: rows, slack >= 0, upper limits, lower limits
+    bound: Float[Array, "g"]  # h
 
 
 def solve(
@@ -56,7 +56,7 @@ def solve(
     # The penalty refers to the row divided by max|a|, whose gradient matters when the row is relaxed.
     weight = penalty * (1.0 / largest_entry(jnp.abs(row.normal / scale)))
     program = _scaled_quadratic(row, nominal, limits, scale=scale, length=length, centre=centre, weight=weight)
-    x = _solve(program)
+    x = minimiser(program)
     command = jnp.clip(centre + length * x[:3], limits.lower, limits.upper)
     slack = scale * length * jnp.maximum(x[3], 0.0)
     # A clipped offset hides slack: if the row is relaxed, compute it from the row itself.
@@ -68,7 +68,7 @@ def solve(
 
 def _scaled_quadratic(
     row: Row, nominal: Vector, limits: Limits, *, scale: Scalar, length: Scalar, centre: Vector, weight: Scalar
-) -> _Quadratic:
+) -> Quadratic:
     """The problem scaled to order one (except the slack's cost): row divided by ``scale``, commands by ``length``."""
     dtype = nominal.dtype
     normal = row.normal / scale
@@ -80,7 +80,7 @@ def _scaled_quadratic(
     axes = jnp.eye(3, 4, dtype=dtype)
     slack_axis = jnp.array([[0.0, 0.0, 0.0, 1.0]], dtype=dtype)
     row_axis = jnp.append(jnp.where(movable, normal, 0.0), jnp.ones((), dtype))[None, :]
-    return _Quadratic(
+    return Quadratic(
         cost=jnp.diag(jnp.array([1.0, 1.0, 1.0, 0.0], dtype=dtype)),
         linear=jnp.append(-(nominal - centre) / length, weight / length),
         matrix=jnp.concatenate([-row_axis, -slack_axis, axes, -axes]),
@@ -100,13 +100,13 @@ def _multiplier(
     return jnp.where(slack > SLACK_TOLERANCE, penalty, jnp.clip(multiplier, 0.0, penalty))
 
 
-def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
+def _interior_point(quadratic: Quadratic) -> Float[Array, "x"]:
     dtype = quadratic.linear.dtype
     tolerance = TOLERANCE[str(dtype)]
     return solve_qp_primal(
         quadratic.cost,
         quadratic.linear,
-        jnp.zeros((0, 4), dtype),
+        jnp.zeros((0, quadratic.linear.shape[0]), dtype),
         jnp.zeros(0, dtype),
         quadratic.matrix,
         quadratic.bound,
@@ -118,18 +118,18 @@ def _interior_point(quadratic: _Quadratic) -> Float[Array, "4"]:
 
 
 @jax.custom_vjp
-def _solve(quadratic: _Quadratic) -> Float[Array, "4"]:
+def minimiser(quadratic: Quadratic) -> Float[Array, "x"]:
     """The minimiser; without gradient if it or the gradient is not finite: qpax returns NaN even for a zero
     cotangent."""
     return _interior_point(quadratic)
 
 
-def _solve_forward(quadratic: _Quadratic):
+def _solve_forward(quadratic: Quadratic):
     x, pull_back = jax.vjp(_interior_point, quadratic)
     return x, (jnp.all(jnp.isfinite(x)), pull_back)
 
 
-def _solve_backward(residuals, cotangent: Float[Array, "4"]):
+def _solve_backward(residuals, cotangent: Float[Array, "x"]):
     finite, pull_back = residuals
     (gradient,) = pull_back(cotangent)
     largest = jnp.max(jnp.abs(ravel_leaves(gradient)))
@@ -137,4 +137,4 @@ def _solve_backward(residuals, cotangent: Float[Array, "4"]):
     return (jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), gradient),)
 
 
-_solve.defvjp(_solve_forward, _solve_backward)
+minimiser.defvjp(_solve_forward, _solve_backward)

@@ -50,6 +50,15 @@ class Row:
 
 
 @struct.dataclass
+class Rows:
+    """Several conditions ``normal_i . u >= offset_i`` on one command; as :class:`Row` each."""
+
+    normal: Float[Array, "k 3"]
+    offset: Float[Array, "k"]
+    mask: Bool[Array, "k"]  # False for rows that do not count, whatever they hold
+
+
+@struct.dataclass
 class Limits:
     """Admissible commands ``lower <= u <= upper`` [m/s^2, world frame]; finite, and an axis may have zero width.
 
@@ -70,6 +79,26 @@ class SafeCommand:
     """Dual variable () of the row divided by max|a|, in [0, penalty]; penalty times slack for a quadratic penalty. No
     gradient."""
     status: Int[Array, ""]  # A ``Status`` (), int32
+
+
+@struct.dataclass
+class SafeCommands:
+    """Safe command under several rows; as :class:`SafeCommand`, slack and multiplier of each row."""
+
+    command: Vector  # u (3,) [m/s^2, world frame], within the limits
+    slack: Float[Array, "k"]  # Zero for masked rows
+    multiplier: Float[Array, "k"]
+    status: Int[Array, ""]
+    """The worst of the rows: relaxed if one is, without authority if one of those is missed. int32."""
+
+
+@struct.dataclass
+class RowsSolution:
+    """Result of a solver for several rows; fields as in ``SafeCommands``."""
+
+    command: Vector
+    slack: Float[Array, "k"]
+    multiplier: Float[Array, "k"]
 
 
 @struct.dataclass
