@@ -14,14 +14,23 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm
-from drone_cbf.barrier.analytic import stopping_margin
+from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm
+from drone_cbf.barrier.analytic import Barrier, stopping_margin
 from drone_cbf.barrier.neural import BarrierParams, make_blended_barrier
+from drone_cbf.barrier.pairs import make_rows_reader
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
-from drone_cbf.perception.estimation import Estimate, first_estimate, make_correction, params_with_bias, predict
+from drone_cbf.perception.estimation import (
+    Estimate,
+    first_estimate,
+    make_correction,
+    params_with_bias,
+    position_spread,
+    predict,
+)
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.mapping import Mapper, make_mapper
+from drone_cbf.perception.others import with_others
 from drone_cbf.perception.readings import OwnMotion, Reading
 from drone_cbf.physics.belief import acting_motion, braking_command, command_limits
 from drone_cbf.physics.drone import DroneParams
@@ -29,7 +38,8 @@ from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.physics.motion import Motion
 from drone_cbf.policy.policies import Policy, PolicyParams, make_policy
 from drone_cbf.safety.filter import make_filter
-from drone_cbf.safety.records import Limits, Row, Status
+from drone_cbf.safety.records import Limits, Row, Rows, SafeCommand, Status
+from drone_cbf.safety.rows_filter import make_rows_filter
 
 
 @struct.dataclass
@@ -88,7 +98,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
     It knows the configured drone, but not the wind. It takes the command decided on to be the one that is flown.
     """
     dt, sensor = system.physics.time_step, system.sensor
-    corrected, mapper = make_corrected(system), mapper or make_mapper(system)
+    corrected, among, mapper = make_corrected(system), make_among(system), mapper or make_mapper(system)
     dynamics, braking_if_blind = make_dynamics(system.physics), make_braking_if_blind(system)
     model = dynamics.params()
 
@@ -112,6 +122,7 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
         estimate = corrected(memory, reading.own, reading.noise)
         motion, believed = acting(estimate)
         belief, graph = mapper.update(memory.map, reading, estimate, motion, goal, believed)
+        graph = among(graph, reading, estimate, motion, believed)
         remembered, decision = pilot(params, memory.policy, graph)
         decision = braking_if_blind(decision, reading.blind, graph.velocity)
         predicted = predict(estimate, decision.command, model, dt, sensor.bias_drift)
@@ -119,6 +130,21 @@ def make_controller(system: SystemConfig, pilot: Pilot, mapper: Mapper | None = 
         return after, decision, graph
 
     return Controller(start=start, place=place, step=step)
+
+
+def make_among(system: SystemConfig) -> Callable[[Graph, Reading, Estimate, Motion, DroneParams], Graph]:
+    """Function (graph of surfaces, reading, estimate, motion where a command acts, drone) -> the graph with what the
+    reading says of other drones; as it is for a drone alone."""
+    radius = system.physics.drone_radius
+
+    def among(graph: Graph, reading: Reading, estimate: Estimate, motion: Motion, drone: DroneParams) -> Graph:
+        if reading.others is None:
+            return graph
+        own_spread = position_spread(estimate, jnp.max(drone.delay + drone.lag_time))
+        spread = jnp.sqrt(reading.noise**2 + own_spread**2)
+        return with_others(graph, reading.others, spread, motion, drone, radius)
+
+    return among
 
 
 def make_look(policy: Policy) -> Callable[[PolicyMemory, Graph], Vector | None]:
@@ -178,25 +204,21 @@ def make_braking_if_blind(system: SystemConfig) -> Callable[[Decision, Bool[Arra
 
 
 def make_filtered_pilot(system: SystemConfig) -> Pilot:
-    """The policy behind the CBF-QP of the blended barrier."""
+    """The policy behind the CBF-QP of the blended barrier; of the systems of a swarm, with a row for each other."""
     policy = make_policy(system)
-    look, blended = make_look(policy), make_blended_barrier(system)
-    dynamics, safety_filter = make_dynamics(system.physics), make_filter(system.filter)
-    model, read = dynamics.params(), make_row_reader(system.barrier, dynamics.effective.error or 0.0)
-    lower, upper = command_limits(model)
-    limits = Limits(lower=lower, upper=upper)
+    look, blended, safe_command = make_look(policy), make_blended_barrier(system), make_safe_command(system)
+    model = make_dynamics(system.physics).params()
     end = make_unavoidable(system)
 
     def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> tuple[PolicyMemory, Decision]:
         memory, nominal = policy.apply(params.policy, memory, graph)
         barrier = blended(params.barrier, params.margin, params.blend)
-        reading = read(barrier, graph)
         fallback = braking_command(graph.velocity, model, system.physics.time_step)
-        safe = safety_filter(Row(normal=reading.normal, offset=reading.offset), nominal, limits, fallback)
+        value, safe = safe_command(barrier, graph, nominal, fallback)
         decision = Decision(
             command=safe.command,
             nominal=nominal,
-            barrier=reading.value,
+            barrier=value,
             slack=safe.slack,
             status=safe.status,
             look=look(memory, graph),
@@ -204,6 +226,41 @@ def make_filtered_pilot(system: SystemConfig) -> Pilot:
         return memory, end(decision, graph, fallback)
 
     return decide
+
+
+SafeCommandOf = Callable[[Barrier, Graph, Vector, Vector], tuple[Scalar, SafeCommand]]
+"""(barrier, graph, nominal command, fallback [m/s^2]) -> (h [m], what the filter makes of it)."""
+
+
+def make_safe_command(system: SystemConfig) -> SafeCommandOf:
+    """Barrier, row and filter: one row for the whole graph, or in a swarm one for each other drone as well."""
+    dynamics = make_dynamics(system.physics)
+    limits, error = Limits(*command_limits(dynamics.params())), dynamics.effective.error or 0.0
+    if system.scene.drones > 1 and system.filter.rows == "pairwise":
+        return _pairwise(system, limits, error)
+    read, safety_filter = make_row_reader(system.barrier, error), make_filter(system.filter)
+
+    def safe_command(barrier: Barrier, graph: Graph, nominal: Vector, fallback: Vector) -> tuple[Scalar, SafeCommand]:
+        reading = read(barrier, graph)
+        row = Row(normal=reading.normal, offset=reading.offset)
+        return reading.value, safety_filter(row, nominal, limits, fallback)
+
+    return safe_command
+
+
+def _pairwise(system: SystemConfig, limits: Limits, fit_error: float) -> SafeCommandOf:
+    """Slack is the largest of all rows, h the least."""
+    read, safety_filter = make_rows_reader(system.barrier, fit_error), make_rows_filter(system.filter)
+
+    def safe_command(barrier: Barrier, graph: Graph, nominal: Vector, fallback: Vector) -> tuple[Scalar, SafeCommand]:
+        reading, counts = read(barrier, graph)
+        rows = Rows(normal=reading.normal, offset=reading.offset, mask=counts)
+        safe = safety_filter(rows, nominal, limits, fallback)
+        value, slack = jnp.min(jnp.where(counts, reading.value, jnp.inf)), largest_entry(safe.slack)
+        multiplier = jnp.max(safe.multiplier)
+        return value, SafeCommand(command=safe.command, slack=slack, multiplier=multiplier, status=safe.status)
+
+    return safe_command
 
 
 def make_unavoidable(system: SystemConfig) -> Callable[[Decision, Graph, Vector], Decision]:

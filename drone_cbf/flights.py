@@ -14,7 +14,7 @@ from drone_cbf.controller import ControllerParams, Pilot
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
-from drone_cbf.rollout import Trajectory, make_rollout
+from drone_cbf.rollout import Trajectory, flights_of_swarms, make_rollout
 from drone_cbf.scenes.scene import Scene, with_nominal_drone
 
 CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
@@ -35,17 +35,27 @@ Flyer = Callable[[ControllerParams, Scene, Array, Array], Flown]
 
 
 def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
-    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices."""
+    """Compiled function that flies scenes (leading axis) for ``horizon`` steps, sharded over the devices; those of
+    swarms give a flight for each drone, in order."""
     rollout = make_rollout(system, pilot, horizon)
     metrics = make_flight_metrics(system)
 
     def one(params: ControllerParams, scene: Scene, noise: Array, key: Array) -> Flown:
-        flown = rollout(params, scene, noise, key)
+        return measured(rollout(params, scene, noise, key), scene)
+
+    def measured(flown: Trajectory, scene: Scene) -> Flown:
         clearance = jnp.min(swept_clearances(flown, scene, system.physics), axis=-1)
         return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
 
+    def swarms(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
+        flown = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys)
+        return jax.vmap(measured)(*flights_of_swarms(flown, scenes))
+
     def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
-        return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, *shard_batch((scenes, noise, keys))))
+        scenes, noise, keys = shard_batch((scenes, noise, keys))
+        if scenes.start.ndim == 3:
+            return shard_batch(swarms(params, scenes, noise, keys))
+        return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys))
 
     compiled = jax.jit(fly)
     # Scenes without a drone of their own get the configured one, so that one program serves both kinds.
@@ -57,6 +67,11 @@ def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
     return flyer
 
 
+def drones_of(scenes: Scene) -> int:
+    """Drones that fly at once in each of ``scenes`` (leading axis)."""
+    return scenes.start.shape[1] if scenes.start.ndim == 3 else 1
+
+
 def chunk_size() -> int:
     """Flights per call over all devices."""
     return CHUNK * jax.device_count()
@@ -65,13 +80,15 @@ def chunk_size() -> int:
 def fly_all(
     fly: Flyer, params: ControllerParams, scenes: Scene, noise: Array, keys: Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
-    """Fly all ``scenes`` in chunks and return ``keep(flown)``, concatenated on axis 0, on the host."""
-    count = keys.shape[0]
-    size = min(count, chunk_size())
+    """Fly all ``scenes`` in chunks and return ``keep(flown)``, concatenated on axis 0, on the host.
+
+    ``noise`` and ``keys``: one for each scene, also of a swarm."""
+    count, drones = keys.shape[0], drones_of(scenes)
+    size = min(count, max(1, chunk_size() // drones))
     params, parts = jax.device_get(params), []
     for first in range(0, count, size):
         # Pad a short last chunk by repeating its last flight: a new shape would be compiled again.
         rows = np.minimum(np.arange(first, first + size), count - 1)
         flown = fly(params, jax.tree.map(lambda x, rows=rows: x[rows], scenes), noise[rows], keys[rows])
-        parts.append(jax.tree.map(lambda x, first=first: np.asarray(x)[: count - first], keep(flown)))
+        parts.append(jax.tree.map(lambda x, first=first: np.asarray(x)[: (count - first) * drones], keep(flown)))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -10,8 +10,23 @@ from drone_cbf.sections import Neutral, Section
 Positive = Annotated[float, Field(gt=0.0)]
 Pair = tuple[Positive, Positive]
 SceneName = Literal[
-    "fixed_ring", "random_cloud", "forest", "boxes", "windows", "corridors", "moving", "mixed", "scattered"
+    "fixed_ring",
+    "random_cloud",
+    "forest",
+    "boxes",
+    "windows",
+    "corridors",
+    "moving",
+    "mixed",
+    "scattered",
+    "gcbf_linear",
+    "gcbf_double_integrator",
+    "gcbf_crazyflie",
+    "ring_swap",
+    "tunnel",
+    "formation",
 ]
+_SWARM_RANGES = ("gcbf_radius", "gcbf_double_integrator_size", "gcbf_crazyflie_radius")
 FOREST_EDGE = 1.0  # Strip without trees after the start line and before the goal line of ``forest`` [m]
 BOXES_EDGE = 0.8  # The same of ``boxes`` [m]
 WINDOWS_ACROSS = 1.5  # Largest displacement of start and goal from the axis of ``windows`` [m]
@@ -24,6 +39,8 @@ class SceneConfig(Section):
     """Obstacle slots of ``fixed_ring``, ``random_cloud`` and ``forest``; those that use fewer mask the rest."""
     clearance: float = Field(0.45, ge=0.0, le=3.0)
     """Smallest distance from a start or goal to any obstacle surface [m]."""
+    drones: Annotated[int, Field(ge=1, le=4096), Neutral(1)] = 1
+    """Drones that fly at once. Starts and goals of a swarm's families have an axis of this many."""
     cloud_half_extent: tuple[Positive, Positive, Positive] = (3.0, 3.0, 1.2)
     """Half size of the ``random_cloud`` box, centred on the origin [m]."""
     cloud_obstacles: int = Field(24, ge=1, le=256)
@@ -121,6 +138,39 @@ class SceneConfig(Section):
     scattered_speed: Annotated[float, Field(ge=1.0, le=20.0), Neutral(3.0)] = 3.0
     """Target speed for which the scenes of ``scattered`` are stretched [m/s]; obstacles and wind are those of
     ``mixed``."""
+    gcbf_side: Annotated[float, Field(gt=0.1, le=1000.0), Neutral(2.0)] = 2.0
+    """Side of the cube of ``gcbf_linear`` [m]."""
+    gcbf_obstacles: Annotated[int, Field(ge=1, le=256), Neutral(8)] = 8
+    """Spheres in ``gcbf_linear``."""
+    gcbf_radius: Annotated[Pair, Neutral((0.075, 0.15))] = (0.075, 0.15)
+    """Smallest and largest radius of a sphere in ``gcbf_linear`` [m]."""
+    gcbf_apart: Annotated[float, Field(gt=0.0, le=100.0), Neutral(0.2)] = 0.2
+    """Least distance of starts from each other, of goals from each other, and of both from obstacles [m]; in GCBF+ four
+    radii of the drone."""
+    gcbf_double_integrator_side: Annotated[float, Field(gt=0.1, le=1000.0), Neutral(4.0)] = 4.0
+    """Side of the square of ``gcbf_double_integrator`` [m]."""
+    gcbf_double_integrator_obstacles: Annotated[int, Field(ge=0, le=256), Neutral(8)] = 8
+    """Rectangles there."""
+    gcbf_double_integrator_size: Annotated[Pair, Neutral((0.1, 0.5))] = (0.1, 0.5)
+    """Smallest and largest side of a rectangle [m]."""
+    gcbf_crazyflie_side: Annotated[float, Field(gt=0.1, le=1000.0), Neutral(2.0)] = 2.0
+    """Side of the cube of ``gcbf_crazyflie`` [m]."""
+    gcbf_crazyflie_obstacles: Annotated[int, Field(ge=0, le=256), Neutral(0)] = 0
+    """Spheres there."""
+    gcbf_crazyflie_radius: Annotated[Pair, Neutral((0.05, 0.3))] = (0.05, 0.3)
+    """Smallest and largest radius of a sphere there [m]."""
+    swarm_spacing: Annotated[float, Field(gt=0.0, le=10.0), Neutral(0.2)] = 0.2
+    """Least distance between starts, and between goals, in ``ring_swap``, ``tunnel`` and ``formation`` [m]."""
+    ring_swap_shape: Annotated[Literal["circle", "sphere"], Neutral("circle")] = "circle"
+    """On what drones change places with those opposite."""
+    tunnel_width: Annotated[float, Field(gt=0.0, le=100.0), Neutral(0.6)] = 0.6
+    """Inner width and height of ``tunnel`` [m]."""
+    tunnel_length: Annotated[float, Field(gt=0.0, le=100.0), Neutral(2.0)] = 2.0
+    """Length of its walls [m]."""
+    formation_length: Annotated[float, Field(gt=0.0, le=200.0), Neutral(3.0)] = 3.0
+    """Free way of ``formation``, from the first drones' starts to the last ones' goals [m]."""
+    formation_obstacles: Annotated[int, Field(ge=1, le=256), Neutral(8)] = 8
+    """Spheres on that way."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -129,7 +179,7 @@ class SceneConfig(Section):
                 taken = f"{name} = {getattr(self, name)}"
                 raise ValueError(f"{taken} exceeds obstacles = {self.obstacles}; raise obstacles")
         ranges = ("cloud_radius", "forest_radius", "boxes_half_size", "windows_opening", "corridors_width")
-        for name in (*ranges, "moving_size", "moving_speed"):
+        for name in (*ranges, "moving_size", "moving_speed", *_SWARM_RANGES):
             low, high = getattr(self, name)
             if low > high:
                 raise ValueError(f"{name} = ({low}, {high}) must be ordered (smallest, largest)")

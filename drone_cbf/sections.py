@@ -3,14 +3,15 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializationInfo, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, ValidationError, model_serializer, model_validator
 from pydantic import SerializerFunctionWrapHandler as Handler
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from drone_cbf.errors import ConfigError, shown
 
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 _COMPARABLE = "comparable"  # Context of a dump that leaves out neutral values
 UNKNOWN = "unknown_name"
 """Type of the error for a key that a section does not have."""

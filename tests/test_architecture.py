@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
-SETTINGS = {"sections", "scene_config", "airframes", "physics_config", "config"}
+SETTINGS = {"sections", "scene_config", "airframes", "physics_config", "sensor_config", "config"}
 BASE = SETTINGS | {"errors", "documents", "arrays", "draws", "devices"}
 FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scene_config": {"sections"},
     "airframes": set(),
     "physics_config": {"sections", "airframes"},
-    "config": {"errors", "sections", "scene_config", "physics_config"},
+    "sensor_config": {"sections"},
+    "config": {"errors", "sections", "scene_config", "physics_config", "sensor_config"},
     "arrays": {"errors", "config"},
     "recorder": set(),
     "draws": set(),

@@ -23,12 +23,18 @@ def soft_minimum(values: Float[Array, "k"], ceiling: Scalar | float, temperature
     return -temperature * log_sum_exp(-every / temperature)
 
 
-def stopping_margin(distance: Float[Array, "*n"], closing: Float[Array, "*n"], system: SystemConfig) -> Array:
-    """s - r_safe - tau c - c^2 / (2 a_brake) [m] at distance s [m] and closing speed c [m/s]."""
+def stopping_margin(
+    distance: Float[Array, "*n"], closing: Float[Array, "*n"], system: SystemConfig, braking: Array | None = None
+) -> Array:
+    """s - r_safe - tau c - c^2 / (2 a_brake) [m] at distance s [m] and closing speed c [m/s]; ``braking`` [m/s^2] of
+    each node, None for ``barrier.braking``."""
     barrier = system.barrier
     safe_radius = system.physics.drone_radius + barrier.safety_margin
-    braking = barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking)
-    return distance - safe_radius - braking
+    way = barrier.reaction_time * closing + closing**2 / (2.0 * (barrier.braking if braking is None else braking))
+    return distance - safe_radius - way
+
+
+PAIR = 2.0  # Two drones that brake for each other slow down relative to each other this many times as fast as one
 
 
 def stoppable_speed(distance: Float[Array, "*n"], system: SystemConfig) -> Array:
@@ -77,10 +83,12 @@ def passing_speed(
 
 def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
     """h_i = s_i - r_safe - tau c_i - c_i^2 / (2 a_brake) [m] of each node (DESIGN 4), plus its penalty, if it has one,
-    or :func:`passing_margin` if its radius is known; the sensing range if masked."""
+    or :func:`passing_margin` if its radius is known; the sensing range if masked. For nodes of other drones a_brake is
+    :data:`PAIR` times as large: both brake."""
     closing = closing_speeds(graph.relative_position, graph.relative_velocity)
     distance = safe_norm(graph.relative_position)
-    margin = stopping_margin(distance, closing, system)
+    braking = jnp.full(graph.mask.shape, system.barrier.braking).at[-graph.drones :].mul(PAIR) if graph.drones else None
+    margin = stopping_margin(distance, closing, system, braking)
     margin = margin if graph.penalty is None else margin + graph.penalty
     if graph.radius is not None:
         passing = passing_speed(unit(graph.relative_position), graph.relative_velocity, jnp.asarray(graph.upright))

@@ -17,6 +17,7 @@ from drone_cbf.barrier.rows import slopes
 from drone_cbf.barrier.truth import make_true_barrier
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
+from drone_cbf.perception.others import of_one_row, with_one_slot
 from drone_cbf.physics.belief import acting_motion
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.physics.dynamics import make_dynamics
@@ -96,10 +97,16 @@ def make_true_lesson(system: SystemConfig) -> Callable[[Graph, Motion, Scene, Sc
 
 
 def make_flown_lesson(system: SystemConfig) -> Callable[[Graph, DroneState, Scene, Array], Lesson]:
-    """Function (graph seen, true state, scene, step) -> lesson of one step of a flight."""
+    """Function (graph seen, true state, scene, step) -> lesson of one step of a flight.
+
+    In a swarm that of a single row: of the surfaces at even steps, of the nearest pair at odd ones."""
     if not uses_truth(system):
         of_graph = make_graph_lesson(system)
-        return lambda graph, state, scene, step: of_graph(graph)
+        if system.scene.drones == 1:
+            return lambda graph, state, scene, step: of_graph(graph)
+        return lambda graph, state, scene, step: of_graph(
+            of_one_row(graph, step % 2 == 1) if graph.drones else with_one_slot(graph)
+        )
     of_solids, model = make_true_lesson(system), make_dynamics(system.physics).params()
     dt = system.physics.time_step
 

@@ -22,28 +22,32 @@ from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_
 BarrierParams = Any  # Variables of `NeuralBarrier`, a flax pytree
 
 
+SHARPNESS = 8.0  # Of the attention of an untrained barrier to the smaller of two margins [1/m]
+
+
 class NeuralBarrier(nn.Module):
     """Graph -> h [m]. ``features``: width of the layers; ``base``: what is corrected at each node, (k,) [m];
-    ``free_value``: h of empty space [m]."""
+    ``free_value``: h of empty space [m]; ``length`` [m]: what distances are compared with."""
 
     features: int
     base: Callable[[Graph], Float[Array, "k"]]
     free_value: Callable[[Graph], Scalar]
     correcting: bool
+    length: float = 1.0
 
     @nn.compact
     def __call__(self, graph: Graph) -> Scalar:
         edges = edge_features(graph)
-        hidden = nn.silu(nn.Dense(self.features, name="edge_in")(edges * jnp.asarray(EDGE_SCALE)))
+        hidden = nn.silu(nn.Dense(self.features, name="edge_in")(edges * (jnp.asarray(EDGE_SCALE) / self.length)))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="edge_hidden")(hidden))
         start = nn.initializers.zeros if self.correcting else nn.linear.default_kernel_init
-        margin = nn.Dense(1, name="margin", kernel_init=start)(hidden)[:, 0] + self.base(graph)
-        urgency = nn.Dense(1, name="urgency")(hidden)[:, 0] - 8.0 * margin
+        margin = self.length * nn.Dense(1, name="margin", kernel_init=start)(hidden)[:, 0] + self.base(graph)
+        urgency = nn.Dense(1, name="urgency")(hidden)[:, 0] - SHARPNESS / self.length * margin
         message = nn.Dense(self.features, name="message")(hidden)
         # Softmax with the cutoff as prior weight; the last entry is free space, with logit 0 at its own value.
         weights = jnp.append(node_weights(graph), 1.0)
         free = self.free_value(graph)
-        logits = jnp.append(urgency, -8.0 * free)
+        logits = jnp.append(urgency, -SHARPNESS / self.length * free)
         logits = beneath(logits, jax.lax.stop_gradient(jnp.max(jnp.where(weights > 0.0, logits, -jnp.inf))))
         # Bounded, so that a node of zero weight cannot give 0 * inf.
         unnormalised = weights * jnp.exp(jnp.minimum(logits, 30.0))
@@ -52,7 +56,7 @@ class NeuralBarrier(nn.Module):
         correction = nn.Dense(self.features, name="update")(nn.silu(pooled))
         correction = nn.Dense(1, use_bias=False, name="head", kernel_init=nn.initializers.zeros)(nn.silu(correction))[0]
         crowded = 1.0 - attention[-1]
-        return jnp.dot(attention, jnp.append(margin, free)) + crowded * correction
+        return jnp.dot(attention, jnp.append(margin, free)) + crowded * self.length * correction
 
 
 def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
@@ -63,7 +67,7 @@ def neural_barrier_module(system: SystemConfig) -> NeuralBarrier:
     def free_value(graph: Graph) -> Scalar:
         return free_margin(graph.velocity, system, graph.frontier)
 
-    return NeuralBarrier(system.barrier.features, base, free_value, correcting)
+    return NeuralBarrier(system.barrier.features, base, free_value, correcting, system.sensor.length)
 
 
 def initial_barrier_params(system: SystemConfig, key: jax.Array) -> BarrierParams:

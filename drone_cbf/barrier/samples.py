@@ -12,6 +12,7 @@ from drone_cbf.barrier.spots import SPOT, beside_an_obstacle
 from drone_cbf.config import SystemConfig
 from drone_cbf.draws import between, standard_normal, uniform_draws
 from drone_cbf.perception.mapping import make_still_view
+from drone_cbf.perception.others import with_one_slot
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.belief import before
 from drone_cbf.physics.dynamics import make_dynamics
@@ -32,7 +33,8 @@ def lesson_sampler(sample: MotionSampler, system: SystemConfig) -> LessonSampler
     if uses_truth(system):
         return _scanned_lessons(sample, system)
     of_graph, count = make_graph_lesson(system), system.sensor.neighbours
-    return lambda scene, key: of_graph(true_graph(sample(scene, key), scene, None, system, count))
+    shaped = with_one_slot if system.scene.drones > 1 else lambda graph: graph
+    return lambda scene, key: of_graph(shaped(true_graph(sample(scene, key), scene, None, system, count)))
 
 
 def _scanned_lessons(sample: MotionSampler, system: SystemConfig) -> LessonSampler:

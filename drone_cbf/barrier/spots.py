@@ -58,7 +58,7 @@ def random_spot(scene: Scene, draw: dict[str, Array]) -> Spot:
 
 def beside_an_obstacle(scene: Scene, draw: dict[str, Array], system: SystemConfig) -> Vector:
     """A point at an exponentially distributed distance from the surface of a random active obstacle [m]."""
-    distance = 0.5 * system.physics.drone_radius + 0.8 * standard_exponential(draw["distance"])
+    distance = 0.5 * system.physics.drone_radius + 0.8 * system.sensor.length * standard_exponential(draw["distance"])
     return random_spot(scene, draw).at(distance)
 
 

@@ -94,7 +94,7 @@ def make_high_speed_sampler(system: SystemConfig) -> MotionSampler:
         side = unit(side - jnp.dot(side, spot.outward) * spot.outward)
         heading = unit(jnp.sqrt(1.0 - cosine**2) * side - cosine * spot.outward)
         closing = speed * jnp.maximum(cosine, 0.0)
-        room = between(draw["room"], -0.3, 0.6)
+        room = system.sensor.length * between(draw["room"], -0.3, 0.6)
         distance = safe_radius + barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking) + room
         distance = jnp.clip(distance, 0.5 * system.physics.drone_radius, 0.9 * system.sensor.range)
         return acting_at(spot.at(distance), speed * heading)

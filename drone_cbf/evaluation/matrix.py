@@ -17,12 +17,15 @@ from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unf
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, make_flyer
+from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, drones_of, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
-from drone_cbf.scenes.families import FAMILIES, make_scene_sampler
-from drone_cbf.scenes.scene import Scene, perturb
+from drone_cbf.scenes.families import drones_in, family_of, make_scene_sampler
+from drone_cbf.scenes.scene import Scene, perturb, scene_count
 
-SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"})
+SMALLER_IS_WORSE = frozenset(
+    {"success_rate", "smallest_clearance", "mean_speed", "rollouts", "smallest_separation"}
+    | {f"gcbf_{name}_rate" for name in ("safe", "reach", "success")}
+)
 """Metrics for which the smallest value is the worst; for all others it is the largest."""
 
 
@@ -101,13 +104,14 @@ def evaluate_matrix(
     speeds = settings.speeds or (None,)
     for scenario, goals, noise, speed in itertools.product(settings.scenarios, settings.goals, settings.noise, speeds):
         scenes = sample_scenes(system, scenario, noise, goals, settings, speed)
-        keys = flight_keys(scenario, noise, goals, settings, speed)
+        keys = flight_keys(system, scenario, noise, goals, settings, speed)
         for filtered in sorted(flyers, reverse=True):
             twin = not filtered and len(flyers) > 1
-            count = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
+            wanted = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
+            count = scene_count(wanted, drones_in(scenario, system.scene))
             flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, keys[:count], _watched)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights), speed))
-            if filtered:
+            if filtered and drones_of(scenes) == 1:  # one flight of a swarm cannot be flown again alone
                 size = min(count, chunk_size())
                 watch(cells[-1], WatchedFlights(scenes, keys[:count], flights, status, end, size))
             progress(len(cells) - 1, cells[-1])
@@ -119,10 +123,16 @@ def _watched(flown: Flown) -> tuple[FlightMetrics, Any, Any]:
 
 
 def flight_keys(
-    scenario: SceneName, noise: float, goals: GoalMode, settings: EvaluationSettings, speed: float | None = None
+    system: SystemConfig,
+    scenario: SceneName,
+    noise: float,
+    goals: GoalMode,
+    settings: EvaluationSettings,
+    speed: float | None = None,
 ) -> jax.Array:
-    """Random keys of the flights of a cell, the same with or without filter."""
-    return _cell_keys(cell_name(scenario, noise, goals, speed), settings, purpose=1)
+    """Random keys of the scenes of a cell, the same with or without filter."""
+    drones = drones_in(scenario, system.scene)
+    return _cell_keys(cell_name(scenario, noise, goals, speed), settings, drones, purpose=1)
 
 
 def sample_scenes(
@@ -134,19 +144,22 @@ def sample_scenes(
     speed: float | None = None,
 ) -> Scene:
     """The scenes of a cell (leading axis), the same with or without filter; flown at ``speed`` [m/s] if given."""
-    cell = cell_name(scenario, noise, goals, speed)
-    scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, purpose=0))
+    cell, drones = cell_name(scenario, noise, goals, speed), drones_in(scenario, system.scene)
+    scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, drones, purpose=0))
     if speed is not None:
-        scenes = scenes.replace(cruise=jnp.full(settings.rollouts, speed, jnp.float32))
+        scenes = scenes.replace(cruise=jnp.full(len(scenes.wind), speed, jnp.float32))
     if settings.augment == 0.0:
         return scenes
     displace = _displacer(scenario, system.scene.clearance)
-    return displace(scenes, jnp.float32(settings.augment), _cell_keys(cell, settings, purpose=2))
+    amount = jnp.float32(settings.augment * system.sensor.length)
+    return displace(scenes, amount, _cell_keys(cell, settings, drones, purpose=2))
 
 
-def _cell_keys(cell: str, settings: EvaluationSettings, purpose: int) -> jax.Array:
+def _cell_keys(cell: str, settings: EvaluationSettings, drones: int, purpose: int) -> jax.Array:
+    """One for each scene, in which ``drones`` fly at once."""
     root = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(cell.encode()))
-    return jax.random.split(jax.random.fold_in(root, purpose), settings.rollouts)
+    count = scene_count(settings.rollouts, drones)
+    return jax.random.split(jax.random.fold_in(root, purpose), count)
 
 
 @functools.cache
@@ -160,7 +173,7 @@ def _displacer(scenario: SceneName, clearance: float) -> Callable[[Scene, jax.Ar
     """(scenes, augment, keys) -> the same scenes displaced."""
 
     def displace(scene: Scene, augment: Array, key: jax.Array) -> Scene:
-        return perturb(scene, augment, clearance, key, moving=FAMILIES[scenario].moving)
+        return perturb(scene, augment, clearance, key, moving=family_of(scenario).moving)
 
     return jit_rarely_run(jax.vmap(displace, in_axes=(0, None, 0)))
 

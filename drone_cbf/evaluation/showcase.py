@@ -13,10 +13,10 @@ from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.flights import Flown, Flyer, chunk_size
+from drone_cbf.flights import Flown, Flyer, chunk_size, drones_of
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.motion import acting_at
-from drone_cbf.scenes.scene import Scene
+from drone_cbf.scenes.scene import Scene, per_drone, scene_count
 
 
 def record_flights(
@@ -37,9 +37,11 @@ def record_flights(
     noise = max(settings.noise)
     fastest = max(settings.speeds, default=None)
     scenes = sample_scenes(system, scenario, noise, "random", settings, fastest)
-    keys = flight_keys(scenario, noise, "random", settings, fastest)[: min(batch, max(flights, chunk_size()))]
+    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[: min(batch, max(flights, chunk_size()))]
+    if drones_of(scenes) > 1:
+        keys = keys[: scene_count(flights, drones_of(scenes))]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
-    return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (scenes, flown)), keys[:flights])
+    return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (per_drone(scenes), flown)), keys[:flights])
 
 
 def record_slice(
@@ -56,7 +58,8 @@ def record_slice(
     ``x``, ``y``: coordinates of the grid [m], (nx,), (ny,); ``analytic``, ``neural``: h without margin [m], (ny, nx);
     ``velocity`` [m/s], (3,); ``height`` [m].
     """
-    scene = jax.tree.map(lambda x: x[0], sample_scenes(system, scenario, max(settings.noise), "random", settings))
+    scenes = per_drone(sample_scenes(system, scenario, max(settings.noise), "random", settings))
+    scene = jax.tree.map(lambda x: x[0], scenes)
     half = system.scene.cloud_half_extent
     x, y = (np.linspace(-extent, extent, points, dtype=np.float32) for extent in half[:2])
     velocity = jnp.array([speed, 0.0, 0.0], jnp.float32)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import GoalMode, PhysicsConfig, SceneName, SystemConfig
-from drone_cbf.objectives.metrics import GOAL_RADIUS, GOAL_SPEED
+from drone_cbf.objectives.metrics import GOAL_SPEED
 from drone_cbf.perception.depth import directed
 from drone_cbf.perception.readings import Reading
 from drone_cbf.perception.sensor_kinds import make_sensor
@@ -99,7 +99,7 @@ def make_flights(system: SystemConfig, family: SceneName, goals: GoalMode, horiz
         clearance = jnp.min(swept_distances(obstacles, before.position, after.position, dt)) - physics.drone_radius
         later = episode.replace(drone=after, step=episode.step + 1)
         command = jnp.clip(action[:3], -air.max_acceleration, air.max_acceleration)
-        return later, read(later), _judged(before, later, command, clearance, dt)
+        return later, read(later), _judged(before, later, command, clearance, dt, system.objective.goal_radius)
 
     return Flights(begin=begin, begin_in=begin_in, act=act)
 
@@ -123,12 +123,14 @@ def _in_the_air(episode: Episode, physics: PhysicsConfig) -> DroneParams:
     return flown_drone(episode.scene, physics).replace(wind=episode.scene.wind + gust)
 
 
-def _judged(before: DroneState, later: Episode, command: Vector, clearance: Scalar, dt: float) -> Result:
+def _judged(
+    before: DroneState, later: Episode, command: Vector, clearance: Scalar, dt: float, goal_radius: float
+) -> Result:
     """What came of a period that began ``before``; ``command``: within the limits [m/s^2]."""
     goal, drone = later.scene.goal, later.drone
     was, distance = (jnp.linalg.norm(state.position - goal) for state in (before, drone))
     collided = clearance < 0.0
-    arrived = (distance < GOAL_RADIUS) & (jnp.linalg.norm(drone.velocity) < GOAL_SPEED) & ~collided
+    arrived = (distance < goal_radius) & (jnp.linalg.norm(drone.velocity) < GOAL_SPEED) & ~collided
     reward = was - distance - EFFORT * dt * jnp.sum(jnp.square(command))
     return Result(
         reward=reward + ARRIVAL * arrived - COLLISION * collided,

@@ -101,7 +101,8 @@ def _clearance_terms(trajectory: Trajectory, scene: Scene, system: SystemConfig)
     seen = approach(trajectory, scene, system.physics)
     urgency = 0.2 + jax.lax.stop_gradient(seen.speed)
     near = jax.nn.relu(1.0 - seen.clearance / weights.clearance_distance) ** 2
-    inside = jax.nn.softplus(-COLLISION_SHARPNESS * seen.clearance) / COLLISION_SHARPNESS
+    sharpness = COLLISION_SHARPNESS / system.sensor.length
+    inside = jax.nn.softplus(-sharpness * seen.clearance) / sharpness
     return {
         "clearance": weights.clearance * jnp.mean(jnp.sum(urgency * near, -1)),
         "collision": weights.collision * jnp.mean(jnp.sum(urgency * inside, -1)),

@@ -14,12 +14,12 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.controller import Decision
 from drone_cbf.objectives.clearance import path, swept_clearances, velocities
 from drone_cbf.objectives.losses import final_second
+from drone_cbf.objectives.swarm_metrics import SwarmMetrics, swarm_metrics, swarm_report
 from drone_cbf.physics.drone import DroneState
 from drone_cbf.rollout import Trajectory
 from drone_cbf.safety.records import SLACK_TOLERANCE, Status
 from drone_cbf.scenes.scene import Scene
 
-GOAL_RADIUS = 0.2  # Largest distance to the goal at which a drone is at the goal [m]
 GOAL_SPEED = 0.2  # Largest speed at which a drone is at the goal [m/s]
 VIOLATION_TOLERANCE = 0.01  # Largest violation of the CBF condition that is not counted as one [m/s]
 FILTER_FIGURES = {
@@ -56,6 +56,7 @@ class FlightMetrics:
     no_authority: Float[Array, ""]  # Fraction of steps on which the row could not be enforced
     unavoidable: Float[Array, ""]
     """Fraction of steps on which something was on the way to where the command acts; 0 for labelled points."""
+    swarm: SwarmMetrics | None = None  # None for a drone alone
 
 
 def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], FlightMetrics]:
@@ -82,6 +83,7 @@ def make_flight_metrics(system: SystemConfig) -> Callable[[Trajectory, Scene], F
             effort=dt * jnp.sum(decisions.command**2),
             violation=violation,
             true_barrier=true_barrier,
+            swarm=swarm_metrics(trajectory, scene, system, clearance < 0.0),
         )
 
     return metrics
@@ -114,7 +116,7 @@ def arrival(trajectory: Trajectory, scene: Scene, system: SystemConfig, collided
     """The only definition of success."""
     distance = jnp.linalg.norm(path(trajectory) - scene.goal, axis=-1)
     speed = jnp.linalg.norm(velocities(trajectory), axis=-1)
-    at_goal = (distance < GOAL_RADIUS) & (speed < GOAL_SPEED)
+    at_goal = (distance < system.objective.goal_radius) & (speed < GOAL_SPEED)
     success = jnp.all(final_second(at_goal, system)) & ~collided
     return Arrival(distance=distance, speed=speed, at_goal=at_goal, success=success)
 
@@ -175,6 +177,7 @@ def flight_report(flights: FlightMetrics) -> dict[str, float]:
         "violation_p999": float(np.quantile(flights.violation, 0.999)),
         "violation_rate": float((flights.violation > VIOLATION_TOLERANCE).mean()),
         **{name: float(getattr(flights, field).mean()) for name, field in FILTER_FIGURES.items()},
+        **swarm_report(flights.swarm),
     }
 
 

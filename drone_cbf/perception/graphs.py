@@ -52,6 +52,8 @@ class Graph:
     image: Float[Array, "12 16"] | None = None
     """Inverse depth (perception/depth.py); None without a camera. Like ``yaw``, not read by barriers."""
     yaw: Scalar | None = None  # Heading of the camera [rad]
+    drones: int = struct.field(pytree_node=False, default=0)
+    """How many of the nodes, the last ones, are slots for other drones (perception/others.py)."""
 
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
@@ -116,6 +118,8 @@ def node_weights(graph: Graph) -> Float[Array, "k"]:
     in_range = smooth_cutoff(safe_norm(graph.relative_position), graph.range)
     ahead = distances_ahead(graph.relative_position, graph.relative_velocity, graph.lookahead)
     ranked = jnp.clip((graph.left_out - ahead) / SWAP_WIDTH, 0.0, 1.0)
+    if graph.drones:  # they are not ranked among the surfaces
+        ranked = ranked.at[-graph.drones :].set(1.0)
     if graph.penalty is not None:
         return jnp.where(graph.mask, in_range * jnp.exp(-graph.penalty / PENALTY_SCALE), 0.0)
     return jnp.where(graph.mask, in_range * ranked * ranked * (3.0 - 2.0 * ranked), 0.0)

@@ -19,6 +19,15 @@ class OwnMotion:
 
 
 @struct.dataclass
+class Others:
+    """The ``k`` nearest other drones of a swarm; world frame."""
+
+    position: Float[Array, "k 3"]  # Centres [m]
+    velocity: Float[Array, "k 3"]  # [m/s]
+    seen: Bool[Array, "k"]  # False: fewer are within the sensing radius; such a row must not be used
+
+
+@struct.dataclass
 class Reading:
     """One reading of ``n`` points; world frame, placed by the measured own position."""
 
@@ -32,3 +41,5 @@ class Reading:
     """True: nothing was measured, not even that a ray met nothing, as it does in free space. None: never so."""
     image: Float[Array, "12 16"] | None = None
     """Inverse depth 3 / d - 0.6, rows from the top and columns from the left (perception/depth.py); None: no camera."""
+    others: Others | None = None
+    """Other drones, with independent errors of standard deviation ``noise`` [m, m/s]; None: the drone flies alone."""

@@ -14,7 +14,11 @@ from drone_cbf.physics.point_mass import committed_motion, drag_acceleration, la
 
 def predicted(state: DroneState, command: Vector, params: DroneParams, time_step: float) -> DroneState:
     """State one period after ``command`` [m/s^2] was sent, as far as a controller knows."""
-    return step(state, command, params, time_step)
+    after = step(state, command, params, time_step)
+    if params.top_speed is None:
+        return after
+    # Without it, an estimate explains the cut by wind that brakes, and the row of the filter counts on that.
+    return after.replace(velocity=jnp.clip(after.velocity, -params.top_speed, params.top_speed))
 
 
 def acting_motion(state: DroneState, params: DroneParams, time_step: float) -> Motion:

@@ -38,6 +38,8 @@ class DroneParams:
     wind: Vector  # Wind now [m/s]
     bias: Vector
     """Additional constant acceleration [m/s^2]: zero in the simulator, the estimated disturbance in a controller."""
+    top_speed: Vector | None = None
+    """Largest speed along each axis, at which the velocity is cut [m/s]; None: it is not. As controllers know it."""
     airframe: Any = None
     """Parameters of the drone's own model, where it is more than the above: lags, inertia, rotors."""
 

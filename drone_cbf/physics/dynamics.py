@@ -62,13 +62,14 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
 
 
 def make_linear(config: PhysicsConfig) -> Dynamics:
-    """No lag; a delay is rounded up to whole periods. Controllers do not know that its speeds are cut."""
+    """No lag; a delay is rounded up to whole periods."""
     delay = math.ceil(config.delay / config.time_step - 1e-4) * config.time_step
     whole = config.model_copy(update={"delay": delay, "random_delay": 0.0})
 
     def params() -> DroneParams:
         drag, none = jnp.array(linear.DRAG, jnp.float32), jnp.float32(0.0)
-        return nominal_params(whole).replace(lag_time=none, linear_drag=drag, quadratic_drag=none)
+        known = nominal_params(whole).replace(lag_time=none, linear_drag=drag, quadratic_drag=none)
+        return known.replace(top_speed=jnp.full(3, linear.LARGEST_SPEED, jnp.float32))
 
     def step(state: DroneState, command: Vector, params: DroneParams) -> DroneState:
         return linear.step(state, command, params, config.time_step, config.gradient_decay)

@@ -26,6 +26,10 @@ class GoalPolicy(nn.Module):
     Learned scalars depend on rotation invariants (distances, speeds, angles) and multiply geometric directions: away
     from the node, around it towards the goal, against the motion, up. The policy is therefore equivariant to the
     heading until an axis saturates, and its approach to the goal is a spring-damper.
+
+    ``length`` [m] is what distances, and speeds per second, are compared with. In a ``swarm`` it is told which nodes
+    are drones, and may pass these on one side: two that meet head-on see mirror images, and only a side that all agree
+    on in advance lets them pass.
     """
 
     features: int
@@ -33,6 +37,8 @@ class GoalPolicy(nn.Module):
     goal_scale: float
     cruise_speed: float
     max_acceleration: tuple[float, float, float]
+    length: float = 1.0
+    swarm: bool = False
 
     @nn.compact
     def __call__(self, graph: Graph, told: Scalar | None = None) -> Vector:
@@ -41,8 +47,9 @@ class GoalPolicy(nn.Module):
         distance = safe_norm(graph.goal)
         far = graph.goal / (distance + self.goal_scale)
         speed = safe_norm(graph.velocity)
-        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance), speed / cruise]
-        own = jnp.stack([*scalars, jnp.dot(unit(graph.goal, AT_GOAL), graph.velocity) / cruise])
+        scalars = [distance / (distance + self.goal_scale), jnp.exp(-distance / self.length), speed / cruise]
+        ahead = jnp.dot(unit(graph.goal, AT_GOAL * self.length), graph.velocity)
+        own = jnp.stack([*scalars, ahead / cruise])
         messages, push = self._obstacles(graph, own, cruise)
         hidden = nn.silu(nn.Dense(self.features, name="trunk_in")(jnp.concatenate([own, messages])))
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
@@ -56,23 +63,26 @@ class GoalPolicy(nn.Module):
     ) -> tuple[Float[Array, "g"], Vector]:
         """Pooled messages for the trunk, and the summed avoidance acceleration [m/s^2]."""
         away = unit(graph.relative_position)
-        towards = unit(graph.goal, AT_GOAL)
+        towards = unit(graph.goal, AT_GOAL * self.length)
         along = jnp.sum(away * towards, -1, keepdims=True)
         around = towards - along * away
-        edges = edge_features(graph) * jnp.asarray(EDGE_SCALE)
+        edges = edge_features(graph) * (jnp.asarray(EDGE_SCALE) / self.length)
         receding = jnp.sum(away * graph.relative_velocity, -1, keepdims=True) / cruise
         lateral = graph.relative_velocity - cruise * receding * away
         context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
         invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / cruise, context]
+        drone = jnp.arange(edges.shape[0])[:, None] >= edges.shape[0] - graph.drones
+        invariant += [drone.astype(jnp.float32)] if self.swarm else []
         message = nn.silu(nn.Dense(self.node_features, name="message_in")(jnp.concatenate(invariant, -1)))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))
         weights = node_weights(graph)[:, None]
         pooled = jnp.concatenate([jnp.sum(weights * message, 0), largest_entry(weights * message, axis=0)])
         start = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
-        amount = weights * nn.Dense(4, name="push", kernel_init=start)(message)
         up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), away.shape)
-        directions = jnp.stack([away, around, lateral / cruise, up], 1)
-        return pooled, 10.0 * jnp.einsum("kd,kdx->x", amount, directions)
+        ways = [away, around, lateral / cruise, up]
+        ways += [jnp.where(drone, jnp.cross(up, away), 0.0)] if self.swarm else []
+        amount = weights * nn.Dense(len(ways), name="push", kernel_init=start)(message)
+        return pooled, 10.0 * self.length * jnp.einsum("kd,kdx->x", amount, jnp.stack(ways, 1))
 
 
 def policy_module(system: SystemConfig) -> GoalPolicy:
@@ -83,6 +93,8 @@ def policy_module(system: SystemConfig) -> GoalPolicy:
         goal_scale=system.policy.goal_scale,
         cruise_speed=system.cruise_speed,
         max_acceleration=system.physics.reach,
+        length=system.sensor.length,
+        swarm=system.scene.drones > 1,
     )
 
 

@@ -105,6 +105,7 @@ def policy_module(system: SystemConfig) -> SteeredPolicy:
         goal_scale=system.policy.goal_scale,
         cruise_speed=system.cruise_speed,
         max_acceleration=system.physics.reach,
+        swarm=system.scene.drones > 1,
     )
     return SteeredPolicy(
         flight=flight, features=16, cruise_speed=system.cruise_speed, time_step=system.physics.time_step

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from drone_cbf.arrays import Scalar, Vector
 from drone_cbf.config import PhysicsConfig
@@ -22,18 +22,33 @@ WALL = 1.0  # Boxes with a half side of this length [m] or more are parts of wal
 
 @struct.dataclass
 class Scene:
-    """World of one flight; constant during it."""
+    """World of one flight; constant during it. In the world of a swarm, ``n`` drones fly at once, each with its own
+    start and goal; the rest is common to all."""
 
     obstacles: Obstacles
-    start: Vector  # [m]
-    start_velocity: Vector  # [m/s]
-    goal: Vector  # [m]
+    start: Vector | Float[Array, "n 3"]  # [m]
+    start_velocity: Vector | Float[Array, "n 3"]  # [m/s]
+    goal: Vector | Float[Array, "n 3"]  # [m]
     wind: Vector  # Mean wind [m/s]
     gust: Vector  # Standard deviation of gusts [m/s]
     drone: DroneParams | None = None
     """The drone that flies; None for the configured one. The controller always assumes the configured one."""
     cruise: Scalar | None = None
     """How fast the drone is told to fly [m/s]; None for ``objective.max_speed``."""
+
+
+def scene_count(flights: int, drones: int) -> int:
+    """Scenes of ``drones`` at once that give about ``flights`` flights; at least one."""
+    return max(1, flights // drones)
+
+
+def per_drone(scenes: Scene) -> Scene:
+    """One scene for each drone, in order, of ``scenes`` with a leading axis; those of single drones as they are."""
+    if scenes.start.ndim == 2:
+        return scenes
+    count = scenes.start.shape[1]
+    own = {name: getattr(scenes, name).reshape(-1, 3) for name in ("start", "start_velocity", "goal")}
+    return jax.tree.map(lambda leaf: leaf.repeat(count, axis=0), scenes).replace(**own)
 
 
 def flown_drone(scene: Scene, config: PhysicsConfig) -> DroneParams:
@@ -61,7 +76,7 @@ def perturb(scene: Scene, amount: Array | float, clearance: float, key: jax.Arra
     obstacles that move; these stay too, since their paths keep clear of start and goal.
     """
     capsules, boxes, beams = scene.obstacles.capsules, scene.obstacles.boxes, scene.obstacles.cylinders
-    shapes = {"capsules": capsules.centre.shape, "velocity": (3,), "boxes": boxes.centre.shape}
+    shapes = {"capsules": capsules.centre.shape, "velocity": scene.start.shape, "boxes": boxes.centre.shape}
     draw = uniform_draws(key, **shapes, beams=beams.centre.shape)
 
     def displaced(name: str, solids: Capsules | Boxes | Cylinders, free: Array | bool = True) -> Array:
@@ -88,10 +103,14 @@ def thinned(scene: Scene, density: Array | float, key: jax.Array) -> Scene:
 
 
 def cleared(scene: Scene, clearance: float) -> Scene:
-    """The scene without obstacles nearer than ``clearance`` [m] to its start or goal."""
-    near_start = surface_distances(scene.obstacles, scene.start) < clearance
-    near_goal = surface_distances(scene.obstacles, scene.goal) < clearance
-    return scene.replace(obstacles=scene.obstacles.only(~near_start & ~near_goal))
+    """The scene without obstacles nearer than ``clearance`` [m] to its start or goal, or to that of any drone."""
+
+    def near(place: Array) -> Array:
+        if place.ndim == 2:
+            return jnp.any(jax.vmap(near)(place), axis=0)
+        return surface_distances(scene.obstacles, place) < clearance
+
+    return scene.replace(obstacles=scene.obstacles.only(~near(scene.start) & ~near(scene.goal)))
 
 
 def turned(scene: Scene, yaw: Array, *, moving: bool) -> Scene:
@@ -108,4 +127,6 @@ def turned(scene: Scene, yaw: Array, *, moving: bool) -> Scene:
         boxes=boxes.replace(**around(boxes), rotation=rotation @ boxes.rotation),
         cylinders=beams.replace(**around(beams), heading=beams.heading + yaw),
     )
-    return scene.replace(obstacles=obstacles, start=rotation @ scene.start, goal=rotation @ scene.goal)
+    single = scene.start.ndim == 1
+    ends = ((rotation @ end if single else end @ rotation.T) for end in (scene.start, scene.goal))
+    return scene.replace(obstacles=obstacles, **dict(zip(("start", "goal"), ends, strict=True)))

@@ -75,7 +75,7 @@ def test_every_cell_has_scenes_and_noise_of_its_own():
     """Else all cells' flights together were not as many independent trials, as the bound over them assumes."""
     places = [("random_cloud", 0.0, "random"), ("random_cloud", 0.05, "random"), ("random_cloud", 0.0, "shifted")]
     starts = [np.asarray(matrix.sample_scenes(SYSTEM, *place, SETTINGS).start) for place in places]
-    keys = [jax.random.key_data(matrix.flight_keys(*place, SETTINGS)) for place in places]
+    keys = [jax.random.key_data(matrix.flight_keys(SYSTEM, *place, SETTINGS)) for place in places]
     for drawn in (starts, keys):
         assert not any(
             np.any(np.all(one[:, None] == other[None], -1)) for one, other in itertools.combinations(drawn, 2)
@@ -136,7 +136,7 @@ def test_chunks_change_nothing(twice_unfiltered):
     """Against all flights of a cell in one batch, drawn and flown here."""
     cell = next(c for c in twice_unfiltered[0] if c.noise == 0.05 and c.goals == "random")
     scenes = matrix.sample_scenes(SYSTEM, "random_cloud", 0.05, "random", SETTINGS)
-    keys = matrix.flight_keys("random_cloud", 0.05, "random", SETTINGS)
+    keys = matrix.flight_keys(SYSTEM, "random_cloud", 0.05, "random", SETTINGS)
     rollout = make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), SETTINGS.horizon)
     metrics = make_flight_metrics(SYSTEM)
 

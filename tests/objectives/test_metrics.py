@@ -8,7 +8,6 @@ import pytest
 from drone_cbf.objectives.clearance import approach, swept_clearances
 from drone_cbf.objectives.losses import final_steps
 from drone_cbf.objectives.metrics import (
-    GOAL_RADIUS,
     GOAL_SPEED,
     filter_figures,
     flight_report,
@@ -26,6 +25,7 @@ DT = SYSTEM.physics.time_step
 HULL = SYSTEM.physics.drone_radius
 FAR_AWAY = capsules([[0.0, 30.0, 0.0], [0.0, 40.0, 0.0]], 1.0)
 GOAL = np.array([1.0, 0.0, 0.0], np.float32)
+GOAL_RADIUS = SYSTEM.objective.goal_radius
 LAST = final_steps(SYSTEM, 10_000)
 STEPS = LAST + 14
 METRICS = jax.jit(make_flight_metrics(SYSTEM))

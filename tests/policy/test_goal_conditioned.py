@@ -11,6 +11,7 @@ from drone_cbf.config import PhysicsConfig
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import initial_policy_params, make_policy
 from tests.perception.worlds import crowd, graph_seen, random_policy, small_system
+from tests.swarms import swarm_system
 
 SIDE, _, UP = PhysicsConfig().max_acceleration
 SYSTEM = small_system(physics=PhysicsConfig(max_acceleration=(SIDE, SIDE, UP)))
@@ -97,3 +98,16 @@ def test_the_gradient_is_that_of_central_differences(graph, place):
 def test_the_gradient_towards_the_parameters_is_finite_at_the_goal_at_rest():
     gradient = jax.grad(lambda params: jnp.sum(POLICY(params, empty_graph(SYSTEM.sensor)) ** 2))(PARAMS)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_in_a_swarm_a_drone_ahead_may_be_passed_on_one_side_and_an_obstacle_may_not():
+    system = swarm_system(2)
+    flat = {"relative_position": [[-0.4, 0.0, 0.0]], "relative_velocity": [[0.8, 0.0, 0.0]], "goal": [2.0, 0.0, 0.0]}
+    ahead = {name: jnp.asarray(value, jnp.float32) for name, value in flat.items()}
+    node = empty_graph(system.sensor.model_copy(update={"neighbours": 1})).replace(
+        **ahead, mask=jnp.ones(1, bool), velocity=jnp.array([0.4, 0.0, 0.0])
+    )
+    apply, params = make_policy(system), random_policy(system)
+    sideways = {drones: float(apply(params, node.replace(drones=drones))[1]) for drones in (0, 1)}
+    assert sideways[0] == pytest.approx(0.0, abs=1e-6)  # what is ahead is symmetrical
+    assert abs(sideways[1]) > 1e-3

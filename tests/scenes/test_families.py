@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName
-from drone_cbf.scenes.families import FAMILIES, common_slots, make_scene_sampler
+from drone_cbf.scenes.families import FAMILIES, SWARMS, common_slots, make_scene_sampler
 from drone_cbf.scenes.scene import perturb, thinned, turned
 from drone_cbf.scenes.slots import Slots, first_slots, padded, slots_of
 from tests.scenes.drawing import CONFIG, COUNT, QUICK, distances_at, drawn, nearest, sampler, scene_at
@@ -32,9 +32,10 @@ def kinds(scene):
 
 
 def test_every_name_that_settings_accept_is_a_family_and_described_in_the_design():
-    assert set(FAMILIES) == set(typing.get_args(SceneName))
+    assert set(FAMILIES | SWARMS) == set(typing.get_args(SceneName))
+    assert not set(FAMILIES) & set(SWARMS)
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    for name, family in FAMILIES.items():
+    for name, family in (FAMILIES | SWARMS).items():
         assert f"| `{name}` | {family.description} |" in rows
 
 

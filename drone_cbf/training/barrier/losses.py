@@ -28,22 +28,24 @@ GRADIENT_WEIGHT = 0.1
 
 
 def make_sobolev_loss(system: SystemConfig) -> Callable[..., dict[str, Scalar]]:
-    """Function (parameters, lessons with a leading axis, temperature = None) -> weighted means ``cbf_value`` [m^2] and
-    ``cbf_gradient``; ``temperature`` [m] overrides the configured one of a teacher that sees the same graph.
+    """Function (parameters, lessons with a leading axis, temperature = None) -> weighted means ``cbf_value`` [square of
+    ``sensor.length``] and ``cbf_gradient``; ``temperature`` [m] overrides the configured one of a teacher that sees the
+    same graph.
 
     States in collision have no gradient term: the gradient of the closing speed is the lateral speed over the distance,
     which goes to zero there, and a single such state would outweigh a thousand others.
     """
     neural, scale = make_neural_barrier(system), velocity_scale(system)
-    taught_anew = make_graph_lesson(system)
+    taught_anew, length = make_graph_lesson(system), system.sensor.length
 
     def errors(params: BarrierParams, lesson: Lesson, temperature: Scalar | None) -> tuple[Scalar, ...]:
         taught = lesson if temperature is None else taught_anew(lesson.graph, temperature)
         taught = jax.lax.stop_gradient(taught)
         value, gradient = sobolev_gradient(neural(params), lesson.graph, scale)
-        weight = jnp.where(taught.usable, 1.0 / (1.0 + (taught.value / FOCUS) ** 2), 0.0)
+        weight = jnp.where(taught.usable, 1.0 / (1.0 + (taught.value / (FOCUS * length)) ** 2), 0.0)
         gradient_weight = jnp.where(taught.collided, 0.0, weight)
-        return weight, (value - taught.value) ** 2, gradient_weight, jnp.sum((gradient - taught.gradient) ** 2)
+        off = ((value - taught.value) / length) ** 2
+        return weight, off, gradient_weight, jnp.sum((gradient - taught.gradient) ** 2)
 
     def loss(params: BarrierParams, lessons: Lesson, temperature: Scalar | None = None) -> dict[str, Scalar]:
         weight, value, gradient_weight, gradient = jax.vmap(errors, (None, 0, None))(params, lessons, temperature)

@@ -11,8 +11,9 @@ from drone_cbf.arrays import concatenate_trees
 from drone_cbf.barrier.lessons import Lesson
 from drone_cbf.barrier.strata import make_stratum_sampler
 from drone_cbf.config import SceneName, SystemConfig
+from drone_cbf.scenes.scene import per_drone
 from drone_cbf.training.curriculum.strata_mixture import parse_strata, stratum_counts
-from drone_cbf.training.data.flights import make_batch_sampler
+from drone_cbf.training.data.flights import drones_at_once, make_batch_sampler
 from drone_cbf.training.settings import DEFAULT_SCENES
 
 SCENES_PER_BATCH = 64
@@ -31,13 +32,13 @@ def make_sampled_batch(
     """Function from a key to ``count`` random states (leading axis) in fresh scenes of ``families``, by ``strata``
     (entries ``name:weight``). The states of a stratum are contiguous and spread over all scenes."""
     scenes_count = max(1, min(SCENES_PER_BATCH, count))
-    sample_scenes = make_batch_sampler(system, families, scenes_count)
+    sample_scenes = make_batch_sampler(system, families, -(-scenes_count // drones_at_once(system, families)))
     counts = stratum_counts(parse_strata(strata), count)
     samplers = {name: make_stratum_sampler(name, system) for name in counts}
 
     def sample(key: jax.Array) -> Lesson:
         scene_key, state_key = jax.random.split(key)
-        scenes, keys = sample_scenes(scene_key, 1.0), jax.random.split(state_key, count)
+        scenes, keys = per_drone(sample_scenes(scene_key, 1.0)), jax.random.split(state_key, count)
         parts, first = [], 0
         for name, size in counts.items():
             rows = np.arange(size) % scenes_count if size >= scenes_count else np.arange(size) * scenes_count // size

@@ -17,11 +17,26 @@ from drone_cbf.barrier.lessons import Lesson, make_flown_lesson
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run
+from drone_cbf.errors import ConfigError
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.physics.drone import DroneState
-from drone_cbf.scenes.families import FAMILIES, common_slots, make_scene_sampler
-from drone_cbf.scenes.scene import Scene, perturb, thinned, with_random_drone
+from drone_cbf.scenes.families import SWARMS, common_slots, drones_in, family_of, make_scene_sampler
+from drone_cbf.scenes.scene import Scene, per_drone, perturb, scene_count, thinned, with_random_drone
+
+
+def drones_at_once(system: SystemConfig, families: Sequence[SceneName]) -> int:
+    """How many drones fly at once in each scene of a batch of ``families``.
+
+    Raises:
+        ConfigError: some are for a drone alone and some for a swarm, which one batch does not hold.
+    """
+    if len({name in SWARMS for name in families}) > 1:
+        swarms = ", ".join(name for name in families if name in SWARMS)
+        raise ConfigError(
+            f"scenes = {','.join(families)}: {swarms} are of swarms, the others of one drone; train apart"
+        )
+    return drones_in(families[0], system.scene)
 
 
 class BatchSampler(Protocol):
@@ -45,7 +60,7 @@ def make_batch_sampler(
     samplers = [make_scene_sampler(name, goals, system.scene, slots) for name in families]
     drawn_by = list(zip(samplers, counts, np.cumsum(counts), strict=True))
     displace = partial(
-        perturb, clearance=system.scene.clearance, moving=any(FAMILIES[name].moving for name in families)
+        perturb, clearance=system.scene.clearance, moving=any(family_of(name).moving for name in families)
     )
 
     def sample(key: jax.Array, augment: Array | float, density: Array | float | None = None) -> Scene:
@@ -54,7 +69,8 @@ def make_batch_sampler(
         scenes = concatenate_trees(*parts)
         if density is not None:
             scenes = jax.vmap(lambda scene, k: thinned(scene, density, jax.random.fold_in(k, 1)))(scenes, perturbed)
-        scenes = jax.vmap(lambda scene, k: displace(scene, augment, key=k))(scenes, perturbed)
+        amount = augment * system.sensor.length
+        scenes = jax.vmap(lambda scene, k: displace(scene, amount, key=k))(scenes, perturbed)
         if not slowest:
             return scenes
         cruise = jax.random.uniform(jax.random.fold_in(key, 2), (batch,), minval=slowest, maxval=fastest)
@@ -99,20 +115,21 @@ def make_flight_measure(
 ) -> FlightMeasure:
     """Function (controller parameters, noise [m], augment, key, density) -> ``flights`` flights in fresh scenes; with
     ``random_drones``, each flies its own randomised drone."""
-    sample = jit_rarely_run(make_batch_sampler(system, families, flights))
+    count = scene_count(flights, drones_at_once(system, families))
+    sample = jit_rarely_run(make_batch_sampler(system, families, count))
     equip = jax.jit(jax.vmap(lambda scene, key: with_random_drone(scene, system.physics, key)))
 
     def measure(
         params: ControllerParams, noise: float, augment: float, key: jax.Array, density: float | None = None
     ) -> MeasuredFlights:
         scene_key, flight_key = jax.random.split(key)
-        keys = jax.random.split(flight_key, flights)
-        levels = jnp.full(flights, noise, jnp.float32)
+        keys = jax.random.split(flight_key, count)
+        levels = jnp.full(count, noise, jnp.float32)
         scenes = sample(scene_key, augment, density)
         if random_drones:
-            scenes = equip(scenes, jax.random.split(report_key(key, 1), flights))
+            scenes = equip(scenes, jax.random.split(report_key(key, 1), count))
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown)
-        return MeasuredFlights(scenes=jax.device_get(scenes), flown=flown)
+        return MeasuredFlights(scenes=jax.device_get(per_drone(scenes)), flown=flown)
 
     return measure
 
@@ -122,7 +139,8 @@ def make_lesson_collector(
 ) -> LessonCollector:
     """Function (controller parameters, noise [m], augment, key, density) -> lessons of all steps of fresh flights,
     leading axis n; each flight draws its noise level uniformly up to the given one."""
-    sample = jit_rarely_run(make_batch_sampler(system, families, flights))
+    count = scene_count(flights, drones_at_once(system, families))
+    sample = jit_rarely_run(make_batch_sampler(system, families, count))
     per_step = jax.vmap(make_flown_lesson(system), in_axes=(0, 0, None, 0))
 
     @jax.jit
@@ -134,11 +152,11 @@ def make_lesson_collector(
         params: ControllerParams, noise: float, augment: float, key: jax.Array, density: float | None = None
     ) -> Lesson:
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
-        keys = jax.random.split(flight_key, flights)
-        levels = noise * jax.random.uniform(noise_key, (flights,))
+        keys = jax.random.split(flight_key, count)
+        levels = noise * jax.random.uniform(noise_key, (count,))
         scenes = sample(scene_key, augment, density)
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown.trajectories)
-        lessons = teach(flown.graphs, flown.states, scenes)
+        lessons = teach(flown.graphs, flown.states, per_drone(scenes))
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), lessons)
 
     return collect

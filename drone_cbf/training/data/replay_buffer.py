@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 from drone_cbf.arrays import Scalar, concatenate_trees
 from drone_cbf.config import SystemConfig
 from drone_cbf.physics.dynamics import make_dynamics
-from drone_cbf.training.data.flights import make_batch_sampler
+from drone_cbf.scenes.scene import per_drone
+from drone_cbf.training.data.flights import drones_at_once, make_batch_sampler
 from drone_cbf.training.data.flown_states import FlownStates, Labels, SampledSteps, take_steps
 from drone_cbf.training.settings import SafetySettings
 
@@ -65,10 +66,11 @@ def initial_replay_buffer(system: SystemConfig, settings: SafetySettings) -> Rep
     places, zero = settings.curriculum.learning.replay_flights, jnp.zeros(3)
     longest = max(stage.horizon for stage in settings.curriculum.stages)
     state = jax.eval_shape(lambda: make_dynamics(system.physics).initial(zero, zero))
-    scenes = jax.eval_shape(make_batch_sampler(system, settings.scenes, places), jax.random.key(0), 0.0)
+    sample = make_batch_sampler(system, settings.scenes, -(-places // drones_at_once(system, settings.scenes)))
+    scenes = jax.eval_shape(lambda key: per_drone(sample(key, 0.0)), jax.random.key(0))
     flown = FlownStates(
         states=jax.tree.map(lambda leaf: jnp.zeros((places, longest + 1, *leaf.shape), leaf.dtype), state),
-        scenes=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), scenes),
+        scenes=jax.tree.map(lambda leaf: jnp.zeros((places, *leaf.shape[1:]), leaf.dtype), scenes),
         labels=Labels(safe=jnp.zeros((places, longest), bool), unsafe=jnp.zeros((places, longest), bool)),
     )
     return ReplayBuffer(flown=flown, lengths=jnp.zeros(places, jnp.int32), scores=jnp.zeros(places))

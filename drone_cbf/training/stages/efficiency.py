@@ -19,8 +19,15 @@ from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import flight_report, quick_figures
 from drone_cbf.policy.policies import PolicyParams, initial_policy_params
 from drone_cbf.recorder import Recorder
-from drone_cbf.rollout import make_rollout
-from drone_cbf.training.data.flights import make_batch_sampler, make_flight_measure, report_key, training_view
+from drone_cbf.rollout import flights_of_swarms, make_rollout
+from drone_cbf.scenes.scene import scene_count
+from drone_cbf.training.data.flights import (
+    drones_at_once,
+    make_batch_sampler,
+    make_flight_measure,
+    report_key,
+    training_view,
+)
 from drone_cbf.training.settings import EfficiencySettings
 from drone_cbf.training.update.gradient_health import check_health, health_metrics, skip_if_nonfinite, to_floats
 from drone_cbf.training.update.optimisers import make_optimiser
@@ -60,15 +67,16 @@ def make_efficiency_update(
     controller = make_unfiltered_pilot(system)
     rollout = make_rollout(training_view(system), controller, settings.horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=False)
-    sample = make_batch_sampler(system, settings.scenes, settings.batch)
+    count = scene_count(settings.batch, drones_at_once(system, settings.scenes))
+    sample = make_batch_sampler(system, settings.scenes, count)
 
     def loss(policy: PolicyParams, key: jax.Array) -> tuple[Scalar, dict[str, Scalar]]:
         """Sum over the batch, so that ``physics.gradient_limit`` means the same for every batch size."""
         scene_key, flight_key, noise_key = jax.random.split(key, 3)
         scenes = shard_batch(sample(scene_key, START_AUGMENT))
-        keys = jax.random.split(flight_key, settings.batch)
-        noise = settings.noise * jax.random.uniform(noise_key, (settings.batch,))
-        flights = map_sharded(rollout, unfiltered(policy), scenes, noise, keys)
+        keys = jax.random.split(flight_key, count)
+        noise = settings.noise * jax.random.uniform(noise_key, (count,))
+        flights, scenes = flights_of_swarms(map_sharded(rollout, unfiltered(policy), scenes, noise, keys), scenes)
         terms = jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes))
         metrics = {f"loss/{name}": value for name, value in terms.items()} | quick_figures(flights, scenes, system)
         total = sum(terms.values())

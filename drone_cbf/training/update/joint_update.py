@@ -19,11 +19,12 @@ from drone_cbf.devices import map_sharded, replicate, shard_batch
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import filter_figures, quick_figures
 from drone_cbf.policy.policies import PolicyParams
-from drone_cbf.rollout import make_rollout
+from drone_cbf.rollout import flights_of_swarms, make_rollout
+from drone_cbf.scenes.scene import scene_count
 from drone_cbf.training.barrier import minibatches
 from drone_cbf.training.barrier.sampled_states import families_beside, make_sampled_batch
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
-from drone_cbf.training.data.flights import make_batch_sampler, training_view
+from drone_cbf.training.data.flights import drones_at_once, make_batch_sampler, training_view
 from drone_cbf.training.data.replay_buffer import ReplayBuffer, keep_worst, replay_metrics
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import make_anchor_loss
@@ -110,7 +111,8 @@ def make_safety_terms(
     rollout = make_rollout(flown, make_trained_pilot(flown, settings), horizon, rematerialise=True)
     flight_loss = make_flight_loss(system, filtered=settings.curriculum.learning.filtered)
     anchor_loss = make_anchor_loss(system, settings.curriculum)
-    sample_scenes = make_batch_sampler(system, settings.scenes, settings.batch)
+    count = scene_count(settings.batch, drones_at_once(system, settings.scenes))
+    sample_scenes = make_batch_sampler(system, settings.scenes, count)
     families, strata = families_beside(settings.scenes), settings.curriculum.learning.strata
     sample_states = make_sampled_batch(system, families, BARRIER_BATCH, strata)
     draw = minibatches.make_minibatches(system, settings, BARRIER_BATCH, sample_states)
@@ -119,11 +121,11 @@ def make_safety_terms(
     def terms(networks: Networks, conditions: Conditions, margin: Scalar, key: jax.Array, replay: ReplayBuffer | None):
         scene_key, flight_key, noise_key, flown_key, state_key = jax.random.split(key, 5)
         scenes = shard_batch(sample_scenes(scene_key, conditions.augment, conditions.density))
-        keys = jax.random.split(flight_key, settings.batch)
-        noise = conditions.noise * jax.random.uniform(noise_key, (settings.batch,))
+        keys = jax.random.split(flight_key, count)
+        noise = conditions.noise * jax.random.uniform(noise_key, (count,))
         barrier = scale_gradient(networks["barrier"], settings.barrier_task_gradient)
         controller = ControllerParams(policy=networks["policy"], barrier=barrier, margin=margin, blend=conditions.blend)
-        flights = map_sharded(rollout, controller, scenes, noise, keys)
+        flights, scenes = flights_of_swarms(map_sharded(rollout, controller, scenes, noise, keys), scenes)
         flight = scale_penalties(jax.tree.map(jnp.mean, jax.vmap(flight_loss)(flights, scenes)), conditions.penalty)
         batch = jax.lax.stop_gradient(minibatches.Flights(trajectories=flights, scenes=scenes))  # data for the barrier
         drawn = draw(batch, replay, flown_key, state_key, jax.random.fold_in(key, 1))
