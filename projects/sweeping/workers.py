@@ -51,8 +51,9 @@ class Workers:
                 continue
             self.lost += 1
             handed_back = self._study.release_abandoned(task=task)
-            which = f" while it carried out trial {handed_back[0] + 1}, which another one goes on with"
-            print(f"sweep: worker {process.name} was lost{which * bool(handed_back)}", flush=True)
+            # None where it had none, or handed it back itself before it ended.
+            which = f" with trial {handed_back[0] + 1}, which another one goes on with" if handed_back else ""
+            print(f"sweep: worker {process.name} was lost{which}", flush=True)
             if self.lost > MOST_LOSSES:
                 raise DroneCbfError(f"{self.lost} workers were lost; the last one said: {process.said()}")
             self._running[place] = self._begin()
