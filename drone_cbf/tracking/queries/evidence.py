@@ -26,7 +26,7 @@ RANKING = {"eval/collisions": 1, "eval/max_violation": 1, "eval/success_rate": -
 _EVALUATE = "mlflow run . -e evaluate -P parent_run={}"
 CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
 """Parameters of an evaluation that decide which flights it makes."""
-LATER_CONDITIONS = {"augment": 0.0}
+LATER_CONDITIONS: dict[str, Any] = {"augment": 0.0, "speeds": ()}
 """Those that were added after evaluations had been recorded -> the value with which all is as before."""
 _TRAINING_ONLY = ("gradient_decay", "gradient_limit")
 CURRICULUM_TAG = "drone_cbf.curriculum"
@@ -120,6 +120,7 @@ def conditions(config: Mapping[str, Any]) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise LineageError(f"{CONFIG_FILE} of an evaluation does not fit this version ({reason}); repeat it") from error
     later = {name: parameters.get(name, neutral) for name, neutral in LATER_CONDITIONS.items()}
+    later = {name: tuple(value) if isinstance(value, list) else value for name, value in later.items()}
     return {
         **{name: parameters.get(name) for name in CONDITIONS},
         **{name: value for name, value in later.items() if value != LATER_CONDITIONS[name]},
