@@ -71,7 +71,7 @@ BAD = [
     (["--wind=1"], "unknown parameter 'wind'; list the parameters with --help"),
     (
         ["--physics=1"],
-        "'physics' is a group of parameters; set one of physics.model, physics.airframe, physics.belief, physics.time_step",
+        "'physics' is a group of parameters; set one of physics.model, physics.airframe, physics.belief",
     ),
     (["--steps"], "steps has no value; write --steps=<value>"),
     (["steps=3"], "'steps=3' is not a parameter; write --name=value"),
