@@ -19,13 +19,11 @@ from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, drones_of, fly_all, make_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
+from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE as SWARM_SMALLER_IS_WORSE
 from drone_cbf.scenes.families import drones_in, family_of, make_scene_sampler
 from drone_cbf.scenes.scene import Scene, perturb, scene_count
 
-SMALLER_IS_WORSE = frozenset(
-    {"success_rate", "smallest_clearance", "mean_speed", "rollouts", "smallest_separation"}
-    | {f"gcbf_{name}_rate" for name in ("safe", "reach", "success")}
-)
+SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"}) | SWARM_SMALLER_IS_WORSE
 """Metrics for which the smallest value is the worst; for all others it is the largest."""
 
 
@@ -203,7 +201,8 @@ def worst_cell(cells: Sequence[Cell]) -> dict[str, float]:
 
     ``collisions``, ``rollouts`` and ``solver_failures`` are totals, ``collision_rate_total_ub99`` is of all flights.
     """
-    columns = {name: np.array([cell.figures[name] for cell in cells]) for name in cells[0].figures}
+    names = dict.fromkeys(name for cell in cells for name in cell.figures)  # those of swarms are not in every cell
+    columns = {name: np.array([cell.figures[name] for cell in cells if name in cell.figures]) for name in names}
     worst = {name: float(x.min() if name in SMALLER_IS_WORSE else x.max()) for name, x in columns.items()}
     collisions, rollouts = int(columns["collisions"].sum()), int(columns["rollouts"].sum())
     return worst | {

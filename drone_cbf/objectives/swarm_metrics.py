@@ -13,6 +13,8 @@ from drone_cbf.rollout import Trajectory
 from drone_cbf.scenes.scene import Scene
 
 BLOCKED = 0.1  # A drone that nears its goal more slowly than this part of the cruise speed is blocked, else it is late
+SMALLER_IS_WORSE = frozenset({"gcbf_safe_rate", "gcbf_reach_rate", "gcbf_success_rate", "smallest_separation"})
+"""Figures of :func:`swarm_report` of which less is worse."""
 
 
 @struct.dataclass

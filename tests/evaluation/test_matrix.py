@@ -1,5 +1,6 @@
 """The scenario matrix on a tiny system: same scenes with and without filter, chunks, and the worst cell."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -22,6 +23,7 @@ from drone_cbf.evaluation.matrix import (
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
 from drone_cbf.objectives.metrics import make_flight_metrics
+from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE as SWARM_SMALLER_IS_WORSE
 from drone_cbf.rollout import make_rollout
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
 
@@ -204,4 +206,13 @@ def test_solver_failures_are_counted_over_all_cells():
 
 
 def test_figures_of_which_less_is_worse_exist(twice_unfiltered):
-    assert set(twice_unfiltered[0][0].figures) >= SMALLER_IS_WORSE
+    assert set(twice_unfiltered[0][0].figures) >= SMALLER_IS_WORSE - SWARM_SMALLER_IS_WORSE
+
+
+def test_figures_of_swarms_are_summed_up_over_the_cells_that_have_them():
+    some = cells(success_rate=[0.5, 0.7])
+    swarm = dataclasses.replace(some[1], figures=some[1].figures | {"smallest_separation": 0.1})
+    worst = worst_cell(
+        [some[0], swarm, dataclasses.replace(swarm, figures=swarm.figures | {"smallest_separation": 0.3})]
+    )
+    assert worst["smallest_separation"] == 0.1 and worst["success_rate"] == 0.5

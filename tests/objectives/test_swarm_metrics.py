@@ -7,7 +7,7 @@ import pytest
 
 from drone_cbf.config import ObjectiveConfig
 from drone_cbf.objectives.clearance import approach
-from drone_cbf.objectives.swarm_metrics import swarm_metrics, swarm_report
+from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE, swarm_metrics, swarm_report
 from drone_cbf.rollout import Encounters
 from tests.objectives.flights import flight
 from tests.perception.worlds import PLAIN, capsules, few_obstacles, scene_of, small_system
@@ -85,6 +85,7 @@ def test_rates_are_over_all_flights():
     some = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(measured(x) for x in (STAYS, PASSES, STANDS, COMES)))
     report = swarm_report(some)
     assert report["gcbf_success_rate"] == report["gcbf_reach_rate"] == 0.5 and report["gcbf_safe_rate"] == 1.0
+    assert set(report) >= SMALLER_IS_WORSE
     assert report["blocked_rate"] == 0.5 and report["late_rate"] == 0.25
 
 
