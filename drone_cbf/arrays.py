@@ -130,6 +130,27 @@ def _limit_backward(limit: float, _: None, gradient: Tree) -> tuple[Tree]:
 limit_gradient.defvjp(_limit_forward, _limit_backward)
 
 
+STEEPEST = 1e12
+"""Largest derivative that :func:`bounded_gradient` passes on."""
+
+
+@jax.custom_vjp
+def bounded_gradient(tree: Tree) -> Tree:
+    """Identity whose gradient is cut to :data:`STEEPEST`, and zero where it is not finite: what is behind it stays
+    finite, though intermediate results of the backward pass before it overflow."""
+    return tree
+
+
+def _bounded_backward(_: None, gradient: Tree) -> tuple[Tree]:
+    def bounded(leaf: Array) -> Array:
+        return jnp.where(jnp.isfinite(leaf), jnp.clip(leaf, -STEEPEST, STEEPEST), 0.0)
+
+    return (jax.tree.map(bounded, gradient),)
+
+
+bounded_gradient.defvjp(lambda tree: (tree, None), _bounded_backward)
+
+
 def tree_norm(tree: Tree) -> Scalar:
     """Euclidean norm over all leaves, without intermediate overflow."""
     flat = ravel_leaves(tree)

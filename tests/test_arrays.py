@@ -8,6 +8,7 @@ import pytest
 
 from drone_cbf.arrays import (
     bound_magnitude,
+    bounded_gradient,
     concatenate_trees,
     largest_entry,
     limit_gradient,
@@ -121,6 +122,14 @@ def test_a_gradient_with_no_weight_is_not_computed_at_all():
         return jnp.sqrt(scale_gradient(x, 0.0))
 
     assert jax.grad(steep)(jnp.float32(0.0)) == 0.0, "infinity times zero would be NaN"
+
+
+@pytest.mark.parametrize(
+    ("slope", "expected"), [(3.0, 3.0), (-2e12, -1e12), (np.inf, 0.0), (np.nan, 0.0), (-1e-30, -1e-30)]
+)
+def test_bounded_gradient_passes_on_what_is_finite_cut_to_its_bound(slope, expected):
+    value, gradient = jax.value_and_grad(lambda x: jnp.float32(slope) * bounded_gradient(x))(jnp.float32(0.5))
+    assert gradient == np.float32(expected) and np.array_equal(value, np.float32(0.5 * slope), equal_nan=True)
 
 
 LIMIT = 2.0

@@ -95,7 +95,7 @@ class EvaluateParameters(EvaluationSettings):
     replay: str = Field("", max_length=1000)
     """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
     filter, in place of the matrix, with the blend and horizon of that time."""
-    recordings: Annotated[tuple[Literal["mcap", "rrd"], ...], BeforeValidator(without_blanks)] = ()
+    recordings: Annotated[tuple[Literal["mcap", "rrd"], ...], BeforeValidator(without_blanks), Neutral(())] = ()
     """Formats in which the flights that the viewer shows are uploaded too: mcap (Foxglove), rrd (Rerun). They need the
     extra recordings."""
 

@@ -77,7 +77,8 @@ def test_the_gradient_is_that_of_central_differences(graph, place):
         floats = {
             field.name: jnp.asarray(getattr(seen, field.name), float)
             for field in dataclasses.fields(seen)
-            if field.name != "mask" and getattr(seen, field.name) is not None
+            if field.metadata.get("pytree_node", True) and field.name != "mask"
+            if getattr(seen, field.name) is not None
         }
         params = jax.tree.map(lambda x: jnp.asarray(x, float), PARAMS)
         policy = make_policy(SYSTEM)

@@ -92,7 +92,10 @@ def test_a_wrong_name_in_a_recorded_system_is_refused_with_the_nearest_right_one
         ("--parent_run=\0", r"parent_run = \\x00 holds a line break"),
         ("--a\nb=1", r"a\\nb = 1 holds a line break"),
         ("a\nb", "'a b' is not a parameter"),
-        ("--scenes=forst", "scenes = forst is not one of .*, mixed, scattered; did you mean forest[?]; set another"),
+        (
+            "--scenes=forst",
+            "scenes = forst is not one of .*, tunnel, formation; did you mean forest[?]; set another",
+        ),
         ('--scenes="forest', 'scenes = "forest cannot be read as values separated by commas; list the parameters'),
         ("--temperatures=[1", r"temperatures = \[1 cannot be read as values separated by commas"),
         ("--scenes=" + "[" * 3000, r"scenes = \[{80} cannot be read"),
