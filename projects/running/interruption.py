@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -24,8 +25,34 @@ from projects.running.parent import is_orphan
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CLOSED = (errno.EPIPE, errno.EIO)
 """Errors of writing to a pipe that nobody reads, and to a terminal that is gone."""
+LEAVING = 60.0
+"""How long the threads of an interrupted process may take to end [s], once its main thread has."""
 INTERVAL = 0.5
 """Between two looks at the processes that a stage belongs to [s]."""
+
+
+class Leaving:
+    """Ends an interrupted process whose threads do not end by themselves.
+
+    KeyboardInterrupt may be raised anywhere, also between the start of a thread of a pool and its entry in the list of
+    those that are told to end at exit: the process would wait for it for ever, when all is stored and said.
+    """
+
+    watched = interrupted = False
+
+    @classmethod
+    def watch(cls) -> None:
+        """Begun before anything is interrupted: a signal handler must not start threads."""
+        if not cls.watched:
+            cls.watched = True
+            threading.Thread(target=cls._end_in_time, name="leaving", daemon=True).start()
+
+    @classmethod
+    def _end_in_time(cls) -> None:
+        threading.main_thread().join()
+        if cls.interrupted:
+            time.sleep(LEAVING)
+            os._exit(128 + signal.SIGINT)
 
 
 class Interruption:
@@ -40,6 +67,7 @@ class Interruption:
     def handle(self, number: int, frame: object) -> None:
         for name in SIGNALS:
             signal.signal(name, signal.SIG_IGN)
+        Leaving.interrupted = True
         raise KeyboardInterrupt(self._reason or signal.Signals(number).name)
 
     def because(self, reason: str) -> None:
@@ -54,6 +82,7 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    Leaving.watch()
     interruption, over = Interruption(), threading.Event()
     # Where SIGHUP is ignored from the beginning, as by 'nohup', the stage is meant to outlive its terminal.
     ours = [name for name in SIGNALS if name != signal.SIGHUP or signal.getsignal(name) != signal.SIG_IGN]

@@ -147,3 +147,33 @@ def test_a_thread_changes_no_handlers() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGTERM)]
+
+
+STUCK = """
+import os, signal, sys, threading
+from projects.running import interruption
+interruption.LEAVING = 0.5
+try:
+    with interruption.interruptible():
+        threading.Thread(target=threading.Event().wait).start()  # as a worker of a pool that nobody tells to end
+        os.kill(os.getpid(), signal.SIGTERM) if "asked" in sys.argv else None
+except KeyboardInterrupt:
+    print("state stored", flush=True)
+    raise SystemExit(130)
+"""
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_interrupted_process_does_not_wait_for_ever_for_a_thread(asked: bool) -> None:
+    words = [sys.executable, "-c", STUCK, "asked" if asked else "left alone"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        if asked:
+            told, _ = process.communicate(timeout=60.0)
+            assert process.returncode == 130 and told == "state stored\n"
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(5.0)
+    finally:
+        process.kill()
+        process.wait()
