@@ -179,7 +179,7 @@ def draw(folder: Path) -> None:
         held, taken = pd.read_csv(folder / f"{name}_held.csv"), pd.read_csv(folder / f"{name}.csv")
         for row, quantity in enumerate(("memory [MB]", "handles", "threads")):
             panels[row, column].plot(held["seconds"] / 60.0, held[quantity])
-            panels[row, column].set(ylabel=quantity, ylim=(0.0, None))
+            panels[row, column].set(ylabel=quantity, ylim=(0.0, 1.1 * held[quantity].max()))
             print(f"{name}: {quantity} x {growth(held[quantity]):.3f}")
         parts = taken.groupby("points") if "points" in taken else [("update", taken)]
         for label, part in parts:
@@ -188,7 +188,7 @@ def draw(folder: Path) -> None:
             print(f"{name}: latency ({label}) x {growth(part['milliseconds']):.3f}")
         panels[0, column].set_title("Training" if name == "train" else "Serving")
         panels[3, column].set(xlabel="minutes", ylabel="median latency [ms]", ylim=(0.0, None))
-        panels[3, column].legend(title="points" if "points" in taken else None)
+        panels[3, column].legend(title="points" if "points" in taken else None, ncols=4, fontsize="small")
     figure.savefig(folder / "endurance.png", dpi=120)
 
 
