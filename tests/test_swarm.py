@@ -37,7 +37,7 @@ STARTS = np.array([[0.0, 0.0, 0.0], [0.6, 0.1, 0.0], [0.3, -0.4, 0.2]])
 GOALS = np.array([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [0.3, 1.0, 0.0]])
 
 
-def close(ours, other):
+def assert_close(ours, other):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=ROUNDING, rtol=1e-4), ours, other)
 
 
@@ -50,7 +50,9 @@ def test_a_swarm_of_one_flies_as_a_drone_alone(noise):
     swarm = jax.tree.map(lambda leaf: leaf[0], FLY(PARAMS, scene, level, key))
     single = FLY(PARAMS, alone, level, jax.random.split(key, 1)[0])
     assert single.others is None
-    close((swarm.states, swarm.last, swarm.decisions.command), (single.states, single.last, single.decisions.command))
+    assert_close(
+        (swarm.states, swarm.last, swarm.decisions.command), (single.states, single.last, single.decisions.command)
+    )
     assert np.all(np.asarray(swarm.others.gap) > 100.0)  # nobody is there
 
 
@@ -58,7 +60,9 @@ def test_the_order_of_the_drones_does_not_matter():
     order = np.array([2, 0, 1])
     flown = FLY(PARAMS, swarm_scene(STARTS, GOALS), QUIET, jax.random.key(0))
     again = FLY(PARAMS, swarm_scene(STARTS[order], GOALS[order]), QUIET, jax.random.key(0))
-    close(jax.tree.map(lambda leaf: leaf[order], (flown.states, flown.others.gap)), (again.states, again.others.gap))
+    assert_close(
+        jax.tree.map(lambda leaf: leaf[order], (flown.states, flown.others.gap)), (again.states, again.others.gap)
+    )
 
 
 @pytest.mark.parametrize(("away", "noticed"), [(0.9, True), (1.2, False)])

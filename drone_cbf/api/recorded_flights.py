@@ -12,8 +12,8 @@ from drone_cbf.api.flight_records import flights_of
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown
 from drone_cbf.recordings.saving import save_flight
-from drone_cbf.safety.records import Status
 from drone_cbf.scenes.scene import Scene
+from drone_cbf.serving.controller import STATUS_NAMES
 
 
 def save_flights(
@@ -42,6 +42,6 @@ def save_flights(
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *scenes)
     keys = None if seed is None else jax.random.split(jax.random.key(seed), len(scenes))
     flights = flights_of(stacked, flown, system, "flight", noise, filtered, keys)
-    statuses, path = [status.name.lower().replace("_", " ") for status in Status], Path(path)
+    path = Path(path)
     names = [path] if len(flights) == 1 else [path.with_stem(f"{path.stem}-{i}") for i in range(1, len(flights) + 1)]
-    return [save_flight(flight, name, statuses) for flight, name in zip(flights, names, strict=True)]
+    return [save_flight(flight, name, STATUS_NAMES) for flight, name in zip(flights, names, strict=True)]

@@ -78,7 +78,7 @@ def draw_evaluation(
     names = [status.name.lower().replace("_", " ") for status in Status]
     entries = with_readings(in_order(shown), recorded)
     stage.draw("viewer.html", lambda: interactive_viewer(entries, "drone_cbf: recorded flights", names))
-    upload_recordings(stage.run, entries, names, stage.parameters.recordings)
+    upload_recordings(stage.run, entries, stage.parameters.recordings)
     if filtered:
         stage.draw("barrier.png", lambda: _draw_slice(stage, controller))
 

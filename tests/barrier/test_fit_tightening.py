@@ -1,26 +1,13 @@
 """What the double integrator leaves over of a drone tightens the row by as much as it may be wrong."""
 
-import functools
-
-import jax
 import numpy as np
 import pytest
 
 from drone_cbf.barrier.analytic import make_analytic_barrier
-from drone_cbf.barrier.rows import fit_doubt, make_tightening, slopes
+from drone_cbf.barrier.rows import fit_doubt, make_tightening
 from drone_cbf.config import BarrierConfig
+from tests.barrier.precise import double_precision, slopes_of  # noqa: F401  (the first is used by being there)
 from tests.perception.worlds import PLAIN, capsules, graph_seen, small_system
-
-
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def slopes_of(barrier, graph):
-    return slopes(barrier, graph)
 
 
 def head_on_at_a_wall(speed):

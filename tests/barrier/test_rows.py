@@ -14,23 +14,13 @@ from drone_cbf.barrier.truth import make_true_barrier, true_barrier_rate
 from drone_cbf.config import BarrierConfig, PhysicsConfig
 from drone_cbf.physics.drone import initial_state
 from tests.barrier import reference
+from tests.barrier.precise import double_precision, slopes_of  # noqa: F401  (the first is used by being there)
 from tests.perception.worlds import PLAIN, capsules, crowd, graph_seen, random_barrier, scene_of, small_system
 
 STATES = 60
 DIFFERENCES = 1e-6
 """Central differences in float64 with a step of 1e-5: the third derivative of the barrier is of the order of
 1 / temperature^2 = 1e3, times 1e-10, and rounding leaves 1e-16 / 1e-5."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def double_precision():
-    with jax.enable_x64(True):
-        yield
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def slopes_of(barrier, graph):
-    return slopes(barrier, graph)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -17,14 +17,12 @@ from tests.projects.trained import safety_run
 from tests.recordings.reading import columns, messages
 from tests.reporting.worlds import through_the_window
 
-STATUSES = ("nominal",)
-
 
 def test_each_shown_flight_is_uploaded_once_per_format_with_its_twin(experiment: str, tmp_path: Path) -> None:
     run = StageRun(MlflowClient().create_run(experiment).info.run_id, experiment, "evaluate")
     named = through_the_window(4, name="0.31 m/s at 2.10 s: forest, noise 0.02, random goals")
     shown = [ShownFlight(through_the_window(4), through_the_window(4, filtered=False)), ShownFlight(named, None)]
-    upload_recordings(run, shown, STATUSES, ("mcap", "rrd"))
+    upload_recordings(run, shown, ("mcap", "rrd"))
     stored = sorted(file.path for file in MlflowClient().list_artifacts(run.run_id, "recordings"))
     names = ["01_window", "01_window_without_filter", "02_0_31_m_s_at_2_10_s_forest_noise_0_02_random_goals"]
     assert stored == [f"recordings/{name}.{ending}" for name in names for ending in ("mcap", "rrd")]
@@ -36,7 +34,7 @@ def test_each_shown_flight_is_uploaded_once_per_format_with_its_twin(experiment:
 
 def test_an_evaluation_without_recordings_uploads_none(experiment: str) -> None:
     run = StageRun(MlflowClient().create_run(experiment).info.run_id, experiment, "evaluate")
-    upload_recordings(run, [ShownFlight(through_the_window(4), None)], STATUSES, ())
+    upload_recordings(run, [ShownFlight(through_the_window(4), None)], ())
     assert not MlflowClient().list_artifacts(run.run_id, "recordings")
 
 
