@@ -1,5 +1,6 @@
 """Fly and measure many flights at once, in chunks of one size, so that one compiled program serves every stage."""
 
+import functools
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, Pilot
+from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.devices import shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
@@ -65,6 +66,17 @@ def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
         return compiled(params, named(scenes) if scenes.drone is None else scenes, noise, keys)
 
     return flyer
+
+
+@functools.lru_cache(maxsize=8)
+def policy_flyer(system: SystemConfig, filtered: bool, horizon: int) -> Flyer:
+    """The flyer of the policy behind the filter or alone. Made once per process, so that stages of a pipeline, which
+    fly the same system, share its compiled programs."""
+    if filtered:
+        return make_flyer(system, make_filtered_pilot(system), horizon)
+    fly = make_flyer(system, make_unfiltered_pilot(system), horizon)
+    # One program for controllers with a barrier and without: it is not used.
+    return lambda params, *flights: fly(params.replace(barrier=None), *flights)
 
 
 def drones_of(scenes: Scene) -> int:

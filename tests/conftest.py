@@ -9,7 +9,7 @@ from jaxtyping import install_import_hook
 import tests.type_checking  # noqa: F401  (the hook finds it by name, and imports only the package)
 
 # Emitting fused loops takes half the time of compiling code that is not optimised. What is set wins.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_experimental_ynn_fusion_type=")
 
 # Before anything of drone_cbf is imported: in the numerical code every annotation of type and shape is enforced.
 NUMERICAL = ("arrays", "draws", "physics", "scenes", "perception", "barrier", "safety", "policy", "rollout")

@@ -1,6 +1,5 @@
 """Convenience functions of the public API: fly scenes, evaluate a controller. See docs/api.md."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -9,10 +8,10 @@ import pandas
 
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
+from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell, evaluate_matrix, make_flyers
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.flights import Flown, Flyer, fly_all, make_flyer
+from drone_cbf.flights import Flown, fly_all, policy_flyer
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.scenes.scene import Scene
 
@@ -55,14 +54,7 @@ def fly(
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *scenes)
     keys = jax.random.split(jax.random.key(seed), len(scenes))
     levels = jnp.full(len(scenes), noise, jnp.float32)
-    return fly_all(_flyer(system, filtered, horizon), controller, stacked, levels, keys, lambda flown: flown)
-
-
-@functools.lru_cache(maxsize=8)
-def _flyer(system: SystemConfig, filtered: bool, horizon: int) -> Flyer:
-    """Compiled once per system, so that a second call only flies."""
-    make = make_filtered_pilot if filtered else make_unfiltered_pilot
-    return make_flyer(system, make(system), horizon)
+    return fly_all(policy_flyer(system, filtered, horizon), controller, stacked, levels, keys, lambda flown: flown)
 
 
 def evaluate(

@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import Array
 
 from drone_cbf.config import GoalMode, SceneConfig, SceneName, SystemConfig
-from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
+from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, drones_of, fly_all, make_flyer
+from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, drones_of, fly_all, policy_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
 from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE as SWARM_SMALLER_IS_WORSE
 from drone_cbf.scenes.families import drones_in, family_of, make_scene_sampler
@@ -82,8 +82,8 @@ def cell_count(settings: EvaluationSettings, flyers: int) -> int:
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
     """A flyer without filter and, if ``filtered``, one with it; shared by matrix and showcase."""
-    makers = {False: make_unfiltered_pilot} | ({True: make_filtered_pilot} if filtered else {})
-    return {kind: make_flyer(system, make(system), settings.horizon) for kind, make in makers.items()}
+    kinds = (False, True) if filtered else (False,)
+    return {kind: policy_flyer(system, kind, settings.horizon) for kind in kinds}
 
 
 def evaluate_matrix(

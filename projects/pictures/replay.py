@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from drone_cbf.api.flight_records import flights_of
-from drone_cbf.controller import ControllerParams, make_filtered_pilot
+from drone_cbf.controller import ControllerParams
 from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.replay import flown_states, fly_again, same_bits
 from drone_cbf.evaluation.replay_files import LARGEST, packed, unpacked
 from drone_cbf.evaluation.worst import ReplayStates, WorstFlights
-from drone_cbf.flights import Flown, make_flyer
+from drone_cbf.flights import Flown, policy_flyer
 from drone_cbf.reporting.figures.over_time import MOST_REPLAYS, Replay, replays_over_time
 from drone_cbf.reporting.tables import markdown_table, terminal_table
 from drone_cbf.safety.records import Status
@@ -74,7 +74,7 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
         raise ConfigError("replay needs the filter: name a pretrain_cbf or safety run as parent_run")
     states = load_worst(stage)
     stage.recorder.begin("replay", len(states))
-    fly = make_flyer(stage.system, make_filtered_pilot(stage.system), states.horizon)
+    fly = policy_flyer(stage.system, True, states.horizon)
     flown = fly_again(fly, controller, states)
     again = flown_states(states, flown)
     same = same_bits(states, again)

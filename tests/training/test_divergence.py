@@ -12,6 +12,7 @@ import pytest
 
 from drone_cbf.config import OptimiserConfig, PhysicsConfig, SensorConfig
 from drone_cbf.controller import ControllerParams, Decision
+from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.recorder import ListRecorder
@@ -72,7 +73,8 @@ def settings_of(**changes):
 
 @pytest.fixture(scope="module")
 def measures():
-    return StageMeasures(SYSTEM, settings_of(), make_spring_damper(SYSTEM), jax.random.key(1))
+    fly = make_flyer(SYSTEM, make_spring_damper(SYSTEM), STAGE.horizon)
+    return StageMeasures(SYSTEM, settings_of(), lambda horizon: fly, jax.random.key(1))
 
 
 @pytest.fixture(scope="module")

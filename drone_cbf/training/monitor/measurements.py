@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison, calibration_report, usable_margin
 from drone_cbf.config import SystemConfig
-from drone_cbf.controller import ControllerParams, Pilot
-from drone_cbf.flights import make_flyer
+from drone_cbf.controller import ControllerParams
+from drone_cbf.flights import Flyer
 from drone_cbf.objectives.metrics import flight_report
 from drone_cbf.training.barrier.validation import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.curriculum.schema import Stage
@@ -41,12 +41,14 @@ def controller_of(state: SafetyState, margin: Scalar, blend: float) -> Controlle
 class StageMeasures:
     """Flies under a stage's conditions; caches one compiled program per horizon and number of flights."""
 
-    def __init__(self, system: SystemConfig, settings: SafetySettings, pilot: Pilot, root: jax.Array) -> None:
+    def __init__(
+        self, system: SystemConfig, settings: SafetySettings, flyer: Callable[[int], Flyer], root: jax.Array
+    ) -> None:
         self._curriculum, self._monitor, self._root = settings.curriculum, settings.curriculum.monitor, root
-        self.flyer = cache(lambda horizon: make_flyer(system, pilot, horizon))
+        self.flyer = flyer  # by horizon
         self._measure = cache(
             lambda horizon, flights, random_drones: make_flight_measure(
-                system, self.flyer(horizon), settings.scenes, flights, random_drones=random_drones
+                system, flyer(horizon), settings.scenes, flights, random_drones=random_drones
             )
         )
 

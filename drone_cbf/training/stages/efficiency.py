@@ -14,7 +14,7 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
 from drone_cbf.devices import jit_update, map_sharded, put_replicated, replicate, shard_batch
-from drone_cbf.flights import make_flyer
+from drone_cbf.flights import policy_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import flight_report, quick_figures
 from drone_cbf.policy.policies import PolicyParams, initial_policy_params
@@ -126,6 +126,6 @@ def measure_policy(
     system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
 ) -> dict[str, float]:
     """Metrics of the unfiltered policy on fresh scenes without noise."""
-    fly = make_flyer(system, make_unfiltered_pilot(system), settings.horizon)
+    fly = policy_flyer(system, False, settings.horizon)
     measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
     return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

@@ -18,9 +18,9 @@ from drone_cbf.barrier.calibration import Comparison, braking_audit, usable_marg
 from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import OptimiserConfig, SceneName, SystemConfig
-from drone_cbf.controller import ControllerParams, make_filtered_pilot
+from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate, shard_batch
-from drone_cbf.flights import make_flyer
+from drone_cbf.flights import policy_flyer
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.training.barrier.losses import make_sobolev_loss
@@ -141,7 +141,7 @@ def pretrain_barrier(
     root = jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
-    fly = make_flyer(system, make_filtered_pilot(system), settings.horizon)
+    fly = policy_flyer(system, True, settings.horizon)
     collect = make_lesson_collector(system, fly, settings.scenes, settings.report_flights)
 
     def near_boundary(params: ControllerParams, purpose: int) -> Lesson:

@@ -8,7 +8,7 @@ zero by default, because the task loss teaches a barrier to open (docs/findings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
 from drone_cbf.devices import jit_update, put_replicated
 from drone_cbf.errors import TrainingError
+from drone_cbf.flights import policy_flyer
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.recorder import Recorder
 from drone_cbf.training.barrier.validation import make_held_out_losses
@@ -41,7 +42,6 @@ from drone_cbf.training.update.joint_update import (
     SafetyState,
     conditions_of,
     make_safety_update,
-    make_trained_pilot,
 )
 from drone_cbf.training.update.optimisers import joint_optimisers
 
@@ -145,7 +145,8 @@ class _CurriculumTrainer:
         self.teacher = put_replicated(teacher) if uses_anchor(settings.curriculum) else None
         self.optimisers = optimisers = joint_optimisers(settings)
         self.update_of = cache(lambda horizon: jit_update(make_safety_update(system, settings, horizon, optimisers)))
-        self.measures = StageMeasures(system, settings, make_trained_pilot(system, settings), self.root)
+        flyer = partial(policy_flyer, system, settings.curriculum.learning.filtered)
+        self.measures = StageMeasures(system, settings, flyer, self.root)
         self.measure_end = make_end_measurement(system, settings, self.measures, self.root)
         self.held_out_losses = make_held_out_losses(system, settings, self.root)
         self.stage_monitor = StageMonitor(self.config, self.measures, recorder)
