@@ -20,7 +20,7 @@ from typing import Any
 
 import mlflow
 
-from benchmarks import filter_section, physics_section, rows_section
+from benchmarks import filter_section, physics_section, rollout_section, rows_section, training_section
 from benchmarks.timing import machine
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.runs.tracking_store import prepare_store
@@ -28,7 +28,9 @@ from drone_cbf.tracking.runs.tracking_store import prepare_store
 SECTIONS: dict[str, tuple[Callable[..., list[dict[str, Any]]], tuple[str, ...]]] = {
     "filter": (filter_section.measure, filter_section.PACKAGES),
     "physics": (physics_section.measure, physics_section.PACKAGES),
+    "rollout": (rollout_section.measure, rollout_section.PACKAGES),
     "rows": (rows_section.measure, rows_section.PACKAGES),
+    "training": (training_section.measure, training_section.PACKAGES),
 }
 """Name -> what measures it, and the packages whose versions matter."""
 EXPERIMENT = "drone_cbf benchmarks"

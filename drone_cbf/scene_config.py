@@ -35,7 +35,7 @@ WINDOWS_ACROSS = 1.5  # Largest displacement of start and goal from the axis of 
 class SceneConfig(Section):
     """Obstacles, starts and goals of the scene families."""
 
-    obstacles: int = Field(28, ge=1, le=256)
+    obstacles: int = Field(28, ge=1, le=512)
     """Obstacle slots of ``fixed_ring``, ``random_cloud`` and ``forest``; those that use fewer mask the rest."""
     clearance: float = Field(0.45, ge=0.0, le=3.0)
     """Smallest distance from a start or goal to any obstacle surface [m]."""
