@@ -20,12 +20,20 @@ from typing import Any
 
 import mlflow
 
-from benchmarks import filter_section, physics_section, rollout_section, rows_section, training_section
+from benchmarks import (
+    decision_section,
+    filter_section,
+    physics_section,
+    rollout_section,
+    rows_section,
+    training_section,
+)
 from benchmarks.timing import machine
 from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.runs.tracking_store import prepare_store
 
 SECTIONS: dict[str, tuple[Callable[..., list[dict[str, Any]]], tuple[str, ...]]] = {
+    "decision": (decision_section.measure, decision_section.PACKAGES),
     "filter": (filter_section.measure, filter_section.PACKAGES),
     "physics": (physics_section.measure, physics_section.PACKAGES),
     "rollout": (rollout_section.measure, rollout_section.PACKAGES),
