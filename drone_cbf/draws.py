@@ -1,11 +1,16 @@
 """Random draws from a single call of the generator: each call is a compiled loop, and those dominated compile time."""
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from drone_cbf.packing import as_one_batch, of_single
+
+Tree = TypeVar("Tree")
 LARGEST = 1.0 - 2.0**-24  # Largest float32 below one; keeps the normal quantile finite at both ends
 
 
@@ -42,3 +47,17 @@ def index_by_weight(draw: Float[Array, ""], weights: Float[Array, "n"]) -> Array
     """Map uniform [0, 1) to an index with probability proportional to its weight; never to one of weight zero."""
     cumulative = jnp.cumsum(weights)
     return jnp.argmax(cumulative > draw * cumulative[-1])
+
+
+def unless_silent(draw: Callable[[Array, jax.Array], Tree]) -> Callable[[Array, jax.Array], Tree]:
+    """``draw``, a function (level, key) -> errors of that size, zero at level zero. Under ``vmap``, however nested, it
+    does not draw if all levels are zero."""
+
+    def of_batch(_: None, given: tuple[Float[Array, "n *size"], jax.Array]) -> Tree:
+        every = jax.vmap(draw)
+        kinds = jax.eval_shape(every, *given)
+        silent = jax.tree.map(lambda kind: jnp.zeros(kind.shape, kind.dtype), kinds)
+        return jax.lax.cond(jnp.any(given[0] != 0.0), every, lambda level, key: silent, *given)
+
+    merged = as_one_batch(of_batch)
+    return lambda level, key: of_single(merged, None, (level, key))

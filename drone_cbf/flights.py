@@ -12,13 +12,15 @@ from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
-from drone_cbf.devices import shard_batch
+from drone_cbf.devices import map_sharded, shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
 from drone_cbf.rollout import Trajectory, flights_of_swarms, make_rollout
 from drone_cbf.scenes.scene import Scene, with_nominal_drone
 
 CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
+SWARM_CHUNK = 512
+"""The same of drones in swarms, in whole scenes: so many decide together (:mod:`drone_cbf.crowd`)."""
 Kept = TypeVar("Kept")
 
 
@@ -49,7 +51,8 @@ def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
         return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
 
     def swarms(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
-        flown = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys)
+        # Each device by itself: drones that need more work than others are picked out of all of a batch in every step.
+        flown = map_sharded(rollout, params, scenes, noise, keys)
         return jax.vmap(measured)(*flights_of_swarms(flown, scenes))
 
     def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
@@ -84,9 +87,9 @@ def drones_of(scenes: Scene) -> int:
     return scenes.start.shape[1] if scenes.start.ndim == 3 else 1
 
 
-def chunk_size() -> int:
-    """Flights per call over all devices."""
-    return CHUNK * jax.device_count()
+def chunk_size(drones: int = 1) -> int:
+    """Scenes of ``drones`` at once per call over all devices."""
+    return (CHUNK if drones == 1 else max(1, SWARM_CHUNK // drones)) * jax.device_count()
 
 
 def fly_all(
@@ -96,7 +99,7 @@ def fly_all(
 
     ``noise`` and ``keys``: one for each scene, also of a swarm."""
     count, drones = keys.shape[0], drones_of(scenes)
-    size = min(count, max(1, chunk_size() // drones))
+    size = min(count, chunk_size(drones))
     params, parts = jax.device_get(params), []
     for first in range(0, count, size):
         # Pad a short last chunk by repeating its last flight: a new shape would be compiled again.

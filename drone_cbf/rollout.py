@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from drone_cbf.arrays import Scalar, Vector, limit_gradient
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import Controller, ControllerParams, Decision, Memory, Pilot, make_controller
+from drone_cbf.crowd import make_sparing
+from drone_cbf.draws import unless_silent
 from drone_cbf.perception.graphs import Graph
 from drone_cbf.perception.mapping import SEEN
 from drone_cbf.perception.others import draw_other_errors, observed, others_of
@@ -65,6 +67,7 @@ def make_rollout(system: SystemConfig, pilot: Pilot, horizon: int, *, rematerial
 
     ``rematerialise``: the backward pass recomputes each step, which saves memory and, on CPU, training time.
     """
+    pilot = make_sparing(pilot) if system.scene.drones > 1 else pilot
     dynamics, sensor, controller = make_dynamics(system.physics), make_sensor(system), make_controller(system, pilot)
     step, given = make_step(system, controller), make_given(system, sensor, horizon)
     scanned = make_scan(rematerialise)
@@ -88,13 +91,15 @@ def make_swarm_rollout(
 ) -> Rollout:
     """Function that flies all drones of one scene, each with its own key; trajectories with a leading axis n."""
     dynamics, sensor, perceive = make_dynamics(system.physics), make_sensor(system), make_perceiving(system)
-    given, radius = make_given(system, sensor, horizon), system.physics.drone_radius
+    given, radius = make_given(system, sensor, horizon, unless_silent), system.physics.drone_radius
 
     def rollout(params: ControllerParams, scene: Scene, noise: Scalar, key: jax.Array) -> Trajectory:
         count, drone = scene.start.shape[0], flown_drone(scene, system.physics)
         keys = jax.random.split(key, count)
         now = jax.vmap(lambda key: given(scene, noise, key), out_axes=1)(keys)
-        errors = other_errors(noise, seen_at_once(system, count), jnp.arange(horizon), keys, horizon + 1)
+        seen, steps = seen_at_once(system, count), jnp.arange(horizon)
+        draw = unless_silent(lambda level, key: other_errors(level, seen, steps, key, horizon + 1))
+        errors = jax.vmap(draw, in_axes=(None, 0), out_axes=1)(noise, keys)
 
         def of_one(carry: Carry, now: Now, goal: Vector, others: Others) -> tuple[Carry, Any]:
             return step(params, scene.replace(goal=goal), drone, noise, carry, now, others)
@@ -175,14 +180,20 @@ def make_step(system: SystemConfig, controller: Controller) -> Step:
     return step
 
 
-def make_given(system: SystemConfig, sensor: Sensor, horizon: int) -> Callable[[Scene, Scalar, jax.Array], Now]:
-    """Function (scene, noise [m], key) -> what each step of one flight is given, leading axis t."""
+def make_given(
+    system: SystemConfig, sensor: Sensor, horizon: int, drawn: Callable[..., Any] = lambda draw: draw
+) -> Callable[[Scene, Scalar, jax.Array], Now]:
+    """Function (scene, noise [m], key) -> what each step of one flight is given, leading axis t. ``drawn`` may wrap a
+    function (level, key) -> errors of that size."""
     time, dt = system.scene.gust_time, system.physics.time_step
 
     def given(scene: Scene, noise: Scalar, key: jax.Array) -> Now:
         steps = jnp.arange(horizon)
-        errors = flight_errors(sensor, noise, scene.obstacles.active.shape[0], steps, key)
-        gusts = gust_history(scene.gust, time, dt, horizon, jax.random.fold_in(key, horizon))
+        slots = scene.obstacles.active.shape[0]
+        errors = drawn(lambda level, key: flight_errors(sensor, level, slots, steps, key))(noise, key)
+        gusts = drawn(lambda size, key: gust_history(size, time, dt, horizon, key))(
+            scene.gust, jax.random.fold_in(key, horizon)
+        )
         return steps, errors, gusts
 
     return given
@@ -205,14 +216,14 @@ def make_perceiving(system: SystemConfig) -> Callable[[DroneState], Others]:
 
 
 def other_errors(
-    noise: Scalar, count: int, steps: Int[Array, "t"], keys: jax.Array, purpose: int
-) -> Float[Array, "t n k 6"]:
-    """Errors of position [m] and velocity [m/s] with which each drone (of ``keys``) perceives ``count`` others."""
+    noise: Scalar, count: int, steps: Int[Array, "t"], key: jax.Array, purpose: int
+) -> Float[Array, "t k 6"]:
+    """Errors of position [m] and velocity [m/s] with which one drone perceives ``count`` others."""
 
-    def of_one(step: Array, key: jax.Array) -> Array:
+    def at(step: Array) -> Array:
         return draw_other_errors(noise, count, jax.random.fold_in(jax.random.fold_in(key, purpose), step))
 
-    return jax.vmap(jax.vmap(of_one, in_axes=(None, 0)), in_axes=(0, None))(steps, keys)
+    return jax.vmap(at)(steps)
 
 
 def repeated(tree: Any, count: int) -> Any:

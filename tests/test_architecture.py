@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "drone_cbf"
 
 SETTINGS = {"sections", "scene_config", "airframes", "physics_config", "sensor_config", "config"}
-BASE = SETTINGS | {"errors", "documents", "arrays", "draws", "devices"}
-FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "rollout"}
+BASE = SETTINGS | {"errors", "documents", "arrays", "packing", "draws", "devices"}
+FLIGHT = BASE | {"physics", "scenes", "perception", "barrier", "safety", "policy", "controller", "crowd", "rollout"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "documents": set(),
@@ -26,7 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"errors", "sections", "scene_config", "physics_config", "sensor_config"},
     "arrays": {"errors", "config"},
     "recorder": set(),
-    "draws": set(),
+    "packing": set(),
+    "draws": {"packing"},
     "devices": set(),
     "physics": BASE,
     "scenes": BASE | {"physics"},
@@ -34,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "barrier": BASE | {"physics", "scenes", "perception"},
     "safety": BASE,
     "policy": BASE | {"physics", "scenes", "perception"},
-    "controller": FLIGHT - {"controller", "rollout"},
+    "controller": FLIGHT - {"controller", "crowd", "rollout"},
+    "crowd": FLIGHT - {"crowd", "rollout"},
     "rollout": FLIGHT - {"rollout"},
     "objectives": FLIGHT,
     "flights": FLIGHT | {"objectives"},

@@ -20,7 +20,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.safety.working_point import Point, Problems, apart, at, pull
-from drone_cbf.safety.working_set import Basis, Each, Triple, WorkingSet, added, basis_of, combined, dot, only
+from drone_cbf.safety.working_set import Basis, Each, Triple, WorkingSet, added, basis_of, combined, dot, only, triple
 
 DEPENDENT = 1e-5
 """A normal whose part across the working set is less than this fraction of it counts as dependent on it."""
@@ -74,7 +74,7 @@ def solved(problems: Problems) -> Progress:
     """Working sets and relaxed rows of the solutions."""
     most = _ordinary_steps(problems) + EXTRA_STEPS
     return jax.lax.while_loop(
-        lambda now: now.goes_on & (now.count < most), lambda now: _step(problems, now), _start(problems)
+        lambda now: now.goes_on & (now.count < most), lambda now: _step(problems, now), started(problems)
     )
 
 
@@ -82,7 +82,7 @@ def _ordinary_steps(problems: Problems) -> int:
     return ORDINARY_STEPS * (problems.offset.shape[0] + 6)
 
 
-def _start(problems: Problems) -> Progress:
+def started(problems: Problems) -> Progress:
     """The clipped nominal command; axes of zero width stay held."""
     zero = jnp.zeros_like(problems.nominal[0])
     none, zeros = jnp.full(zero.shape, NONE, jnp.int32), (zero, zero, zero)
@@ -123,10 +123,19 @@ def _step(problems: Problems, now: Progress) -> Progress:
     return _updated(now, lengths)
 
 
+def misses_any(problems: Problems, command: Float[Array, "3 n"]) -> Bool[Array, "n"]:
+    """Whether ``command`` misses any row by more than its tolerance."""
+    return jnp.any(_short(problems, triple(command)) > problems.tolerance, axis=0)
+
+
+def _short(problems: Problems, command: Triple) -> Float[Array, "k n"]:
+    return problems.offset - sum(a * u for a, u in zip(problems.normal, command, strict=True))
+
+
 def _most_violated(problems: Problems, now: Progress, point: Point) -> Entering:
     """The constraint furthest on the wrong side of its bound; index ``NONE`` if none is, beyond its tolerance."""
     work, command, places = now.work, point.command, jnp.arange(problems.offset.shape[0])[:, None]
-    short = problems.offset - sum(a * u for a, u in zip(problems.normal, command, strict=True))
+    short = _short(problems, command)
     wrong = jnp.where(now.relaxed, -short, short)
     growth = jnp.exp2(jnp.maximum(now.count - _ordinary_steps(problems), 0) / DOUBLING).astype(short.dtype)
     used = (places == work.row[0]) | (places == work.row[1]) | (places == work.row[2])

@@ -5,20 +5,22 @@ The working set is found in batches (``active_set``): under ``vmap``, however ne
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from drone_cbf.arrays import Vector
-from drone_cbf.safety.active_set import ROUNDING, solved
+from drone_cbf.packing import as_one_batch, of_single, replaced_where
+from drone_cbf.safety.active_set import ROUNDING, misses_any, solved, started
 from drone_cbf.safety.compensated import less_products
 from drone_cbf.safety.dual import scale_problem
 from drone_cbf.safety.records import Limits, Row, Rows, RowsSolution
 from drone_cbf.safety.working_point import Problems, apart, at
 from drone_cbf.safety.working_set import Basis, Triple, WorkingSet, added, basis_of, only, triple
+
+SMALLEST_BLOCK, BLOCKS = 32, 8
+"""Problems that are solved together: an eighth of a batch, but not fewer than 32."""
 
 
 @struct.dataclass
@@ -55,9 +57,7 @@ def solve(rows: Rows, nominal: Vector, limits: Limits, *, penalty: float, author
     Differentiable with respect to ``rows`` and ``nominal``.
     """
     problem = scaled(rows, nominal, limits, penalty)
-    stopped: ScaledRows = jax.lax.stop_gradient(problem)
-    batch = jax.tree.map(lambda leaf: leaf[None], stopped)
-    answer = jax.tree.map(lambda leaf: leaf[0], _solve_batch(batch))
+    answer = of_single(_solve_batch, None, jax.lax.stop_gradient(problem))
     return differentiable(problem, jax.lax.stop_gradient(answer), rows, authority)
 
 
@@ -74,9 +74,29 @@ def scaled(rows: Rows, nominal: Vector, limits: Limits, penalty: float) -> Scale
     return ScaledRows(normal=normal, offset=offset, cap=cap, scale=scale, nominal=nominal, limits=limits)
 
 
-@jax.custom_batching.custom_vmap
-def _solve_batch(batch: ScaledRows) -> Answer:
-    """Solutions of a batch (leading axis)."""
+@as_one_batch
+def _solve_batch(_: None, batch: ScaledRows) -> Answer:
+    """Solutions of a batch (leading axis): of those whose clipped nominal command meets all rows it is that command."""
+    count, rows = batch.offset.shape
+    block = max(SMALLEST_BLOCK, count // BLOCKS)
+    if count <= block:
+        return _solve_all(batch)
+    problems = _transposed(batch)
+    start = started(problems)
+    passed = Answer(
+        command=jnp.clip(batch.nominal, batch.limits.lower, batch.limits.upper),
+        multiplier=jnp.zeros((count, rows), batch.offset.dtype),
+        relaxed=jnp.zeros((count, rows), bool),
+        free=jnp.stack(start.work.free, -1),
+        slots=jnp.stack(start.work.row, -1),
+        q=jnp.zeros((count, 3, 3), batch.offset.dtype),
+        inverse=jnp.zeros((count, 3, 3), batch.offset.dtype),
+    )
+    return replaced_where(misses_any(problems, passed.command.T), _solve_all, batch, passed, block)
+
+
+def _solve_all(batch: ScaledRows) -> Answer:
+    """Solutions of a batch, which takes as many steps as its hardest problem."""
     problems = _transposed(batch)
     found = solved(problems)
     some = found.count > 0
@@ -99,20 +119,6 @@ def _solve_batch(batch: ScaledRows) -> Answer:
         q=jnp.stack([jnp.stack(direction, -1) for direction in basis.directions], -2),
         inverse=jnp.stack([jnp.stack(row, -1) for row in basis.inverse], -2),
     )
-
-
-@_solve_batch.def_vmap
-def _of_batches(size: int, batched: Any, batches: ScaledRows) -> tuple[Answer, Any]:
-    """A batch of batches is one batch."""
-    leaves, kind = jax.tree.flatten(batches)
-    shared = [leaf if has else jnp.broadcast_to(leaf, (size, *leaf.shape)) for leaf, has in _pairs(leaves, batched)]
-    answer = _solve_batch(jax.tree.unflatten(kind, [leaf.reshape(-1, *leaf.shape[2:]) for leaf in shared]))
-    answer = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), answer)
-    return answer, jax.tree.map(lambda _: True, answer)
-
-
-def _pairs(leaves: list[Array], batched: Any) -> list[tuple[Array, bool]]:
-    return list(zip(leaves, jax.tree.leaves(batched), strict=True))
 
 
 def _transposed(batch: ScaledRows) -> Problems:
