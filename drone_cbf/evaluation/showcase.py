@@ -37,9 +37,10 @@ def record_flights(
     noise = max(settings.noise)
     fastest = max(settings.speeds, default=None)
     scenes = sample_scenes(system, scenario, noise, "random", settings, fastest)
-    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[: min(batch, max(flights, chunk_size()))]
-    if drones_of(scenes) > 1:
-        keys = keys[: scene_count(flights, drones_of(scenes))]
+    drones = drones_of(scenes)
+    flown_before, wanted = (scene_count(count, drones) for count in (batch, flights))
+    count = min(flown_before, max(wanted, chunk_size(drones)))
+    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[:count]
     flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
     return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (per_drone(scenes), flown)), keys[:flights])
 
