@@ -26,6 +26,7 @@ from benchmarks import (
     physics_section,
     rollout_section,
     rows_section,
+    swarm_section,
     training_section,
 )
 from benchmarks.timing import machine
@@ -38,6 +39,7 @@ SECTIONS: dict[str, tuple[Callable[..., list[dict[str, Any]]], tuple[str, ...]]]
     "physics": (physics_section.measure, physics_section.PACKAGES),
     "rollout": (rollout_section.measure, rollout_section.PACKAGES),
     "rows": (rows_section.measure, rows_section.PACKAGES),
+    "swarms": (swarm_section.measure, swarm_section.PACKAGES),
     "training": (training_section.measure, training_section.PACKAGES),
 }
 """Name -> what measures it, and the packages whose versions matter."""

@@ -68,13 +68,20 @@ def per_flight(tree: Any, batch: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), tree)
 
 
-def trained_system(name: str) -> SystemConfig:
-    """The system with which a pipeline of the curriculum ``name`` trains, as updates fly it."""
+def curriculum_system(name: str, **sections: Mapping[str, Any]) -> SystemConfig:
+    """The system with which a pipeline of the curriculum ``name`` trains, but for fields of ``sections``."""
     groups: dict[str, dict[str, Any]] = {}
     for setting, value in load_curriculum(name).trained_with.items():
         group, field = setting.split(".")
         groups.setdefault(group, {})[field] = value
-    return training_view(SystemConfig.model_validate(groups))
+    for group, fields in sections.items():
+        groups[group] = {**groups.get(group, {}), **fields}
+    return SystemConfig.model_validate(groups)
+
+
+def trained_system(name: str) -> SystemConfig:
+    """The system with which a pipeline of the curriculum ``name`` trains, as updates fly it."""
+    return training_view(curriculum_system(name))
 
 
 def flown_training(name: str, batch: int, horizon: int) -> Training:

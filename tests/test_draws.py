@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from drone_cbf.draws import between, index_by_weight, standard_exponential, standard_normal, uniform_draws
+from drone_cbf.draws import (
+    between,
+    index_by_weight,
+    standard_exponential,
+    standard_normal,
+    uniform_draws,
+    unless_silent,
+)
 
 COUNT = 20_000
 SURE = 1e-4
@@ -64,3 +71,20 @@ def test_an_index_is_as_likely_as_its_weight_and_never_one_of_weight_zero(draw):
     assert np.all(shares[[0, 2, 5]] == 0.0)
     ends = [index_by_weight(jnp.float32(u), weights) for u in (0.0, np.nextafter(np.float32(1.0), np.float32(0.0)))]
     assert ends == [1, 4]
+
+
+def test_errors_of_a_level_are_those_drawn_unless_all_levels_are_zero():
+    calls = []
+
+    def draw(level, key):
+        jax.debug.callback(lambda: calls.append(1))
+        return level * standard_normal(jax.random.uniform(key, (3,)))
+
+    keys, levels = jax.random.split(jax.random.key(0), (2, 4)), jnp.array([0.0, 0.5])
+    of_batches = jax.jit(jax.vmap(jax.vmap(unless_silent(draw), in_axes=(None, 0))))
+    silent = np.asarray(of_batches(jnp.zeros(2), keys))
+    jax.effects_barrier()
+    assert not calls and np.all(silent == 0.0)
+    drawn = jax.vmap(jax.vmap(draw, in_axes=(None, 0)))(levels, keys)
+    np.testing.assert_allclose(of_batches(levels, keys), drawn, rtol=1e-5)
+    assert np.all(np.asarray(drawn)[1] != 0.0)
