@@ -45,13 +45,17 @@ def map_sharded(function: Callable[..., Tree], params: Any, *flights: Any) -> Tr
     Gradients with respect to ``params`` are summed on each device and reduced across devices once, at the end.
     Automatic partitioning would synchronise the devices after every step of the flights.
     """
+    return run_sharded(jax.vmap(function, in_axes=(None, *(0 for _ in flights))), params, *flights)
+
+
+def run_sharded(function: Callable[..., Tree], params: Any, *flights: Any) -> Tree:
+    """``function(params, *flights)`` of batches (leading axis), each device by itself with its share of them."""
     devices, count = jax.device_count(), jax.tree.leaves(flights)[0].shape[0]
-    mapped = jax.vmap(function, in_axes=(None, *(0 for _ in flights)))
     if devices == 1 or count % devices:
-        return mapped(params, *flights)
+        return function(params, *flights)
     specs = (PartitionSpec(), *(PartitionSpec("flights") for _ in flights))
     # With check_vma, gradients of the replicated params would be reduced across devices at every use: in every step.
-    return jax.shard_map(mapped, mesh=_mesh(), in_specs=specs, out_specs=specs[1], check_vma=False)(params, *flights)
+    return jax.shard_map(function, mesh=_mesh(), in_specs=specs, out_specs=specs[1], check_vma=False)(params, *flights)
 
 
 def replicate(tree: Tree) -> Tree:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
-from drone_cbf.devices import map_sharded, shard_batch
+from drone_cbf.devices import run_sharded, shard_batch
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
 from drone_cbf.rollout import Trajectory, flights_of_swarms, make_rollout
@@ -21,6 +21,7 @@ from drone_cbf.scenes.scene import Scene, with_nominal_drone
 CHUNK = 128  # Flights per device and call; more would not run faster and would need more memory
 SWARM_CHUNK = 512
 """The same of drones in swarms, in whole scenes: so many decide together (:mod:`drone_cbf.crowd`)."""
+MEASURED_AT_ONCE = 32  # Drones of swarms; distances to all obstacles in all steps of more do not fit into caches
 Kept = TypeVar("Kept")
 
 
@@ -44,21 +45,22 @@ def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
     metrics = make_flight_metrics(system)
 
     def one(params: ControllerParams, scene: Scene, noise: Array, key: Array) -> Flown:
-        return measured(rollout(params, scene, noise, key), scene)
+        flown = rollout(params, scene, noise, key)
+        return Flown(flown, *measured((flown, scene)))
 
-    def measured(flown: Trajectory, scene: Scene) -> Flown:
-        clearance = jnp.min(swept_clearances(flown, scene, system.physics), axis=-1)
-        return Flown(trajectories=flown, metrics=metrics(flown, scene), clearance=clearance)
+    def measured(flight: tuple[Trajectory, Scene]) -> tuple[FlightMetrics, Array]:
+        return metrics(*flight), jnp.min(swept_clearances(*flight, system.physics), axis=-1)
 
     def swarms(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
-        # Each device by itself: drones that need more work than others are picked out of all of a batch in every step.
-        flown = map_sharded(rollout, params, scenes, noise, keys)
-        return jax.vmap(measured)(*flights_of_swarms(flown, scenes))
+        flown = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys)
+        flights = flights_of_swarms(flown, scenes)
+        return Flown(flights[0], *jax.lax.map(measured, flights, batch_size=MEASURED_AT_ONCE))
 
     def fly(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
         scenes, noise, keys = shard_batch((scenes, noise, keys))
         if scenes.start.ndim == 3:
-            return shard_batch(swarms(params, scenes, noise, keys))
+            # Each device by itself: drones that need more work than others are picked out of a batch in every step.
+            return run_sharded(swarms, params, scenes, noise, keys)
         return shard_batch(jax.vmap(one, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys))
 
     compiled = jax.jit(fly)

@@ -30,9 +30,9 @@ def as_one_batch(function: OnBatch[Tree]) -> OnBatch[Tree]:
             every = jax.tree.map(
                 lambda leaf, has: leaf if has else jnp.broadcast_to(leaf, (size, *leaf.shape)), problems, of_problems
             )
-            flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), every)
+            flat = jax.tree.map(lambda leaf: leaf.reshape(size * leaf.shape[1], *leaf.shape[2:]), every)
             answers = merged(shared, flat)
-            answers = jax.tree.map(lambda leaf: leaf.reshape(size, -1, *leaf.shape[1:]), answers)
+            answers = jax.tree.map(lambda leaf: leaf.reshape(size, leaf.shape[0] // size, *leaf.shape[1:]), answers)
         return answers, jax.tree.map(lambda _: True, answers)
 
     return merged

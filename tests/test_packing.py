@@ -46,6 +46,12 @@ def test_what_problems_share_may_itself_come_in_batches():
     np.testing.assert_array_equal(found, factors[:, None, None] * X)
 
 
+def test_problems_may_be_empty_arrays():
+    first = as_one_batch(lambda shared, problems: problems)
+    found = jax.vmap(lambda x: of_single(first, None, x))(jnp.zeros((3, 4, 0)))
+    assert found.shape == (3, 4, 0)
+
+
 @pytest.mark.parametrize("needed", [[], [3], [0, 9], [1, 2, 4, 5, 7], list(range(10))])
 def test_answers_are_replaced_wherever_they_are_needed(needed):
     where, start = np.isin(np.arange(10), needed), -np.ones(10, np.float32)
