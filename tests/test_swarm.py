@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from drone_cbf import controller
+from drone_cbf import controller, flights
 from drone_cbf.config import BarrierConfig, FilterConfig
-from drone_cbf.controller import ControllerParams, make_filtered_pilot
+from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
+from drone_cbf.flights import fly_all, make_flyer
 from drone_cbf.objectives.clearance import approach, swept_clearances
 from drone_cbf.rollout import flights_of_swarms, make_rollout
 from drone_cbf.scenes.scene import per_drone
@@ -87,11 +88,29 @@ def test_flights_of_swarms_are_listed_scene_by_scene():
     scenes = [swarm_scene(STARTS, GOALS), swarm_scene(STARTS + 5.0, GOALS + 5.0)]
     flown = [FLY(PARAMS, scene, QUIET, jax.random.key(0)) for scene in scenes]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *scenes)
-    flights, alone = flights_of_swarms(jax.tree.map(lambda *leaves: jnp.stack(leaves), *flown), stacked)
-    np.testing.assert_array_equal(flights.states.position[:, 0], alone.start)
+    single, alone = flights_of_swarms(jax.tree.map(lambda *leaves: jnp.stack(leaves), *flown), stacked)
+    np.testing.assert_array_equal(single.states.position[:, 0], alone.start)
     np.testing.assert_array_equal(alone.goal[4], GOALS[1].astype(np.float32) + 5.0)
     assert alone.obstacles.active.shape == (6, 2)
     assert per_drone(alone) is alone
+
+
+def test_flights_in_chunks_are_measured_in_the_order_of_their_scenes():
+    fly = make_flyer(SYSTEM, make_unfiltered_pilot(SYSTEM), STEPS)
+    moves = (0.0, 5.0, 10.0)
+    scenes = jax.tree.map(lambda *rows: jnp.stack(rows), *(swarm_scene(STARTS + x, GOALS + x) for x in moves))
+    keys = jax.random.split(jax.random.key(0), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flights, "SWARM_CHUNK", 6)  # two scenes, and then the last one twice
+        patch.setattr(flights, "MEASURED_AT_ONCE", 4)
+        flown = fly_all(fly, PARAMS, scenes, jnp.zeros(3), keys, lambda flown: flown)
+    starts = np.concatenate([STARTS + x for x in moves])
+    np.testing.assert_allclose(flown.trajectories.states.position[:, 0], starts, atol=ROUNDING)
+    ends = flown.trajectories.last.position - np.concatenate([GOALS + x for x in moves])
+    final = np.linalg.norm(ends, axis=-1)
+    assert np.all(flown.metrics.final_distance >= final - ROUNDING)
+    np.testing.assert_array_equal(flown.metrics.smallest_clearance, flown.clearance.min(-1))
+    np.testing.assert_allclose(flown.clearance.min(-1)[3:6], flown.clearance.min(-1)[6:], atol=1e-4)
 
 
 def test_clearance_counts_other_drones():
