@@ -5,6 +5,7 @@
 A batch is of so many drones, in as many scenes as they fill, flown by one compiled program on all devices. A step is
 one of one drone: sensing, estimate, graph, policy, a row of the neural barrier for each other drone and one for the
 spheres, filter, physics. States and decisions are kept. The networks are untrained, which costs as much as trained.
+Measured alone, it flies as stages do: a device for each core (``projects/running/jax_setup.py``).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.systems import curriculum_system
 from benchmarks.timing import Timing, interleaved
-from benchmarks.training_parts import KEY, curriculum_system
 from drone_cbf.barrier.neural import initial_barrier_params
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
@@ -54,13 +55,14 @@ def flights(drones: int, scenes: int, make_pilot: Callable[[SystemConfig], Pilot
     world = WORLDS[drones]
     place = {"drones": drones, "gcbf_side": world.side, "gcbf_obstacles": world.spheres}
     system = curriculum_system("swarm", scene=place)
+    key = jax.random.key(0)
     params = ControllerParams(
-        policy=initial_policy_params(system, KEY),
-        barrier=initial_barrier_params(system, KEY),
+        policy=initial_policy_params(system, key),
+        barrier=initial_barrier_params(system, key),
         margin=jnp.float32(0.0),
         blend=jnp.float32(1.0),
     )
-    rollout, keys = make_rollout(system, make_pilot(system), STEPS), jax.random.split(KEY, scenes)
+    rollout, keys = make_rollout(system, make_pilot(system), STEPS), jax.random.split(key, scenes)
     drawn = jit_rarely_run(jax.vmap(make_scene_sampler("gcbf_linear", "random", system.scene)))(keys)
     noise = jnp.zeros(scenes)
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.systems import curriculum_system
 from drone_cbf.barrier.neural import initial_barrier_params, make_blended_barrier
 from drone_cbf.barrier.rows import make_row_reader
 from drone_cbf.config import SystemConfig
@@ -26,7 +27,7 @@ from drone_cbf.scenes.scene import Scene, flown_drone
 from drone_cbf.training.data.flights import make_batch_sampler, training_view
 from drone_cbf.training.settings import EfficiencySettings
 from projects.cli.stage_parameters import PipelineParameters
-from projects.inputs.curriculum_files import load_curriculum, with_sizes
+from projects.inputs.curriculum_files import with_sizes
 
 NOISE = 0.05
 KEY = jax.random.key(0)
@@ -66,17 +67,6 @@ def time_first(tree: Any) -> Any:
 
 def per_flight(tree: Any, batch: int) -> Any:
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (batch, *jnp.shape(leaf))), tree)
-
-
-def curriculum_system(name: str, **sections: Mapping[str, Any]) -> SystemConfig:
-    """The system with which a pipeline of the curriculum ``name`` trains, but for fields of ``sections``."""
-    groups: dict[str, dict[str, Any]] = {}
-    for setting, value in load_curriculum(name).trained_with.items():
-        group, field = setting.split(".")
-        groups.setdefault(group, {})[field] = value
-    for group, fields in sections.items():
-        groups[group] = {**groups.get(group, {}), **fields}
-    return SystemConfig.model_validate(groups)
 
 
 def trained_system(name: str) -> SystemConfig:

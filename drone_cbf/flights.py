@@ -49,7 +49,8 @@ def make_flyer(system: SystemConfig, pilot: Pilot, horizon: int) -> Flyer:
         return Flown(flown, *measured((flown, scene)))
 
     def measured(flight: tuple[Trajectory, Scene]) -> tuple[FlightMetrics, Array]:
-        return metrics(*flight), jnp.min(swept_clearances(*flight, system.physics), axis=-1)
+        clearance = jnp.min(swept_clearances(*flight, system.physics), axis=-1)
+        return metrics(*flight), clearance
 
     def swarms(params: ControllerParams, scenes: Scene, noise: Array, keys: Array) -> Flown:
         flown = jax.vmap(rollout, in_axes=(None, 0, 0, 0))(params, scenes, noise, keys)
