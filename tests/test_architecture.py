@@ -66,7 +66,7 @@ DRAWERS: dict[str, tuple[str, ...]] = {
         "studies",
         "registry",
     ),
-    "drone_cbf/reporting": ("tables", "trials", "fields", "obstacles", "records", "figures", "pages"),
+    "drone_cbf/reporting": ("tables", "trials", "fields", "obstacles", "records", "swarms", "figures", "pages"),
     "projects": (
         "cli",
         "inputs",
