@@ -17,7 +17,7 @@ from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, drones_of, fly_all, policy_flyer
+from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, policy_flyer
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
 from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE as SWARM_SMALLER_IS_WORSE
 from drone_cbf.scenes.families import drones_in, family_of, make_scene_sampler
@@ -61,10 +61,11 @@ Progress = Callable[[int, Cell], None]  # Called after each cell with its index
 
 @dataclass(frozen=True)
 class WatchedFlights:
-    """Filtered flights of one cell with everything that determines them; leading axis of flights."""
+    """Filtered flights of one cell with everything that determines them; leading axis of flights, of which a swarm's
+    scene gives one for each drone, in order."""
 
-    scenes: Scene
-    keys: jax.Array
+    scenes: Scene  # Leading axis of scenes
+    keys: jax.Array  # One for each scene
     metrics: FlightMetrics
     status: np.ndarray  # Status of the filter at each step, (flights, steps)
     end: np.ndarray  # Final position [m], (flights, 3)
@@ -109,8 +110,8 @@ def evaluate_matrix(
             count = scene_count(wanted, drones_in(scenario, system.scene))
             flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, keys[:count], _watched)
             cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights), speed))
-            if filtered and drones_of(scenes) == 1:  # one flight of a swarm cannot be flown again alone
-                size = min(count, chunk_size())
+            if filtered:
+                size = min(wanted, chunk_size())
                 watch(cells[-1], WatchedFlights(scenes, keys[:count], flights, status, end, size))
             progress(len(cells) - 1, cells[-1])
     return cells

@@ -1,35 +1,64 @@
 """Flies kept flights again, and compares them with what was recorded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.controller import ControllerParams
-from drone_cbf.evaluation.worst import ReplayStates, chosen
+from drone_cbf.evaluation.worst import PER_DRONE, ReplayStates, chosen, of_drones
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.scenes.scene import Scene
+from drone_cbf.scenes.scene import Scene, scene_count
 from drone_cbf.scenes.slots import Slots, first_slots
 
 
-def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
-    """The complete flights in the order of ``states``, on the host; ``fly`` flies ``states.horizon`` steps.
+@dataclass(frozen=True)
+class FlownAgain:
+    """Kept flights, flown once more, in the order of the states."""
+
+    flown: Flown  # On the host; of a swarm the kept drone alone, without what it met
+    end: np.ndarray  # As :attr:`ReplayStates.end`
+
+
+def fly_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> FlownAgain:
+    """The complete flights; ``fly`` flies ``states.horizon`` steps."""
+    order, flights = [], []
+    end = np.zeros_like(states.end)
+    for index, whole in scenes_again(fly, params, states):
+        order.append(index)
+        last = whole.trajectories.last.position
+        if states.widest is None:
+            end[index] = last[0]
+        else:
+            end[index, : len(last)] = last
+        flights.append(jax.tree.map(lambda leaf, row=int(states.drone[index]): leaf[row : row + 1], _alone(whole)))
+    back = np.argsort(order)
+    return FlownAgain(jax.tree.map(lambda *leaves: _joined(leaves)[back], *flights), end)
+
+
+def scenes_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Iterator[tuple[int, Flown]]:
+    """For each of ``states``, in any order, its index and the flights of all drones of its scene, leading axis.
 
     Each is computed with its own slots, on which its sensor errors depend, and in its original row of a batch of the
     original size (rounding depends on both), the rest padding.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
-    kinds, kind = np.unique(states.slots, axis=0, return_inverse=True)
-    groups = [np.flatnonzero(kind.reshape(-1) == index) for index in range(len(kinds))]
-    parts = []
-    for slots, rows in zip(kinds, groups, strict=True):
+    kinds, kind = np.unique(np.column_stack([states.slots, states.drones]), axis=0, return_inverse=True)
+    for which, (*slots, drones) in enumerate(kinds.tolist()):
+        rows = np.flatnonzero(kind.reshape(-1) == which)
         some = chosen(states, rows)
-        obstacles = first_slots(some.scenes.obstacles, Slots(*map(int, slots)))
-        parts.append(_fly_alike(fly, params, replace(some, scenes=some.scenes.replace(obstacles=obstacles))))
-    back = np.argsort(np.concatenate(groups))
-    return jax.tree.map(lambda *leaves: _joined(leaves)[back], *parts)
+        scenes = some.scenes.replace(obstacles=first_slots(some.scenes.obstacles, Slots(*slots)))
+        scenes = scenes.replace(**{name: of_drones(getattr(scenes, name), drones) for name in PER_DRONE})
+        for index, flown in _fly_alike(fly, params, replace(some, scenes=scenes), drones):
+            yield int(rows[index]), flown
+
+
+def _alone(flown: Flown) -> Flown:
+    """``flown`` without what differs between swarms and single drones in structure."""
+    trajectories = flown.trajectories.replace(graphs=None, others=None)
+    return flown.replace(trajectories=trajectories, metrics=flown.metrics.replace(swarm=None))
 
 
 def _joined(leaves: Sequence[np.ndarray]) -> np.ndarray:
@@ -42,19 +71,17 @@ def _joined(leaves: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(filled)
 
 
-def _fly_alike(fly: Flyer, params: ControllerParams, states: ReplayStates) -> Flown:
-    """The flights of scenes with the same slots."""
-    order: list[int] = []
-    parts = []
+def _fly_alike(fly: Flyer, params: ControllerParams, states: ReplayStates, drones: int) -> Iterator[tuple[int, Flown]]:
+    """Index and flights of scenes with the same slots, each of ``drones`` (0: of a single drone)."""
+    each = max(drones, 1)
     for batch in batches(states):
-        places = np.full(states.batch, next(iter(batch.values())))
+        places = np.full(scene_count(states.batch, each), next(iter(batch.values())))
         places[list(batch)] = list(batch.values())
         scenes: Scene = jax.tree.map(lambda x, places=places: x[places], states.scenes)
         flown = fly(params, scenes, states.noise[places], jax.random.wrap_key_data(states.keys[places]))
-        parts.append(jax.tree.map(lambda x, rows=list(batch): np.asarray(x)[rows], flown))
-        order += batch.values()
-    back = np.argsort(order)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[back], *parts)
+        host = jax.tree.map(np.asarray, flown)
+        for row, index in batch.items():
+            yield index, jax.tree.map(lambda x, first=row * each: x[first : first + each].copy(), host)
 
 
 def batches(states: ReplayStates) -> Iterator[dict[int, int]]:
@@ -68,9 +95,9 @@ def batches(states: ReplayStates) -> Iterator[dict[int, int]]:
         yield batch
 
 
-def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
-    """``states`` with the outcomes of ``flown``; the status is that at the recorded step."""
-    every = np.arange(len(states))
+def flown_states(states: ReplayStates, again: FlownAgain) -> ReplayStates:
+    """``states`` with the outcomes of ``again``; the status is that at the recorded step."""
+    every, flown = np.arange(len(states)), again.flown
     violation = np.asarray(flown.metrics.violation)
     status = np.asarray(flown.trajectories.decisions.status)
     return replace(
@@ -79,7 +106,7 @@ def flown_states(states: ReplayStates, flown: Flown) -> ReplayStates:
         clearance=np.asarray(flown.metrics.smallest_clearance),
         status=status[every, states.steps].astype(int),
         failures=np.rint(np.asarray(flown.metrics.fallback) * states.horizon).astype(int),
-        end=np.asarray(flown.trajectories.last.position),
+        end=again.end,
     )
 
 

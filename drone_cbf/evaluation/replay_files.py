@@ -17,13 +17,17 @@ from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, unused
 
 FORMAT = 2
+WITH_SWARMS = 3  # The format of files with flights in swarms: starts and goals have an axis of drones
 ONLY_CAPSULES = 1  # The format of files from when every obstacle was a capsule, which are read as well
 LARGEST = 1 << 28  # Bytes of all arrays of a file; an evaluation keeps some dozen flights
-MOST_FLIGHTS, LONGEST, WIDEST_BATCH, MOST_SLOTS = 4096, 2000, 16_384, 4096
+MOST_FLIGHTS, LONGEST, WIDEST_BATCH, MOST_SLOTS, MOST_DRONES = 4096, 2000, 16_384, 4096, 4096
 REMEDY = "name an evaluate run, or the file replay/worst.npz of one"
 WHOLE_NUMBERS = "iu"  # Kinds of numpy
+OF_SWARMS = ("drones", "drone")  # Arrays that only files with swarms hold; without them all drones fly alone
 _FLIGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "slots": (WHOLE_NUMBERS, (4,)),
+    "drones": (WHOLE_NUMBERS, ()),
+    "drone": (WHOLE_NUMBERS, ()),
     "keys": ("u", (2,)),
     "noise": ("f", ()),
     "rows": (WHOLE_NUMBERS, ()),
@@ -48,8 +52,11 @@ _KINDS = {
 
 def packed(states: ReplayStates) -> bytes:
     """Serialise ``states`` to the content of an ``.npz`` file."""
-    arrays: dict[str, Any] = {"format": np.int64(FORMAT)}
+    alone = states.widest is None
+    arrays: dict[str, Any] = {"format": np.int64(FORMAT if alone else WITH_SWARMS)}
     for each in fields(states):
+        if alone and each.name in OF_SWARMS:
+            continue
         value = getattr(states, each.name)
         parts = _named(value) if each.name == "scenes" else {"": np.asarray(value)}
         arrays |= {f"{each.name}{name}": part for name, part in parts.items()}
@@ -62,7 +69,7 @@ def unpacked(content: bytes, source: str) -> ReplayStates:
     """Inverse of :func:`packed`; also reads files of format :data:`ONLY_CAPSULES`.
 
     Raises:
-        ConfigError: the file is of neither format, is altered, or says what no evaluation records.
+        ConfigError: the file is of no known format, is altered, or says what no evaluation records.
     """
     try:
         return _states(_arrays(content))
@@ -88,11 +95,23 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
     except Exception as error:  # whatever a damaged archive brings forth: there is no end of it
         raise _NotUsableError(f"is no file of flights to replay ({error})") from error
     written_as = arrays.pop("format", None)
-    if written_as is not None and written_as.shape == () and written_as == ONLY_CAPSULES:
-        return _with_shapes(arrays)
-    if written_as is None or written_as.shape != () or written_as != FORMAT:
-        raise _NotUsableError(f"is not of format {FORMAT}, which this version reads")
-    return arrays
+    known = written_as is not None and written_as.shape == ()
+    if known and written_as == WITH_SWARMS:
+        return arrays
+    if known and written_as == ONLY_CAPSULES:
+        return _without_swarms(_with_shapes(arrays))
+    if known and written_as == FORMAT:
+        return _without_swarms(arrays)
+    raise _NotUsableError(f"is not of format {FORMAT} or {WITH_SWARMS}, which this version reads")
+
+
+def _without_swarms(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays of a file whose drones all fly alone, as a file with swarms holds them."""
+    if "end" in arrays and arrays["end"].ndim == 3:
+        raise _NotUsableError(f"is of format {FORMAT}, but holds swarms, which are of format {WITH_SWARMS}")
+    noise = arrays.get("noise", np.zeros(0))
+    alone = np.zeros(len(noise) if noise.ndim else 0, int)
+    return arrays | dict.fromkeys(OF_SWARMS, alone)
 
 
 def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
@@ -103,8 +122,9 @@ def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
     count = len(arrays["noise"]) if arrays["noise"].ndim else 0
     if not 1 <= count <= MOST_FLIGHTS:
         raise _NotUsableError(f"holds {count} flights, expected 1 to {MOST_FLIGHTS}")
+    widest = _widest(arrays)
     for name, (kind, shape) in _FLIGHT.items():
-        _check_array(name, arrays[name], kind, (count, *shape))
+        _check_array(name, arrays[name], kind, (count, *(() if name != "end" else widest), *shape))
     single: dict[str, Any] = {
         "blend": _single("blend", arrays, 0.0, 1.0),
         "horizon": int(_single("horizon", arrays, 1, LONGEST, WHOLE_NUMBERS)),
@@ -112,7 +132,17 @@ def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
     }
     _check_values(arrays, single["horizon"], single["batch"])
     plain: dict[str, Any] = {name: arrays[name] for name in LISTED if name != "scenes"}
-    return ReplayStates(scenes=_scenes(arrays, count), **plain, **single)
+    return ReplayStates(scenes=_scenes(arrays, count, widest), **plain, **single)
+
+
+def _widest(arrays: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    """Length of the axis of drones, as part of a shape; empty without one."""
+    if arrays["end"].ndim != 3:
+        return ()
+    widest = arrays["end"].shape[1]
+    if not 1 <= widest <= MOST_DRONES:
+        raise _NotUsableError(f"holds swarms of {widest} drones, expected 1 to {MOST_DRONES}")
+    return (widest,)
 
 
 def _check_array(name: str, array: np.ndarray, kind: str, shape: tuple[int, ...]) -> None:
@@ -128,10 +158,11 @@ def _single(name: str, arrays: Mapping[str, np.ndarray], least: float, most: flo
     return arrays[name][()]
 
 
-def _check_range(name: str, values: np.ndarray, least: float, most: float) -> None:
-    wrong = np.atleast_1d(values)[~((values >= least) & (values <= most)).reshape(np.atleast_1d(values).shape)]
-    if wrong.size:
-        raise _NotUsableError(f"holds {name} = {wrong.flat[0]}, expected {least} to {most}")
+def _check_range(name: str, values: np.ndarray, least: float, most: float | np.ndarray) -> None:
+    values, allowed = np.atleast_1d(values), np.broadcast_to(most, np.atleast_1d(values).shape)
+    wrong = ~((values >= least) & (values <= allowed))
+    if wrong.any():
+        raise _NotUsableError(f"holds {name} = {values[wrong][0]}, expected {least} to {allowed[wrong][0]}")
 
 
 def _check_values(arrays: Mapping[str, np.ndarray], horizon: int, batch: int) -> None:
@@ -141,17 +172,20 @@ def _check_values(arrays: Mapping[str, np.ndarray], horizon: int, batch: int) ->
     _check_range("failures", arrays["failures"], 0, horizon)
     _check_range("status", arrays["status"], 0, max(Status))
     _check_range("slots", arrays["slots"], 0, MOST_SLOTS)
-    lost = ~np.isfinite(arrays["end"]).all(axis=1)  # a flight that left the numbers was recorded as one
+    _check_range("drones", arrays["drones"], 0, max(_widest(arrays), default=0))
+    _check_range("drone", arrays["drone"], 0, np.maximum(arrays["drones"] - 1, 0))
+    # A flight that left the numbers was recorded as one.
+    lost = ~np.isfinite(arrays["end"]).reshape(len(arrays["end"]), -1).all(axis=1)
     for name, values in (("violation", arrays["violation"]), ("clearance", arrays["clearance"])):
         if (np.isnan(values) & ~lost).any():
             raise _NotUsableError(f"holds {name} = nan of a flight that ended at a place")
 
 
-def _scenes(arrays: Mapping[str, np.ndarray], count: int) -> Scene:
+def _scenes(arrays: Mapping[str, np.ndarray], count: int, widest: tuple[int, ...]) -> Scene:
     """The scenes of the flights, with the widest slots among them."""
-    zero = jnp.zeros(3, jnp.float32)
+    zero, place = jnp.zeros(3, jnp.float32), jnp.zeros((*widest, 3), jnp.float32)
     obstacles = unused(Slots(*map(int, arrays["slots"].max(axis=0))))
-    template = Scene(obstacles=obstacles, start=zero, start_velocity=zero, goal=zero, wind=zero, gust=zero)
+    template = Scene(obstacles=obstacles, start=place, start_velocity=place, goal=place, wind=zero, gust=zero)
     if "scenes.cruise" in arrays:  # of an evaluation by speed
         template = template.replace(cruise=jnp.float32(0.0))
     names = {f"scenes{name}": leaf for name, leaf in _named(template).items()}

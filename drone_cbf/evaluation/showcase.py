@@ -30,8 +30,9 @@ def record_flights(
     batch: int,
 ) -> tuple[Scene, Flown, jax.Array]:
     """The first ``flights`` random-goal flights of ``scenario`` with the largest noise and speed of the matrix, in
-    full, and their keys.
+    full but for their graphs; their scenes, and the key of each flight.
 
+    Of a swarm these are whole scenes, at least one: as many flights for each as it has drones, in order.
     ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
     """
     noise = max(settings.noise)
@@ -39,10 +40,24 @@ def record_flights(
     scenes = sample_scenes(system, scenario, noise, "random", settings, fastest)
     drones = drones_of(scenes)
     flown_before, wanted = (scene_count(count, drones) for count in (batch, flights))
-    count = min(flown_before, max(wanted, chunk_size(drones)))
-    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[:count]
-    flown = fly_first(fly, controller, scenes, noise, keys, lambda flown: flown)
-    return (*jax.tree.map(lambda x: np.asarray(x)[:flights], (per_drone(scenes), flown)), keys[:flights])
+    flown_again = min(flown_before, max(wanted, chunk_size(drones)))
+    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[:flown_again]
+    flown = fly_first(fly, controller, scenes, noise, keys, _without_graphs)
+    some = jax.tree.map(lambda leaf: np.asarray(leaf)[:wanted], scenes)
+    kept = jax.tree.map(lambda leaf: leaf[: wanted * drones], flown)
+    return some, kept, _own_keys(keys[:wanted], scenes)
+
+
+def _own_keys(keys: jax.Array, scenes: Scene) -> jax.Array:
+    """The key of each flight, as the rollout gives one to each drone of a swarm."""
+    if scenes.start.ndim == 2:
+        return keys
+    return jax.vmap(lambda key: jax.random.split(key, scenes.start.shape[1]))(keys).reshape(-1)
+
+
+def _without_graphs(flown: Flown) -> Flown:
+    """What is shown of flights: their graphs, which nothing shows, take most of the memory."""
+    return flown.replace(trajectories=flown.trajectories.replace(graphs=None))
 
 
 def record_slice(

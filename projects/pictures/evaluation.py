@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from drone_cbf.api.flight_records import flights_of, has_points, obstacles_of
+from drone_cbf.api.swarm_records import swarms_of
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import Cell
 from drone_cbf.evaluation.replay import fly_again
@@ -23,11 +24,17 @@ from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.figures.scans import scan_figure
 from drone_cbf.reporting.figures.speeds import rates_by_speed
+from drone_cbf.reporting.pages.swarm_viewer import swarm_viewer
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
+from drone_cbf.reporting.swarms import SwarmFlight
 from drone_cbf.safety.records import Status
+from drone_cbf.scenes.families import SWARMS
+from drone_cbf.scenes.scene import per_drone
+from drone_cbf.serving.controller import STATUS_NAMES
 from projects.pictures.recordings import upload_recordings
 from projects.pictures.scans import Recorded, draw_scan_slice, with_readings
+from projects.pictures.swarms import SHOWN_SWARMS, WORST_SWARMS, draw_swarms, worst_swarms
 from projects.running.stage_runner import Stage
 
 Flyers = Mapping[bool, Flyer]  # filtered -> compiled function
@@ -54,33 +61,45 @@ def draw_evaluation(
         stage.draw("matrix.png", lambda: success_matrix([cell.row for cell in cells if cell.filtered is filtered]))
     shown: list[ShownFlight] = []
     recorded: list[Recorded] = []
+    swarms: list[SwarmFlight] = []
     for scenario in stage.parameters.scenarios:
         recorded.append(_record(stage, controller, fly, scenario, filtered))
-        flights = recorded[-1].flights
-        few = flights[:SHOWN_FLIGHTS]
-        title = scenario.replace("_", " ")
-        stage.draw(f"{scenario}_from_above.png", lambda few=few, title=title: flights_from_above(few, title))
-        stage.draw(f"{scenario}_in_space.png", lambda few=few, title=title: flights_in_space(few, title))
-        stage.draw(f"{scenario}_over_time.png", lambda few=few: flight_over_time(few[0]))
-        if has_points(stage.system):
-            nearest = int(np.argmin(few[0].clearance))
-            stage.draw(f"{scenario}_scan.png", lambda at=nearest, one=recorded[-1]: scan_figure(one.seeing(0), at))
-        off = _record(stage, controller, fly, scenario, False).flights if filtered else None
-        if off:  # the scene in which the policy without the filter has the smallest clearance
-            index = int(np.argmin([np.min(flight.clearance) for flight in off]))
-            pair = flights[index], off[index]
-            both = f"{title}: the same policy with and without the filter"
-            stage.draw(f"{scenario}_filter_on_off.png", lambda pair=pair, both=both: paired_flights(*pair, both))
-        shown += select_flights(flights, off)
+        off = _record(stage, controller, fly, scenario, False) if filtered else None
+        if recorded[-1].swarms:
+            draw_swarms(stage, scenario, recorded[-1].swarms, off.swarms if off else [])
+            swarms += recorded[-1].swarms[:SHOWN_SWARMS]
+        else:
+            _draw_flights(stage, scenario, recorded[-1], off)
+        shown += select_flights(recorded[-1].flights, off.flights if off else None)
     if worst is not None:
-        few = np.flatnonzero(~(worst.violation <= 0.0))[:WORST_FLIGHTS]  # NaN counts as worst
-        shown += _worst(stage, controller, fly, chosen(worst, few)) if len(few) else []
+        single = np.flatnonzero(~(worst.violation <= 0.0) & (worst.drones == 0))[:WORST_FLIGHTS]  # NaN counts as worst
+        many = np.flatnonzero(worst.drones > 0)[:WORST_SWARMS]
+        shown += _worst(stage, controller, fly, chosen(worst, single)) if len(single) else []
+        swarms += worst_swarms(stage, controller, fly[True], chosen(worst, many)) if len(many) else []
     names = [status.name.lower().replace("_", " ") for status in Status]
     entries = with_readings(in_order(shown), recorded)
     stage.draw("viewer.html", lambda: interactive_viewer(entries, "drone_cbf: recorded flights", names))
+    if swarms:
+        stage.draw("swarms.html", lambda: swarm_viewer(swarms, "drone_cbf: recorded swarms", STATUS_NAMES))
     upload_recordings(stage.run, entries, stage.parameters.recordings)
     if filtered:
         stage.draw("barrier.png", lambda: _draw_slice(stage, controller))
+
+
+def _draw_flights(stage: Stage, scenario: str, recorded: Recorded, off: Recorded | None) -> None:
+    """The figures of a scenario's first flights, each drone by itself."""
+    few, title = recorded.flights[:SHOWN_FLIGHTS], scenario.replace("_", " ")
+    stage.draw(f"{scenario}_from_above.png", lambda: flights_from_above(few, title))
+    stage.draw(f"{scenario}_in_space.png", lambda: flights_in_space(few, title))
+    stage.draw(f"{scenario}_over_time.png", lambda: flight_over_time(few[0]))
+    if has_points(stage.system):
+        nearest = int(np.argmin(few[0].clearance))
+        stage.draw(f"{scenario}_scan.png", lambda: scan_figure(recorded.seeing(0), nearest))
+    if off:  # the scene in which the policy without the filter has the smallest clearance
+        index = int(np.argmin([np.min(flight.clearance) for flight in off.flights]))
+        pair = recorded.flights[index], off.flights[index]
+        both = f"{title}: the same policy with and without the filter"
+        stage.draw(f"{scenario}_filter_on_off.png", lambda: paired_flights(*pair, both))
 
 
 def select_flights(flights: Sequence[Flight], off: Sequence[Flight] | None) -> list[ShownFlight]:
@@ -118,8 +137,10 @@ def _record(stage: Stage, controller: ControllerParams, fly: Flyers, scenario: s
     system, asked, batch = stage.system, stage.parameters, _batch(stage, filtered, len(fly) > 1)
     some = {"flights": min(RECORDED_FLIGHTS, batch), "batch": batch}
     scenes, flown, keys = record_flights(system, asked, controller, fly[filtered], scenario, **some)
-    flights = flights_of(scenes, flown, system, scenario.replace("_", " "), max(asked.noise), filtered)
-    return Recorded(flights, scenes, flown, keys, system)
+    name, noise = scenario.replace("_", " "), max(asked.noise)
+    flights = flights_of(per_drone(scenes), flown, system, name, noise, filtered)
+    swarms = swarms_of(scenes, flown, system, name, noise, filtered=filtered) if scenario in SWARMS else []
+    return Recorded(flights, per_drone(scenes), flown, keys, system, swarms)
 
 
 def _worst(stage: Stage, controller: ControllerParams, fly: Flyers, states: ReplayStates) -> list[ShownFlight]:
@@ -131,11 +152,9 @@ def _worst(stage: Stage, controller: ControllerParams, fly: Flyers, states: Repl
         f"{violation:.2f} m/s at {time:.2f} s: {cell.replace('_', ' ').replace('/', ', ')} goals"
         for violation, time, cell in zip(states.violation, seconds, states.cells, strict=True)
     ]
-    keys = jax.random.wrap_key_data(states.keys)
+    keys, told = jax.random.wrap_key_data(states.keys), (stage.system, names, states.noise)
     on, off = (
-        flights_of(
-            some.scenes, fly_again(fly[filtered], controller, some), stage.system, names, some.noise, filtered, keys
-        )
+        flights_of(some.own_scenes(), fly_again(fly[filtered], controller, some).flown, *told, filtered, keys)
         for filtered, some in ((True, states), (False, alone))
     )
     return [ShownFlight(*pair, WORST) for pair in zip(on, off, strict=True)]

@@ -75,12 +75,13 @@ def replay(stage: Stage, controller: ControllerParams) -> Outcome:
     states = load_worst(stage)
     stage.recorder.begin("replay", len(states))
     fly = policy_flyer(stage.system, True, states.horizon)
-    flown = fly_again(fly, controller, states)
-    again = flown_states(states, flown)
+    repeated = fly_again(fly, controller, states)
+    flown, again = repeated.flown, flown_states(states, repeated)
     same = same_bits(states, again)
     figures = {"states": len(states), "same_bits": int(same.sum()), **_totals(again), **_totals(states, "_recorded")}
     stage.run.log_metrics({f"replay/{name}": value for name, value in figures.items()})
     names = {"cell": states.cells, "reason": states.reasons, "noise": states.noise, "step": states.steps}
+    names |= {} if states.widest is None else {"drones": states.drones, "drone": states.drone}
     columns = {name: values.tolist() for name, values in names.items()}
     columns |= {**_columns(again), **_columns(states, "_recorded"), "same_bits": same.tolist()}
     stage.run.log_table(columns, "tables/replay.json")
@@ -113,7 +114,7 @@ def _columns(states: ReplayStates, suffix: str = "") -> dict[str, list[object]]:
 
 
 def _replays(stage: Stage, states: ReplayStates, flown: Flown, count: int) -> list[Replay]:
-    scenes, few = jax.tree.map(lambda x: x[:count], (states.scenes, flown))
+    scenes, few = jax.tree.map(lambda x: x[:count], (states.own_scenes(), flown))
     flights = flights_of(scenes, few, stage.system, "flight", states.noise[:count])
     violation = np.asarray(few.metrics.violation)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 from matplotlib.figure import Figure
@@ -16,6 +16,7 @@ from drone_cbf.flights import Flown
 from drone_cbf.reporting.figures.barrier_slices import barrier_slices
 from drone_cbf.reporting.pages.viewer import ShownFlight
 from drone_cbf.reporting.records import Flight
+from drone_cbf.reporting.swarms import SwarmFlight
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene
 
@@ -29,6 +30,7 @@ class Recorded:
     flown: Flown
     keys: jax.Array
     system: SystemConfig
+    swarms: list[SwarmFlight] = field(default_factory=list)  # The same flights, those of a scene together
 
     def seeing(self, row: int) -> Flight:
         """A flight with its readings, if the sensor gives points."""

@@ -82,7 +82,7 @@ def test_the_flights_kept_are_those_with_the_greatest_violations_of_all_cells(ev
 
 def test_the_moment_kept_is_that_of_the_greatest_violation(evaluated, fly):
     states, _ = evaluated
-    violation = fly_again(fly, PARAMS, states).metrics.violation
+    violation = fly_again(fly, PARAMS, states).flown.metrics.violation
     np.testing.assert_array_equal(violation[np.arange(KEPT), states.steps], states.violation)
 
 
@@ -165,7 +165,7 @@ def file_with(states, **changes):
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"format": np.int64(3)}, "not of format 2"),
+        ({"format": np.int64(4)}, "not of format 2 or 3"),
         (
             {"scenes.obstacles.boxes.centre": np.zeros((5, 1, 3), np.float32)},
             r"holds scenes.obstacles.boxes.centre of shape \(5, 1, 3\), expected \(5, 0, 3\)",
@@ -198,7 +198,7 @@ def file_with(states, **changes):
         ({"keys": np.zeros((5, 4), np.uint32)}, r"holds keys of shape \(5, 4\), expected \(5, 2\)"),
         ({"keys": np.zeros((5, 2), np.float32)}, "holds keys of type float32"),
         ({"status": np.full(5, 99)}, "holds status = 99, expected 0 to"),
-        ({"format": np.zeros(2, int)}, "not of format 2"),
+        ({"format": np.zeros(2, int)}, "not of format 2 or 3"),
         ({"more": np.zeros(1 << 26)}, "holds more than 268,435,456 bytes"),
         ({"scenes.goal": np.zeros((5, 2), np.float32)}, r"holds scenes.goal of shape \(5, 2\)"),
     ],
