@@ -49,7 +49,7 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
     h, (by_position, by_velocity, by_own, by_frontier, by_penalty) = jax.value_and_grad(value, argnums=range(5))(
         graph.relative_position, graph.relative_velocity, graph.velocity, graph.frontier, graph.penalty
     )
-    turned = 0.0 if by_penalty is None else by_penalty @ penalty_slopes(graph.relative_position)
+    turned = 0.0 if by_penalty is None else _by_turning(by_penalty, graph)
     at = Slopes(
         value=h,
         by_position=jnp.sum(by_position, 0) + turned,
@@ -64,6 +64,12 @@ def slopes(barrier: Barrier, graph: Graph, node_motion: NodeMotion = sliding) ->
         by_position=at.by_position - by_frontier * unit(graph.velocity),
         drift=at.drift - by_frontier * safe_norm(graph.velocity),
     )
+
+
+def _by_turning(by_penalty: Float[Array, "k"], graph: Graph) -> Vector | float:
+    """What the slopes of the penalties add to dh/dp; other drones belong to no sector and have none."""
+    sectors = graph.relative_position.shape[0] - graph.drones
+    return by_penalty[:sectors] @ penalty_slopes(graph.relative_position[:sectors]) if sectors else 0.0
 
 
 @struct.dataclass

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+OTHERS = ("others", "other_velocities", "other_mask")
+"""What is told of other drones."""
+
 
 def stablehlo(file: Path) -> Callable[..., Any]:
     """The program as a function of its four arrays, compiled for each size of batch when it is first asked for."""
@@ -58,12 +61,14 @@ class Policy:
 
     def pack(self, memory: Any, position: Any, fields: dict[str, Any]) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
         """The program's four arrays, and the origin [m] to which the positions in them are relative."""
-        position = np.asarray(position, float)
+        position, fields = np.asarray(position, float), dict(fields)
         anchor, *kept = memory or (position, *(np.tile(values, (len(position), 1)) for values in self.start))
         far = np.linalg.norm(position - anchor, axis=1, keepdims=True) > self.about["origin_reach"]
         origin = np.where(far, position, anchor)
         seen = np.zeros((len(position), *self.about["seen"]["shape"]), np.float32)
         told: dict[str, Any] = {"position": position - origin, "offset": anchor - origin}
+        if "others" in self.about["own"]["places"]:
+            told |= self.near(position, origin, *(fields.pop(name, None) for name in OTHERS))
         for name, value in sorted(fields.items(), key=lambda field: field[0] != "points"):  # a mask comes after them
             if name == "image":
                 seen[:] = value
@@ -80,6 +85,24 @@ class Policy:
             rows = np.broadcast_to(value, (len(position),)) if np.ndim(value) == 0 else np.asarray(value)
             own[:, first:last] = rows.reshape(len(position), -1)[:, : last - first]
         return (own, seen, *kept), origin
+
+    def near(
+        self, position: np.ndarray, origin: np.ndarray, others: Any, velocities: Any, mask: Any
+    ) -> dict[str, np.ndarray]:
+        """The nearest others within the sensing radius, as many as there are slots for."""
+        if others is None or velocities is None:
+            raise ValueError("this policy flies in a swarm: send others and other_velocities, (batch, k, 3)")
+        first, last = self.about["own"]["places"]["others"]
+        others, velocities, slots = np.asarray(others, float), np.asarray(velocities, float), (last - first) // 3
+        apart = np.linalg.norm(others - position[:, None], axis=-1)
+        there = apart < self.about["sight"]
+        apart = np.where(there if mask is None else there & np.asarray(mask, bool), apart, np.inf)
+        order = np.argsort(apart, axis=1, kind="stable")[:, :slots]
+        kept = np.isfinite(np.take_along_axis(apart, order, 1))[..., None]
+        room = [(0, 0), (0, slots - order.shape[1]), (0, 0)]
+        found = (others - origin[:, None], velocities)
+        chosen = [np.where(kept, np.take_along_axis(values, order[..., None], 1), 0.0) for values in found]
+        return {name: np.pad(values, room) for name, values in zip(OTHERS, [*chosen, 1.0 * kept], strict=True)}
 
     def put_points(self, seen: np.ndarray, name: str, values: np.ndarray, origin: np.ndarray) -> None:
         """Writes what is told of points into their first slots; they count as seen unless a mask follows."""

@@ -13,8 +13,8 @@ from drone_cbf.exporting.programs import INPUTS, OPSET, OUTPUTS, WRITERS
 from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.serving.clouds import COLUMNS, FARTHEST, POINT, SEEN, SPREAD, VELOCITY
 from drone_cbf.serving.controller import STATUS_NAMES
-from drone_cbf.serving.fields import MEANING, SHAPES, fields_of, image_size
-from drone_cbf.serving.packing import DECISION, LOOK, OWN, own_length, remembered
+from drone_cbf.serving.fields import MEANING, SHAPES, fields_of, image_size, other_slots
+from drone_cbf.serving.packing import DECISION, LOOK, OWN, other_places, own_length, remembered
 from drone_cbf.serving.service import ANCHOR_REACH, PolicyService
 
 LOADER = Path(__file__).with_name("drone_policy.py")
@@ -43,7 +43,9 @@ def write_folder(
 def interface(system: SystemConfig, points: int, forms: tuple[str, ...], origin: str) -> dict[str, Any]:
     """Sizes and places of all that goes in and comes out, for the loader and for programs in other languages."""
     image, queue = image_size(system.sensor), make_dynamics(system.physics).queue
-    camera, length = image is not None, own_length(queue)
+    camera, others = image is not None, other_slots(system)
+    length = own_length(queue, others)
+    own = _places(OWN, own_length(queue)) | _places(other_places(length, others))
     cloud = {
         "points": POINT,
         "point_velocities": VELOCITY,
@@ -59,7 +61,8 @@ def interface(system: SystemConfig, points: int, forms: tuple[str, ...], origin:
         "max_acceleration": list(system.physics.reach),
         "inputs": INPUTS,
         "outputs": OUTPUTS,
-        "own": {"length": length, "places": _places(OWN, length)},
+        "own": {"length": length, "places": own},
+        **({"sight": system.sensor.range} if others else {}),
         "seen": {"shape": image or (points, COLUMNS), "places": {} if camera else _places(cloud)},
         "answer": _places(answers),
         "statuses": STATUS_NAMES,
@@ -76,7 +79,7 @@ def _places(slices: Mapping[str, slice], end: int | None = None) -> dict[str, tu
 
 def readme(system: SystemConfig, described: Mapping[str, Any]) -> str:
     """How to ask it, in Markdown."""
-    fields = fields_of(system.sensor)
+    fields = fields_of(system)
     asked = [name for name in (*fields.required, *fields.optional) if name != "memory"]
     lines = [f"- `{name}` ({', '.join(map(str, SHAPES[name]))}): {MEANING[name]}" for name in asked]
     forms = [f"- `{entry['file']}`: {form}, batch {entry['batch']}" for form, entry in described["forms"].items()]

@@ -20,6 +20,7 @@ from drone_cbf.physics.randomisation import gust_history
 from drone_cbf.rollout import first_state
 from drone_cbf.scenes.families import make_scene_sampler
 from drone_cbf.scenes.scene import Scene, flown_drone
+from drone_cbf.serving.fields import other_slots
 
 UNSEEN = 1e3  # Distance at which a ray without a return is said to end, beyond every sensing radius [m]
 COMPARED = ("command", "nominal_command", "h", "look")
@@ -92,6 +93,8 @@ def _make_observe(
         errors = sensor.draw_errors(noise, slots, jax.random.fold_in(key, index))
         reading = sensor.read(obstacles, state, state.position, index, errors, noise)
         own = {"position": reading.own.position, "velocity": reading.own.velocity, "goal": scene.goal, "noise": noise}
+        if other_slots(system):
+            own |= _met(scene, index / flight.steps, flight.steps * dt)
         if kind == "depth":
             yaw = directed(state.yaw)
             return {**own, "image": as_image(make_depths(config)(obstacles, state.position, yaw)), "yaw": yaw}
@@ -100,6 +103,12 @@ def _make_observe(
         return {**own, "points": points, "mask": jnp.ones_like(reading.hit)}
 
     return observe
+
+
+def _met(scene: Scene, share: jax.Array, duration: float) -> dict[str, jax.Array]:
+    """Another drone, which flies straight from the goal to the start meanwhile; ``share`` of the ``duration`` [s]."""
+    way = scene.start - scene.goal
+    return {"others": (scene.goal + share * way)[None], "other_velocities": (way / duration)[None]}
 
 
 def deviation(policy: Policy, asked: list[dict[str, Any]], answers: list[Mapping[str, Any]]) -> Deviation:

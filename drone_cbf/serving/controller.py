@@ -15,7 +15,7 @@ from drone_cbf.config import SystemConfig
 from drone_cbf.controller import Controller, ControllerParams, Memory, make_controller, make_filtered_pilot
 from drone_cbf.perception.depth import by_pooled_pixel, make_seeing
 from drone_cbf.perception.mapping import make_depth_mapper, make_point_mapper
-from drone_cbf.perception.readings import OwnMotion, Reading
+from drone_cbf.perception.readings import Others, OwnMotion, Reading
 from drone_cbf.policy.policies import initial_policy_params
 from drone_cbf.safety.records import Status
 
@@ -41,6 +41,7 @@ class Observation:
     queue_known: Bool[Array, ""]  # The same for `queue`
     image: Float[Array, "r c"] | None = None  # Depth [m]; None: not a camera
     yaw: Scalar | None = None  # Of the camera [rad]
+    others: Others | None = None  # Other drones; None: the policy flies alone
 
 
 @struct.dataclass
@@ -79,7 +80,7 @@ def make_served_controller(system: SystemConfig) -> ServedController:
     read = make_image_reading(system) if system.sensor.kind == "depth" else as_reading
 
     def step(params: ControllerParams, memory: Memory, observation: Observation) -> tuple[Memory, Answer]:
-        reading, memory = read(observation), as_told(memory, observation)
+        reading, memory = read(observation).replace(others=observation.others), as_told(memory, observation)
         memory, decision, _ = controller.step(params, memory, reading, observation.goal)
         unread = (decision.status == Status.NO_POINTS) | (decision.status == Status.FALLBACK)
         return memory, Answer(

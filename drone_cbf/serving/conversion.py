@@ -36,8 +36,8 @@ def to_array(name: str, value: Any) -> np.ndarray | None:
         )
     array = _plain_array(rows)
     if array is None:
-        points = "n" in SHAPES[name]
-        remedy = "fill up with points that are masked out" if points else f"send {shape_text(SHAPES[name])}"
+        kind = {"n": "points", "k": "drones"}.get(str(SHAPES[name][1]) if len(SHAPES[name]) > 1 else "")
+        remedy = f"fill up with {kind} that are masked out" if kind else f"send {shape_text(SHAPES[name])}"
         raise ObservationError(
             f"{name} is ragged: every observation of a batch must have the same number of entries; {remedy}"
         )

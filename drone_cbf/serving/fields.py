@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drone_cbf.config import SensorConfig
+from drone_cbf.config import SensorConfig, SystemConfig
 from drone_cbf.errors import ObservationError
 
 REQUIRED = ("position", "velocity", "goal", "points", "mask")
@@ -27,6 +27,11 @@ MEANING = {
     "numbers; the filter keeps that much more room. Left out: the points are exact",
     "noise": "standard deviation of the measured position and velocity and of the points, along any axis, at least 0 "
     "[m, m/s]: 1 number; left out: they are exact",
+    "others": "centres of the other drones that are perceived, world frame [m]: k times 3 numbers; any k, the same for "
+    "a whole batch, none where nobody is near; the nearest ones within the sensing radius count",
+    "other_velocities": "of the other drones [m/s]: k times 3 numbers",
+    "other_mask": "true for the other drones that are there; what is masked out may hold anything: k times true or "
+    "false; left out: all are",
     "thrust": "acceleration that the rotors produce now, gravity compensated [m/s^2]: 3 numbers; left out: as "
     "remembered from the commands answered, hovering at the start of a flight",
     "queue": "commands sent that have not acted yet, newest first [m/s^2]: q times 3 numbers, at least as many as the "
@@ -38,15 +43,23 @@ SHAPES: dict[str, tuple[str | int, ...]] = {
     **dict.fromkeys(("position", "velocity", "goal", "thrust"), ("batch", 3)),
     **dict.fromkeys(("points", "point_velocities"), ("batch", "n", 3)),
     **dict.fromkeys(("mask", "point_spread"), ("batch", "n")),
+    **dict.fromkeys(("others", "other_velocities"), ("batch", "k", 3)),
+    "other_mask": ("batch", "k"),
     **dict.fromkeys(("noise", "yaw"), ("batch",)),
     "image": ("batch", "rows", "columns"),
     "queue": ("batch", "q", 3),
     "memory": ("batch", "m"),
 }
-PER_POINT = ("points", "point_velocities", "point_spread")
+MASKED_BY = {
+    **dict.fromkeys(("points", "point_velocities", "point_spread"), "mask"),
+    **dict.fromkeys(("others", "other_velocities"), "other_mask"),
+}
+"""Field with an entry for each point or other drone -> the one that says which of them are there."""
 LARGEST = {
-    **dict.fromkeys(("position", "goal", "image"), 1e9),  # m; in float64 a position of this size is known to 1e-7 m
-    **dict.fromkeys(("velocity", "point_velocities"), 200.0),  # m/s: far beyond what the model of drag describes
+    # m; in float64 a position of this size is known to 1e-7 m
+    **dict.fromkeys(("position", "goal", "image", "others"), 1e9),
+    # m/s: far beyond what the model of drag describes
+    **dict.fromkeys(("velocity", "point_velocities", "other_velocities"), 200.0),
     **dict.fromkeys(("thrust", "queue"), 1e4),  # m/s^2
     **dict.fromkeys(("noise", "point_spread"), 1e4),  # m
     "yaw": 1e4,  # rad
@@ -67,9 +80,20 @@ OF_IMAGES = Fields(("position", "velocity", "goal", "image", "yaw"), ("noise", "
 """A camera's points and their errors follow from its image."""
 
 
-def fields_of(sensor: SensorConfig) -> Fields:
-    """What a policy is asked with that was evaluated with ``sensor``."""
-    return OF_IMAGES if sensor.kind == "depth" else OF_POINTS
+def among_others(fields: Fields) -> Fields:
+    """``fields`` of a policy that flies in a swarm."""
+    return Fields((*fields.required, "others", "other_velocities"), (*fields.optional, "other_mask"))
+
+
+def fields_of(system: SystemConfig) -> Fields:
+    """What a policy is asked with that was evaluated in ``system``."""
+    fields = OF_IMAGES if system.sensor.kind == "depth" else OF_POINTS
+    return among_others(fields) if other_slots(system) else fields
+
+
+def other_slots(system: SystemConfig) -> int:
+    """How many other drones a policy perceives that was evaluated in ``system``; 0: it flies alone."""
+    return system.sensor.drones if system.scene.drones > 1 else 0
 
 
 def image_size(sensor: SensorConfig) -> tuple[int, int] | None:
@@ -93,16 +117,19 @@ def check_names(names: Iterable[str], fields: Fields = OF_POINTS) -> None:
             raise ObservationError(f"{name} is missing ({MEANING[name]}); send {needed}")
 
 
-def example_observations(image: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
+def example_observations(image: tuple[int, int] | None = None, *, swarm: bool = False) -> dict[str, np.ndarray]:
     """A batch of one: flying at 3 m/s towards a surface 1.5 m ahead, with the goal behind it.
 
-    ``image``: rows and columns, for a policy that sees by a camera.
+    ``image``: rows and columns, for a policy that sees by a camera. ``swarm``: another drone comes near, from ahead and
+    above.
     """
     own = {
         "position": np.array([[0.0, 0.0, 1.0]]),
         "velocity": np.array([[3.0, 0.0, 0.0]]),
         "goal": np.array([[8.0, 0.0, 1.0]]),
     }
+    if swarm:
+        own |= {"others": np.array([[[0.4, 0.0, 1.2]]]), "other_velocities": np.array([[[-1.0, 0.0, 0.0]]])}
     if image is not None:
         return {**own, "image": np.full((1, *image), 1.5), "yaw": np.array([0.0])}
     return {

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from drone_cbf.arrays import Vector
+from drone_cbf.perception.readings import Others
 from drone_cbf.serving.clouds import COLUMNS, POINT, SEEN, SPREAD, VELOCITY
 from drone_cbf.serving.controller import Answer, Observation
 from drone_cbf.serving.memory import Leaves
+from drone_cbf.serving.nearest import Near
 from drone_cbf.serving.observations import Request
 
 OWN: Mapping[str, slice] = {
@@ -22,9 +24,10 @@ OWN: Mapping[str, slice] = {
     "queue_known": slice(14, 15),
     "thrust": slice(15, 18),  # [m/s^2]
     "yaw": slice(18, 19),  # [rad]; 0 without a camera
-    "queue": slice(19, None),  # three for each command, newest first [m/s^2]
+    "queue": slice(19, None),  # three for each command, newest first [m/s^2]; then the other drones
 }
 """Places of what is told of the drone in :attr:`Asked.own`."""
+OTHER_COLUMNS = 7  # Numbers for each slot for another drone
 DECISION: Mapping[str, slice] = {
     "command": slice(0, 3),  # [m/s^2]
     "nominal_command": slice(3, 6),  # [m/s^2]
@@ -41,9 +44,18 @@ def remembered(*, camera: bool) -> int:
     return int(LOOK.stop if camera else LOOK.start)
 
 
-def own_length(queue_length: int) -> int:
-    """Numbers in :attr:`Asked.own`."""
-    return int(OWN["queue"].start) + 3 * queue_length
+def own_length(queue_length: int, others: int = 0) -> int:
+    """Numbers in :attr:`Asked.own` with that many slots for other drones."""
+    return int(OWN["queue"].start) + 3 * queue_length + OTHER_COLUMNS * others
+
+
+def other_places(length: int, others: int) -> dict[str, slice]:
+    """Places of the other drones in :attr:`Asked.own` of that ``length``: first all their positions, relative to the
+    origin [m], then all velocities [m/s], then 1 for each that is there."""
+    first = length - OTHER_COLUMNS * others
+    ends = [first, first + 3 * others, first + 6 * others, length]
+    names = ("others", "other_velocities", "other_mask")
+    return {name: slice(*ends[at : at + 2]) for at, name in enumerate(names)} if others else {}
 
 
 class Asked(NamedTuple):
@@ -63,13 +75,20 @@ class Answered(NamedTuple):
 
 
 def packed(
-    request: Request, seen: np.ndarray, anchor: np.ndarray, origin: np.ndarray, memory: Leaves, queue_length: int
+    request: Request,
+    seen: np.ndarray,
+    anchor: np.ndarray,
+    origin: np.ndarray,
+    memory: Leaves,
+    queue_length: int,
+    others: Near | None = None,
 ) -> Asked:
     """The batch with positions relative to ``origin`` (b, 3) [m]; those in its memory are relative to ``anchor``.
 
     ``seen`` is :attr:`drone_cbf.serving.clouds.Cloud.values`, or the images.
     """
-    own = np.zeros((len(origin), own_length(queue_length)), np.float32)
+    slots = 0 if others is None else others.there.shape[1]
+    own = np.zeros((len(origin), own_length(queue_length, slots)), np.float32)
     own[:, OWN["offset"]] = anchor - origin
     own[:, OWN["position"]] = request.position - origin
     own[:, OWN["velocity"]] = request.velocity
@@ -78,17 +97,22 @@ def packed(
     if request.thrust is not None:
         own[:, OWN["thrust_known"]], own[:, OWN["thrust"]] = 1.0, request.thrust
     if request.queue is not None:
-        own[:, OWN["queue_known"]], own[:, OWN["queue"]] = 1.0, request.queue.reshape(len(origin), -1)
+        place = slice(OWN["queue"].start, own_length(queue_length))
+        own[:, OWN["queue_known"]], own[:, place] = 1.0, request.queue.reshape(len(origin), -1)
     if request.yaw is not None:
         own[:, OWN["yaw"]] = request.yaw[:, None]
+    told = {} if others is None else others.by_name()
+    for name, place in other_places(own.shape[1], slots).items():
+        own[:, place] = told[name].reshape(len(origin), -1)
     return Asked(own=own, seen=seen, floats=memory.floats, words=memory.words)
 
 
-def unpacked(asked: Asked, *, camera: bool) -> tuple[Observation, Vector, Leaves]:
+def unpacked(asked: Asked, *, camera: bool, others: int = 0) -> tuple[Observation, Vector, Leaves]:
     """One request as the controller takes it, the offset of the origin in its memory [m], and the memory; traceable.
 
-    ``camera``: what is seen is an image.
+    ``camera``: what is seen is an image; ``others``: slots for other drones.
     """
+    end = asked.own.shape[0] - OTHER_COLUMNS * others
     own, cloud = asked.own, jnp.zeros((0, COLUMNS), jnp.float32) if camera else asked.seen
     observation = Observation(
         position=own[OWN["position"]],
@@ -100,13 +124,19 @@ def unpacked(asked: Asked, *, camera: bool) -> tuple[Observation, Vector, Leaves
         point_spread=cloud[:, SPREAD],
         noise=own[OWN["noise"].start],
         thrust=own[OWN["thrust"]],
-        queue=own[OWN["queue"]].reshape(-1, 3),
+        queue=own[OWN["queue"].start : end].reshape(-1, 3),
         thrust_known=own[OWN["thrust_known"].start] > 0.0,
         queue_known=own[OWN["queue_known"].start] > 0.0,
         image=asked.seen if camera else None,
         yaw=own[OWN["yaw"].start] if camera else None,
+        others=_others(own, others) if others else None,
     )
     return observation, own[OWN["offset"]], Leaves(floats=asked.floats, words=asked.words)
+
+
+def _others(own: Any, slots: int) -> Others:
+    position, velocity, there = (own[place] for place in other_places(own.shape[0], slots).values())
+    return Others(position=position.reshape(-1, 3), velocity=velocity.reshape(-1, 3), seen=there > 0.0)
 
 
 def written(answer: Answer, memory: Leaves) -> Answered:

@@ -15,8 +15,9 @@ from drone_cbf.controller import ControllerParams
 from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.serving.clouds import COLUMNS, fitted_cloud, urgency_in
 from drone_cbf.serving.controller import STATUS_NAMES, Answer, ServedController, make_served_controller
-from drone_cbf.serving.fields import example_observations, image_size
+from drone_cbf.serving.fields import example_observations, image_size, other_slots
 from drone_cbf.serving.memory import Leaves, MemoryFormat
+from drone_cbf.serving.nearest import nearest_others
 from drone_cbf.serving.observations import Request, check_observations
 from drone_cbf.serving.packing import Answered, Asked, own_length, packed, read, unpacked, written
 
@@ -42,7 +43,7 @@ class PolicyService:
     ) -> None:
         self._controller = controller or make_served_controller(system)
         self._queue_length, self._urgency = make_dynamics(system.physics).queue, urgency_in(system)
-        self._image = image_size(system.sensor)
+        self._image, self._others, self._sight = image_size(system.sensor), other_slots(system), system.sensor.range
         self._params, self._structure = leaves_of(params)
         first = self._controller.start()
         self._format = MemoryFormat(first, identity=_digest(system, params))
@@ -60,7 +61,7 @@ class PolicyService:
         Raises:
             ObservationError: see :func:`check_observations` and :meth:`MemoryFormat.read`.
         """
-        request = check_observations(fields, self._queue_length, self._image)
+        request = check_observations(fields, self._queue_length, self._image, swarm=self._others > 0)
         anchor, memory = self._memories(request)
         origin = np.where(
             np.linalg.norm(request.position - anchor, axis=1, keepdims=True) > ANCHOR_REACH, request.position, anchor
@@ -68,7 +69,8 @@ class PolicyService:
         seen = request.image
         if seen is None:
             seen = fitted_cloud(request, origin, CLOUD_SIZES, self._urgency).values
-        answer, following = self._answer(packed(request, seen, anchor, origin, memory, self._queue_length))
+        others = nearest_others(request, origin, self._others, self._sight)
+        answer, following = self._answer(packed(request, seen, anchor, origin, memory, self._queue_length, others))
         return {
             "command": answer.command,
             "nominal_command": answer.nominal_command,
@@ -88,7 +90,7 @@ class PolicyService:
         seen = (points, COLUMNS) if self._image is None else self._image
         floats, words = self._first
         return Asked(
-            own=jax.ShapeDtypeStruct((own_length(self._queue_length),), jnp.float32),
+            own=jax.ShapeDtypeStruct((own_length(self._queue_length, self._others),), jnp.float32),
             seen=jax.ShapeDtypeStruct(seen, jnp.float32),
             floats=jax.ShapeDtypeStruct(floats.shape, jnp.float32),
             words=jax.ShapeDtypeStruct(words.shape, jnp.uint32),
@@ -104,13 +106,12 @@ class PolicyService:
 
     def warm_up(self) -> None:
         """Compile for single observations, of any number of points or of an image: no answer to one is delayed."""
+        example = example_observations(self._image, swarm=self._others > 0)
         if self._image is not None:
-            self(example_observations(self._image))
+            self(example)
             return
-        zero = np.zeros((1, 3))
         for size in CLOUD_SIZES:
-            cloud, mask = np.ones((1, size, 3)), np.ones((1, size), bool)
-            self({"position": zero, "velocity": zero, "goal": zero, "points": cloud, "mask": mask})
+            self({**example, "points": np.ones((1, size, 3)), "mask": np.ones((1, size), bool)})
 
     def _memories(self, request: Request) -> tuple[np.ndarray, Leaves]:
         """Anchors (b, 3) [m] and memories; those of new flights begin at the position."""
@@ -133,7 +134,7 @@ class PolicyService:
         return jax.tree.map(lambda values: values[None], alone)
 
     def _one_step(self, params: ControllerParams, asked: Asked) -> Answered:
-        observation, offset, entries = unpacked(asked, camera=self._image is not None)
+        observation, offset, entries = unpacked(asked, camera=self._image is not None, others=self._others)
         memory = self._controller.shift(self._format.rebuild(entries), offset)
         following, answer = self._controller.step(params, memory, observation)
         flat = self._format.flatten(following)

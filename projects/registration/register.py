@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from drone_cbf.config import SensorConfig, SystemConfig
+from drone_cbf.config import SystemConfig
 from drone_cbf.reporting.tables import markdown_table
-from drone_cbf.serving.fields import MEANING, example_observations, fields_of, image_size
+from drone_cbf.serving.fields import MEANING, example_observations, fields_of, image_size, other_slots
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries import evidence
 from drone_cbf.tracking.registry.served_model import policy_signature
@@ -61,8 +61,8 @@ def work(stage: Stage) -> Outcome:
 
 def servable(tree: Any, config: Mapping[str, Any]) -> Servable:
     """A controller's parameters and the package's ``config`` with the code of this project."""
-    sensor = check(SystemConfig, config["system"]).sensor
-    fields, image = fields_of(sensor), image_size(sensor)
+    system = check(SystemConfig, config["system"])
+    fields, image = fields_of(system), image_size(system.sensor)
     return Servable(
         tree=tree,
         config=config,
@@ -70,20 +70,20 @@ def servable(tree: Any, config: Mapping[str, Any]) -> Servable:
         package=ROOT / "drone_cbf",
         requirements=ROOT / "requirements.txt",
         signature=policy_signature(fields.required, fields.optional, camera=image is not None),
-        example=example_observations(image),
+        example=example_observations(image, swarm=other_slots(system) > 0),
     )
 
 
-def sensor_of(found: evidence.EvaluatedPolicy) -> SensorConfig:
-    return check(SystemConfig, found.config["system"]).sensor
+def system_of(found: evidence.EvaluatedPolicy) -> SystemConfig:
+    return check(SystemConfig, found.config["system"])
 
 
 def version_page(
     model: str, metrics: Mapping[str, float], tags: Mapping[str, str], found: evidence.EvaluatedPolicy
 ) -> str:
     """Evidence, origin and use of a version; without padding, because stores limit the length."""
-    experiment, sensor = found.evaluation.info.experiment_id, sensor_of(found)
-    fields = fields_of(sensor)
+    experiment, system = found.evaluation.info.experiment_id, system_of(found)
+    fields, sensor = fields_of(system), system.sensor
     runs = {"safety": found.training.run_id, "evaluate": found.evaluation.info.run_id}
     links = [{"stage": stage, "run": linked(run, experiment)} for stage, run in runs.items()]
     origin = [{"tag": name, "value": text} for name, text in tags.items()]

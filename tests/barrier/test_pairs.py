@@ -106,3 +106,16 @@ def test_a_drone_inside_another_is_still_pushed_away_from_it():
     reading, _ = rows(inside)
     assert reading.value[1] < 0.0
     assert reading.normal[1][0] > 0.0
+
+
+def test_the_row_of_a_pair_is_the_same_behind_a_range_sensor():
+    """Whose surfaces have a node for each sector of directions; the other drone belongs to none."""
+    pointed = SYSTEM.model_copy(update={"sensor": SYSTEM.sensor.model_copy(update={"kind": "lidar"})})
+    motion = acting_at(jnp.asarray(PLACES[0], jnp.float32), jnp.asarray(SPEEDS[0], jnp.float32))
+    other = Others(*(jnp.asarray(each[1:], jnp.float32) for each in (PLACES, SPEEDS)), seen=jnp.array([True]))
+    alone = empty_graph(pointed.sensor).replace(velocity=motion.velocity)
+    assert alone.penalty is not None
+    graph = with_others(alone, other, jnp.float32(0.0), motion, MODEL, RADIUS)
+    labelled = graph_of((PLACES[0], SPEEDS[0]), (PLACES[1], SPEEDS[1]))
+    seen, expected = (jax.tree.map(lambda leaf: leaf[1], rows(each)[0]) for each in (graph, labelled))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), seen, expected)

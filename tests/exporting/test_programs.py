@@ -11,12 +11,17 @@ import pytest
 
 from drone_cbf.errors import ExportError
 from drone_cbf.exporting.drone_policy import Policy
+from drone_cbf.exporting.folder import write_folder
 from drone_cbf.exporting.programs import check_installed
 from drone_cbf.serving.clouds import fitted_cloud, urgency_in
 from drone_cbf.serving.observations import check_observations
 from drone_cbf.serving.packing import packed
+from drone_cbf.serving.service import PolicyService
 from tests.exporting.exported import SLOTS, asked_alone, averaging_service, flight, served, written
+from tests.serving.controllers import gathering_controller
 from tests.serving.services import SYSTEM
+from tests.serving.swarms import PARAMS as SWARM_PARAMS
+from tests.serving.swarms import SYSTEM as SWARM
 
 ROUNDING = 1e-5
 """Of numbers below 50 in float32, relative to the origin."""
@@ -86,3 +91,23 @@ def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.Monkey
     check_installed(("stablehlo",))
     with pytest.raises(ExportError, match=r"onnx needs jax2onnx; install: pip install -e '.\[export\]'.*--no-deps"):
         check_installed(("stablehlo", "onnx"))
+
+
+def test_the_program_of_a_swarm_is_told_of_the_others_that_the_service_is_told_of(tmp_path: Path) -> None:
+    service = PolicyService(SWARM, SWARM_PARAMS, gathering_controller())
+    write_folder(tmp_path / "swarm", SWARM, service, SLOTS, ("stablehlo",), "models:/swarm/1")
+    rng, asked = np.random.default_rng(5), flight(steps=4, batch=3)
+    for fields in asked:
+        near = fields["position"][:, None] + 0.6 * rng.normal(size=(3, 5, 3))
+        there = rng.random((3, 5)) > 0.2
+        fields |= {"others": np.where(there[..., None], near, np.nan), "other_mask": there}
+        fields["other_velocities"] = rng.normal(size=(3, 5, 3))
+    policy, memory, own = Policy(tmp_path / "swarm"), None, []
+    for fields in asked:
+        answer, memory = policy(memory, **fields)
+        own.append(answer)
+    expected = served(service, asked)
+    assert_same(own, expected)
+    assert {float(count) for answer in expected for count in answer["h"]} == {1.0, 2.0}, "some see one, some two"
+    with pytest.raises(ValueError, match="send others and other_velocities"):
+        policy(None, **{name: value for name, value in asked[0].items() if not name.startswith("other")})

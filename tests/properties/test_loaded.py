@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from drone_cbf.errors import LineageError
 from drone_cbf.evaluation.replay_files import packed, unpacked
-from drone_cbf.evaluation.worst import ReplayStates
+from drone_cbf.evaluation.worst import ReplayStates, with_room
 from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, unused
 from drone_cbf.serving.fields import example_observations
@@ -48,17 +48,19 @@ def like(array: np.ndarray) -> st.SearchStrategy[np.ndarray]:
     return st.one_of(NUMBERS.map(spoilt), arrays)
 
 
-def one_flight() -> dict[str, np.ndarray]:
-    """Arrays of a file with two flights among two capsules."""
+def one_flight(drones: int = 0) -> dict[str, np.ndarray]:
+    """Arrays of a file with two flights among two capsules, each in a swarm of ``drones`` if that is not 0."""
     vector = np.zeros((2, 3), np.float32)
     obstacles = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], 2, axis=0), unused(Slots(capsules=2)))
     scenes = Scene(obstacles=obstacles, start=vector, start_velocity=vector, goal=vector, wind=vector, gust=vector)
     whole, numbers, text = np.zeros(2, int), np.zeros(2, np.float32), np.array(["a", "b"])
     states = ReplayStates(
-        scenes=scenes, slots=np.tile([2, 0, 0, 0], (2, 1)), keys=np.zeros((2, 2), np.uint32), noise=numbers,
+        scenes=scenes, slots=np.tile([2, 0, 0, 0], (2, 1)), drones=np.full(2, drones), drone=whole,
+        keys=np.zeros((2, 2), np.uint32), noise=numbers,
         rows=whole, cells=text, reasons=text, steps=whole, violation=numbers, clearance=numbers, status=whole,
         failures=whole, end=np.zeros((2, 3), np.float32), blend=1.0, horizon=4, batch=2,
     )  # fmt: skip
+    states = with_room(states, drones) if drones else states
     assert len(unpacked(packed(states), "file")) == 2
     with np.load(io.BytesIO(packed(states))) as file:
         return {name: file[name] for name in file.files}
@@ -66,21 +68,23 @@ def one_flight() -> dict[str, np.ndarray]:
 
 @both
 def test_every_file_of_flights(often: int) -> None:
-    whole = one_flight()
-
-    def check(change: tuple[str, Any]) -> None:
-        name, array = change
+    def check(change: tuple[dict[str, np.ndarray], str, Any]) -> None:
+        whole, name, array = change
         buffer = io.BytesIO()
         np.savez(buffer, **{**whole, name: array})
         states = refused_or(lambda: unpacked(buffer.getvalue(), "file"))
         if states is not None:
             assert 0.0 <= states.blend <= 1.0 and 1 <= states.horizon <= 2000 and states.batch >= 1
             assert (states.rows < states.batch).all() and (states.steps < states.horizon).all()
+            assert (states.drone < np.maximum(states.drones, 1)).all() and np.max(states.drones) <= (states.widest or 0)
             leaves = jax.tree.leaves((states.scenes, states.noise))
             assert all(np.isfinite(leaf).all() for leaf in leaves if leaf.dtype.kind == "f")
 
-    named = st.sampled_from(sorted(whole)).flatmap(lambda name: st.tuples(st.just(name), like(whole[name])))
-    hold(named, check, 130, often)
+    def one_of(whole: dict[str, np.ndarray]) -> st.SearchStrategy[Any]:
+        names = st.sampled_from(sorted(whole))
+        return names.flatmap(lambda name: st.tuples(st.just(whole), st.just(name), like(whole[name])))
+
+    hold(st.one_of(one_of(one_flight()), one_of(one_flight(drones=3))), check, 130, often)
 
 
 @both
@@ -128,7 +132,8 @@ def test_every_tree_of_a_checkpoint(often: int) -> None:
 
 @both
 def test_every_observation(often: int) -> None:
-    whole = {**example_observations(), "noise": np.zeros(1), "thrust": np.zeros((1, 3)), "queue": np.zeros((1, 2, 3))}
+    more = {"noise": np.zeros(1), "thrust": np.zeros((1, 3)), "queue": np.zeros((1, 2, 3))}
+    whole = {**example_observations(swarm=True), **more, "other_mask": np.ones((1, 1), bool)}
     fields = {name: array.tolist() for name, array in whole.items()}
     known = st.sampled_from(sorted(fields))
     entry = st.one_of(arrays, arrays.map(np.ndarray.tolist), values(known), scalars)
@@ -136,10 +141,11 @@ def test_every_observation(often: int) -> None:
 
     def check(change: tuple[Any, Any]) -> None:
         name, value = change
-        request = refused_or(lambda: check_observations({**fields, name: value}, 2))
+        request = refused_or(lambda: check_observations({**fields, name: value}, 2, swarm=True))
         if request is not None:
             assert np.isfinite(request.position).all() and np.isfinite(request.velocity).all()
             assert np.isfinite(request.points[request.mask]).all() and (request.noise >= 0.0).all()
+            assert np.isfinite(request.others).all() and np.isfinite(request.other_velocities).all()
 
     hold(st.one_of(st.tuples(known, entry), near, st.tuples(st.sampled_from(NASTY), entry)), check, 150, often)
 

@@ -27,3 +27,21 @@ def averaging_controller() -> ServedController:
         return {**memory, "mean": memory["mean"] + offset}
 
     return ServedController(start=start, step=step, shift=shift)
+
+
+def gathering_controller() -> ServedController:
+    """Commands the mean of all that it is told of the other drones; h is how many these are."""
+
+    def step(params: Any, memory: dict[str, jax.Array], observation: Any):
+        others, count = observation.others, jnp.sum(observation.others.seen)
+        told = jnp.where(others.seen[:, None], others.position + 2.0 * others.velocity, 0.0)
+        command = jnp.sum(told, axis=0) / jnp.maximum(count, 1)
+        answer = Answer(
+            command=command, nominal_command=others.position[0], h=count.astype(jnp.float32), status=jnp.int32(0)
+        )
+        return memory, answer
+
+    def start() -> dict[str, jax.Array]:
+        return {"nothing": jnp.zeros(1, jnp.float32)}
+
+    return ServedController(start=start, step=step, shift=lambda memory, offset: memory)

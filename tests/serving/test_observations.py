@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from drone_cbf.errors import ObservationError
-from drone_cbf.serving.fields import MEANING, OF_IMAGES, OPTIONAL, REQUIRED, SHAPES, example_observations
+from drone_cbf.serving.fields import (
+    MEANING,
+    OF_IMAGES,
+    OPTIONAL,
+    REQUIRED,
+    SHAPES,
+    among_others,
+    example_observations,
+)
 from drone_cbf.serving.observations import check_observations
 
 QUEUE = 2
@@ -156,4 +164,6 @@ def test_a_bad_batch_is_refused_with_field_place_and_remedy(fields: dict[str, An
 
 def test_the_example_is_valid_and_every_field_is_explained() -> None:
     assert check_observations(example_observations(), QUEUE).position.shape == (1, 3)
-    assert set(MEANING) == set(SHAPES) == {*REQUIRED, *OPTIONAL, *OF_IMAGES.required}
+    swarm = among_others(OF_IMAGES)
+    assert check_observations(example_observations(swarm=True), QUEUE, swarm=True).others.shape == (1, 1, 3)
+    assert set(MEANING) == set(SHAPES) == {*REQUIRED, *OPTIONAL, *swarm.required, *swarm.optional}
