@@ -14,7 +14,7 @@ from drone_cbf.perception.readings import Reading
 from drone_cbf.reporting.figures.flights import Figure, flights_from_above
 from drone_cbf.reporting.obstacles import Boxes, Capsules, Cylinders, Obstacles
 from drone_cbf.reporting.records import Flight
-from drone_cbf.rollout import make_rereading
+from drone_cbf.rollout import Trajectory, make_rereading
 from drone_cbf.scenes.scene import Scene
 
 DECIDED = ("command", "nominal", "barrier", "slack", "status")
@@ -67,10 +67,18 @@ def flights_of(
                 collided=bool(metrics.collision),
                 noise=level,
                 filtered=filtered,
+                **_body(path),
                 **seen.get(index, {}),
             )
         )
     return found
+
+
+def _body(path: Trajectory) -> dict[str, np.ndarray]:
+    """Attitude and rates at every state, of a model that has them."""
+    before, last = path.states.body, path.last.body
+    names = [name for name in ("attitude", "rates") if hasattr(before, name)]
+    return {name: np.concatenate([getattr(before, name), getattr(last, name)[None]]) for name in names}
 
 
 def has_points(system: SystemConfig) -> bool:

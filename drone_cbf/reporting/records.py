@@ -12,6 +12,7 @@ from drone_cbf.reporting.obstacles import Obstacles
 
 ACTING_THRESHOLD = 1e-3
 """The filter counts as acting where it changes the command by more than this [m/s^2]; well above float32 rounding."""
+UNIT_TOLERANCE = 1e-3  # of the length of a quaternion that was integrated in float32
 RELAXED_THRESHOLD = 1e-4  # a step whose slack exceeds this was relaxed (DESIGN 5, ``eval/relax_rate``)
 
 
@@ -56,6 +57,10 @@ class Flight:
     """Points that a range sensor hit at the start of each step, world frame [m], (T, n, 3); None: not recorded."""
     seen_mask: npt.NDArray[np.bool_] | None = None
     """(T, n) False: the ray hit nothing. None: every finite point of ``seen`` is a hit."""
+    attitude: Array | None = None
+    """Unit quaternion (w, x, y, z) that turns body axes into world axes, (T+1, 4); None: the model has none."""
+    rates: Array | None = None
+    """Angular velocity in body axes [rad/s], (T+1, 3); None: the model has none."""
     depth: Array | None = None
     """Depth image at the start of each step [m], (T, h, w), first row on top; not finite: nothing seen."""
 
@@ -75,7 +80,18 @@ class Flight:
         for field in ("time_step", "drone_radius"):
             if not 0.0 < getattr(self, field) < np.inf:
                 raise ValueError(f"{owner}: {field} = {getattr(self, field)} must be positive and finite")
+        self._settle_body(owner, steps)
         self._settle_sensor(owner, steps)
+
+    def _settle_body(self, owner: str, steps: int) -> None:
+        for field, size in (("attitude", 4), ("rates", 3)):
+            if getattr(self, field) is not None:
+                settle(self, owner, {field: (steps + 1, size)})
+        if self.attitude is not None:
+            length = np.linalg.norm(self.attitude, axis=-1)
+            if not (np.abs(length - 1.0) < UNIT_TOLERANCE).all():
+                worst = length[np.argmax(np.abs(length - 1.0))]
+                raise ValueError(f"{owner}: attitude holds a quaternion of length {worst:.4g}; all must have length 1")
 
     def _settle_sensor(self, owner: str, steps: int) -> None:
         if self.depth is not None:

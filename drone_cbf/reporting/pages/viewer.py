@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from drone_cbf.reporting.figures import style
-from drone_cbf.reporting.pages import render, viewer_scene, viewer_sensor
+from drone_cbf.reporting.pages import render, viewer_body, viewer_scene, viewer_sensor
 from drone_cbf.reporting.pages.viewer_scene import numbers
 from drone_cbf.reporting.records import Flight, require_flights
 
@@ -91,14 +91,19 @@ def _flight(flight: Flight) -> dict[str, object]:
     # Skipped steps must not hide a contact or an action: a frame stands for all the steps up to the next one.
     least = np.fmin.reduceat(flight.clearance, step)
     acted = np.maximum.reduceat(flight.acted, step)
+    attitude = viewer_body.attitudes(flight)[shown]
     columns = {
         "time": flight.times[shown], "speed": flight.speed[shown], "correction": flight.correction[step],
         "clearance": least, "barrier": flight.barrier[step], "analytic": flight.analytic_barrier[step],
         "slack": flight.slack[step], "goal": flight.goal,
+        "tilt": np.degrees(viewer_body.tilts(attitude)),
     }  # fmt: skip
     return {
         **{name: numbers(values) for name, values in columns.items()},
         "position": [numbers(column) for column in flight.position[shown].T],
+        "attitude": [numbers(turn) for turn in attitude],
+        "rates": None if flight.rates is None else [numbers(rates, 2) for rates in flight.rates[shown]],
+        "radius": flight.drone_radius,
         "acted": acted.astype(int).tolist(),
         "status": flight.status[step].tolist(),
         "leastClearance": numbers(np.array([flight.least_clearance]))[0],

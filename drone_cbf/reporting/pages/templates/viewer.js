@@ -43,10 +43,10 @@ function spaceTraces(flights) {
   const [f] = flights, floor = floorHeight(), at = (g, k) => g.position.map(column => column[k]);
   const acted = f.acted.map((a, k) => a ? k : -1).filter(k => k >= 0), text = texts(f);
   const drones = flights.map((g, n) => point(n ? "drone without filter" : "drone", at(g, 0),
-    { size: n ? 7 : 10, color: n ? C.off : C.ink, line: { color: "#fff", width: 3 } }, { text: [n ? "" : "drone"], textposition: "bottom center" }));
+    { size: n ? 3 : 4, color: n ? C.off : C.ink, line: { color: "#fff", width: 1 } }, { text: [n ? "" : "drone"], textposition: "bottom center" }));
   const line = (g, name, look) => points(name, g.position, { mode: "lines", text: texts(g), hovertemplate: "%{text}<extra></extra>", line: look, showlegend: g !== f });
   const fastest = Math.max(0.1, ...flights.flatMap(g => g.speed));
-  const traces = [ ...drones, ...movingTraces(), ...standing(), ...groundTraces(),
+  const traces = [ ...drones, ...bodyTraces(flights), ...movingTraces(), ...standing(), ...groundTraces(),
     // The legend cannot show a scale of colours: a trace without points stands in for the path.
     points(`path ${label(f)} (colour: speed)`, [[null], [null], [null]], { mode: "lines", line: { width: 8, color: data.speedScale[7][1] } }),
     line(f, "path", { width: 8, color: f.speed, cmin: 0, cmax: fastest, colorscale: data.speedScale, showscale: true,
@@ -149,7 +149,7 @@ function facts(f) {
 }
 
 async function choose(index) {
-  entry = data.entries[index]; setPlaying(false); fresh = true;
+  entry = data.entries[index]; setPlaying(false); fresh = true; free = null; el("follow").checked = false;
   buildScene(); openSensor();
   const [f] = entry.flights;
   el("flight").value = index; el("slider").max = f.time.length - 1;
@@ -168,12 +168,13 @@ function move(k) {
   el("now").textContent = `${f.time[k].toFixed(2)} / ${f.time[f.time.length - 1].toFixed(2)} s`;
   el("readout").innerHTML = [`t = ${show(f.time[k], 2, " s")}`, `speed ${show(f.speed[k], 2, " m/s")}`, `clearance ${show(f.clearance[k], 2, " m")}`,
     `h ${show(f.filtered ? f.barrier[k] : f.analytic[k], 2, " m")}`, `<b class="${f.acted[k] ? "acted" : ""}">${filterText(f, k)}</b>`,
-    ...(f.filtered ? [`status: ${status(f, k)}`] : [])].map(text => `<span>${text}</span>`).join("");
+    ...(f.filtered ? [`status: ${status(f, k)}`] : []), ...bodyTexts(f, k)].map(text => `<span>${text}</span>`).join("");
   const column = c => flights.map(g => [g.position[c][k]]);
   const rims = flights.map((g, n) => n === 0 && f.acted[k] ? C.acted : "#fff");
   Plotly.restyle("space", { x: column(0), y: column(1), z: column(2), hovertemplate: flights.map(g => hoverText(g, k) + "<extra></extra>"),
     "marker.line.color": rims }, flights.map((_, n) => n));
-  moveScene(f.time[k], flights.length); showSensor(k, flights.length + (entry.moving.shown ? 1 : 0));
+  moveBodies(flights, k); follow(f, k);
+  moveScene(f.time[k], 2 * flights.length); showSensor(k, 2 * flights.length + (entry.moving.shown ? 1 : 0));
   for (const id of CURVES) Plotly.restyle(id, { x: [[f.time[k], f.time[k]]] }, [0]);
 }
 
@@ -195,6 +196,7 @@ function tick(before, now) {
 }
 
 el("sensor").onchange = () => move(frame);
+el("follow").onchange = event => event.target.checked ? move(frame) : stopFollowing();
 const groups = new Map();
 data.entries.forEach((e, k) => {
   if (!groups.has(e.group)) {
@@ -213,5 +215,6 @@ el("play").onclick = () => {
 const chosen = new URLSearchParams(location.hash.slice(1));
 choose(Math.min(Number(chosen.get("flight")) || 0, data.entries.length - 1)).then(() => {
   if (chosen.has("frame")) { fresh = false; move(Math.min(Number(chosen.get("frame")) || 0, entry.flights[0].time.length - 1)); }
+  if (chosen.has("follow")) { el("follow").checked = true; move(frame); }
   if (chosen.has("play")) setPlaying(true);
 });
