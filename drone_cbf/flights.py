@@ -95,6 +95,11 @@ def chunk_size(drones: int = 1) -> int:
     return (CHUNK if drones == 1 else max(1, SWARM_CHUNK // drones)) * jax.device_count()
 
 
+def scenes_at_once(count: int, drones: int) -> int:
+    """How many of ``count`` scenes, each of ``drones``, :func:`fly_all` flies in one call."""
+    return min(count, chunk_size(drones))
+
+
 def fly_all(
     fly: Flyer, params: ControllerParams, scenes: Scene, noise: Array, keys: Array, keep: Callable[[Flown], Kept]
 ) -> Kept:
@@ -102,7 +107,7 @@ def fly_all(
 
     ``noise`` and ``keys``: one for each scene, also of a swarm."""
     count, drones = keys.shape[0], drones_of(scenes)
-    size = min(count, chunk_size(drones))
+    size = scenes_at_once(count, drones)
     params, parts = jax.device_get(params), []
     for first in range(0, count, size):
         # Pad a short last chunk by repeating its last flight: a new shape would be compiled again.

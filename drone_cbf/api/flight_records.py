@@ -67,8 +67,7 @@ def flights_of(
                 collided=bool(metrics.collision),
                 noise=level,
                 filtered=filtered,
-                **_body(path),
-                **seen.get(index, {}),
+                **(_body(path) | seen.get(index, {})),
             )
         )
     return found

@@ -17,10 +17,11 @@ from drone_cbf.controller import ControllerParams
 from drone_cbf.devices import jit_rarely_run
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.statistics import rate_upper_bound
-from drone_cbf.flights import Flown, Flyer, Kept, chunk_size, fly_all, policy_flyer
+from drone_cbf.flights import Flown, Flyer, Kept, drones_of, fly_all, policy_flyer, scenes_at_once
 from drone_cbf.objectives.metrics import FlightMetrics, flight_report
 from drone_cbf.objectives.swarm_metrics import SMALLER_IS_WORSE as SWARM_SMALLER_IS_WORSE
-from drone_cbf.scenes.families import drones_in, family_of, make_scene_sampler
+from drone_cbf.scenes.families import SWARMS, drones_in, family_of, make_scene_sampler
+from drone_cbf.scenes.growth import grown
 from drone_cbf.scenes.scene import Scene, perturb, scene_count
 
 SMALLER_IS_WORSE = frozenset({"success_rate", "smallest_clearance", "mean_speed", "rollouts"}) | SWARM_SMALLER_IS_WORSE
@@ -37,23 +38,30 @@ class Cell:
     filtered: bool
     figures: dict[str, float]
     speed: float | None = None  # Cruise speed that the drone is told [m/s]; None: the configured one
+    drones: int | None = None  # That fly at once; None: the configured number
 
     @property
     def name(self) -> str:
-        """``<scenario>/noise_<x>/<goals>`` and, at a speed of its own, ``/speed_<v>``, as in metric names."""
-        return cell_name(self.scenario, self.noise, self.goals, self.speed)
+        """``<scenario>/noise_<x>/<goals>`` and, at a speed of its own, ``/speed_<v>``, with a number of drones of its
+        own ``/drones_<n>``, as in metric names."""
+        return cell_name(self.scenario, self.noise, self.goals, self.speed, self.drones)
 
     @property
     def row(self) -> dict[str, object]:
-        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``speed`` if given, ``filtered``, its metrics."""
+        """The cell as a table row: ``scene``, ``noise``, ``goals``, ``speed`` and ``drones`` if given, ``filtered``,
+        its metrics."""
         place = {"scene": self.scenario, "noise": self.noise, "goals": self.goals}
-        speed = {} if self.speed is None else {"speed": self.speed}
-        return {**place, **speed, "filtered": self.filtered, **self.figures}
+        own = {"speed": self.speed, "drones": self.drones}
+        given = {name: value for name, value in own.items() if value is not None}
+        return {**place, **given, "filtered": self.filtered, **self.figures}
 
 
-def cell_name(scenario: SceneName, noise: float, goals: GoalMode, speed: float | None = None) -> str:
+def cell_name(
+    scenario: SceneName, noise: float, goals: GoalMode, speed: float | None = None, drones: int | None = None
+) -> str:
     """Name of a cell; also seeds its random numbers."""
-    return f"{scenario}/noise_{noise:g}/{goals}" + ("" if speed is None else f"/speed_{speed:g}")
+    own = ("" if speed is None else f"/speed_{speed:g}") + ("" if drones is None else f"/drones_{drones}")
+    return f"{scenario}/noise_{noise:g}/{goals}{own}"
 
 
 Progress = Callable[[int, Cell], None]  # Called after each cell with its index
@@ -69,7 +77,7 @@ class WatchedFlights:
     metrics: FlightMetrics
     status: np.ndarray  # Status of the filter at each step, (flights, steps)
     end: np.ndarray  # Final position [m], (flights, 3)
-    batch: int  # Flights per call of the compiled function
+    batch: int  # Scenes per call of the compiled function
 
 
 Watch = Callable[[Cell, WatchedFlights], None]  # Called with each filtered cell, to keep flights for later examination
@@ -77,8 +85,14 @@ Watch = Callable[[Cell, WatchedFlights], None]  # Called with each filtered cell
 
 def cell_count(settings: EvaluationSettings, flyers: int) -> int:
     """Number of cells that :func:`evaluate_matrix` computes with ``flyers`` flyers."""
-    speeds = len(settings.speeds) or 1
-    return len(settings.scenarios) * len(settings.noise) * len(settings.goals) * speeds * flyers
+    speeds, swarms = len(settings.speeds) or 1, sum(name in SWARMS for name in settings.scenarios)
+    families = len(settings.scenarios) - swarms + swarms * (len(settings.drones) or 1)
+    return families * len(settings.noise) * len(settings.goals) * speeds * flyers
+
+
+def numbers_of(scenario: SceneName, settings: EvaluationSettings) -> tuple[int | None, ...]:
+    """Numbers of drones with which cells of a family are flown; None: the configured one."""
+    return (settings.drones if scenario in SWARMS else ()) or (None,)
 
 
 def make_flyers(system: SystemConfig, settings: EvaluationSettings, filtered: bool) -> dict[bool, Flyer]:
@@ -101,17 +115,19 @@ def evaluate_matrix(
     """
     cells: list[Cell] = []
     speeds = settings.speeds or (None,)
-    for scenario, goals, noise, speed in itertools.product(settings.scenarios, settings.goals, settings.noise, speeds):
-        scenes = sample_scenes(system, scenario, noise, goals, settings, speed)
-        keys = flight_keys(system, scenario, noise, goals, settings, speed)
+    families = [(name, drones) for name in settings.scenarios for drones in numbers_of(name, settings)]
+    cellwise = itertools.product(families, settings.goals, settings.noise, speeds)
+    for (scenario, drones), goals, noise, speed in cellwise:
+        scenes = sample_scenes(system, scenario, noise, goals, settings, speed, drones)
+        keys = flight_keys(system, scenario, noise, goals, settings, speed, drones)
         for filtered in sorted(flyers, reverse=True):
             twin = not filtered and len(flyers) > 1
             wanted = min(settings.rollouts, settings.unfiltered_rollouts) if twin else settings.rollouts
-            count = scene_count(wanted, drones_in(scenario, system.scene))
+            count = scene_count(wanted, drones or drones_in(scenario, system.scene))
             flights, status, end = fly_first(flyers[filtered], controller, scenes, noise, keys[:count], _watched)
-            cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights), speed))
+            cells.append(Cell(scenario, noise, goals, filtered, cell_figures(flights), speed, drones))
             if filtered:
-                size = min(wanted, chunk_size())
+                size = scenes_at_once(count, drones_of(scenes))
                 watch(cells[-1], WatchedFlights(scenes, keys[:count], flights, status, end, size))
             progress(len(cells) - 1, cells[-1])
     return cells
@@ -128,10 +144,11 @@ def flight_keys(
     goals: GoalMode,
     settings: EvaluationSettings,
     speed: float | None = None,
+    drones: int | None = None,
 ) -> jax.Array:
     """Random keys of the scenes of a cell, the same with or without filter."""
-    drones = drones_in(scenario, system.scene)
-    return _cell_keys(cell_name(scenario, noise, goals, speed), settings, drones, purpose=1)
+    cell, flown = cell_name(scenario, noise, goals, speed, drones), drones or drones_in(scenario, system.scene)
+    return _cell_keys(cell, settings, flown, purpose=1)
 
 
 def sample_scenes(
@@ -141,17 +158,20 @@ def sample_scenes(
     goals: GoalMode,
     settings: EvaluationSettings,
     speed: float | None = None,
+    drones: int | None = None,
 ) -> Scene:
-    """The scenes of a cell (leading axis), the same with or without filter; flown at ``speed`` [m/s] if given."""
-    cell, drones = cell_name(scenario, noise, goals, speed), drones_in(scenario, system.scene)
-    scenes = _sampler(scenario, goals, system.scene)(_cell_keys(cell, settings, drones, purpose=0))
+    """The scenes of a cell (leading axis), the same with or without filter; flown at ``speed`` [m/s] if given, by that
+    many ``drones`` at once if given."""
+    config = system.scene if drones is None else grown(system.scene, drones)
+    cell, count = cell_name(scenario, noise, goals, speed, drones), drones_in(scenario, config)
+    scenes = _sampler(scenario, goals, config)(_cell_keys(cell, settings, count, purpose=0))
     if speed is not None:
         scenes = scenes.replace(cruise=jnp.full(len(scenes.wind), speed, jnp.float32))
     if settings.augment == 0.0:
         return scenes
     displace = _displacer(scenario, system.scene.clearance)
     amount = jnp.float32(settings.augment * system.sensor.length)
-    return displace(scenes, amount, _cell_keys(cell, settings, drones, purpose=2))
+    return displace(scenes, amount, _cell_keys(cell, settings, count, purpose=2))
 
 
 def _cell_keys(cell: str, settings: EvaluationSettings, drones: int, purpose: int) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.worst import PER_DRONE, ReplayStates, chosen, of_drones
 from drone_cbf.flights import Flown, Flyer
-from drone_cbf.scenes.scene import Scene, scene_count
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, first_slots
 
 
@@ -45,13 +45,14 @@ def scenes_again(fly: Flyer, params: ControllerParams, states: ReplayStates) -> 
     original size (rounding depends on both), the rest padding.
     """
     params = jax.device_get(params.replace(blend=jnp.float32(states.blend)))
-    kinds, kind = np.unique(np.column_stack([states.slots, states.drones]), axis=0, return_inverse=True)
-    for which, (*slots, drones) in enumerate(kinds.tolist()):
+    how = np.column_stack([states.slots, states.drones, states.batches])
+    kinds, kind = np.unique(how, axis=0, return_inverse=True)
+    for which, (*slots, drones, batch) in enumerate(kinds.tolist()):
         rows = np.flatnonzero(kind.reshape(-1) == which)
         some = chosen(states, rows)
         scenes = some.scenes.replace(obstacles=first_slots(some.scenes.obstacles, Slots(*slots)))
         scenes = scenes.replace(**{name: of_drones(getattr(scenes, name), drones) for name in PER_DRONE})
-        for index, flown in _fly_alike(fly, params, replace(some, scenes=scenes), drones):
+        for index, flown in _fly_alike(fly, params, replace(some, scenes=scenes), drones, batch):
             yield int(rows[index]), flown
 
 
@@ -71,11 +72,13 @@ def _joined(leaves: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(filled)
 
 
-def _fly_alike(fly: Flyer, params: ControllerParams, states: ReplayStates, drones: int) -> Iterator[tuple[int, Flown]]:
-    """Index and flights of scenes with the same slots, each of ``drones`` (0: of a single drone)."""
+def _fly_alike(
+    fly: Flyer, params: ControllerParams, states: ReplayStates, drones: int, size: int
+) -> Iterator[tuple[int, Flown]]:
+    """Index and flights of scenes with the same slots, each of ``drones`` (0: of a single drone), ``size`` a call."""
     each = max(drones, 1)
     for batch in batches(states):
-        places = np.full(scene_count(states.batch, each), next(iter(batch.values())))
+        places = np.full(size, next(iter(batch.values())))
         places[list(batch)] = list(batch.values())
         scenes: Scene = jax.tree.map(lambda x, places=places: x[places], states.scenes)
         flown = fly(params, scenes, states.noise[places], jax.random.wrap_key_data(states.keys[places]))

@@ -23,11 +23,13 @@ LARGEST = 1 << 28  # Bytes of all arrays of a file; an evaluation keeps some doz
 MOST_FLIGHTS, LONGEST, WIDEST_BATCH, MOST_SLOTS, MOST_DRONES = 4096, 2000, 16_384, 4096, 4096
 REMEDY = "name an evaluate run, or the file replay/worst.npz of one"
 WHOLE_NUMBERS = "iu"  # Kinds of numpy
-OF_SWARMS = ("drones", "drone")  # Arrays that only files with swarms hold; without them all drones fly alone
+OF_SWARMS = ("drones", "drone", "batches")
+"""Arrays that only files with swarms hold; others have one ``batch``, and all drones fly alone."""
 _FLIGHT: dict[str, tuple[str, tuple[int, ...]]] = {
     "slots": (WHOLE_NUMBERS, (4,)),
     "drones": (WHOLE_NUMBERS, ()),
     "drone": (WHOLE_NUMBERS, ()),
+    "batches": (WHOLE_NUMBERS, ()),
     "keys": ("u", (2,)),
     "noise": ("f", ()),
     "rows": (WHOLE_NUMBERS, ()),
@@ -60,6 +62,9 @@ def packed(states: ReplayStates) -> bytes:
         value = getattr(states, each.name)
         parts = _named(value) if each.name == "scenes" else {"": np.asarray(value)}
         arrays |= {f"{each.name}{name}": part for name, part in parts.items()}
+    if alone:
+        assert len(set(states.batches.tolist())) == 1, "flights of one evaluation"
+        arrays["batch"] = np.asarray(int(states.batches[0]))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -111,7 +116,10 @@ def _without_swarms(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         raise _NotUsableError(f"is of format {FORMAT}, but holds swarms, which are of format {WITH_SWARMS}")
     noise = arrays.get("noise", np.zeros(0))
     alone = np.zeros(len(noise) if noise.ndim else 0, int)
-    return arrays | dict.fromkeys(OF_SWARMS, alone)
+    if "batch" not in arrays:
+        raise _NotUsableError("lacks batch")
+    batch = int(_single("batch", arrays, 1, WIDEST_BATCH, WHOLE_NUMBERS))
+    return arrays | dict.fromkeys(("drones", "drone"), alone) | {"batches": alone + batch}
 
 
 def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
@@ -128,9 +136,8 @@ def _states(arrays: Mapping[str, np.ndarray]) -> ReplayStates:
     single: dict[str, Any] = {
         "blend": _single("blend", arrays, 0.0, 1.0),
         "horizon": int(_single("horizon", arrays, 1, LONGEST, WHOLE_NUMBERS)),
-        "batch": int(_single("batch", arrays, 1, WIDEST_BATCH, WHOLE_NUMBERS)),
     }
-    _check_values(arrays, single["horizon"], single["batch"])
+    _check_values(arrays, single["horizon"])
     plain: dict[str, Any] = {name: arrays[name] for name in LISTED if name != "scenes"}
     return ReplayStates(scenes=_scenes(arrays, count, widest), **plain, **single)
 
@@ -165,9 +172,10 @@ def _check_range(name: str, values: np.ndarray, least: float, most: float | np.n
         raise _NotUsableError(f"holds {name} = {values[wrong][0]}, expected {least} to {allowed[wrong][0]}")
 
 
-def _check_values(arrays: Mapping[str, np.ndarray], horizon: int, batch: int) -> None:
+def _check_values(arrays: Mapping[str, np.ndarray], horizon: int) -> None:
     _check_range("noise", arrays["noise"], 0.0, 1.0)
-    _check_range("rows", arrays["rows"], 0, batch - 1)
+    _check_range("batches", arrays["batches"], 1, WIDEST_BATCH)
+    _check_range("rows", arrays["rows"], 0, arrays["batches"] - 1)
     _check_range("steps", arrays["steps"], 0, horizon - 1)
     _check_range("failures", arrays["failures"], 0, horizon)
     _check_range("status", arrays["status"], 0, max(Status))

@@ -10,10 +10,11 @@ from drone_cbf.sections import Neutral
 
 NoiseLevel = Annotated[float, Field(ge=0.0, le=1.0)]
 CruiseSpeed = Annotated[float, Field(gt=0.0, le=50.0)]
+DroneCount = Annotated[int, Field(ge=2, le=4096)]
 
 
 class EvaluationSettings(Section):
-    """Matrix of scenarios, noise levels, kinds of goals, and speeds."""
+    """Matrix of scenarios, noise levels, kinds of goals, speeds, and sizes of swarms."""
 
     scenarios: tuple[SceneName, ...] = Field(("fixed_ring", "random_cloud", "forest"), min_length=1)
     """Scene families."""
@@ -23,6 +24,9 @@ class EvaluationSettings(Section):
     """``trained``: fixed goal of the family; ``shifted``: displaced; ``random``: a random clear place."""
     speeds: Annotated[tuple[CruiseSpeed, ...], Neutral(())] = ()
     """Cruise speeds [m/s]: each cell is flown at each of them. Empty: at ``objective.max_speed``."""
+    drones: Annotated[tuple[DroneCount, ...], Neutral(())] = ()
+    """Drones that fly at once: each cell of a family of swarms is flown with each number, at the same density
+    (scenes/growth.py). Empty: with ``scene.drones`` alone."""
     augment: Fraction = 0.0
     """Displacement of obstacles and start velocity in every scene, as in a curriculum; 1 is up to 0.5 m along each axis
     and 1 m/s standard deviation."""
@@ -41,6 +45,7 @@ class EvaluationSettings(Section):
     def _each_once(self) -> Self:
         refuse_repeated_cells(self.scenarios, self.noise, self.goals)
         refuse_repeats("speeds", [f"{speed:g}" for speed in self.speeds])
+        refuse_repeats("drones", self.drones)
         return self
 
 

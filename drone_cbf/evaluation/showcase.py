@@ -13,9 +13,10 @@ from drone_cbf.config import SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
 from drone_cbf.evaluation.matrix import flight_keys, fly_first, sample_scenes
 from drone_cbf.evaluation.settings import EvaluationSettings
-from drone_cbf.flights import Flown, Flyer, chunk_size, drones_of
+from drone_cbf.flights import Flown, Flyer, drones_of, scenes_at_once
 from drone_cbf.perception.truth import true_graph
 from drone_cbf.physics.motion import acting_at
+from drone_cbf.scenes.families import SWARMS
 from drone_cbf.scenes.scene import Scene, per_drone, scene_count
 
 
@@ -29,19 +30,20 @@ def record_flights(
     flights: int,
     batch: int,
 ) -> tuple[Scene, Flown, jax.Array]:
-    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise and speed of the matrix, in
-    full but for their graphs; their scenes, and the key of each flight.
+    """The first ``flights`` random-goal flights of ``scenario`` with the largest noise, speed and swarm of the matrix,
+    in full but for their graphs; their scenes, and the key of each flight.
 
     Of a swarm these are whole scenes, at least one: as many flights for each as it has drones, in order.
     ``batch``: flights of a cell that were flown with ``fly`` before, so that nothing is compiled again.
     """
     noise = max(settings.noise)
     fastest = max(settings.speeds, default=None)
-    scenes = sample_scenes(system, scenario, noise, "random", settings, fastest)
+    many = max(settings.drones, default=None) if scenario in SWARMS else None
+    scenes = sample_scenes(system, scenario, noise, "random", settings, fastest, many)
     drones = drones_of(scenes)
-    flown_before, wanted = (scene_count(count, drones) for count in (batch, flights))
-    flown_again = min(flown_before, max(wanted, chunk_size(drones)))
-    keys = flight_keys(system, scenario, noise, "random", settings, fastest)[:flown_again]
+    keys = flight_keys(system, scenario, noise, "random", settings, fastest, many)
+    before, wanted = (scene_count(some, drones) for some in (batch, flights))
+    keys = keys[: max(min(before, wanted), scenes_at_once(before, drones))]
     flown = fly_first(fly, controller, scenes, noise, keys, _without_graphs)
     some = jax.tree.map(lambda leaf: np.asarray(leaf)[:wanted], scenes)
     kept = jax.tree.map(lambda leaf: leaf[: wanted * drones], flown)

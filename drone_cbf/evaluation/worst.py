@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from drone_cbf.evaluation.matrix import Cell, WatchedFlights
 from drone_cbf.flights import drones_of
 from drone_cbf.safety.records import Status
-from drone_cbf.scenes.scene import Scene, scene_count
+from drone_cbf.scenes.scene import Scene
 from drone_cbf.scenes.slots import Slots, padded, slots_of
 
 WORST = 16  # Flights kept per reason: largest violation, and most solver failures
@@ -36,6 +36,7 @@ class ReplayStates:
     keys: np.ndarray  # Key data of the scenes, (n, 2) uint32
     noise: np.ndarray  # Observation noise [m, m/s], (n,) float32
     rows: np.ndarray  # (n,) int: row in the batch in which the scene was computed
+    batches: np.ndarray  # (n,) int: scenes per call of the compiled function
     cells: np.ndarray  # (n,) text: cell of the matrix
     reasons: np.ndarray  # (n,) text: `VIOLATION` or `SOLVER_FAILURE`
     steps: np.ndarray  # (n,) int: step of the largest violation, or of the first solver failure
@@ -46,7 +47,6 @@ class ReplayStates:
     end: np.ndarray  # Final position [m], (n, 3), of a swarm's every drone; sensitive to every command of the flight
     blend: float = 1.0
     horizon: int = 1
-    batch: int = 1  # Flights per call of the compiled function
 
     def __len__(self) -> int:
         return len(self.noise)
@@ -64,7 +64,7 @@ class ReplayStates:
         return self.scenes.replace(**own)
 
 
-LISTED = tuple(each.name for each in fields(ReplayStates) if each.name not in ("blend", "horizon", "batch"))
+LISTED = tuple(each.name for each in fields(ReplayStates) if each.name not in ("blend", "horizon"))
 """Fields with a leading axis of flights."""
 
 
@@ -89,7 +89,7 @@ def of_drones(places: np.ndarray, drones: int) -> np.ndarray:
 
 
 def joined(parts: Sequence[ReplayStates]) -> ReplayStates:
-    """Concatenation of ``parts``, which share blend, horizon and batch."""
+    """Concatenation of ``parts``, which share blend and horizon."""
     slots = reduce(Slots.widened, (slots_of(part.scenes.obstacles) for part in parts))
     widest = max((part.widest for part in parts if part.widest), default=None)
     parts = [with_room(replace(part, scenes=_with_slots(part.scenes, slots)), widest) for part in parts]
@@ -167,7 +167,8 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float, chosen: np
         drone=drone,
         keys=np.asarray(jax.random.key_data(flights.keys))[scene],
         noise=np.full(len(chosen), cell.noise, np.float32),
-        rows=scene % scene_count(flights.batch, drones),
+        rows=scene % flights.batch,
+        batches=np.full(len(chosen), flights.batch),
         cells=np.full(len(chosen), cell.name),
         reasons=np.full(len(chosen), VIOLATION),
         steps=worst,
@@ -178,7 +179,6 @@ def watched_states(cell: Cell, flights: WatchedFlights, blend: float, chosen: np
         end=end[chosen] if alone else end.reshape(-1, drones, 3)[scene],
         blend=blend,
         horizon=flights.status.shape[1],
-        batch=flights.batch,
     )
 
 

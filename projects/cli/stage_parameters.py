@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from drone_cbf.config import Fraction, GoalMode, SceneName, Section, refuse_repeats
-from drone_cbf.evaluation.settings import CruiseSpeed, EvaluationSettings, NoiseLevel, refuse_repeated_cells
+from drone_cbf.evaluation.settings import CruiseSpeed, DroneCount, EvaluationSettings, NoiseLevel, refuse_repeated_cells
 from drone_cbf.sections import Neutral
 from drone_cbf.training.settings import EfficiencySettings, PretrainingSettings, SafetySettings, without_blanks
 from projects.cli.run_ids import OptionalRunId, RunId
@@ -92,6 +92,9 @@ class EvaluateParameters(EvaluationSettings):
     speeds: Annotated[tuple[CruiseSpeed, ...], BeforeValidator(without_blanks), Neutral(())] = ()
     """Cruise speeds [m/s]: each cell is flown at each of them, which also gives success and collisions by speed as a
     figure. Empty: at ``objective.max_speed``."""
+    drones: Annotated[tuple[DroneCount, ...], BeforeValidator(without_blanks), Neutral(())] = ()
+    """Drones that fly at once: each cell of a family of swarms is flown with each number, in a world of the same
+    density, which also gives success and collisions by number as a figure. Empty: with ``scene.drones`` alone."""
     replay: str = Field("", max_length=1000)
     """ID of an evaluate run, runs:/<run id>/<artifact> or an .npz file: its worst flights are flown again, behind the
     filter, in place of the matrix, with the blend and horizon of that time."""

@@ -23,7 +23,7 @@ from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_s
 from drone_cbf.reporting.figures.matrices import success_matrix
 from drone_cbf.reporting.figures.over_time import flight_over_time
 from drone_cbf.reporting.figures.scans import scan_figure
-from drone_cbf.reporting.figures.speeds import rates_by_speed
+from drone_cbf.reporting.figures.speeds import rates_by_number, rates_by_speed
 from drone_cbf.reporting.pages.swarm_viewer import swarm_viewer
 from drone_cbf.reporting.pages.viewer import ShownFlight, interactive_viewer
 from drone_cbf.reporting.records import BarrierSlice, Flight
@@ -57,8 +57,10 @@ def draw_evaluation(
     filtered = controller.barrier is not None
     if stage.parameters.speeds:
         stage.draw("by_speed.png", lambda: rates_by_speed([cell.row for cell in cells]))
-    else:
-        stage.draw("matrix.png", lambda: success_matrix([cell.row for cell in cells if cell.filtered is filtered]))
+    if many := [cell.row for cell in cells if cell.drones is not None]:
+        stage.draw("by_drones.png", lambda: rates_by_number(many))
+    if single := [cell.row for cell in cells if cell.filtered is filtered and cell.speed is cell.drones is None]:
+        stage.draw("matrix.png", lambda: success_matrix(single))
     shown: list[ShownFlight] = []
     recorded: list[Recorded] = []
     swarms: list[SwarmFlight] = []
@@ -146,7 +148,7 @@ def _record(stage: Stage, controller: ControllerParams, fly: Flyers, scenario: s
 def _worst(stage: Stage, controller: ControllerParams, fly: Flyers, states: ReplayStates) -> list[ShownFlight]:
     """The worst flights of the matrix, flown again as they were, and once more without the filter."""
     batch = min(_batch(stage, False, True), chunk_size())
-    alone = replace(states, rows=np.arange(len(states)) % batch, batch=batch)
+    alone = replace(states, rows=np.arange(len(states)) % batch, batches=np.full(len(states), batch))
     seconds = states.steps * stage.system.physics.time_step
     names = [
         f"{violation:.2f} m/s at {time:.2f} s: {cell.replace('_', ' ').replace('/', ', ')} goals"

@@ -39,7 +39,7 @@ def work(stage: Stage) -> Outcome:
     wanted = stage.parameters
     every = load_gates(wanted.gates)
     judged = find_judged(wanted.model, wanted.run, wanted.promote)
-    gates = every.for_sensor(judged.sensor)
+    gates = every.for_evaluation(judged.sensor, swarm=judged.swarm)
     verdict = Verdict(judge(gates, judged.metrics, champion_metrics(judged)), gates)
     report(stage, judged, verdict)
     if verdict.reason:
@@ -71,6 +71,7 @@ def report(stage: Stage, judged: Judged, verdict: Verdict) -> None:
         "champion_run": judged.champion_run,
         "gates": stage.parameters.gates,
         "sensor": judged.sensor,
+        "swarm": judged.swarm,
         "gates_digest": digest,
         "checks": [asdict(check) for check in verdict.checks],
         "queries": {"passed the gate": PASSING_RUNS, "meet the absolute thresholds": verdict.gates.query()},
@@ -93,9 +94,10 @@ def gate_page(judged: Judged, verdict: Verdict) -> str:
     champion = f"run {judged.champion_run}" if judged.champion_run else "none; the thresholds alone decide"
     unsearchable = ", ".join(f"`{name}`" for name in gates.not_searchable)
     without = f" (without {unsearchable}: of cells, only the table `{CELLS_FILE}` holds these)" if unsearchable else ""
+    flown = f"sensor `{judged.sensor}`{', in a swarm' if judged.swarm else ''}"
     parts = [
         f"### Gate: {verdict.outcome}",
-        f"Judged: run {linked(judged.run_id, judged.experiment_id)}, sensor `{judged.sensor}`. Champion: {champion}.",
+        f"Judged: run {linked(judged.run_id, judged.experiment_id)}, {flown}. Champion: {champion}.",
         markdown_table([_row(check) for check in verdict.checks]),
         "Filters of the MLflow UI's search box and of `search_runs`:",
         f"- every run that has passed: ``{PASSING_RUNS}``\n"

@@ -34,8 +34,9 @@ def stored_results(records: Sequence[Record]) -> Results:
         pairs = evaluated(records, strict=False) if records else []
     except LineageError:  # none is evaluated
         pairs = []
-    # Cells at speeds of their own are no cells of the benchmark.
-    pairs = [pair for pair in pairs if not settings(pair.evaluation.run_id).get("parameters", {}).get("speeds")]
+    # Cells at speeds or with numbers of drones of their own are no cells of the benchmark.
+    told = {pair.evaluation.run_id: settings(pair.evaluation.run_id).get("parameters", {}) for pair in pairs}
+    pairs = [pair for pair in pairs if not any(told[pair.evaluation.run_id].get(axis) for axis in ("speeds", "drones"))]
     trained = {pair.trained.run_id: pair.trained for pair in pairs}
     settings_of = {run_id: compared_settings(record) for run_id, record in trained.items()}
     groups = group_names(list(trained.values()), settings_of)

@@ -32,4 +32,5 @@ def scene_datasets(parameters: Section, system: SystemConfig) -> Iterator[tuple[
         further: dict[str, Any] = {"goals": list(parameters.goals), "rollouts": parameters.rollouts}
         further |= {"augment": parameters.augment} if parameters.augment else {}
         further |= {"speeds": list(parameters.speeds)} if parameters.speeds else {}
+        further |= {"drones": list(parameters.drones)} if parameters.drones else {}
         yield scene_dataset(scene, parameters.scenarios, parameters.seed, **further), "evaluation"

@@ -24,8 +24,10 @@ UNITS = {**dict.fromkeys(METRES, "m"), **dict.fromkeys(SPEEDS, "m/s"), "time_to_
 """Figure -> its unit; the others are fractions and counts."""
 COUNTS = ("collisions", "rollouts", "solver_failures", "states", "states_near_boundary")
 """Figures that are whole numbers."""
+OF_SWARMS = "gcbf_safe_rate"
+"""A figure that only evaluations of swarms have."""
 CELL_COLUMNS = (
-    *("scene", "noise", "goals", "speed"),
+    *("scene", "noise", "goals", "speed", "drones"),
     *("success_rate", "collisions", "max_violation", "relax_rate", "final_distance_p95"),
 )
 """Of the table of cells, what fits the page beside MLflow's own column; the table artifact holds every figure."""
@@ -70,11 +72,18 @@ def evaluation_text(cells: Sequence[Mapping[str, object]], figures: Mapping[str,
         cells: scene, noise [m], ``filtered`` and the figures of each cell of the matrix.
         figures: the worst cell of each figure, by metric name.
     """
-    place = ["scene", "noise", *(["speed"] if "speed" in cells[0] else [])]
-    sums = pd.DataFrame(cells).groupby([*place, "filtered"], sort=False).agg(SUMMED_UP).reset_index()
+    place = ["scene", "noise", *(name for name in ("speed", "drones") if any(name in cell for cell in cells))]
+    sums = pd.DataFrame(cells).groupby([*place, "filtered"], sort=False, dropna=False).agg(SUMMED_UP).reset_index()
     sums = sums.sort_values("filtered", ascending=False, kind="stable")  # filter on first
     texts = {name: [layout.format(**row) for row in sums.to_dict("records")] for name, layout in SUMS.items()}
-    beside = sums[place].assign(**texts).groupby(place, sort=False).agg(" | ".join).reset_index().to_dict("records")
+    beside = (
+        sums[place]
+        .assign(**texts)
+        .groupby(place, sort=False, dropna=False)
+        .agg(" | ".join)
+        .reset_index()
+        .to_dict("records")
+    )
     parts = [f"Worst over goals, by {', '.join(place)} (filter on | off)", terminal_table(beside)]
     if any(cell["filtered"] for cell in cells):
         checks = _checks(figures).values()
@@ -137,7 +146,9 @@ def _checks(figures: Mapping[str, float]) -> dict[str, Check]:
     """The shipped gate's absolute thresholds, by metric; none where nothing flew with the filter on."""
     if not any(name.startswith(f"{ON}/") for name in figures):
         return {}
-    return {check.metric: check for check in judge(load_gates("default"), figures, None)}
+    gates = load_gates("default")
+    gates = gates.for_evaluation("", swarm=True) if f"{ON}/{OF_SWARMS}" in figures else gates
+    return {check.metric: check for check in judge(gates, figures, None)}
 
 
 def target_text(check: Check) -> str:

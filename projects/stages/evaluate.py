@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 
 from drone_cbf.controller import ControllerParams
+from drone_cbf.errors import ConfigError
 from drone_cbf.evaluation.matrix import Cell, cell_count, evaluate_matrix, make_flyers, worst_cell
 from drone_cbf.evaluation.worst import WorstFlights
 from drone_cbf.recordings.saving import writer
@@ -38,6 +39,7 @@ def work(stage: Stage) -> Outcome:
         writer(f".{ending}")  # a missing package is told before anything flies
     controller = load_controller(stage)
     assert stage.parent is not None, "an evaluation has a parent"
+    check_numbers(stage)
     origin = label(stage, stage.parent)
     if stage.parameters.replay:
         return replay(stage, controller)
@@ -67,6 +69,16 @@ def work(stage: Stage) -> Outcome:
     summary = "\n\n".join(filter(None, (evaluation_summary(figures, rows), belief)))
     shown = "\n\n".join(filter(None, (evaluation_text(rows, figures), belief)))
     return Outcome(summary, shown=shown, following=following)
+
+
+def check_numbers(stage: Stage) -> None:
+    """Raises ConfigError where numbers of drones are given for a policy that flies alone."""
+    numbers = ",".join(map(str, stage.parameters.drones))
+    if numbers and stage.system.scene.drones < 2:
+        raise ConfigError(
+            f"drones = {numbers} needs a policy of swarms, but scene.drones = 1: name a run trained with scene.drones "
+            "of at least 2 as parent_run, or leave drones out"
+        )
 
 
 def label(stage: Stage, parent: Parent) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from drone_cbf.reporting.figures.matrices import success_matrix
-from drone_cbf.reporting.figures.speeds import rates_by_speed
+from drone_cbf.reporting.figures.speeds import rates_by_number, rates_by_speed
 from drone_cbf.reporting.figures.trial_figures import comparison_figure, loss_over_blend
 from drone_cbf.reporting.pages.document import Heading, Picture, Section, Table, Text, picture_of
 from drone_cbf.reporting.trials import CONFIDENCE, grouped, interval, measured, summary_rows
@@ -99,7 +99,8 @@ def evaluation_section(comparison: Comparison) -> Section:
         cells = table(trial.evaluation_run_id, "tables/cells.json")
         if shown := [cell for cell in cells if cell.get("filtered")] or cells:
             caption = f"Run {trial.evaluation_run_id}: success and collisions in every cell, filter on."
-            draw = rates_by_speed if "speed" in shown[0] else success_matrix
+            by = {"speed": rates_by_speed, "drones": rates_by_number}
+            draw = next((by[axis] for axis in by if all(axis in cell for cell in shown)), success_matrix)
             blocks.append(_drawn(lambda shown=shown, draw=draw: draw(shown), caption))
         blocks.append(Table(_worst(pair.evaluation.metrics)))
     return Section("Evaluation", blocks)

@@ -65,6 +65,7 @@ def test_of_each_swarm_the_worst_drone_is_kept_with_the_whole_scene(swarms):
     np.testing.assert_array_equal(states.drone, by_scene.argmax(1)[scenes])
     np.testing.assert_array_equal(states.drones, DRONES)
     np.testing.assert_array_equal(states.rows, scenes % 2)
+    np.testing.assert_array_equal(states.batches, 2)
     np.testing.assert_array_equal(states.scenes.goal, np.asarray(flown.scenes.goal)[scenes])
     np.testing.assert_array_equal(states.end, flown.end.reshape(SCENES, DRONES, 3)[scenes])
     np.testing.assert_array_equal(states.own_scenes().goal[1], states.scenes.goal[1, states.drone[1]])
@@ -130,6 +131,7 @@ def file_with(states, **changes):
         ({"drone": np.full(KEPT, DRONES)}, "holds drone = 3, expected 0 to 2"),
         ({"drones": np.full(KEPT, DRONES + 1)}, "holds drones = 4, expected 0 to 3"),
         ({"drones": None}, "lacks drones"),
+        ({"batches": np.full(KEPT, 1)}, "holds rows = 1, expected 0 to 0"),
         ({"end": np.zeros((KEPT, 3))}, "drones = 3, expected 0 to 0"),
         ({"end": np.zeros((KEPT, 0, 3))}, "holds swarms of 0 drones, expected 1 to 4096"),
         (

@@ -58,7 +58,7 @@ def one_flight(drones: int = 0) -> dict[str, np.ndarray]:
         scenes=scenes, slots=np.tile([2, 0, 0, 0], (2, 1)), drones=np.full(2, drones), drone=whole,
         keys=np.zeros((2, 2), np.uint32), noise=numbers,
         rows=whole, cells=text, reasons=text, steps=whole, violation=numbers, clearance=numbers, status=whole,
-        failures=whole, end=np.zeros((2, 3), np.float32), blend=1.0, horizon=4, batch=2,
+        failures=whole, end=np.zeros((2, 3), np.float32), blend=1.0, horizon=4, batches=np.full(2, 2),
     )  # fmt: skip
     states = with_room(states, drones) if drones else states
     assert len(unpacked(packed(states), "file")) == 2
@@ -74,8 +74,8 @@ def test_every_file_of_flights(often: int) -> None:
         np.savez(buffer, **{**whole, name: array})
         states = refused_or(lambda: unpacked(buffer.getvalue(), "file"))
         if states is not None:
-            assert 0.0 <= states.blend <= 1.0 and 1 <= states.horizon <= 2000 and states.batch >= 1
-            assert (states.rows < states.batch).all() and (states.steps < states.horizon).all()
+            assert 0.0 <= states.blend <= 1.0 and 1 <= states.horizon <= 2000 and (states.batches >= 1).all()
+            assert (states.rows < states.batches).all() and (states.steps < states.horizon).all()
             assert (states.drone < np.maximum(states.drones, 1)).all() and np.max(states.drones) <= (states.widest or 0)
             leaves = jax.tree.leaves((states.scenes, states.noise))
             assert all(np.isfinite(leaf).all() for leaf in leaves if leaf.dtype.kind == "f")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drone_cbf.reporting.figures.speeds import rates_by_speed
+from drone_cbf.reporting.figures.speeds import rates_by_number, rates_by_speed
 
 KEYS = ("scene", "noise", "goals", "speed", "filtered", "success_rate", "collision_rate", "rollouts", "mean_speed")
 CELLS = [
@@ -43,3 +43,12 @@ def test_every_scene_has_a_column_and_what_is_missing_is_named():
         rates_by_speed([{key: value for key, value in ROWS[0].items() if key != "speed"}])
     with pytest.raises(ValueError, match="no rows"):
         rates_by_speed([])
+
+
+def test_by_number_of_drones_the_axis_is_logarithmic_and_names_each_number():
+    rows = [{**row, "drones": {3.0: 8, 9.0: 128}[row["speed"]]} for row in ROWS]
+    above, below = rates_by_number(rows).axes
+    np.testing.assert_allclose(lines(above)["filter on"], [[8.0, (100 + 270) / 400], [128.0, 0.8]])
+    assert below.get_xscale() == "log" and [label.get_text() for label in below.get_xticklabels()] == ["8", "128"]
+    with pytest.raises(ValueError, match="lacks drones"):
+        rates_by_number(ROWS)

@@ -127,3 +127,18 @@ def test_a_bad_file_of_gates_is_one_line_that_names_it(tmp_path: Path, content: 
     with pytest.raises(ConfigError, match=message) as caught:
         load_gates(str(file))
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_evaluations_of_swarms_have_gates_of_their_own_which_change_no_digest_of_others() -> None:
+    default = load_gates("default")
+    swarms = default.for_evaluation("lidar", swarm=True)
+    assert {gate.metric for gate in swarms.gates} >= {"eval/gcbf_safe_rate", "eval/blocked_rate"}
+    without = default.model_copy(update={"swarms": None})
+    assert without.for_evaluation("lidar", swarm=True) == default.for_evaluation("lidar")
+    for kind in ("surfaces", "lidar"):
+        assert without.for_evaluation(kind).digest() == default.for_evaluation(kind).digest() != swarms.digest()
+    good = {gate.metric: gate.limit for gate in swarms.gates}
+    assert all(check.passed for check in judge(swarms, good, None))
+    touched = judge(swarms, good | {"eval/smallest_separation": -1e-4}, None)
+    assert [check.metric for check in touched if not check.passed] == ["eval/smallest_separation"]
+    assert swarms.not_searchable == ()

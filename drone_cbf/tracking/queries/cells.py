@@ -1,8 +1,9 @@
 """The figures of an evaluation by cell of its matrix: which of them are metrics, and how to read all of them.
 
 A figure is called ``<prefix>/<scene>/noise_<level>/<goals>/<name>``, with the prefix ``eval`` or, without the filter,
-``eval_unfiltered``; at a cruise speed of its own ``<goals>/speed_<v>``. Only those that people plot are logged as
-metrics; the table ``tables/cells.json`` holds every one. Older evaluations logged all of them.
+``eval_unfiltered``; at a cruise speed of its own ``<goals>/speed_<v>``, with a number of drones ``/drones_<n>``. Only
+those that people plot are logged as metrics; the table ``tables/cells.json`` holds every one. Older evaluations
+logged all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ CELLS_FILE = "tables/cells.json"
 PREFIX = {True: "eval", False: "eval_unfiltered"}  # First part of a metric's name by whether the filter was on
 LOGGED = ("success_rate", "collisions", "max_violation")
 """Figures of a single cell that are metrics, with the filter on; of a policy that has none, without it."""
-_PLACE = ("scene", "noise", "goals", "speed", "filtered")
+_PLACE = ("scene", "noise", "goals", "speed", "drones", "filtered")
 
 
 def is_logged(name: str) -> bool:
@@ -38,6 +39,7 @@ def cell_figures(run_id: str) -> dict[str, float]:
     for row in table(run_id, CELLS_FILE):
         place = f"{PREFIX[row['filtered']]}/{row['scene']}/noise_{row['noise']:g}/{row['goals']}"
         place += f"/speed_{row['speed']:g}" if row.get("speed") is not None else ""
+        place += f"/drones_{row['drones']:.0f}" if row.get("drones") is not None else ""
         figures = {name: value for name, value in row.items() if name not in _PLACE}
         found |= {f"{place}/{name}": math.nan if value is None else float(value) for name, value in figures.items()}
     return found  # JSON holds null for NaN

@@ -26,7 +26,7 @@ RANKING = {"eval/collisions": 1, "eval/max_violation": 1, "eval/success_rate": -
 _EVALUATE = "mlflow run . -e evaluate -P parent_run={}"
 CONDITIONS = ("scenarios", "noise", "goals", "rollouts", "horizon", "seed")
 """Parameters of an evaluation that decide which flights it makes."""
-LATER_CONDITIONS: dict[str, Any] = {"augment": 0.0, "speeds": ()}
+LATER_CONDITIONS: dict[str, Any] = {"augment": 0.0, "speeds": (), "drones": ()}
 """Those that were added after evaluations had been recorded -> the value with which all is as before."""
 _TRAINING_ONLY = ("gradient_decay", "gradient_limit")
 CURRICULUM_TAG = "drone_cbf.curriculum"

@@ -29,7 +29,8 @@ class Gate(Section):
 
     metric: str = Field(min_length=1, max_length=250, pattern=r"^[\w./: -]+$")
     """A figure of the evaluate run by metric name: of the worst cell ``eval/<name>``, of a single one
-    ``eval/<scene>/noise_<level>/<goals>/<name>``."""
+    ``eval/<scene>/noise_<level>/<goals>/<name>``, before the name ``drones_<n>/`` of an evaluation by number of
+    drones."""
     at_least: float | None = None
     """Smallest value that passes."""
     at_most: float | None = None
@@ -69,14 +70,18 @@ class GateSettings(Section):
     gates: Gates
     by_sensor: dict[SensorKind, Gates] = {}
     """Those in place of ``gates`` for evaluations of this ``sensor.kind``."""
+    swarms: Gates | None = None
+    """Those in place of all others for evaluations in which several drones fly at once."""
 
-    def for_sensor(self, kind: str) -> GateSettings:
-        """The gates that hold for evaluations with a sensor of this kind."""
-        return GateSettings(gates=next((gates for name, gates in self.by_sensor.items() if name == kind), self.gates))
+    def for_evaluation(self, sensor: str, *, swarm: bool = False) -> GateSettings:
+        """The gates that hold for evaluations with a sensor of this kind, of single drones or of swarms."""
+        if swarm and self.swarms is not None:
+            return GateSettings(gates=self.swarms)
+        return GateSettings(gates=next((gates for name, gates in self.by_sensor.items() if name == sensor), self.gates))
 
     def digest(self) -> str:
         """SHA-256 (hexadecimal, its beginning) of the thresholds."""
-        return hashlib.sha256(self.model_dump_json(exclude={"by_sensor"}).encode()).hexdigest()[:16]
+        return hashlib.sha256(self.model_dump_json(exclude={"by_sensor", "swarms"}).encode()).hexdigest()[:16]
 
     @property
     def not_searchable(self) -> tuple[str, ...]:

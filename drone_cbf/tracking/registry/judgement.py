@@ -35,6 +35,7 @@ class Judged:
     metrics: Mapping[str, float]  # All its figures by metric name, also those that only its table of cells holds
     versions: list[ModelVersion]  # Registered versions for which this evaluation speaks, newest first
     champion_run: str | None  # The champion's evaluation under the same conditions; None: there is no other champion
+    swarm: bool  # Whether several drones flew at once
     champion_version: str  # The champion at the time of judging; empty: there was none
 
 
@@ -59,10 +60,11 @@ def find_judged(model: str, run_id: str, promoting: bool) -> Judged:
             f"run {own} is registered as no version of {model}, so none can be promoted; register it first: {command}"
         )
     rival = _rival(best, evaluation) if best is not None and run_of(best, EVALUATION_TAG) != own else None
-    sensor = recorded_system(load_config(own), f"config.yaml of run {own}").sensor.kind
+    system = recorded_system(load_config(own), f"config.yaml of run {own}")
     figures = evaluation_figures(evaluation)
     version = str(best.version) if best else ""
-    return Judged(own, experiment, sensor, figures, versions, rival.info.run_id if rival else None, version)
+    swarm, champion_run = system.scene.drones > 1, rival.info.run_id if rival else None
+    return Judged(own, experiment, system.sensor.kind, figures, versions, champion_run, swarm, version)
 
 
 def champion_metrics(judged: Judged) -> Mapping[str, float] | None:
