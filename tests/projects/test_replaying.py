@@ -35,10 +35,14 @@ def stage_of(run, replay="") -> Stage:
     return Stage(run, parameters, SYSTEM, {}, None, ListRecorder(), ListRecorder())
 
 
+def simple_flyer(system, filtered, horizon):
+    return make_flyer(system, make_simple_pilot(system), horizon)
+
+
 @pytest.fixture
 def evaluation(experiment: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """ID of a run that holds the worst flights of a small evaluation."""
-    monkeypatch.setattr(replaying, "make_filtered_pilot", make_simple_pilot)
+    monkeypatch.setattr(replaying, "policy_flyer", simple_flyer)
     kept = WorstFlights(SETTINGS.blend)
     fly = make_flyer(SYSTEM, make_simple_pilot(SYSTEM), SETTINGS.horizon)
     evaluate_matrix(SYSTEM, SETTINGS, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)
