@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Unit of drone_cbf -> the units that it may import (besides itself)."""
 DRAWERS: dict[str, tuple[str, ...]] = {
-    "drone_cbf/training": ("curriculum", "settings", "data", "barrier", "update", "monitor", "stages"),
+    "drone_cbf/training": ("population", "curriculum", "settings", "data", "barrier", "update", "monitor", "stages"),
     "drone_cbf/tracking": (
         "tags",
         "links",

@@ -4,6 +4,7 @@ Policy and barrier are one number each, which every update moves on by ``DRIFT``
 measured success falls with the policy's as a script says.
 """
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import jax
@@ -15,6 +16,7 @@ from drone_cbf.recorder import ListRecorder
 from drone_cbf.training.curriculum.mechanisms import Learning, Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor import measurements
+from drone_cbf.training.population import Population
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update.gradient_health import skip_if_nonfinite
@@ -68,7 +70,7 @@ def margin_of(state, confidence):
     return {"margin": 0.01 * float(state.policy["p"])}
 
 
-def numbers_of_barriers(before, after, measured):
+def numbers_of_barriers(before, after, measured, root):
     """In place of losses on flights that are not flown."""
     return {"cbf_value_before": float(before["b"]), "cbf_value_after": float(after["b"])}
 
@@ -79,26 +81,54 @@ def stage(name="one", steps=6, **changes):
 
 def train(script, *stages, saved=None, borne=3, learning=None, **monitor):
     """(recorder, measures, final policy's number, error if it failed) of a run that bears so many non-finite losses."""
+    settings = settings_of(stages, borne, learning, **monitor)
+    measures = ScriptedMeasures(script, settings.curriculum.monitor)
+    with scripted(lambda system, settings, *_: measures):
+        recorder = ListRecorder(saved=saved)
+        final, error = attempt(settings, recorder)
+    return SimpleNamespace(recorder=recorder, seen=measures.seen, margins=measures.margins, final=final, error=error)
+
+
+def train_seeds(scripts, *stages, together, saved=None, **monitor):
+    """The same of a run for each seed (place in ``scripts``): as a population, or one after the other."""
+    each = [settings_of(stages, 3, None, seed=seed, **monitor) for seed in range(len(scripts))]
+    recorders = [ListRecorder(saved=state) for state in saved or [None] * len(scripts)]
+    population = Population(len(scripts)) if together else None
+    runs = [lambda one=one: attempt(*one, population) for one in zip(each, recorders, strict=True)]
+    with scripted(lambda system, settings, *_: ScriptedMeasures(scripts[settings.seed], settings.curriculum.monitor)):
+        ends = population.train(runs) if together else [run() for run in runs]
+    found = zip(recorders, ends, strict=True)
+    return [SimpleNamespace(recorder=recorder, final=final, error=error) for recorder, (final, error) in found]
+
+
+def settings_of(stages, borne, learning, seed=3, **monitor):
     monitor = Monitor(**{"every": 1, "flights": 5, "robust_flights": 3, "gate": "warn", **monitor})
     learning = Learning() if learning is None else learning
     curriculum = Curriculum(name="scripted", stages=stages or (stage(),), monitor=monitor, learning=learning)
     limits = {"report_flights": REPORT_FLIGHTS, "nonfinite_limit": borne}
-    settings = SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=3, **limits)
-    recorder, measures = ListRecorder(saved=saved), ScriptedMeasures(script, monitor)
+    return SafetySettings(curriculum=curriculum, checkpoint_every=1, seed=seed, **limits)
+
+
+def attempt(settings, recorder, programs=None):
+    """(final policy's number, None) or (None, reason of the failure)."""
+    try:
+        return safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder, programs), None
+    except TrainingError as raised:
+        return None, str(raised)
+
+
+@contextmanager
+def scripted(measures):
+    """Inside, nothing is learned or flown; ``measures`` takes the place of StageMeasures."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(safety, "make_safety_update", drifting_update)
-        patch.setattr(safety, "StageMeasures", lambda *_: measures)
+        patch.setattr(safety, "StageMeasures", measures)
         patch.setattr(measurements, "make_calibrator", lambda *_: lambda state, stage: state)
         patch.setattr(safety, "make_held_out_losses", lambda *_: numbers_of_barriers)
         patch.setattr(measurements, "calibration_report", margin_of)
         patch.setattr(measurements, "flight_report", lambda report: report)
         patch.setattr(safety, "_finish", lambda left, recorder: float(left.state.policy["p"]))
-        error = final = None
-        try:
-            final = safety.train_safety(SYSTEM, settings, POLICY, BARRIER, 0.0, recorder)
-        except TrainingError as raised:
-            error = str(raised)
-    return SimpleNamespace(recorder=recorder, seen=measures.seen, margins=measures.margins, final=final, error=error)
+        yield
 
 
 def column(run, name):

@@ -233,7 +233,7 @@ def test_the_averages_are_measured_calibrated_and_exported(monkeypatch):
         figures = {"loss/total": jnp.float32(0.0), SKIPPED: jnp.float32(0.0)}
         return state.replace(step=state.step + 1, averages=averages), figures
 
-    def held_out_losses(before, after, _):
+    def held_out_losses(before, after, *_):
         taught.append((before, after))
         return {}
 

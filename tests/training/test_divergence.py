@@ -22,6 +22,7 @@ from drone_cbf.training.curriculum.mechanisms import Monitor
 from drone_cbf.training.curriculum.schema import Curriculum, Stage
 from drone_cbf.training.monitor import measurements
 from drone_cbf.training.monitor.measurements import StageMeasures
+from drone_cbf.training.population import OwnPrograms
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
@@ -74,7 +75,7 @@ def settings_of(**changes):
 @pytest.fixture(scope="module")
 def measures():
     fly = make_flyer(SYSTEM, make_spring_damper(SYSTEM), STAGE.horizon)
-    return StageMeasures(SYSTEM, settings_of(), lambda horizon: fly, jax.random.key(1))
+    return StageMeasures(SYSTEM, settings_of(), lambda horizon: fly, jax.random.key(1), OwnPrograms())
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def trained(learning_rate):
         patch.setattr(joint_update, "BARRIER_BATCH", 8)
         patch.setattr(joint_update, "make_sampled_batch", resting)
         patch.setattr(measurements, "make_calibrator", lambda *_: lambda state, stage: None)
-        patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured: {})
+        patch.setattr(safety, "make_held_out_losses", lambda *_: lambda before, after, measured, root: {})
         patch.setattr(measurements, "calibration_report", lambda comparison, confidence: {"margin": 0.0})
         patch.setattr(safety, "_finish", lambda left, recorder: left.state)
         settings = settings_of(learning_rate=learning_rate)

@@ -46,8 +46,8 @@ def losses():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "make_sampled_batch", many_resting)
         patch.setattr(validation, "LOSS_STATES", 16_384)  # draws of 64 states: a mean over all to a few percent
-        compute = validation.make_held_out_losses(SYSTEM, SafetySettings(curriculum=curriculum), jax.random.key(0))
-        yield lambda before, after: compute(before, after, measured())
+        compute = validation.make_held_out_losses(SYSTEM, SafetySettings(curriculum=curriculum))
+        yield lambda before, after: compute(before, after, measured(), jax.random.key(0))
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import pytest
 from drone_cbf.arrays import tree_norm
 from drone_cbf.barrier import calibration
 from drone_cbf.config import OptimiserConfig, SensorConfig
-from drone_cbf.devices import jit_update
 from drone_cbf.errors import TrainingError
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.recorder import ListRecorder
@@ -68,16 +67,17 @@ def few_flights():
 @pytest.fixture(scope="module")
 def simple_efficiency(few_flights):
     """All runs of the first stage are as long and use the same compiled update."""
-    compiled = functools.cache(lambda: jit_update(make_update(), donate_argnums=0))
+    make_update = efficiency.make_efficiency_update
 
-    def make_update():
+    @functools.cache
+    def update():
         settings = efficiency_settings()
         optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
-        return efficiency.make_efficiency_update(SIMPLE, settings, optimiser)
+        return make_update(SIMPLE, settings, optimiser)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "make_unfiltered_pilot", make_simple_pilot)
-        patch.setattr(efficiency, "jit_update", lambda update, donate_argnums: compiled())
+        patch.setattr(efficiency, "make_efficiency_update", lambda *_: update())  # one function is compiled once
         yield
 
 

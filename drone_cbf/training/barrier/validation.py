@@ -20,6 +20,7 @@ from drone_cbf.training.barrier.sampled_states import families_beside, make_samp
 from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
 from drone_cbf.training.data.flights import MeasuredFlights, report_key
 from drone_cbf.training.data.flown_states import make_flown_states
+from drone_cbf.training.population import Programs
 from drone_cbf.training.settings import SafetySettings
 
 LOSS_STATES = 2048
@@ -93,19 +94,24 @@ class HeldOutStrata:
         return BarrierValidation(flown=flown_part, strata=strata, confidence=self.confidence)
 
 
-def sample_held_out_strata(system: SystemConfig, families: Sequence[SceneName], key: jax.Array) -> HeldOutStrata:
+def sample_held_out_strata(
+    system: SystemConfig, families: Sequence[SceneName], key: jax.Array, programs: Programs
+) -> HeldOutStrata:
     """Fresh states of every stratum in scenes of ``families``, in equal shares."""
     entries = [f"{name}:1" for name in STRATA]
-    lessons = jit_rarely_run(make_sampled_batch(system, families, STRATA_STATES, entries))(key)
+    sample = programs.shared(
+        "strata", lambda jit: jit_rarely_run(make_sampled_batch(system, families, STRATA_STATES, entries))
+    )
+    lessons = sample(key)
     counts = {str(name): count for name, count in stratum_counts(parse_strata(entries), STRATA_STATES).items()}
     return HeldOutStrata(lessons=lessons, counts=counts, confidence=system.barrier.confidence)
 
 
 def make_held_out_losses(
-    system: SystemConfig, settings: SafetySettings, root: jax.Array
-) -> Callable[[BarrierParams, BarrierParams, MeasuredFlights], dict[str, float]]:
-    """Function (barrier at the start of a stage, at its end, flights that measured it) -> ``<loss>_before`` and
-    ``<loss>_after``, unweighted, for the losses that some stage uses.
+    system: SystemConfig, settings: SafetySettings
+) -> Callable[[BarrierParams, BarrierParams, MeasuredFlights, jax.Array], dict[str, float]]:
+    """Function (barrier at the start of a stage, at its end, flights that measured it, root key) -> ``<loss>_before``
+    and ``<loss>_after``, unweighted, for the losses that some stage uses.
 
     The training loss is no substitute: from update to update it varies by about 15 % with the states alone, more than a
     stage changes it when the barrier is already good.
@@ -119,7 +125,7 @@ def make_held_out_losses(
     losses = make_minibatch_losses(system, settings)
 
     @jit_update
-    def evaluate(barrier: BarrierParams, flights: Flights) -> dict[str, Scalar]:
+    def evaluate(barrier: BarrierParams, flights: Flights, root: jax.Array) -> dict[str, Scalar]:
         flown_key, state_key = jax.random.split(report_key(root, HELD_OUT_LOSSES))
         flown = flown_states(flights.trajectories, flights.scenes)
         sampled = shard_batch(sample_states(state_key)) if sample_states else None
@@ -127,9 +133,12 @@ def make_held_out_losses(
         values = losses(barrier, Minibatch(transitions=transitions, sampled=sampled))
         return {name: value for name, value in values.items() if name in curriculum.weights_used}
 
-    def held_out_losses(before: BarrierParams, after: BarrierParams, measured: MeasuredFlights) -> dict[str, float]:
+    def held_out_losses(
+        before: BarrierParams, after: BarrierParams, measured: MeasuredFlights, root: jax.Array
+    ) -> dict[str, float]:
         flights = Flights(trajectories=measured.flown.trajectories, scenes=measured.scenes)
-        found = {when: jax.device_get(evaluate(one, flights)) for when, one in (("before", before), ("after", after))}
+        both = {"before": before, "after": after}
+        found = {when: jax.device_get(evaluate(one, flights, root)) for when, one in both.items()}
         return {f"{name}_{when}": float(value) for when, values in found.items() for name, value in values.items()}
 
     return held_out_losses

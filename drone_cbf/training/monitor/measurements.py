@@ -22,6 +22,7 @@ from drone_cbf.objectives.metrics import flight_report
 from drone_cbf.training.barrier.validation import KEPT_NEAR_BOUNDARY, make_comparer, nearest_to_boundary
 from drone_cbf.training.curriculum.schema import Stage
 from drone_cbf.training.data.flights import MeasuredFlights, make_flight_measure, make_lesson_collector, report_key
+from drone_cbf.training.population import Programs
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.averaging import networks_of
 from drone_cbf.training.update.joint_update import SafetyState
@@ -42,14 +43,22 @@ class StageMeasures:
     """Flies under a stage's conditions; caches one compiled program per horizon and number of flights."""
 
     def __init__(
-        self, system: SystemConfig, settings: SafetySettings, flyer: Callable[[int], Flyer], root: jax.Array
+        self,
+        system: SystemConfig,
+        settings: SafetySettings,
+        flyer: Callable[[int], Flyer],
+        root: jax.Array,
+        programs: Programs,
     ) -> None:
         self._curriculum, self._monitor, self._root = settings.curriculum, settings.curriculum.monitor, root
         self.flyer = flyer  # by horizon
-        self._measure = cache(
-            lambda horizon, flights, random_drones: make_flight_measure(
-                system, flyer(horizon), settings.scenes, flights, random_drones=random_drones
-            )
+        self._measure = programs.shared(
+            "measure",
+            lambda jit: cache(
+                lambda horizon, flights, random_drones: make_flight_measure(
+                    system, flyer(horizon), settings.scenes, flights, random_drones=random_drones
+                )
+            ),
         )
 
     def fly(
@@ -108,11 +117,18 @@ class StageEnd:
 
 
 def make_calibrator(
-    system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array
+    system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array, programs: Programs
 ) -> Callable[[SafetyState, Stage], Comparison]:
     """Function (state, stage) -> both barriers on flights of that state; all of a run fly the same held-out scenes."""
-    compare, flights = make_comparer(system), settings.report_flights
-    collector = cache(lambda horizon: make_lesson_collector(system, measures.flyer(horizon), settings.scenes, flights))
+    compare = programs.shared("compare", lambda jit: make_comparer(system))
+    collector = programs.shared(
+        "collect",
+        lambda jit: cache(
+            lambda horizon: make_lesson_collector(
+                system, measures.flyer(horizon), settings.scenes, settings.report_flights
+            )
+        ),
+    )
 
     def calibrate(state: SafetyState, stage: Stage) -> Comparison:
         uncalibrated = controller_of(state, jnp.float32(0.0), stage.blend)
@@ -125,14 +141,14 @@ def make_calibrator(
 
 
 def make_end_measurement(
-    system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array
+    system: SystemConfig, settings: SafetySettings, measures: StageMeasures, root: jax.Array, programs: Programs
 ) -> Callable[[SafetyState, int, Stage], StageEnd]:
     """Function that calibrates a state and measures it under the conditions of a stage, the curriculum's ``index``-th.
 
     Raises (the function):
         TrainingError: no flight came near an obstacle, so the barrier cannot be calibrated.
     """
-    calibrate = make_calibrator(system, settings, measures, root)
+    calibrate = make_calibrator(system, settings, measures, root, programs)
 
     def measure_end(state: SafetyState, index: int, stage: Stage) -> StageEnd:
         comparison = calibrate(state, stage)

@@ -13,7 +13,7 @@ from flax import struct
 from drone_cbf.arrays import Scalar
 from drone_cbf.config import OptimiserConfig, SystemConfig
 from drone_cbf.controller import ControllerParams, make_unfiltered_pilot
-from drone_cbf.devices import jit_update, map_sharded, put_replicated, replicate, shard_batch
+from drone_cbf.devices import map_sharded, put_replicated, replicate, shard_batch
 from drone_cbf.flights import policy_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.objectives.metrics import flight_report, quick_figures
@@ -28,6 +28,7 @@ from drone_cbf.training.data.flights import (
     report_key,
     training_view,
 )
+from drone_cbf.training.population import OwnPrograms, Programs
 from drone_cbf.training.settings import EfficiencySettings
 from drone_cbf.training.update.gradient_health import check_health, health_metrics, skip_if_nonfinite, to_floats
 from drone_cbf.training.update.optimisers import make_optimiser
@@ -95,18 +96,22 @@ def make_efficiency_update(
     return update
 
 
-def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorder: Recorder) -> EfficiencyResult:
-    """Train a policy from scratch.
+def train_efficiency(
+    system: SystemConfig, settings: EfficiencySettings, recorder: Recorder, programs: Programs | None = None
+) -> EfficiencyResult:
+    """Train a policy from scratch, as a member of a population with its ``programs``.
 
     Raises:
         TrainingError: more than ``nonfinite_limit`` updates had a non-finite loss or gradient.
     """
-    root = jax.random.key(settings.seed)
+    programs, root = programs or OwnPrograms(), jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     policy = initial_policy_params(system, report_key(root, 0))
     fresh = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=jnp.int32(0), skipped=jnp.int32(0))
     state = put_replicated(recorder.restore(fresh))
-    update = jit_update(make_efficiency_update(system, settings, optimiser), donate_argnums=0)
+    update = programs.shared(
+        "update", lambda jit: jit(make_efficiency_update(system, settings, optimiser), held=(1,), donate_argnums=0)
+    )
     first = int(state.step)
     recorder.begin("efficiency", settings.steps, first)
     for step in range(first, settings.steps):
@@ -116,16 +121,18 @@ def train_efficiency(system: SystemConfig, settings: EfficiencySettings, recorde
         check_health(values, step, settings.nonfinite_limit, recorder, state, {"root": root})
         if (step + 1) % settings.checkpoint_every == 0:
             recorder.progress(step + 1, state)
-    report = measure_policy(system, settings, state.policy, root)
+    report = measure_policy(system, settings, state.policy, root, programs)
     tree = {"policy": state.policy, "optimiser": state.optimiser, "step": state.step}
     recorder.checkpoint(settings.steps, tree, "final")
     return EfficiencyResult(policy=state.policy, report=report)
 
 
 def measure_policy(
-    system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array
+    system: SystemConfig, settings: EfficiencySettings, policy: PolicyParams, root: jax.Array, programs: Programs
 ) -> dict[str, float]:
     """Metrics of the unfiltered policy on fresh scenes without noise."""
     fly = policy_flyer(system, False, settings.horizon)
-    measure = make_flight_measure(system, fly, settings.scenes, settings.report_flights)
+    measure = programs.shared(
+        "measure", lambda jit: make_flight_measure(system, fly, settings.scenes, settings.report_flights)
+    )
     return flight_report(measure(unfiltered(policy), 0.0, 0.0, report_key(root, 1)).flown.metrics)

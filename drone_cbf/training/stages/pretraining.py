@@ -19,7 +19,7 @@ from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import OptimiserConfig, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate, shard_batch
+from drone_cbf.devices import jit_rarely_run, put_replicated, replicate, shard_batch
 from drone_cbf.flights import policy_flyer
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.recorder import Recorder
@@ -33,6 +33,7 @@ from drone_cbf.training.barrier.validation import (
     sample_held_out_strata,
 )
 from drone_cbf.training.data.flights import make_lesson_collector, report_key
+from drone_cbf.training.population import OwnPrograms, Programs
 from drone_cbf.training.settings import PretrainingSettings
 from drone_cbf.training.update import gradient_health as health
 from drone_cbf.training.update.optimisers import make_optimiser
@@ -107,11 +108,15 @@ def drawn(pool: Lesson, count: int, key: jax.Array) -> Lesson:
     return jax.tree.map(lambda leaf: leaf[rows], pool)
 
 
-def scanned_pool(system: SystemConfig, settings: PretrainingSettings, key: jax.Array) -> Lesson | None:
+def scanned_pool(
+    system: SystemConfig, settings: PretrainingSettings, key: jax.Array, programs: Programs
+) -> Lesson | None:
     """Sampled lessons for all updates where each takes several scans; None where fresh ones cost little."""
     if not uses_truth(system):
         return None
-    sample = jax.jit(make_sampled_batch(system, settings.scenes, POOL_PART, settings.strata))
+    sample = programs.shared(
+        "pool", lambda jit: jax.jit(make_sampled_batch(system, settings.scenes, POOL_PART, settings.strata))
+    )
     parts = [jax.device_get(sample(jax.random.fold_in(key, part))) for part in range(POOL_PARTS)]
     return jax.tree.map(jnp.asarray, concatenate_trees(*parts))
 
@@ -131,6 +136,7 @@ def pretrain_barrier(
     policy: PolicyParams,
     recorder: Recorder,
     start: BarrierParams | None = None,
+    programs: Programs | None = None,
 ) -> PretrainingResult:
     """Train the neural barrier, from scratch or from ``start``, and calibrate it on held-out flights that it filters.
 
@@ -138,25 +144,27 @@ def pretrain_barrier(
         TrainingError: more than ``nonfinite_limit`` updates had a non-finite loss or gradient, or no held-out state is
             near the boundary.
     """
-    root = jax.random.key(settings.seed)
+    programs, root = programs or OwnPrograms(), jax.random.key(settings.seed)
     barrier = initial_barrier_params(system, report_key(root, 0)) if start is None else jax.tree.map(jnp.copy, start)
     analytic = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.0), blend=jnp.float32(0.0))
     fly = policy_flyer(system, True, settings.horizon)
-    collect = make_lesson_collector(system, fly, settings.scenes, settings.report_flights)
+    flights = settings.report_flights
+    collect = programs.shared("collect", lambda jit: make_lesson_collector(system, fly, settings.scenes, flights))
 
     def near_boundary(params: ControllerParams, purpose: int) -> Lesson:
         lessons = collect(params, COLLECTED_NOISE, 1.0, report_key(root, purpose))
         return nearest_to_boundary(lessons, KEPT_NEAR_BOUNDARY)
 
     flown, held_out = near_boundary(analytic, 1), near_boundary(analytic, 2)
-    strata, compare = sample_held_out_strata(system, settings.scenes, report_key(root, 5)), make_comparer(system)
+    strata = sample_held_out_strata(system, settings.scenes, report_key(root, 5), programs)
+    compare = programs.shared("compare", lambda jit: make_comparer(system))
     validate = partial(strata.validate, compare, flown=held_out)
     initial = validate(barrier).metrics("initial") if start is not None else {}
-    pool = scanned_pool(system, settings, report_key(root, 6))
-    state = _train(system, settings, barrier, (flown, pool), recorder, validate, initial)
+    lessons = flown, scanned_pool(system, settings, report_key(root, 6), programs)
+    state = _train(system, settings, barrier, lessons, recorder, validate, initial, programs)
     neural = analytic.replace(barrier=state.barrier, blend=jnp.float32(1.0))
     validation = strata.validate(compare, state.barrier, near_boundary(neural, 3))
-    report = validation.report() | audit_analytic_barrier(system, settings.scenes, report_key(root, 4))
+    report = validation.report() | audit_analytic_barrier(system, settings.scenes, report_key(root, 4), programs)
     margin = usable_margin(report)
     tree = {"barrier": state.barrier, "optimiser": state.optimiser, "step": state.step, "margin": margin}
     recorder.checkpoint(settings.steps, tree, "final")
@@ -171,13 +179,17 @@ def _train(
     recorder: Recorder,
     validate: Callable[[BarrierParams], BarrierValidation],
     initial: dict[str, float],
+    programs: Programs,
 ) -> PretrainingState:
     """All updates, or those left of an interrupted run; the first one also records the metrics ``initial``."""
     root = jax.random.key(settings.seed)
     optimiser = make_optimiser(OptimiserConfig(learning_rate=settings.learning_rate), settings.steps)
     fresh = PretrainingState(barrier, optimiser.init(barrier), step=jnp.int32(0), skipped=jnp.int32(0))
     state = put_replicated(recorder.restore(fresh))
-    update = jit_update(make_pretraining_update(system, settings, optimiser), donate_argnums=0)
+    update = programs.shared(
+        "update",
+        lambda jit: jit(make_pretraining_update(system, settings, optimiser), held=(1, 2, 3), donate_argnums=0),
+    )
     first = int(state.step)
     recorder.begin("pretrain_cbf", settings.steps, first)
     for step in range(first, settings.steps):
@@ -196,12 +208,14 @@ def _train(
 
 
 def audit_analytic_barrier(
-    system: SystemConfig, families: Sequence[SceneName], key: jax.Array, count: int = 4096
+    system: SystemConfig, families: Sequence[SceneName], key: jax.Array, programs: Programs, count: int = 4096
 ) -> dict[str, float]:
     """The analytic barrier at rest against the true clearance over random states: how conservative is the teacher?"""
-    graphs = jit_rarely_run(make_sampled_batch(system, families, count))(key).graph
+    sample = programs.shared("audited", lambda jit: jit_rarely_run(make_sampled_batch(system, families, count)))
+    barrier = programs.shared("analytic", lambda jit: jax.jit(jax.vmap(make_analytic_barrier(system))))
+    graphs = sample(key).graph
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
-    value = jax.jit(jax.vmap(make_analytic_barrier(system)))(resting)
+    value = barrier(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius
     seen = np.asarray(graphs.mask.any(-1))
     return braking_audit(np.asarray(value)[seen], np.asarray(nearest)[seen])

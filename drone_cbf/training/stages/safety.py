@@ -18,7 +18,7 @@ from drone_cbf.arrays import Scalar
 from drone_cbf.barrier.calibration import Comparison
 from drone_cbf.barrier.neural import BarrierParams
 from drone_cbf.config import SystemConfig
-from drone_cbf.devices import jit_update, put_replicated
+from drone_cbf.devices import put_replicated
 from drone_cbf.errors import TrainingError
 from drone_cbf.flights import policy_flyer
 from drone_cbf.policy.policies import PolicyParams
@@ -34,6 +34,7 @@ from drone_cbf.training.monitor.measurements import (
     prefixed,
 )
 from drone_cbf.training.monitor.stage_monitor import MonitorState, StageMonitor, initial_monitor, scales_of
+from drone_cbf.training.population import OwnPrograms, Programs
 from drone_cbf.training.settings import SafetySettings
 from drone_cbf.training.update.anchors import uses_anchor
 from drone_cbf.training.update.averaging import exported_networks, initial_averages, networks_of
@@ -86,6 +87,16 @@ class SafetyProgress:
     """The barrier at the start of the current stage."""
     monitor: MonitorState | None = None
 
+    def restored(self) -> SafetyProgress:
+        """Progress read from a checkpoint: networks on the devices, the position as Python numbers."""
+        return SafetyProgress(
+            state=put_replicated(self.state),
+            position=jax.tree.map(int, self.position),
+            margin=jnp.float32(self.margin),
+            initial_barrier=put_replicated(self.initial_barrier),
+            monitor=self.monitor and self.monitor.restored(),
+        )
+
 
 def train_safety(
     system: SystemConfig,
@@ -94,6 +105,7 @@ def train_safety(
     barrier: BarrierParams,
     margin: float,
     recorder: Recorder,
+    programs: Programs | None = None,
 ) -> SafetyResult:
     """Train both networks through the curriculum; the barrier is recalibrated at the end of each stage.
 
@@ -103,21 +115,15 @@ def train_safety(
 
     Args:
         margin: calibration margin of ``barrier`` [m].
+        programs: those of the population that this training is a member of, if any.
 
     Raises:
         TrainingError: more than ``nonfinite_limit`` updates had a non-finite loss or gradient and there is no monitor,
             the monitor ran out of roll-backs, a stage missed its thresholds with ``monitor.gate = fail``, or the
             barrier cannot be calibrated.
     """
-    trainer = _CurriculumTrainer(system, settings, policy, recorder)
-    progress = recorder.restore(trainer.initial_progress(policy, barrier, margin))
-    progress = SafetyProgress(
-        state=put_replicated(progress.state),
-        position=jax.tree.map(int, progress.position),
-        margin=jnp.float32(progress.margin),
-        initial_barrier=put_replicated(progress.initial_barrier),
-        monitor=progress.monitor and progress.monitor.restored(),
-    )
+    trainer = _CurriculumTrainer(system, settings, policy, recorder, programs or OwnPrograms())
+    progress = recorder.restore(trainer.initial_progress(policy, barrier, margin)).restored()
     total = settings.curriculum.total_steps + progress.position.added
     recorder.begin("safety", total, int(progress.state.step))
     while progress.position.stage < len(settings.curriculum.stages):
@@ -139,16 +145,28 @@ def _finish(end: StageEnd, recorder: Recorder) -> SafetyResult:
 class _CurriculumTrainer:
     """Advances through the curriculum one update or measurement at a time; caches compiled programs."""
 
-    def __init__(self, system: SystemConfig, settings: SafetySettings, teacher: PolicyParams, recorder: Recorder):
+    def __init__(
+        self,
+        system: SystemConfig,
+        settings: SafetySettings,
+        teacher: PolicyParams,
+        recorder: Recorder,
+        programs: Programs,
+    ) -> None:
         self.system, self.settings, self.recorder = system, settings, recorder
         self.root, self.config = jax.random.key(settings.seed), settings.curriculum.monitor
         self.teacher = put_replicated(teacher) if uses_anchor(settings.curriculum) else None
         self.optimisers = optimisers = joint_optimisers(settings)
-        self.update_of = cache(lambda horizon: jit_update(make_safety_update(system, settings, horizon, optimisers)))
+        self.update_of = programs.shared(
+            "update",
+            lambda jit: cache(
+                lambda horizon: jit(make_safety_update(system, settings, horizon, optimisers), held=(3,))
+            ),
+        )
         flyer = partial(policy_flyer, system, settings.curriculum.learning.filtered)
-        self.measures = StageMeasures(system, settings, flyer, self.root)
-        self.measure_end = make_end_measurement(system, settings, self.measures, self.root)
-        self.held_out_losses = make_held_out_losses(system, settings, self.root)
+        self.measures = StageMeasures(system, settings, flyer, self.root, programs)
+        self.measure_end = make_end_measurement(system, settings, self.measures, self.root, programs)
+        self.held_out_losses = programs.shared("held_out", lambda jit: make_held_out_losses(system, settings))
         self.stage_monitor = StageMonitor(self.config, self.measures, recorder)
         self.stage_end: StageEnd | None = None
         """End of the last completed stage."""
@@ -239,7 +257,7 @@ class _CurriculumTrainer:
         step, controller = int(end.state.step) - 1, controller_of(end.state, end.margin, stage.blend)
         self.recorder.flights(step, end.measured.subset(SHOWN_FLIGHTS), stage.noise)
         robust = self.measures.robust_report(controller, index, stage) if self.config.every else {}
-        losses = self.held_out_losses(progress.initial_barrier, networks_of(end.state)[1], end.measured)
+        losses = self.held_out_losses(progress.initial_barrier, networks_of(end.state)[1], end.measured, self.root)
         metrics = prefixed("eval", end.report) | prefixed("robust", robust) | prefixed("held_out", losses)
         self.recorder.metrics(step, metrics)
         return end
