@@ -15,6 +15,7 @@ VERSION_PREFIX = "drone_cbf.version."  # Older runs have one such tag per packag
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "drone_cbf.git_dirty"
 DIGEST_TAG = "drone_cbf.config_digest"  # Equal for runs with the same settings, parent and curriculum
+TRAINS_TAG = "drone_cbf.trains"  # On the run of a population: the stage that its members are trained by
 PROCESS_TAG = "drone_cbf.process"  # Host, process ID and start of the process that writes the run
 RESUMED_TAG = "drone_cbf.resumed"  # How often an interrupted run was resumed
 RESUMES_TAG = "drone_cbf.resumes"
@@ -26,10 +27,15 @@ NESTED_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
 CONFIG_FILE = "config.yaml"
 EVENTS_FILE = "events.md"
-PLAN_FILE = "plan.json"  # What a pipeline, suite or sweep has set out to do, by which it is resumed
-GROUPS = ("pipeline", "suite", "sweep")  # Stages whose work is done by the runs nested in them
+PLAN_FILE = "plan.json"  # What a pipeline, suite, sweep or population has set out to do, by which it is resumed
+GROUPS = ("pipeline", "suite", "sweep", "population")  # Stages whose work is done by the runs nested in them
 CURRICULUM_FILE = "curriculum.json"
 """The curriculum that a safety run was given, in full: its file may change afterwards."""
+
+
+def entry_of(tags: Mapping[str, str]) -> str:
+    """The entry point that made a run; empty for a run of another project."""
+    return tags.get(TRAINS_TAG) or tags.get(STAGE_TAG, "")
 
 
 def versions_of(tags: Mapping[str, str]) -> dict[str, str]:

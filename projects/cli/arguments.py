@@ -181,6 +181,19 @@ def names(parameters: type[Section], system: bool = True) -> list[str]:
     return [*parameters.model_fields, *(f"{group}.{field}" for group, fields in groups.items() for field in fields)]
 
 
+def given_text(arguments: Sequence[str], name: str) -> str:
+    """What the command line gives the parameter; empty where it cannot be read, which the parse reports."""
+    try:
+        return _pairs(arguments).get(name, "")
+    except ConfigError:
+        return ""
+
+
+def words_without(arguments: Sequence[str], *names: str) -> list[str]:
+    """The command line without the parameters ``names``, each as one word."""
+    return [f"--{name}={value}" for name, value in _pairs(arguments).items() if name not in names]
+
+
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     """``--name=value`` and ``--name value`` by name; a value may begin with a minus sign."""
     pairs: dict[str, str] = {}

@@ -25,7 +25,41 @@ class Resumable(Section):
     """ID of an interrupted run of this stage to resume, with its settings; leave the other parameters out."""
 
 
-class Following(Resumable):
+def refuse_repeated_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    refuse_repeats("seeds", seeds)
+    return seeds
+
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    BeforeValidator(without_blanks),
+    AfterValidator(refuse_repeated_seeds),
+    Field(max_length=64),
+    Neutral(()),
+]
+
+
+def refuse_both(seeds: tuple[int, ...], seed: int) -> None:
+    """ValueError where a population is asked for and a single seed as well."""
+    if seeds and seed:
+        raise ValueError(f"seed = {seed} together with seeds = {','.join(map(str, seeds))}; leave one of them out")
+
+
+class Populous(Resumable):
+    """What a stage takes that can train several seeds at once."""
+
+    seeds: Seeds = ()
+    """Seeds of a population, in place of ``seed``: one compiled program trains all, each in a run of its own. A parent
+    that is a population gives each seed the member of that seed."""
+
+    @model_validator(mode="after")
+    def _seed_or_seeds(self) -> Populous:
+        refuse_both(self.seeds, getattr(self, "seed", 0))
+        return self
+
+
+class Following(Populous):
     """A training stage that builds on another."""
 
     parent_run: OptionalRunId = ""
@@ -43,7 +77,7 @@ _EFFICIENCY, _PRETRAINING, _EVALUATION = EfficiencySettings(), PretrainingSettin
 _SAFETY = {name: field.default for name, field in SafetySettings.model_fields.items()}
 
 
-class EfficiencyParameters(EfficiencySettings, Resumable):
+class EfficiencyParameters(EfficiencySettings, Populous):
     """Trains a policy that flies, by back-propagation through the physics, without a safety filter."""
 
 
@@ -133,7 +167,7 @@ PIPELINE_SIZES = {
 """Settings of a pipeline where neither the command line nor the curriculum says otherwise."""
 
 
-class PipelineParameters(Resumable):
+class PipelineParameters(Populous):
     """Runs efficiency, pretrain_cbf, safety and evaluate as children of one run.
 
     A size that is left out is the one in the curriculum's ``pipeline`` section, else the default.
@@ -144,6 +178,9 @@ class PipelineParameters(Resumable):
     """Curriculum of the safety stage: a name in projects/curricula, or a path to a YAML file."""
     seed: int = Field(0, ge=0, le=2**31 - 1)
     """Root of all randomness of the three training stages."""
+    seeds: Seeds = ()
+    """Seeds of a population, in place of ``seed``: trained at once, each with a chain of runs and an evaluation of its
+    own."""
     efficiency_steps: Size = Field(None, ge=1, le=100_000)
     """Updates of the efficiency stage."""
     efficiency_learning_rate: Rate = Field(None, gt=0.0, le=1.0)
@@ -177,7 +214,6 @@ class PipelineParameters(Resumable):
     parameters out."""
 
 
-Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 CurriculumName = Annotated[str, Field(min_length=1, max_length=1000)]
 
 

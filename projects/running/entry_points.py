@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,9 @@ from projects.cli.arguments import KEPT_FROM_PARENT, build_system
 from projects.cli.sweep_parameters import SweepParameters
 from projects.inputs.curriculum_files import with_sizes
 from projects.inputs.curriculum_levels import named_curriculum
+
+POPULATION = "population"
+"""Stage of the run above the members of a population."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,22 @@ class EntryPoint:
     """From its parameters to the settings of the system that go with them: group -> field -> value."""
     worker: bool = False
     """Whether its children run in one process, which starts while the entry point itself does."""
+    trains: bool = False
+    """Whether seeds can be trained as a population."""
+    of: str = ""
+    """For a population: the stage that its members are trained by."""
     complete: Callable[[Any], Any] = lambda parameters: parameters
     """Fills in the parameters that the command line leaves to a file."""
+
+    @property
+    def command(self) -> str:
+        """Its name in MLproject."""
+        return self.of or self.name
+
+    def as_population(self) -> EntryPoint:
+        """Trains several seeds, each as a run of this entry point; their parents may be the members of another one."""
+        parents = (*self.parents, POPULATION) if self.parents else ()
+        return replace(self, name=POPULATION, work="projects.workflows.population", of=self.name, parents=parents)
 
     def system_of(self, parameters: Any, inherited: dict[str, Any] | None, given: dict[str, Any]) -> SystemConfig:
         """The ``inherited`` system, under what ``parameters`` imply, under what the command line has ``given``."""
@@ -48,13 +65,16 @@ _store_reader = partial(EntryPoint, device=False, system=False)
 """Builds on recorded runs and flies no system of its own."""
 _BARRIERS = ("pretrain_cbf", "safety")
 _ENTRIES = (
-    EntryPoint("efficiency", flown.EfficiencyParameters, "projects.stages.efficiency"),
-    EntryPoint("pretrain_cbf", flown.PretrainParameters, "projects.stages.pretrain_cbf", parents=("efficiency",)),
+    EntryPoint("efficiency", flown.EfficiencyParameters, "projects.stages.efficiency", trains=True),
+    EntryPoint(
+        "pretrain_cbf", flown.PretrainParameters, "projects.stages.pretrain_cbf", parents=("efficiency",), trains=True
+    ),
     EntryPoint(
         "safety",
         flown.SafetyParameters,
         "projects.stages.safety",
         parents=_BARRIERS,
+        trains=True,
         implied=lambda parameters: named_curriculum(parameters).system_groups,
     ),
     EntryPoint("evaluate", flown.EvaluateParameters, "projects.stages.evaluate", parents=("efficiency", *_BARRIERS)),

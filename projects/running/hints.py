@@ -9,7 +9,7 @@ from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.runs.abandoned import Run, mark_abandoned
 from drone_cbf.tracking.runs.resuming import PROGRESS, can_resume, latest_progress
 from drone_cbf.tracking.runs.stage_run import StageRun
-from drone_cbf.tracking.tags import FAILURE_TAG, GROUPS, NESTED_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import FAILURE_TAG, GROUPS, NESTED_TAG, STAGE_TAG, entry_of
 from projects.cli.arguments import as_command, mlflow_run, parse
 from projects.running.entry_points import EntryPoint
 
@@ -22,8 +22,8 @@ def resume_hint(entry: EntryPoint, run_id: str | None, place: str, arguments: Se
             state = "what has finished is kept"
             if entry.name not in GROUPS:
                 state = f"the state of step {str(latest_progress(resumable)).removeprefix(PROGRESS)} is stored"
-            return f"interrupted{place}; {state}; resume it with: {resume_command(entry.name, resumable)}"
-        again = as_command(entry.name, parse(entry.name, entry.parameters, arguments, entry.system))
+            return f"interrupted{place}; {state}; resume it with: {resume_command(entry.command, resumable)}"
+        again = as_command(entry.command, parse(entry.command, entry.parameters, arguments, entry.system))
     except Exception as error:  # the store may be what has failed
         reason = str(error) if isinstance(error, DroneCbfError) else f"{type(error).__name__}: {error}"
         return f"interrupted{place} ({' '.join(reason.split())})"
@@ -51,5 +51,5 @@ def _told(found: Run) -> str:
         return ""
     stage, remedy = tags[STAGE_TAG], "nothing is stored to resume it from"
     if can_resume(run_id, stage):
-        remedy = f"resume it with: {resume_command(stage, run_id)}"
+        remedy = f"resume it with: {resume_command(entry_of(tags), run_id)}"
     return f"{stage} run {run_id} was {tags[FAILURE_TAG]}; {remedy}"

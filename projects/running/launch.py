@@ -27,8 +27,10 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
         print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     with stage_worker() if entry.worker else nullcontext():
+        from projects.running.populations import as_asked
         from projects.running.stage_runner import run_stage
 
+        entry = as_asked(entry, arguments)
         module = import_module(entry.work)
         return run_stage(entry, module.work, arguments, getattr(module, "preview", None))
 

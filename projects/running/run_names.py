@@ -19,7 +19,8 @@ def run_name(entry: str, parameters: Section, parent: Parent | None) -> str:
     if isinstance(parameters, EvaluationSettings) and parent is not None:
         words, source = [entry, parent.stage], parent.config.get("parameters", {})
     words += [Path(source["curriculum"]).stem] if "curriculum" in source else []
-    words += [f"seed{source['seed']}"] if "seed" in source else []
+    if "seed" in source:
+        words += [f"seeds{','.join(map(str, seeds))}" if (seeds := source.get("seeds")) else f"seed{source['seed']}"]
     return "-".join(words)
 
 

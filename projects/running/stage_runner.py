@@ -24,6 +24,7 @@ from drone_cbf.tracking.runs.resuming import Stored, append_event, delete_progre
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason, run_link, stage_run
 from drone_cbf.tracking.runs.store_trouble import store_trouble
 from drone_cbf.tracking.tags import DEVICE_TAG, DIGEST_TAG
+from drone_cbf.training.population import Programs
 from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, parse, resume_request, run_named
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
@@ -52,6 +53,8 @@ class Stage:
     recorder: Recorder
     history: ListRecorder
     """The figures recorded so far, for curves."""
+    programs: Programs | None = None
+    """Compiled programs of the population that the stage is a member of, if any."""
 
     def draw(self, name: str, figure: Callable[[], Any]) -> None:
         """Uploads what ``figure`` draws as ``figures/<name>``; one that cannot be drawn does not fail the run."""
@@ -99,7 +102,7 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
             return 0
         with stage_run(entry.name, ROOT, resume, run_named(arguments)) as run:
             tell_abandoned(run)
-            outcome = _perform(entry, work, run, arguments, shown)
+            outcome = perform(entry, work, run, arguments, shown)
     except KeyboardInterrupt as error:
         place = f" at step {shown.done} of {shown.total}" if shown.total else ""
         hint = resume_hint(entry, run.run_id if run else None, place, arguments)
@@ -108,7 +111,7 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
         if not (isinstance(error, DroneCbfError) or store_trouble(error)):  # not foreseen: its origin helps
             traceback.print_exc()
         return _complain(f"{entry.name} failed: {failure_reason(error)}", error, 1)
-    _clean_up(entry, run)
+    clean_up(entry, run)
     link = run_link(run.run_id, run.experiment_id)
     lines = [outcome.shown, f"{entry.name} finished: run {run.run_id}, see {link} ('make ui' serves it)"]
     lines += [f"Next: {command}" for command in outcome.following]
@@ -116,7 +119,7 @@ def _attempt(entry: EntryPoint, work: Work, arguments: Sequence[str], preview: P
     return 0
 
 
-def _clean_up(entry: EntryPoint, run: StageRun) -> None:
+def clean_up(entry: EntryPoint, run: StageRun) -> None:
     """Deletes what only an interrupted run needs; what goes wrong is an event, since the work is done and stored."""
     with suppress(KeyboardInterrupt):
         if trouble := delete_progress(run.run_id):
@@ -128,7 +131,7 @@ def _clean_up(entry: EntryPoint, run: StageRun) -> None:
 def _is_previewed(entry: EntryPoint, preview: Preview, arguments: Sequence[str]) -> bool:
     """Prints the plan, where the arguments ask for a dry run."""
     try:
-        given = parse(entry.name, entry.parameters, arguments, entry.system)
+        given = parse(entry.command, entry.parameters, arguments, entry.system)
     except ConfigError:
         return False  # reported by a run that can be marked as failed
     if given.parameters.dry_run:
@@ -144,12 +147,47 @@ def _complain(reason: str, error: BaseException, code: int) -> int:
     return code
 
 
-def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str], shown: ProgressRecorder) -> Outcome:
-    """Parses the command line, records what the run is given, and does its work."""
-    given = parse(entry.name, entry.parameters, words, entry.system)
+def perform(
+    entry: EntryPoint,
+    work: Work,
+    run: StageRun,
+    words: Sequence[str],
+    shown: ProgressRecorder,
+    programs: Programs | None = None,
+) -> Outcome:
+    """Parses the command line, records what the run is given, and does its work.
+
+    ``programs``: those of the population that the run is a member of, if any.
+    """
+    parameters, system, parent, given_system = _prepare(entry, run, words)
+    if entry.device:
+        shown.prepare(entry.name)
+        configure_jax(ROOT)
+        collect_rarely()
+        run.record_environment({DEVICE_TAG: device_name()})
+        if entry.system:
+            store_belief(run, system.physics)
+    history = _History(run.stored)
+    with recording(run, shown, history) as recorder:
+        stage = Stage(run, parameters, system, given_system, parent, recorder, history, programs)
+        try:
+            outcome = work(stage)
+        except ValidationError as error:  # settings that the stage builds from its parameters
+            raise ConfigError(explain(error)) from error
+    _conclude(run, outcome, history)
+    return outcome
+
+
+def _prepare(
+    entry: EntryPoint, run: StageRun, words: Sequence[str]
+) -> tuple[Any, SystemConfig, Parent | None, dict[str, str]]:
+    """Parameters, system, parent, and what is given of the system, from the command line; all of it recorded."""
+    given = parse(entry.command, entry.parameters, words, entry.system)
     resumed = bool(getattr(given.parameters, "resume_run", ""))
     if resumed:
         given = as_recorded(entry.parameters, given, load_config(run.run_id))
+    if entry.of:
+        run.tag(trains=entry.of)
     parameters = given.parameters if resumed else entry.complete(given.parameters)
     named = entry.parents and parameters.parent_run  # a suite may do without
     parent = resolve_parent(parameters.parent_run, entry.parents) if named else None
@@ -164,25 +202,10 @@ def _perform(entry: EntryPoint, work: Work, run: StageRun, words: Sequence[str],
     run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
     if not (resumed and run.has_tag(DIGEST_TAG)):  # which was taken with the curriculum of its beginning
         run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
-    run.name(run_name(entry.name, parameters, parent))
+    run.name(run_name(f"{entry.name}-{entry.of}" if entry.of else entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)
-    if entry.device:
-        shown.prepare(entry.name)
-        configure_jax(ROOT)
-        collect_rarely()
-        run.record_environment({DEVICE_TAG: device_name()})
-        if entry.system:
-            store_belief(run, system.physics)
-    history = _History(run.stored)
-    with recording(run, shown, history) as recorder:
-        stage = Stage(run, parameters, system, given.system_text, parent, recorder, history)
-        try:
-            outcome = work(stage)
-        except ValidationError as error:  # settings that the stage builds from its parameters
-            raise ConfigError(explain(error)) from error
-    _conclude(run, outcome, history)
-    return outcome
+    return parameters, system, parent, given.system_text
 
 
 def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:

@@ -15,7 +15,7 @@ CURVES = {
 
 
 def work(stage: Stage) -> Outcome:
-    result = train_efficiency(stage.system, stage.parameters, stage.recorder)
+    result = train_efficiency(stage.system, stage.parameters, stage.recorder, stage.programs)
     stage.run.log_metrics({f"final/{name}": value for name, value in result.report.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))
     return Outcome(report_table("Policy without filter, on fresh scenes", result.report), provides=("policy",))

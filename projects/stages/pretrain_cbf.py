@@ -26,7 +26,7 @@ def work(stage: Stage) -> Outcome:
     if init_run:
         stage.run.tag(init_run=init_run)
     start = load_initial_barrier(stage, init_run) if init_run else None
-    result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder, start)
+    result = pretrain_barrier(stage.system, stage.parameters, policy, stage.recorder, start, stage.programs)
     # Figures of the flown states by name, of the sampled ones by stratum and name.
     strata = {f"{stratum}/{name}": value for stratum, report in result.strata.items() for name, value in report.items()}
     stage.run.log_metrics({f"final/{name}": value for name, value in (result.report | strata).items()})

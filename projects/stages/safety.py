@@ -79,7 +79,7 @@ def work(stage: Stage) -> Outcome:
     stage.run.tag(curriculum=curriculum.name)
     barrier, margin = load_barrier(stage)
     recorder = CompositeRecorder((stage.recorder, FlightPictures(stage.run, stage.system)))
-    result = train_safety(stage.system, settings, load_policy(stage), barrier, margin, recorder)
+    result = train_safety(stage.system, settings, load_policy(stage), barrier, margin, recorder, stage.programs)
     figures = {**result.report, "margin": result.margin}
     stage.run.log_metrics({f"final/{name}": value for name, value in figures.items()})
     stage.draw("training.png", lambda: training_curves(stage.history.rows, CURVES))

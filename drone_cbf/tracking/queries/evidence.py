@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from drone_cbf.tracking.datasets import settings_digest
 from drone_cbf.tracking.queries.records import evaluations_of, search_runs
 from drone_cbf.tracking.runs import lineage
 from drone_cbf.tracking.runs.lineage import Parent, get_run, load_config
-from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, PARENT_TAG, STAGE_TAG
+from drone_cbf.tracking.tags import COMMIT_TAG, CONFIG_FILE, DIRTY_TAG, NESTED_TAG, PARENT_TAG, STAGE_TAG
 
 EVALUATION_TAG = "drone_cbf.evaluation_run"
 """On a register run and a model version: the evaluate run of the registered policy."""
@@ -74,6 +74,7 @@ def find_evaluation(run_id: str) -> Run:
         children = [(child.data.tags.get(STAGE_TAG), child) for child in lineage.children(run)]
         found = [child for stage, child in children if stage == "evaluate" and child.info.status == "FINISHED"]
         trained = [child.info.run_id for stage, child in children if stage == "safety"]
+        _refuse_several(run_id, found)
     elif stage in ("efficiency", "pretrain_cbf", "safety"):
         found, trained = evaluations_of(run_id), [run_id]
     else:
@@ -83,6 +84,14 @@ def find_evaluation(run_id: str) -> Run:
         command = _EVALUATE.format(trained[-1] if trained else "<safety run>")
         raise LineageError(f"run {run_id} ({stage}) has no finished evaluation; evaluate it first: {command}")
     return max(found, key=lambda each: each.info.start_time)
+
+
+def _refuse_several(pipeline: str, found: Sequence[Run]) -> None:
+    """LineageError where a pipeline has evaluated several policies: one of each of its seeds."""
+    if len({run.data.tags.get(PARENT_TAG) for run in found}) > 1:
+        names = ", ".join(run.info.run_id for run in found)
+        remedy = f"""name one of {names}, or take the best: best_of="tags.`{NESTED_TAG}` = '{pipeline}'\""""
+        raise LineageError(f"pipeline {pipeline} holds evaluations of several seeds; {remedy}")
 
 
 def best_evaluation(query: str) -> Run:

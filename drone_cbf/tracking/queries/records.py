@@ -44,6 +44,11 @@ class Record:
         return self.tags.get(names.FAILURE_TAG, "")
 
     @property
+    def trains(self) -> str:
+        """Of a population: the stage of its members."""
+        return self.tags.get(names.TRAINS_TAG, "")
+
+    @property
     def commit(self) -> str:
         return self.tags.get(names.COMMIT_TAG, "")
 

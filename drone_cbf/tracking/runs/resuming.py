@@ -49,7 +49,7 @@ def check_resumable(run_id: str, stage: str) -> None:
     run = get_active_run(run_id, "resume_run", wanted)
     found = run.data.tags.get(names.STAGE_TAG)
     if found != stage:
-        remedy = f"resume it with -e {found}" if found else f"name {wanted}"
+        remedy = f"resume it with -e {names.entry_of(run.data.tags)}" if found else f"name {wanted}"
         raise LineageError(f"resume_run {run_id} is {stage_text(found)}, not of {stage}; {remedy}")
     if run.info.status == "FINISHED":
         raise LineageError(f"resume_run {run_id} has finished: there is nothing to resume; start a new run")

@@ -150,17 +150,18 @@ class StageRun:
 
 
 @contextmanager
-def stage_run(stage: str, project: Path, resume: str = "", needs: str = "") -> Iterator[StageRun]:
+def stage_run(stage: str, project: Path, resume: str = "", needs: str = "", above: str = "") -> Iterator[StageRun]:
     """Adopts the run that ``mlflow run`` has prepared, or starts one, and ends it as the body went.
 
     A body that raises ends the run FAILED (an interruption: KILLED) with the one-line reason in the tag
     ``drone_cbf.failure``, and the exception is raised again. ``project`` is the folder whose git commit is recorded.
     ``resume`` names an interrupted run to continue in place of the prepared one, which is put aside; ``needs`` what the
-    store must hold already. Processor and memory are recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
+    store must hold already; ``above`` the run of this process that the new one is nested in. Processor and memory are
+    recorded where ``MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true``.
     """
     run, outer = None, mlflow.active_run()
     try:
-        active = start_run("" if resume else stage, f"resume_run {resume}" if resume else needs)
+        active = start_run("" if resume else stage, f"resume_run {resume}" if resume else needs, above)
         run = StageRun(active.info.run_id, active.info.experiment_id, stage)
         if resume:
             with resuming.taking_over(resume, stage):

@@ -21,12 +21,13 @@ GIVEN = "MLFLOW_RUN_ID"
 """Environment variable that names the prepared run."""
 
 
-def start_run(stage: str, needs: str = "") -> mlflow.ActiveRun:
+def start_run(stage: str, needs: str = "", above: str = "") -> mlflow.ActiveRun:
     """Starts the run of ``stage``, or adopts the prepared one; it names its process from the first moment.
 
     Args:
         stage: becomes its tag; empty for a run that only stands in for another one.
         needs: what must be in the store already, for messages; empty where the store may be a new one.
+        above: the run that it is nested in, of this process; empty for none, or for what ``mlflow run`` has prepared.
     """
     logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)  # start and end are not worth a line
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a call stack for errors that it raises too
@@ -38,7 +39,7 @@ def start_run(stage: str, needs: str = "") -> mlflow.ActiveRun:
         if given:
             check_adoptable(MlflowClient().get_run(given))
         tags = {names.PROCESS_TAG: process_name()} | ({names.STAGE_TAG: stage} if stage else {})
-        active = _start(tags)
+        active = _start(tags, above)
     except MlflowException as error:
         reason = f"{' '.join(str(error).split())}; check MLFLOW_TRACKING_URI"
         if error.get_http_status_code() == 401 or "error code 401" in str(error):
@@ -66,8 +67,11 @@ def check_adoptable(run: Run) -> None:
     )
 
 
-def _start(tags: dict[str, str]) -> mlflow.ActiveRun:
+def _start(tags: dict[str, str], above: str) -> mlflow.ActiveRun:
     """A new run has its tags from the beginning; a prepared one, which begins anew, loses an earlier failure's."""
+    if above:
+        tags |= {names.NESTED_TAG: above}
+        return mlflow.start_run(experiment_id=MlflowClient().get_run(above).info.experiment_id, tags=tags)
     chosen = {GIVEN, "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"} & os.environ.keys()
     experiment = None if chosen else presentation.own_experiment(MlflowClient())
     active = mlflow.start_run(experiment_id=experiment, tags=tags)
