@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 
-from drone_cbf.devices import jit_update, put_replicated, replicate
+from drone_cbf.devices import jit_rarely_run, jit_update, put_replicated, replicate
 
 T = TypeVar("T")
 
@@ -174,39 +174,36 @@ class _Member:
 
 
 class _MappedProgram:
-    """A function of one training, compiled for all lanes at once."""
+    """A function of one training, compiled for all lanes at once.
+
+    Lanes are stacked and taken apart by programs of their own: inside the large one their many small copies would take
+    longer to compile than the function.
+    """
 
     def __init__(self, function: Callable[..., Any], count: int, held: tuple[int, ...]) -> None:
         self._count, self._held = count, held
         self._stacked: dict[int, tuple[list[Any], Any]] = {}
-        self._stack = jax.jit(lambda *trees: replicate(_stacked(trees)))
-        mapped = jax.vmap(function)
-
-        def every(moving: Sequence[tuple[Any, ...]], kept: dict[int, Any]) -> list[Any]:
-            places = iter([_stacked(column) for column in zip(*moving, strict=True)])
-            total = len(kept) + (len(moving[0]) if moving else 0)
-            results = mapped(*(kept[place] if place in kept else next(places) for place in range(total)))
-            return replicate([jax.tree.map(lambda leaf, lane=lane: leaf[lane], results) for lane in range(count)])
-
-        self._compiled = jit_update(every)
+        self._stack = jit_rarely_run(lambda trees: replicate(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)))
+        self._take_apart = jit_rarely_run(
+            lambda tree: replicate([jax.tree.map(lambda leaf, lane=lane: leaf[lane], tree) for lane in range(count)])
+        )
+        self._mapped = jit_update(jax.vmap(function))
 
     def __call__(self, asked: dict[int, tuple[Any, ...]]) -> dict[int, Any]:
         """Lane -> result, from lane -> arguments."""
         spare = next(iter(asked.values()))
         lanes = [asked.get(lane, spare) for lane in range(self._count)]
-        kept = {place: self._kept(place, [lane[place] for lane in lanes]) for place in self._held}
-        moving = [tuple(value for place, value in enumerate(lane) if place not in kept) for lane in lanes]
-        results = jax.block_until_ready(self._compiled(moving, kept))
+        moving = [place for place in range(len(spare)) if place not in self._held]
+        parts = self._stack([tuple(lane[place] for place in moving) for lane in lanes])
+        given = dict(zip(moving, parts, strict=True))
+        given |= {place: self._kept(place, [lane[place] for lane in lanes]) for place in self._held}
+        results = jax.block_until_ready(self._take_apart(self._mapped(*(given[place] for place in sorted(given)))))
         return {lane: results[lane] for lane in asked}
 
     def _kept(self, place: int, values: list[Any]) -> Any:
         """The arguments of all lanes at ``place``, stacked only when one of them is another object than before."""
         before, stacked = self._stacked.get(place, ([], None))
         if len(before) != len(values) or any(one is not other for one, other in zip(before, values, strict=True)):
-            stacked = self._stack(*(put_replicated(value) for value in values))
+            stacked = self._stack([put_replicated(value) for value in values])
             self._stacked[place] = (values, stacked)
         return stacked
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
