@@ -22,13 +22,12 @@ T = TypeVar("T")
 
 
 class Jit(Protocol):
-    """Compiles an update of one training."""
+    """Compiles a function of one training; ``held`` are the positions of arguments that stay the same objects from call
+    to call, such as the data to train on, and ``options`` those of ``jax.jit`` for a training by itself."""
 
     def __call__(
         self, function: Callable[..., Any], *, held: Sequence[int] = (), **options: Any
     ) -> Callable[..., Any]: ...
-
-    # ``held``: positions of arguments that stay the same objects from call to call, such as data to train on.
 
 
 class Programs(Protocol):

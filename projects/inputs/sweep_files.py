@@ -25,8 +25,8 @@ STAGES: dict[str, type[Section]] = {
     "evaluate": EvaluateParameters,
 }
 """The stages of a trial, in order."""
-NOT_SEARCHED = ("parent_run", "resume_run", "init_run", "replay")
-"""Parameters of the stages that name runs."""
+NOT_SEARCHED = ("parent_run", "resume_run", "init_run", "replay", "seeds")
+"""Parameters of the stages that name runs, or make several of them: a trial is one training."""
 KINDS = {"float": float, "int": int}
 Scalar = bool | int | float | str
 

@@ -54,6 +54,7 @@ def test_every_shipped_sweep_is_valid_and_bears_its_files_name(file: Path) -> No
         (one("safety.learning_rat", type="float", low=0.1, high=0.2), f"did you mean {RATE}?"),
         (one("penalty", type="float", low=0.1, high=0.2), "did you mean filter.penalty?"),
         (one("safety.parent_run", type="categorical", choices=["a", "b"]), "safety.parent_run is no setting"),
+        (one("safety.seeds", type="categorical", choices=["0,1", "2,3"]), "safety.seeds is no setting"),
         (one("evaluate.noise", type="categorical", choices=["0", "0.1"]), "would measure every trial by other flights"),
         (one(RATE, type="float", low=0.2, high=0.1), "low = 0.2 is not below high = 0.1"),
         (one(RATE, type="float", low=0.0, high=0.1, log=True), "low = 0 has no logarithm"),
@@ -104,6 +105,6 @@ def test_every_setting_of_every_stage_and_of_the_system_has_a_name_here() -> Non
     known = known_names()
     assert len(known) == len(set(known))
     for stage in ("efficiency", "pretrain_cbf", "safety"):
-        fields = set(ENTRY_POINTS[stage].parameters.model_fields) - {"parent_run", "resume_run", "init_run"}
+        fields = set(ENTRY_POINTS[stage].parameters.model_fields) - {"parent_run", "resume_run", "init_run", "seeds"}
         assert {f"{stage}.{name}" for name in fields} <= set(known)
     assert {"filter.penalty", "physics.lag_time", "barrier.features"} <= set(known)
