@@ -98,7 +98,8 @@ def log_cells(stage: Stage, cells: Sequence[Cell]) -> None:
         if cell.filtered is filtered:
             stage.run.log_metrics(named(cell, logged_figures(cell.figures)), step=index)
     rows = [cell.row for cell in cells]
-    stage.run.log_table({name: [row[name] for row in rows] for name in rows[0]}, CELLS_FILE)
+    names = dict.fromkeys(name for row in rows for name in row)  # single drones lack the figures of swarms
+    stage.run.log_table({name: [row.get(name) for row in rows] for name in names}, CELLS_FILE)
 
 
 def worst_cells(cells: Sequence[Cell]) -> dict[str, float]:
