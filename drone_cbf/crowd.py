@@ -7,6 +7,7 @@ has room, so this makes a decision several times cheaper. It is the same decisio
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from drone_cbf.controller import ControllerParams, Decision, Pilot, PolicyMemory
@@ -37,7 +38,12 @@ def make_sparing(pilot: Pilot) -> Pilot:
     def decide(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> Answers:
         return of_single(merged, params, (memory, graph))
 
-    decide.defvjp(lambda params, memory, graph: jax.vjp(pilot, params, memory, graph), lambda pull, by: pull(by))
+    def alone(params: ControllerParams, memory: PolicyMemory, graph: Graph) -> Answers:
+        # Every answer, also a constant, depends on the graph: to ``vmap`` both kinds must look alike.
+        tie = jnp.isfinite(graph.goal[0])
+        return jax.tree.map(lambda leaf: jnp.where(tie, leaf, leaf), pilot(params, memory, graph))
+
+    decide.defvjp(lambda params, memory, graph: jax.vjp(alone, params, memory, graph), lambda pull, by: pull(by))
     return decide
 
 

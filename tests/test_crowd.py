@@ -75,17 +75,26 @@ def test_every_drone_decides_as_on_its_whole_graph():
         np.testing.assert_allclose(getattr(ours, name), getattr(alone, name), atol=ROUNDING, rtol=1e-5)
 
 
-def test_derivatives_are_those_of_the_pilot():
-    """Of a pilot that is quickly compiled."""
+@pytest.mark.parametrize("again", [False, True])
+def test_derivatives_are_those_of_the_pilot(again):
+    """Of a pilot that is quickly compiled and in part constant, in a scan that may compute its steps again."""
 
     def pilot(params, memory, graph):
         near = jnp.where(graph.mask[:, None], jnp.exp(-(graph.relative_position**2)), 0.0)
-        return memory, {"command": jnp.tanh(params * jnp.sum(near, 0) + graph.goal)}
+        command = jnp.tanh(params * jnp.sum(near, 0) + graph.goal)
+        return memory, {"command": command, "slack": jnp.float32(0.5), "status": jnp.int32(1)}
 
     def loss(decide):
+        def of_swarm(params, graphs):
+            def step(goal, _):
+                found = jax.vmap(lambda graph: decide(params, (), graph)[1])(graphs.replace(goal=goal))
+                return goal + 0.1 * found["command"], found
+
+            goal, found = jax.lax.scan(jax.checkpoint(step) if again else step, graphs.goal, None, length=3)
+            return jnp.sum(goal**2) + jnp.sum(found["slack"] * jnp.sum(found["command"], -1))
+
         def total(params, goal):
-            found = decisions(decide, GRAPHS.replace(goal=goal))(params)
-            return jnp.sum(found["command"] ** 2)
+            return jnp.sum(jax.vmap(of_swarm, in_axes=(None, 0))(params, GRAPHS.replace(goal=goal)))
 
         return jax.jit(jax.grad(total, argnums=(0, 1)))(jnp.float32(0.7), GRAPHS.goal)
 
