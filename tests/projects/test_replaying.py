@@ -13,7 +13,6 @@ from drone_cbf.errors import ConfigError, LineageError
 from drone_cbf.evaluation.matrix import evaluate_matrix
 from drone_cbf.evaluation.settings import EvaluationSettings
 from drone_cbf.evaluation.worst import WorstFlights
-from drone_cbf.flights import make_flyer
 from drone_cbf.recorder import ListRecorder
 from drone_cbf.tracking.queries.records import artifact_names, evaluations_of, table
 from drone_cbf.tracking.runs.stage_run import stage_run
@@ -21,7 +20,7 @@ from projects.cli.stage_parameters import EvaluateParameters
 from projects.pictures import replay as replaying
 from projects.running.stage_runner import ROOT, Stage
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.simple_flights import make_simple_pilot
+from tests.training.simple_flights import flyer_of, make_simple_pilot
 
 SYSTEM = small_system(scene=few_obstacles(4))
 SETTINGS = EvaluationSettings(scenarios=("random_cloud",), noise=(0.05,), goals=("random",), rollouts=3, horizon=8)
@@ -35,16 +34,12 @@ def stage_of(run, replay="") -> Stage:
     return Stage(run, parameters, SYSTEM, {}, None, ListRecorder(), ListRecorder())
 
 
-def simple_flyer(system, filtered, horizon):
-    return make_flyer(system, make_simple_pilot(system), horizon)
-
-
 @pytest.fixture
 def evaluation(experiment: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """ID of a run that holds the worst flights of a small evaluation."""
-    monkeypatch.setattr(replaying, "policy_flyer", simple_flyer)
+    monkeypatch.setattr(replaying, "policy_flyer", flyer_of(make_simple_pilot))
     kept = WorstFlights(SETTINGS.blend)
-    fly = make_flyer(SYSTEM, make_simple_pilot(SYSTEM), SETTINGS.horizon)
+    fly = flyer_of(make_simple_pilot)(SYSTEM, True, SETTINGS.horizon)
     evaluate_matrix(SYSTEM, SETTINGS, PARAMS, {True: fly}, lambda index, cell: None, kept.watch)
     with stage_run("evaluate", ROOT) as run:
         replaying.store_worst(stage_of(run), kept)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from drone_cbf.barrier.lessons import make_graph_lesson
 from drone_cbf.controller import Decision
+from drone_cbf.flights import make_flyer
 from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.safety.records import Status
 
@@ -18,6 +19,11 @@ def resting(system, families, count, strata=()):
     graph = graph.replace(**{name: getattr(graph, name)[:neighbours] for name in NODES})
     lesson = make_graph_lesson(system)(graph)
     return lambda key: jax.tree.map(lambda leaf: jnp.stack([leaf] * count), lesson)
+
+
+def flyer_of(make_pilot):
+    """Stands in for ``policy_flyer``, which would keep its program for tests that fly the real controller."""
+    return lambda system, filtered, horizon: make_flyer(system, make_pilot(system), horizon)
 
 
 def make_simple_pilot(system):

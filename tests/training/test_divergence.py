@@ -12,7 +12,6 @@ import pytest
 
 from drone_cbf.config import OptimiserConfig, PhysicsConfig, SensorConfig
 from drone_cbf.controller import ControllerParams, Decision
-from drone_cbf.flights import make_flyer
 from drone_cbf.objectives.losses import make_flight_loss
 from drone_cbf.physics.drone import nominal_params
 from drone_cbf.recorder import ListRecorder
@@ -28,7 +27,7 @@ from drone_cbf.training.stages import safety
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, small_system
-from tests.training.simple_flights import resting
+from tests.training.simple_flights import flyer_of, resting
 
 SYSTEM = small_system(
     physics=PhysicsConfig(time_step=0.2, gradient_decay=0.0),
@@ -74,7 +73,7 @@ def settings_of(**changes):
 
 @pytest.fixture(scope="module")
 def measures():
-    fly = make_flyer(SYSTEM, make_spring_damper(SYSTEM), STAGE.horizon)
+    fly = flyer_of(make_spring_damper)(SYSTEM, True, STAGE.horizon)
     return StageMeasures(SYSTEM, settings_of(), lambda horizon: fly, jax.random.key(1), OwnPrograms())
 
 
@@ -102,6 +101,7 @@ def trained(learning_rate):
     recorder = ListRecorder()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_pilot", make_spring_damper)
+        patch.setattr(safety, "policy_flyer", flyer_of(make_spring_damper))
         patch.setattr(minibatches, "make_sobolev_loss", make_small_loss)
         patch.setattr(minibatches, "make_barrier_losses", lambda system, epsilon: lambda barrier, transitions: {})
         patch.setattr(joint_update, "make_flight_loss", make_loss_with_slack)

@@ -23,7 +23,7 @@ from drone_cbf.training.stages import efficiency, pretraining, safety
 from drone_cbf.training.update import joint_update
 from drone_cbf.training.update.optimisers import make_optimiser
 from tests.perception.worlds import few_obstacles, random_barrier, random_policy, small_system
-from tests.training.simple_flights import make_simple_pilot, resting
+from tests.training.simple_flights import flyer_of, make_simple_pilot, resting
 
 SYSTEM = small_system(scene=few_obstacles(4))
 FAMILIES = ("random_cloud",)
@@ -77,6 +77,7 @@ def simple_efficiency(few_flights):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(efficiency, "make_unfiltered_pilot", make_simple_pilot)
+        patch.setattr(efficiency, "policy_flyer", flyer_of(make_simple_pilot))
         patch.setattr(efficiency, "make_efficiency_update", lambda *_: update())  # one function is compiled once
         yield
 
@@ -163,6 +164,7 @@ NETWORKS = {"policy": random_policy(SYSTEM), "barrier": random_barrier(SYSTEM)}
 def simply_controlled(few_flights):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joint_update, "make_filtered_pilot", make_simple_pilot)
+        patch.setattr(safety, "policy_flyer", flyer_of(make_simple_pilot))
         yield
 
 
