@@ -186,11 +186,12 @@ def make_given(
     """Function (scene, noise [m], key) -> what each step of one flight is given, leading axis t. ``drawn`` may wrap a
     function (level, key) -> errors of that size."""
     time, dt = system.scene.gust_time, system.physics.time_step
+    of_sensor = drawn if sensor.exact_without_noise else lambda draw: draw
 
     def given(scene: Scene, noise: Scalar, key: jax.Array) -> Now:
         steps = jnp.arange(horizon)
         slots = scene.obstacles.active.shape[0]
-        errors = drawn(lambda level, key: flight_errors(sensor, level, slots, steps, key))(noise, key)
+        errors = of_sensor(lambda level, key: flight_errors(sensor, level, slots, steps, key))(noise, key)
         gusts = drawn(lambda size, key: gust_history(size, time, dt, horizon, key))(
             scene.gust, jax.random.fold_in(key, horizon)
         )

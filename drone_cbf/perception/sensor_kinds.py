@@ -28,10 +28,14 @@ class Sensor:
     """None for a sensor whose points are not remembered."""
     directed: bool = False
     """Whether it looks where the drone heads, so that the drone has a yaw."""
+    exact_without_noise: bool = False
+    """Whether all errors are zero at standard deviation zero: no ray is lost, for instance."""
 
 
 SENSORS: Mapping[str, Callable[[SystemConfig], Sensor]] = {
-    "surfaces": lambda system: Sensor(draw_noise, make_surface_sensor(system.sensor)),
+    "surfaces": lambda system: Sensor(
+        draw_errors=draw_noise, read=make_surface_sensor(system.sensor), exact_without_noise=True
+    ),
     "lidar": lambda system: Sensor(
         draw_errors=make_lidar_errors(system.sensor),
         read=make_lidar(system.sensor, system.physics.time_step),

@@ -46,7 +46,7 @@ def evaluated(fly, settings):
         kept.watch(cell, flown)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flights, "CHUNK", 2 * DRONES + 1)
+        patch.setattr(flights, "SWARM_CHUNK", 2 * DRONES + 1)
         patch.setattr(worst, "WORST", KEPT)
         evaluate_matrix(SYSTEM, settings, PARAMS, {True: fly}, lambda index, cell: None, watch)
     return kept.states(), watched

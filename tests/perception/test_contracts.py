@@ -62,6 +62,16 @@ def test_every_sensor_has_a_mapper():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_only_a_sensor_that_says_so_has_no_errors_at_all_without_noise(kind):
+    """Swarms draw no errors of such a sensor; rays that are lost, others lose without noise as well."""
+    sensor = make_sensor(small_system(sensor=SensorConfig(kind=kind, **RAYS | {"lidar_dropout": 0.5})))
+    errors = jax.vmap(lambda key: sensor.draw_errors(jnp.float32(0.0), 4, key))(jax.random.split(jax.random.key(0), 8))
+    without = all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(errors))
+    assert sensor.exact_without_noise <= without
+    assert sensor.exact_without_noise == (kind == "surfaces")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_reading_has_the_shapes_and_types_of_the_record_and_is_finite(kind):
     reading = read(kind, level=0.05)
     count = reading.points.shape[0]

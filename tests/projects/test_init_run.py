@@ -77,7 +77,9 @@ def test_the_stage_trains_from_it_and_says_so_in_a_tag(experiment: str, monkeypa
 def pretend(started: dict[str, Any]) -> Callable[..., PretrainingResult]:
     """A training that only notes what it starts from."""
 
-    def pretrain(system: SystemConfig, settings: Any, policy: Any, recorder: Any, start: Any) -> PretrainingResult:
+    def pretrain(
+        system: SystemConfig, settings: Any, policy: Any, recorder: Any, start: Any, programs: Any
+    ) -> PretrainingResult:
         started["start"] = start
         flown = SimpleNamespace(analytic=np.linspace(-0.2, 0.2, 50), neural=np.linspace(-0.2, 0.2, 50) + 0.01)
         figures = {"boundary_error_mean": 0.02, "boundary_overestimate_p99": 0.05, "gradient_cosine": 0.9}

@@ -57,7 +57,8 @@ def flown_by_answers(answer: Answer, scene: Scene, system: SystemConfig, noise: 
     sensor, dynamics, dt = make_sensor(system), make_dynamics(system.physics), system.physics.time_step
     count, slots, level = scene.start.shape[0], scene.obstacles.active.shape[0], jnp.float32(noise)
     keys, perceive = jax.random.split(KEY, count), make_perceiving(system)
-    errors = other_errors(level, seen_at_once(system, count), jnp.arange(STEPS), keys, STEPS + 1)
+    seen, steps = seen_at_once(system, count), jnp.arange(STEPS)
+    errors = jax.vmap(lambda key: other_errors(level, seen, steps, key, STEPS + 1), out_axes=1)(keys)
     drone = flown_drone(scene, system.physics)
 
     @jax.jit
