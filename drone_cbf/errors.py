@@ -3,7 +3,6 @@
 import re
 
 _BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
-_UNUSABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
@@ -15,8 +14,9 @@ def shown(value: object) -> str:
 
 
 def is_one_line(text: str) -> bool:
-    """Whether ``text`` holds neither line breaks nor control characters, nor halves of characters."""
-    return not _UNUSABLE.search(text)
+    """Whether all of ``text`` can be shown: no line breaks, nothing that is invisible or turns what follows around (a
+    message or a command would read otherwise than it is), no halves of characters."""
+    return text.isprintable()
 
 
 class DroneCbfError(Exception):

@@ -210,7 +210,7 @@ def _pairs(arguments: Sequence[str]) -> dict[str, str]:
         value = value.strip("\r\n").replace("\t", " ")  # what copying from a page or a table brings along
         if not is_one_line(name + value):
             told = f"{shown(name)} = {shown(value):.80}"
-            raise ConfigError(f"{told} holds a line break or a control character; leave it out")
+            raise ConfigError(f"{told} holds a line break or a character that cannot be shown; leave it out")
         if name in pairs:
             raise ConfigError(f"{name} is given twice; keep one of {pairs[name]} and {value}")
         pairs[name] = value

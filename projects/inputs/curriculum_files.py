@@ -105,7 +105,9 @@ def nearest_base(name: str, among: Container[str]) -> str | None:
 def _place(name: str, folder: Path, user: str = "") -> Path:
     """The file of the curriculum ``name``; relative paths begin in ``folder``. ``user``: the file that extends it."""
     if not is_one_line(name):
-        raise ConfigError(f"{user}curriculum {name!r} holds a line break or a control character; correct the name")
+        raise ConfigError(
+            f"{user}curriculum {name!r} holds a line break or a character that cannot be shown; correct the name"
+        )
     if Path(name).suffix in (".yaml", ".yml"):
         return folder / name
     if name in (known := available()):

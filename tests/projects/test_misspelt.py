@@ -36,7 +36,10 @@ WHOLE = NAMED + "stages: [{name: a, steps: 2}]\n"
         (WHOLE + "zzzz: 1", "zzzz is unknown; the names are name, "),
         (WHOLE + "1: 2", "1 is unknown; the names are name, "),
         (WHOLE + "name: other", "line 3: name is given twice"),
-        (WHOLE + 'extends: "a\\0.yaml"', "extends: curriculum 'a.x00.yaml' holds a line break or a control character"),
+        (
+            WHOLE + 'extends: "a\\0.yaml"',
+            "extends: curriculum 'a.x00.yaml' holds a line break or a character that cannot be shown",
+        ),
         ('name: "a\\nb"\nstages: [{name: a, steps: 2}]', "name 'a.nb' holds a line break"),
     ],
 )
@@ -87,7 +90,18 @@ def test_a_wrong_name_in_a_recorded_system_is_refused_with_the_nearest_right_one
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("--strata=\ud800:1", r"strata = \\ud800:1 holds a line break or a control character; leave it out"),
+        (
+            "--strata=\ud800:1",
+            r"strata = \\ud800:1 holds a line break or a character that cannot be shown; leave it out",
+        ),
+        (
+            "--strata=\u202e:1",
+            r"strata = \\u202e:1 holds a line break or a character that cannot be shown; leave it out",
+        ),
+        (
+            "--strata=\u0e5c:1",
+            r"strata = \\u0e5c:1 holds a line break or a character that cannot be shown; leave it out",
+        ),
         ("--steps=1\n2", r"steps = 1\\n2 holds a line break"),
         ("--parent_run=\0", r"parent_run = \\x00 holds a line break"),
         ("--a\nb=1", r"a\\nb = 1 holds a line break"),

@@ -62,7 +62,7 @@ def _name_settings(system: dict[str, Any]) -> dict[str, Any]:
 
 def _one_line(text: str) -> str:
     if not is_one_line(text):
-        raise ValueError(f"name {text!r} holds a line break or a control character; leave it out")
+        raise ValueError(f"name {text!r} holds a line break or a character that cannot be shown; leave it out")
     return text
 
 
