@@ -16,7 +16,9 @@ from tests.perception.worlds import few_obstacles, random_policy, small_system
 GRAVITY = [0.0, 0.0, 9.81]
 
 
-@pytest.mark.parametrize("model", ["attitude", "point_mass", pytest.param("quadrotor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["point_mass", *(pytest.param(name, marks=pytest.mark.slow) for name in ("attitude", "quadrotor"))]
+)
 def test_a_flight_keeps_the_attitude_of_its_model(model):
     system = small_system(physics=PhysicsConfig(model=model, belief="configured"), scene=few_obstacles(2))
     fly = make_flyer(system, make_unfiltered_pilot(system), 12)

@@ -34,6 +34,7 @@ def test_worlds_grow_as_gcbf_evaluates_them(drones, side):
     assert config.gcbf_double_integrator_side**2 / drones == pytest.approx(4.0**2 / 8)
 
 
+@pytest.mark.slow
 def test_every_number_is_a_cell_of_swarms_and_single_drones_have_one():
     fly, kept, watched = make_flyer(SYSTEM, make_careless_pilot(SYSTEM), SETTINGS.horizon), WorstFlights(1.0), []
 
