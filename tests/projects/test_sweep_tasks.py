@@ -37,7 +37,7 @@ def test_stages_before_the_search_are_shared_and_take_what_is_given_for_all(tmp_
     tasks = sweep(tmp_path, begins="safety", given=given, system={"physics.delay": "0.02"})
     efficiency, pretraining = tasks.shared()
     assert efficiency.parameters["physics.lag_time"] == "0.1" and efficiency.parameters["physics.delay"] == "0.02"
-    assert efficiency.parameters["batch"] == "8" and efficiency.parameters["steps"] == "50", "the curriculum's size"
+    assert efficiency.parameters["batch"] == "8" and efficiency.parameters["steps"] == "40", "the curriculum's size"
     assert efficiency.parameters["seed"] == pretraining.parameters["seed"] == "7"
     assert not any("." in name for name in pretraining.parameters), "inherited"
     safety, evaluation = tasks.of_trial(VALUES)
