@@ -151,9 +151,10 @@ def test_sensor_fields_must_belong_to_the_flight():
 def test_a_browser_shows_hits_and_moving_obstacles_of_the_chosen_frame(tmp_path):
     flight = with_sensor(40)
     page = interactive_viewer([ShownFlight(flight)], "t")
-    # Traces 1 and 2, as they are drawn after every move, into an attribute that the browser prints.
+    # Two traces as they are drawn after every move, into an attribute that the browser prints.
     report = """const untold = move; move = k => { untold(k);
-      const drawn = el("space").data.slice(1, 3).map(({ name, x, y, z }) => [name, x, y, z]);
+      const shown = el("space").data.filter(({ name }) => ["moving obstacle", "sensor hits"].includes(name));
+      const drawn = shown.map(({ name, x, y, z }) => [name, x, y, z]);
       document.body.dataset.drawn = JSON.stringify(drawn); };"""
     before, last, after = page.rpartition("const chosen =")
     result = browse(before + report + last + after, tmp_path, "flight=0&frame=24")
