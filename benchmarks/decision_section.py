@@ -33,9 +33,8 @@ def served(folder: Path) -> tuple[Any, Any, Any, Any]:
     import jax.numpy as jnp
     import mlflow
 
-    from benchmarks.rollout_section import LIDAR
+    from benchmarks.systems import curriculum_system
     from drone_cbf.barrier.neural import initial_barrier_params
-    from drone_cbf.config import SystemConfig
     from drone_cbf.controller import ControllerParams
     from drone_cbf.exporting.drone_policy import Policy
     from drone_cbf.exporting.folder import write_folder
@@ -44,7 +43,7 @@ def served(folder: Path) -> tuple[Any, Any, Any, Any]:
     from drone_cbf.tracking.registry.versions import stored_model
     from projects.registration.register import servable
 
-    system, key = SystemConfig.model_validate(LIDAR), jax.random.key(0)
+    system, key = curriculum_system("lidar"), jax.random.key(0)
     policy, barrier = initial_policy_params(system, key), initial_barrier_params(system, key)
     params = ControllerParams(policy=policy, barrier=barrier, margin=jnp.float32(0.05), blend=jnp.float32(1.0))
     package = servable(params, {"system": system.model_dump(mode="json")})

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 SIZES = {"steps": 50, "batch": 32, "horizon": 120}
-"""Those of the curriculum ``fast``."""
+"""About those of the curriculum ``fast``."""
 IN_THIS_PROCESS = "--here"
 
 

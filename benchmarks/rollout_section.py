@@ -12,15 +12,15 @@ and with the second by the search for nearest points alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks.systems import curriculum_system
 from benchmarks.timing import Timing, interleaved
 from drone_cbf.barrier.neural import initial_barrier_params
-from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, make_filtered_pilot, make_unfiltered_pilot
 from drone_cbf.devices import jit_rarely_run, map_sharded
 from drone_cbf.physics.dynamics import MODELS
@@ -33,7 +33,6 @@ from projects.running.stage_runner import ROOT
 PACKAGES = ("jax", "jaxlib", "numpy")
 STEPS, LONGER = 60, (250, 1000)  # Of a flight
 OBSTACLES, MORE = 28, (64, 256, 512)  # Slots of a scene; a cloud fills 24 of them
-KEY = jax.random.key(0)
 Row = dict[str, Any]
 
 
@@ -41,23 +40,20 @@ Row = dict[str, Any]
 class Loop:
     """What is timed."""
 
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of the system, by group."""
+    curriculum: str = "default"  # Whose system is flown
+    model: str = "point_mass"  # Of the drone
     filtered: bool = True
     steps: int = STEPS
     obstacles: int = OBSTACLES
 
 
-RANGE = {"barrier": {"base": "braking"}}
-LIDAR = RANGE | {"sensor": {"kind": "lidar"}, "policy": {"kind": "steered"}}
-DEPTH = RANGE | {"sensor": {"kind": "depth"}, "policy": {"kind": "recurrent_depth"}}
 WITH_FILTER = "+ barrier and filter"
 LOOPS = {
     "policy": Loop(filtered=False),
     WITH_FILTER: Loop(),
-    "+ lidar": Loop(LIDAR),
-    "+ depth": Loop(DEPTH),
-    **{f"+ {model}": Loop({"physics": {"model": model}}) for model in MODELS if model != "point_mass"},
+    "+ lidar": Loop("lidar"),
+    "+ depth": Loop("depth"),
+    **{f"+ {model}": Loop(model=model) for model in MODELS if model != "point_mass"},
 }
 GROWTH = {
     **{f"{WITH_FILTER}, {steps} steps": Loop(steps=steps) for steps in LONGER},
@@ -67,15 +63,16 @@ GROWTH = {
 
 def flights(loop: Loop, batch: int) -> Callable[[], Any]:
     """A compiled call that flies ``batch`` scenes by ``loop``."""
-    system = SystemConfig.model_validate({**loop.settings, "scene": {"obstacles": loop.obstacles}})
+    own = {"physics": {"model": loop.model}, "scene": {"obstacles": loop.obstacles}}
+    system, key = curriculum_system(loop.curriculum, **own), jax.random.key(0)
     params = ControllerParams(
-        policy=initial_policy_params(system, KEY),
-        barrier=initial_barrier_params(system, KEY) if loop.filtered else None,
+        policy=initial_policy_params(system, key),
+        barrier=initial_barrier_params(system, key) if loop.filtered else None,
         margin=jnp.float32(0.05),
         blend=jnp.float32(1.0),
     )
     pilot = (make_filtered_pilot if loop.filtered else make_unfiltered_pilot)(system)
-    rollout, keys = make_rollout(system, pilot, loop.steps), jax.random.split(KEY, batch)
+    rollout, keys = make_rollout(system, pilot, loop.steps), jax.random.split(key, batch)
     scenes = jit_rarely_run(jax.vmap(make_scene_sampler("random_cloud", "random", system.scene)))(keys)
     noise = jnp.full(batch, 0.02)
 

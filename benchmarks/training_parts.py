@@ -30,7 +30,7 @@ from projects.cli.stage_parameters import PipelineParameters
 from projects.inputs.curriculum_files import with_sizes
 
 NOISE = 0.05
-KEY = jax.random.key(0)
+SEED = 0
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ def trained_system(name: str) -> SystemConfig:
 
 def flown_training(name: str, batch: int, horizon: int) -> Training:
     """Flies one batch of the scenes of a pipeline with the curriculum ``name``."""
-    system = trained_system(name)
+    system, key = trained_system(name), jax.random.key(SEED)
     families = with_sizes(PipelineParameters(curriculum=name)).scenes or EfficiencySettings().scenes
     params = ControllerParams(
-        policy=initial_policy_params(system, KEY),
-        barrier=initial_barrier_params(system, KEY),
+        policy=initial_policy_params(system, key),
+        barrier=initial_barrier_params(system, key),
         margin=jnp.float32(0.05),
         blend=jnp.float32(1.0),
     )
-    scenes = jax.jit(make_batch_sampler(system, families, batch))(KEY, 0.0)
+    scenes = jax.jit(make_batch_sampler(system, families, batch))(key, 0.0)
     rollout = make_rollout(system, make_filtered_pilot(system), horizon)
-    keys = jax.random.split(KEY, batch)
+    keys = jax.random.split(key, batch)
     flights = jax.jit(jax.vmap(rollout, in_axes=(None, 0, None, 0)))(params, scenes, jnp.float32(NOISE), keys)
     return Training(name, system, tuple(families), params, scenes, flights)
 
@@ -96,7 +96,7 @@ def with_readings(of: Training) -> Training:
     horizon, batch = of.flights.decisions.slack.shape[1], of.scenes.goal.shape[0]
     sensor, slots = make_sensor(of.system), of.scenes.obstacles.active.shape[1]
     draw = jax.vmap(lambda key: flight_errors(sensor, jnp.float32(NOISE), slots, jnp.arange(horizon), key))
-    of = replace(of, errors=time_first(jax.jit(draw)(jax.random.split(KEY, batch))))
+    of = replace(of, errors=time_first(jax.jit(draw)(jax.random.split(jax.random.key(SEED), batch))))
     return replace(of, readings=outputs(scan_part(of)), rows=outputs(row_part(of)))
 
 

@@ -25,7 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.training_parts import KEY, PARTS, Part, Training, batched, flown_training, with_readings
+from benchmarks.training_parts import PARTS, SEED, Part, Training, batched, flown_training, with_readings
 from drone_cbf.config import OptimiserConfig
 from drone_cbf.devices import jit_update
 from drone_cbf.objectives.losses import make_flight_loss
@@ -88,7 +88,7 @@ def update_times(of: Training, batch: int, horizon: int, repeats: int) -> dict[s
     """Seconds of whole updates, by stage."""
     settings = EfficiencySettings(batch=batch, horizon=horizon, scenes=of.families)
     optimiser = make_optimiser(OptimiserConfig(), settings.steps)
-    zero, policy = jnp.int32(0), of.params.policy
+    zero, policy, key = jnp.int32(0), of.params.policy, jax.random.key(SEED)
     state = EfficiencyState(policy=policy, optimiser=optimiser.init(policy), step=zero, skipped=zero)
     alone = jit_update(make_efficiency_update(of.system, settings, optimiser))
     curriculum = load_curriculum(of.name)
@@ -105,8 +105,8 @@ def update_times(of: Training, batch: int, horizon: int, repeats: int) -> dict[s
     conditions = conditions_of(curriculum, curriculum.stages[-1])
     together = jit_update(make_safety_update(of.system, joint, horizon, optimisers))
     return {
-        "efficiency update": seconds(alone, (state, KEY), repeats),
-        "joint update": seconds(together, (both, conditions, of.params.margin, KEY), repeats),
+        "efficiency update": seconds(alone, (state, key), repeats),
+        "joint update": seconds(together, (both, conditions, of.params.margin, key), repeats),
     }
 
 

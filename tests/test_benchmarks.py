@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from benchmarks.filter_problems import LIMIT, PENALTY, Problems, answers, random_problems
 from benchmarks.timing import Timing, interleaved
 
+ROOT = Path(__file__).resolve().parents[1]
 STEP = 1e-6
 ROUNDING = 1e-8 / STEP
 """Commands are exact to about 1e-12 m/s^2; squared and divided by the step of a difference."""
@@ -83,3 +87,9 @@ def test_problems_meet_violate_and_exceed_what_the_limits_allow(seed: int) -> No
     missed = reached < problems.offset - 1e-4 * np.abs(problems.normal).max(axis=1)
     acts = np.abs(truth.command - np.clip(problems.nominal, -LIMIT, LIMIT)).max(axis=1) > 1e-6
     assert 0.03 < missed.mean() < 0.3 and 0.5 < acts.mean() < 0.95
+
+
+def test_importing_the_harness_computes_nothing_so_that_a_section_may_still_choose_devices_and_flags() -> None:
+    asked = "import benchmarks.harness, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count())"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "3", done.stderr

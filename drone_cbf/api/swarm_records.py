@@ -1,15 +1,17 @@
 """Simulated flights of whole swarms as the plain numpy records that figures are drawn from."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool
 
 from drone_cbf.api.flight_records import obstacles_of
 from drone_cbf.config import SystemConfig
 from drone_cbf.flights import Flown
-from drone_cbf.objectives.metrics import GOAL_SPEED
+from drone_cbf.objectives.metrics import arrival
 from drone_cbf.reporting.swarms import SwarmFlight
-from drone_cbf.rollout import Encounters
-from drone_cbf.scenes.scene import Scene
+from drone_cbf.rollout import Trajectory
+from drone_cbf.scenes.scene import Scene, per_drone
 
 
 def swarm_of(
@@ -17,22 +19,23 @@ def swarm_of(
 ) -> SwarmFlight:
     """The swarm that flew ``scene``, its own start and goal for each drone; ``flown``: a flight of each, leading
     axis."""
-    states, last, decisions, others = jax.tree.map(
-        np.asarray, (flown.trajectories.states, flown.trajectories.last, flown.trajectories.decisions, met(flown))
-    )
-    position = np.concatenate([states.position, last.position[:, None]], axis=1)
-    velocity = np.concatenate([states.velocity, last.velocity[:, None]], axis=1)
-    goal = np.asarray(scene.goal)
-    near = np.linalg.norm(position - goal[:, None], axis=-1) < system.objective.goal_radius
+    paths, others = flown.trajectories, flown.trajectories.others
+    assert others is not None, "flights of a swarm"
+    position = np.concatenate([paths.states.position, np.asarray(paths.last.position)[:, None]], axis=1)
+
+    def at_goal(path: Trajectory, own: Scene) -> Bool[Array, "points"]:
+        return arrival(path, own, system, jnp.bool_(False)).at_goal
+
+    alone = per_drone(jax.tree.map(lambda leaf: leaf[None], scene))
     return SwarmFlight(
         name=name,
         time_step=system.physics.time_step,
         position=position.swapaxes(0, 1),
-        gap=others.gap.T,
+        gap=np.asarray(others.gap).T,
         clearance=np.asarray(flown.clearance).T,
-        status=decisions.status.T,
-        at_goal=(near & (np.linalg.norm(velocity, axis=-1) < GOAL_SPEED)).T,
-        goal=goal,
+        status=np.asarray(paths.decisions.status).T,
+        at_goal=np.asarray(jax.vmap(at_goal)(paths, alone)).T,
+        goal=np.asarray(scene.goal),
         obstacles=obstacles_of(scene),
         drone_radius=system.physics.drone_radius,
         sight=system.sensor.range,
@@ -41,12 +44,6 @@ def swarm_of(
         filtered=filtered,
         cell=cell,
     )
-
-
-def met(flown: Flown) -> Encounters:
-    """What the drones of a swarm met of each other."""
-    assert flown.trajectories.others is not None, "flights of a swarm"
-    return flown.trajectories.others
 
 
 def swarms_of(
