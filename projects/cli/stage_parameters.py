@@ -228,6 +228,7 @@ class SuiteParameters(Resumable):
     examples: ClassVar[tuple[str, ...]] = (
         " -P curricula=analytic_baseline,default -P seeds=0,1,2 -P dry_run=true",
         " -P parent_run=<pretrain_cbf run> -P curricula=analytic_baseline,default -P seeds=0,1,2",
+        " -P seeds=0,1,2,3 -P workers=8 -P cluster=ray",
     )
     parent_run: OptionalRunId = ""
     """ID of a finished pretrain_cbf (or safety) run that all children start from; empty: one is trained first."""
@@ -261,6 +262,14 @@ class SuiteParameters(Resumable):
     """true: print what would be trained and what is there already, and train nothing."""
     reuse: bool = True
     """false: train everything anew, whatever is there."""
+    population: Annotated[Literal["auto", "off"], Neutral("off")] = "auto"
+    """``auto``: the seeds of a curriculum are trained at once, by one compiled program, unless there are more workers
+    than curricula; ``off``: one after the other."""
+    workers: Annotated[int, Field(ge=1, le=64), Neutral(1)] = 1
+    """Processes that carry out children side by side."""
+    cluster: Annotated[Literal["none", "ray"], Neutral("none")] = "none"
+    """Where they run: on this machine, or as tasks of the Ray cluster that ``RAY_ADDRESS`` names (without it: one that
+    is started here), each with its share of the cores. A lost one is replaced. Needs the extra 'ray'."""
     resume_run: OptionalRunId = ""
     """ID of an interrupted or failed suite to go on with, where it was; leave the other parameters out."""
 

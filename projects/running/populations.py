@@ -1,12 +1,13 @@
-"""Whether a command line asks for a population, and which run of a population a member builds on."""
+"""Whether a command line asks for a population, which run of one a member builds on, and which one a run is in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from drone_cbf.errors import DroneCbfError, LineageError
-from drone_cbf.tracking.queries.records import nested, read
+from drone_cbf.tracking.queries.records import Record, nested, read
 from drone_cbf.tracking.runs.tracking_store import require_store
+from drone_cbf.tracking.tags import NESTED_TAG
 from projects.cli.arguments import given_text, resume_request
 from projects.running.entry_points import POPULATION, EntryPoint
 
@@ -52,3 +53,15 @@ def parent_of_seed(run_id: str, seed: int) -> str:
             "leave the seed out, or resume the population first"
         )
     return members[seed]
+
+
+def population_above(run: Record) -> Record | None:
+    """The population that ``run`` is a member of, if any."""
+    above = run.tags.get(NESTED_TAG)
+    if not above:
+        return None
+    try:
+        found = read(above)
+    except DroneCbfError:  # deleted: the member stays what it is
+        return None
+    return found if found.stage == POPULATION else None

@@ -19,6 +19,7 @@ from projects.cli.arguments import mlflow_run
 from projects.cli.sweep_parameters import SweepParameters
 from projects.running.entry_points import ENTRY_POINTS
 from projects.running.interruption import uninterrupted
+from projects.running.processes import process_starter
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.worker import prepare_for_children
 from projects.sweeping.plan import SweepPlan, new_plan, plan_of, require_optuna
@@ -29,8 +30,10 @@ from projects.workflows.plans import STORING, own_children, wait_for_end
 from projects.workflows.suite_tasks import plan as planned_member
 
 if TYPE_CHECKING:
-    from projects.sweeping.workers import Begin, Workers
+    from projects.sweeping.workers import Workers
 
+WORKER = "projects.sweeping.start_worker"
+"""Module of a worker."""
 INTERVAL = 1.0
 """Between two looks at the trials [s]."""
 MOST_TROUBLES = 10
@@ -103,19 +106,9 @@ def carry_out_trials(stage: Stage, plan: SweepPlan, start: str) -> list[Trial]:
     progress = Progress(plan)
     progress.begin(read_trials(run.run_id, run.experiment_id))
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
-        begin = process_starter(plan.parameters, Path(folder))
+        begin = process_starter(WORKER, plan.parameters.cluster, plan.parameters.workers, Path(folder))
         with Workers(study, start, begin, plan.parameters.workers) as workers:
             return watch(stage, plan, workers, progress)
-
-
-def process_starter(parameters: SweepParameters, folder: Path) -> Begin:
-    """Starts workers where ``cluster`` says. Raises ConfigError where that is not possible."""
-    from projects.sweeping.processes import LocalProcess, RayTask, join_ray
-
-    if parameters.cluster == "none":
-        return lambda arguments, settings: LocalProcess(arguments, settings, folder)
-    cores = join_ray(parameters.workers)
-    return lambda arguments, settings: RayTask(arguments, settings, cores)
 
 
 def watch(stage: Stage, plan: SweepPlan, workers: Workers, progress: Progress) -> list[Trial]:

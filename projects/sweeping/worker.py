@@ -17,10 +17,11 @@ from optuna.trial import TrialState
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.queries.selection import is_resumable
+from drone_cbf.tracking.runs.nesting import inside
 from drone_cbf.tracking.runs.stage_run import StageRun, failure_reason
 from drone_cbf.tracking.studies.storage import SweepStudy
-from drone_cbf.tracking.studies.trials import under_way
 from projects.running.interruption import interruptible, uninterrupted
+from projects.running.processes import INTERRUPTED
 from projects.running.worker import prepare_for_children, stage_worker
 from projects.sweeping.plan import SweepPlan, read_plan
 from projects.sweeping.reporting import TrialWatch
@@ -31,8 +32,6 @@ from projects.workflows.suite_tasks import Member, Task, plan
 
 TASK = "DRONE_CBF_SWEEP_TASK"
 """Environment variable that tells a worker its task, which it writes into the trials that it carries out."""
-INTERRUPTED = 130
-"""Exit code of a worker that has handed its trial back."""
 
 
 class Worker:
@@ -57,7 +56,7 @@ class Worker:
     def perform(self, trial: optuna.Trial) -> None:
         """Trains and evaluates one trial and tells the study how it ended; a failure is told, not raised."""
         begun = self.output.stat().st_size
-        with under_way(str(trial._trial_id), self.study.experiment_id) as run:
+        with inside(str(trial._trial_id), self.study.experiment_id, "trial") as run:
             try:
                 with stage_worker(), TrialWatch(trial, run.run_id, self.plan.settings.reported) as watch:
                     failed = self._stages(run, trial)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from drone_cbf.errors import DroneCbfError
 from drone_cbf.tracking.runs.starting import GIVEN
 from drone_cbf.tracking.runs.tracking_store import store_place
 from drone_cbf.tracking.studies.storage import SweepStudy
-from projects.sweeping.processes import WorkerProcess
+from projects.running.processes import Begin, WorkerProcess
 from projects.sweeping.worker import TASK
 
 MOST_LOSSES = 10
 """Workers that may be lost; one more ends the sweep: something ends them all."""
-Begin = Callable[[Sequence[str], Mapping[str, str]], WorkerProcess]
-"""Starts a worker, given its arguments and environment variables."""
 
 
 class Workers:

@@ -16,12 +16,14 @@ from drone_cbf.reporting.tables import markdown_table
 from drone_cbf.tracking.links import linked
 from drone_cbf.tracking.queries import agreement
 from drone_cbf.tracking.queries.agreement import Comparison, Tolerance
+from drone_cbf.tracking.queries.records import read
 from drone_cbf.tracking.runs.lineage import get_run, load_artifact, resolve_parent
 from drone_cbf.tracking.runs.nesting import run_child
 from drone_cbf.tracking.tags import CURRICULUM_FILE
 from projects.cli.arguments import as_text, build_system, parse
 from projects.inputs.curriculum_files import load_curriculum
 from projects.running.entry_points import ENTRY_POINTS
+from projects.running.populations import population_above
 from projects.running.stage_runner import ROOT, Outcome, Stage
 from projects.running.worker import prepare_for_children
 
@@ -44,6 +46,8 @@ def work(stage: Stage) -> Outcome:
     before, after = get_run(recorded.run_id, "run"), get_run(child.run_id, "run")
     changed = agreement.environment_differences(before.data.tags, after.data.tags)
     changed |= {name: ("not there yet", value) for name, value in recorded.newer.items()}
+    if population_above(read(recorded.run_id)):  # whose sums are rounded in another order
+        changed["trained"] = ("in a population", "alone")
     wanted = stage.parameters
     exact = wanted.exact == "always" or (wanted.exact == "auto" and not changed)
     own = Tolerance(relative=wanted.relative_tolerance, absolute=wanted.absolute_tolerance)

@@ -97,7 +97,12 @@ def suite_tasks(parameters: SuiteParameters, given_system: Mapping[str, str]) ->
 
 def tasks_of(plan: Mapping[str, Any]) -> list[Task]:
     """The tasks of a stored plan."""
-    return [Task(**{**task, "entry": ENTRY_POINTS[task["entry"]]}) for task in plan[TASKS]]
+    return [task_of(content) for content in plan[TASKS]]
+
+
+def task_of(content: Mapping[str, Any]) -> Task:
+    """The task from what :meth:`Task.as_json` returned."""
+    return Task(**{**content, "entry": ENTRY_POINTS[content["entry"]]})
 
 
 def curricula_of(tasks: Sequence[Task]) -> list[str]:

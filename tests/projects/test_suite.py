@@ -20,6 +20,10 @@ from tests.stores import tracking
 
 TINY = "name: tiny\nstages: [{name: a, steps: 1, noise: 0.02, blend: 0.5, horizon: 20}]\n"
 OTHER = "name: other\nstages: [{name: a, steps: 1, blend: 0.0, horizon: 20}, {name: b, steps: 1, horizon: 20}]\n"
+ROUNDING = 1e-4
+"""Relative, as in tests/training/test_population_stages.py."""
+TIMES = ("time/", "system/")
+
 SMALL = {
     "seeds": "0", "efficiency_steps": "1", "pretrain_steps": "1", "batch": "3", "horizon": "20", "rollouts": "4",
     "scenarios": "fixed_ring", "noise": "0.05", "goals": "random", "policy.features": "16", "barrier.features": "8",
@@ -60,6 +64,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def members(run: Run) -> list[dict[str, object]]:
     return json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/suite.json"))["members"]
+
+
+def assert_equal_metrics(one: Run, other: Run) -> None:
+    """Of two trainings whose sums were rounded in another order: as docs/scaling.md says."""
+    assert one.info.run_id != other.info.run_id and one.data.params == other.data.params
+    digests = {run.data.tags["drone_cbf.config_digest"] for run in (one, other)}
+    assert len(digests) == 1
+    assert one.data.metrics.keys() == other.data.metrics.keys() and len(one.data.metrics) > 50
+    for name, value in one.data.metrics.items():
+        if not name.startswith(TIMES):
+            assert other.data.metrics[name] == pytest.approx(value, rel=ROUNDING, abs=1e-6, nan_ok=True), name
 
 
 @pytest.mark.slow
@@ -103,6 +118,21 @@ class TestSuite:
         assert "10 children, 6 reused, 4 to be trained" in output
         assert re.search(r"safety tiny seed 0 +reused from run \w{32}", output)
         assert re.search(r"evaluate other seed 1 +to be trained", output)
+
+    def test_seeds_trained_at_once_are_what_each_is_alone(self, store: Store) -> None:
+        tiny = {"curricula": f"{store.folder}/tiny.yaml", "seeds": "1,2"}
+        code, output = store.start(**tiny)
+        assert code == 0 and "safety tiny seeds 1,2 starts" in output, output
+        together = {row["seed"]: row["run_id"] for row in members(store.last_suite()) if row["stage"] == "safety"}
+        (parent,) = {MlflowClient().get_run(str(one)).data.tags["drone_cbf.parent_run"] for one in together.values()}
+        asked = {**tiny, "parent_run": parent, "population": "off", "reuse": "false", "workers": "2"}
+        given = {name: text for name, text in store.given.items() if "." not in name} | asked
+        result = mlflow_run(store.folder, "suite", given)
+        assert result.returncode == 0, result.stdout + result.stderr
+        for row in members(store.last_suite()):
+            if row["stage"] == "safety":
+                pair = [MlflowClient().get_run(str(one)) for one in (together[row["seed"]], row["run_id"])]
+                assert_equal_metrics(*pair)
 
     def test_one_failure_leaves_the_others_alone_and_the_suite_says_which_and_why(self, store: Store) -> None:
         broken = next(run for run in store.runs() if run.data.tags.get("drone_cbf.curriculum") == "tiny")

@@ -17,7 +17,7 @@ import projects.workflows.children
 from drone_cbf.tracking.queries.selection import MEMBERS_FILE
 from drone_cbf.tracking.runs.stage_run import stage_run
 from projects.running.stage_runner import Stage
-from projects.workflows.suite import Children
+from projects.workflows.suite_children import Children
 from projects.workflows.suite_tasks import Member, Task
 from tests.projects.toy_stage import TOY, toy_project
 
@@ -44,11 +44,14 @@ class Suites:
         return MlflowClient().get_run(member.run.run_id)
 
 
+ASKED = SimpleNamespace(reuse=True, population="auto", workers=1)
+
+
 def suite(tasks: list[Task]) -> tuple[str, list[Member]]:
     """A suite of ``tasks``; its run ID and what became of them."""
     with stage_run("suite", Path(__file__).resolve().parents[2]) as run:
-        stage = cast(Stage, SimpleNamespace(run=run, parameters=SimpleNamespace(reuse=True)))
-        children = Children(stage, len(tasks))
+        stage = cast(Stage, SimpleNamespace(run=run, parameters=ASKED))
+        children = Children(stage, tasks)
         return run.run_id, [children.run(task, None) for task in tasks]
 
 

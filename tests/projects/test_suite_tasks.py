@@ -16,7 +16,7 @@ from projects.cli.arguments import parse
 from projects.cli.stage_parameters import EfficiencyParameters, SafetyParameters, SuiteParameters
 from projects.inputs.digests import config_digest
 from projects.running.launch import launch
-from projects.workflows.suite import failures, plan_text, suite_page
+from projects.workflows.suite_pages import failures, plan_text, suite_page
 from projects.workflows.suite_tasks import Member, Task, plan, suite_tasks, walk
 
 SYSTEM = SystemConfig()

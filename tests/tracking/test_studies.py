@@ -14,9 +14,10 @@ from mlflow.tracking import MlflowClient
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
+from drone_cbf.tracking.runs.nesting import inside
 from drone_cbf.tracking.runs.processes import process_name
 from drone_cbf.tracking.studies.storage import LOST, MOST_LOSSES, SweepStudy
-from drone_cbf.tracking.studies.trials import best_trial, read_trials, under_way
+from drone_cbf.tracking.studies.trials import best_trial, read_trials
 
 RANGES = {
     "safety.learning_rate": FloatDistribution(1e-5, 1e-1, log=True),
@@ -167,7 +168,7 @@ def test_what_is_run_inside_a_trial_is_nested_in_it_and_the_trial_keeps_its_stat
     study = kept(sweep, experiment)
     trial = ask(study, 1)
     assert trial is not None
-    with under_way(str(trial._trial_id), experiment) as run:
+    with inside(str(trial._trial_id), experiment, "trial") as run:
         with mlflow.start_run(nested=True) as child:
             pass
         study.open().tell(trial, 1.0) if ending == "told" else study.hand_back(run.run_id)

@@ -1,8 +1,9 @@
-"""Runs an entry point of the project as a child of the active run."""
+"""Runs an entry point of the project as a child of the active run, which may be that of another process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def run_child(
         submitted = mlflow.projects.run(str(project), entry, env_manager="local", **settings)
     except ExecutionException as error:
         started = [child for child in _children(run) if child.info.run_id not in before]
+        # Others may have started beside it; MLflow names the one that has failed.
+        started = [child for child in started if child.info.run_id in str(error)] or started
         if resumed and not started:
             started = [MlflowClient().get_run(resumed)]
         raise _failure(entry, started, error) from error
@@ -61,6 +64,19 @@ def run_child(
         if resumed:
             delete_retired_runs(resumed, run.experiment_id)
     return finished_child(resumed or submitted.run_id)
+
+
+@contextmanager
+def inside(run_id: str, experiment_id: str, stage: str) -> Iterator[StageRun]:
+    """Makes a run of another process the active one: runs that are started inside are nested in it.
+
+    Its status ends as it is in the store by then.
+    """
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield StageRun(run_id, experiment_id, stage)
+    finally:
+        mlflow.end_run(MlflowClient().get_run(run_id).info.status)
 
 
 def finished_child(run_id: str) -> ChildRun:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import mlflow
-from mlflow.tracking import MlflowClient
 
 from drone_cbf.documents import UnreadableError, parse_json
 from drone_cbf.tracking.queries.records import Record, search
 from drone_cbf.tracking.runs.processes import state_of
-from drone_cbf.tracking.runs.stage_run import StageRun
 from drone_cbf.tracking.tags import NESTED_TAG
 
 State = Literal["waiting", "under way", "done", "pruned", "failed"]
@@ -74,16 +70,6 @@ def best_trial(trials: Sequence[Trial], direction: str) -> Trial | None:
     done = [trial for trial in trials if trial.state == "done" and trial.value is not None]
     sign = -1.0 if direction == "maximize" else 1.0
     return min(done, key=lambda trial: sign * (trial.value or 0.0), default=None)
-
-
-@contextmanager
-def under_way(trial: str, experiment: str) -> Iterator[StageRun]:
-    """Runs that are started inside are nested in the trial's run; its status ends as the study has set it."""
-    mlflow.start_run(run_id=trial)
-    try:
-        yield StageRun(trial, experiment, "trial")
-    finally:
-        mlflow.end_run(MlflowClient().get_run(trial).info.status)
 
 
 def _trial(record: Record) -> Trial:

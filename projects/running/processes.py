@@ -1,4 +1,8 @@
-"""The processes that workers run in: on this machine, or as tasks of a Ray cluster, behind one interface."""
+"""The processes that workers of a suite or a sweep run in: on this machine, or as tasks of a Ray cluster.
+
+Both are behind one interface. A worker is a module that is started with the arguments of its workflow and, last, the
+file to which it prints.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +24,8 @@ SHOWN = 500
 """Characters of a lost worker's output in a message."""
 ENDING = 120.0
 """Longest wait for a worker that is asked to end [s]: its stage stores its state first."""
+INTERRUPTED = 130
+"""Exit code of a worker that was interrupted: what it did can be gone on with."""
 LOST = -1
 """Exit code where a process, or the machine that it ran on, is gone without one."""
 
@@ -36,20 +42,36 @@ class WorkerProcess(Protocol):
         """The end of what it printed."""
 
     def terminate(self) -> None:
-        """Asks it to end: its trial is handed back."""
+        """Asks it to end: its stage stores its state."""
 
     def wait(self) -> None:
         """Until it has ended; one that does not is killed."""
 
 
+Begin = Callable[[Sequence[str], Mapping[str, str]], WorkerProcess]
+"""Starts a worker, given its arguments and environment variables."""
+
+
+def process_starter(module: str, cluster: str, workers: int, folder: Path) -> Begin:
+    """Starts workers that run ``module``, where ``cluster`` says; ``folder`` is for what they print on this machine.
+
+    Raises:
+        ConfigError: that is not possible here.
+    """
+    if cluster == "none":
+        return lambda arguments, settings: LocalProcess(module, arguments, settings, folder)
+    cores = join_ray(workers)
+    return lambda arguments, settings: RayTask(module, arguments, settings, cores)
+
+
 class LocalProcess:
     """A process of this machine."""
 
-    def __init__(self, arguments: Sequence[str], settings: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], settings: Mapping[str, str], folder: Path) -> None:
         self._output = Path(tempfile.mkstemp(suffix=".txt", prefix="worker-", dir=folder)[1])
         with self._output.open("wb") as file:
             self._process = subprocess.Popen(
-                command(arguments, self._output), cwd=ROOT, env={**os.environ, **settings},
+                command(module, arguments, self._output), cwd=ROOT, env={**os.environ, **settings},
                 stdout=file, stderr=subprocess.STDOUT,
             )  # fmt: skip
         self.name = f"process {self._process.pid}"
@@ -75,14 +97,14 @@ class RayTask:
     """A task of the Ray cluster: a process wherever there is room, on a machine that holds this project in the same
     folder."""
 
-    def __init__(self, arguments: Sequence[str], settings: Mapping[str, str], cpus: int) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], settings: Mapping[str, str], cpus: int) -> None:
         import ray
 
         self._ray = ray
         self._result: tuple[int, str] | None = None
-        # Ray itself starts no lost task again: the trial that it carried out is handed on first.
+        # Ray itself starts no lost task again: what it did is handed on by the workflow, and not done twice.
         remote = ray.remote(max_retries=0, num_cpus=cpus)(_as_task)
-        self._reference = remote.remote(list(arguments), dict(settings), str(ROOT))
+        self._reference = remote.remote(module, list(arguments), dict(settings), str(ROOT))
         self.name = f"Ray task {self._reference.hex()[:12]}"
 
     def poll(self) -> int | None:
@@ -104,7 +126,7 @@ class RayTask:
             self._ray.cancel(self._reference, force=True)
 
 
-def _as_task(arguments: list[str], settings: dict[str, str], root: str) -> tuple[int, str]:
+def _as_task(module: str, arguments: list[str], settings: dict[str, str], root: str) -> tuple[int, str]:
     """In a process of Ray's: exit code of the worker, and the end of what it printed."""
     with tempfile.TemporaryDirectory(prefix="drone_cbf-") as folder:
         output = Path(folder) / "output.txt"
@@ -112,7 +134,7 @@ def _as_task(arguments: list[str], settings: dict[str, str], root: str) -> tuple
         inherited = {name: text for name, text in os.environ.items() if not name.startswith(("OMP_", "CUDA_VISIBLE"))}
         with output.open("wb") as file:
             process = subprocess.Popen(
-                command(arguments, output),
+                command(module, arguments, output),
                 cwd=root,
                 env={**inherited, **settings},
                 stdout=file,
@@ -128,9 +150,9 @@ def _as_task(arguments: list[str], settings: dict[str, str], root: str) -> tuple
             raise
 
 
-def command(arguments: Sequence[str], output: Path) -> list[str]:
-    """Starts a worker that reads what it printed from ``output``."""
-    return [sys.executable, "-m", "projects.sweeping.start_worker", *arguments, str(output)]
+def command(module: str, arguments: Sequence[str], output: Path) -> list[str]:
+    """Starts a worker that can read what it printed from ``output``."""
+    return [sys.executable, "-m", module, *arguments, str(output)]
 
 
 def end_of(output: Path) -> str:
