@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
@@ -66,6 +67,20 @@ def replicate(tree: Tree) -> Tree:
 def put_replicated(tree: Tree) -> Tree:
     """Copy ``tree`` to every device, sharded as by :func:`replicate`, so that no second program is compiled."""
     return jax.device_put(tree, _sharding()) if jax.device_count() > 1 else tree
+
+
+def to_host(tree: Any) -> Any:
+    """``tree`` as NumPy arrays, whole in every process: parts on devices of other processes come over the network.
+
+    Every process has to call it, in the same order.
+    """
+    return jax.tree.map(_whole, tree) if jax.process_count() > 1 else jax.device_get(tree)
+
+
+def _whole(leaf: Any) -> Any:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+        return jax.device_get(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)
 
 
 def _constrained(leaf: jax.Array, *axes: str) -> jax.Array:

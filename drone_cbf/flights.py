@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.controller import ControllerParams, Pilot, make_filtered_pilot, make_unfiltered_pilot
-from drone_cbf.devices import run_sharded, shard_batch
+from drone_cbf.devices import run_sharded, shard_batch, to_host
 from drone_cbf.objectives.clearance import swept_clearances
 from drone_cbf.objectives.metrics import FlightMetrics, make_flight_metrics
 from drone_cbf.rollout import Trajectory, flights_of_swarms, make_rollout
@@ -108,10 +108,10 @@ def fly_all(
     ``noise`` and ``keys``: one for each scene, also of a swarm."""
     count, drones = keys.shape[0], drones_of(scenes)
     size = scenes_at_once(count, drones)
-    params, parts = jax.device_get(params), []
+    params, parts = to_host(params), []
     for first in range(0, count, size):
         # Pad a short last chunk by repeating its last flight: a new shape would be compiled again.
         rows = np.minimum(np.arange(first, first + size), count - 1)
         flown = fly(params, jax.tree.map(lambda x, rows=rows: x[rows], scenes), noise[rows], keys[rows])
-        parts.append(jax.tree.map(lambda x, first=first: np.asarray(x)[: (count - first) * drones], keep(flown)))
+        parts.append(jax.tree.map(lambda x, first=first: x[: (count - first) * drones], to_host(keep(flown))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

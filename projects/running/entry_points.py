@@ -49,6 +49,11 @@ class EntryPoint:
         """Its name in MLproject."""
         return self.of or self.name
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether several processes can share its flights: where it trains a single seed."""
+        return self.trains and not self.of
+
     def as_population(self) -> EntryPoint:
         """Trains several seeds, each as a run of this entry point; their parents may be the members of another one."""
         parents = (*self.parents, POPULATION) if self.parents else ()

@@ -92,4 +92,5 @@ def device_name() -> str:
         raise ConfigError(
             f"JAX_PLATFORMS = {asked} cannot be used here ({reason}); unset it, or set it to cpu"
         ) from error
-    return f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
+    several = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind}){several}"

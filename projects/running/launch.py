@@ -27,12 +27,21 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
         print(help_text(entry.name, entry.parameters, entry.system))
         return 0
     with stage_worker() if entry.worker else nullcontext():
+        from projects.running.distributed import is_asked_for
         from projects.running.populations import as_asked
         from projects.running.stage_runner import run_stage
 
         entry = as_asked(entry, arguments)
         module = import_module(entry.work)
-        return run_stage(entry, module.work, arguments, getattr(module, "preview", None))
+
+        def work() -> int:
+            return run_stage(entry, module.work, arguments, getattr(module, "preview", None))
+
+        if is_asked_for() and entry.is_divisible:
+            from projects.running.followers import carry_out
+
+            carry_out(entry, work)
+        return work()
 
 
 def show_any_text() -> None:

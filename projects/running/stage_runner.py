@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 
 from drone_cbf.config import SystemConfig
 from drone_cbf.errors import ConfigError, DroneCbfError
-from drone_cbf.recorder import CompositeRecorder, ListRecorder, Recorder, SilentRecorder
+from drone_cbf.recorder import ListRecorder, Recorder, SilentRecorder
 from drone_cbf.tracking.recording.mlflow_recorder import MlflowRecorder, events_page
 from drone_cbf.tracking.recording.progress_bar import ProgressRecorder
 from drone_cbf.tracking.runs.lineage import Parent, load_config, resolve_parent
@@ -29,6 +30,7 @@ from projects.cli.arguments import KEPT_FROM_PARENT, as_recorded, build_system, 
 from projects.cli.validation import explain
 from projects.inputs.digests import config_digest
 from projects.running.belief import store_belief
+from projects.running.distributed import ADDRESS, CommonRecorder, is_asked_for, text_from_first
 from projects.running.entry_points import EntryPoint
 from projects.running.hints import resume_hint, tell_abandoned
 from projects.running.interruption import interruptible
@@ -159,6 +161,11 @@ def perform(
 
     ``programs``: those of the population that the run is a member of, if any.
     """
+    if is_asked_for() and not entry.is_divisible:
+        raise ConfigError(
+            f"{ADDRESS} is set, but only a training of one seed can be divided among processes; unset it, or start "
+            "efficiency, pretrain_cbf or safety by itself"
+        )
     parameters, system, parent, given_system = _prepare(entry, run, words)
     if entry.device:
         shown.prepare(entry.name)
@@ -167,6 +174,7 @@ def perform(
         run.record_environment({DEVICE_TAG: device_name()})
         if entry.system:
             store_belief(run, system.physics)
+    text_from_first(lambda: json.dumps(_settings(entry, parameters, system)))
     history = _History(run.stored)
     with recording(run, shown, history) as recorder:
         stage = Stage(run, parameters, system, given_system, parent, recorder, history, programs)
@@ -198,14 +206,19 @@ def _prepare(
         system = entry.system_of(parameters, inherited, given.system)
     if parent is not None:
         run.tag(parent_run=parent.run_id)
-    config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
-    run.log_config(config | ({"system": system.model_dump(mode="json")} if entry.system else {}))
+    run.log_config(_settings(entry, parameters, system))
     if not (resumed and run.has_tag(DIGEST_TAG)):  # which was taken with the curriculum of its beginning
         run.tag(config_digest=config_digest(entry.name, parameters, system if entry.system else None))
     run.name(run_name(f"{entry.name}-{entry.of}" if entry.of else entry.name, parameters, parent))
     for dataset, context in scene_datasets(parameters, system):
         run.log_dataset(dataset, context)
     return parameters, system, parent, given.system_text
+
+
+def _settings(entry: EntryPoint, parameters: Any, system: SystemConfig) -> dict[str, Any]:
+    """All that the run is given, as plain values."""
+    config = {"stage": entry.name, "parameters": parameters.model_dump(mode="json")}
+    return config | ({"system": system.model_dump(mode="json")} if entry.system else {})
 
 
 def _conclude(run: StageRun, outcome: Outcome, history: ListRecorder) -> None:
@@ -222,7 +235,7 @@ def recording(run: StageRun, shown: ProgressRecorder, history: ListRecorder) -> 
     store = MlflowRecorder(run)
     try:
         with closing(shown):
-            yield CompositeRecorder((store, shown, history))
+            yield CommonRecorder((store, shown, history))
     except BaseException:
         with suppress(DroneCbfError):  # the first failure is the one to report
             store.close(interrupted=True)

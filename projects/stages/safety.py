@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from drone_cbf.errors import ConfigError
@@ -16,6 +18,7 @@ from drone_cbf.training.stages.safety import train_safety
 from projects.cli.stage_parameters import SafetyParameters
 from projects.inputs.curriculum_levels import named_curriculum
 from projects.pictures.training import FlightPictures
+from projects.running.distributed import is_follower, text_from_first
 from projects.running.stage_runner import Outcome, Stage
 from projects.running.summaries import report_table
 from projects.running.trained_networks import load_barrier, load_policy
@@ -36,6 +39,14 @@ CURVES = {
 
 def curriculum_in_force(stage: Stage) -> Curriculum:
     """The curriculum that a resumed run has stored: its file may have changed since."""
+    if is_follower():
+        return parse_curriculum(json.loads(text_from_first(str)), "the curriculum of process 0")
+    found = _read_curriculum(stage)
+    text_from_first(found.model_dump_json)
+    return found
+
+
+def _read_curriculum(stage: Stage) -> Curriculum:
     stored = json_artifact(stage.run.run_id, CURRICULUM_FILE)
     if stored is None:
         return named_curriculum(stage.parameters)

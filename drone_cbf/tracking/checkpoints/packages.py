@@ -100,16 +100,30 @@ def write_tree(folder: Path, leaves: dict[tuple[str, ...], np.ndarray]) -> None:
     import orbax.checkpoint as ocp
     from flax.traverse_util import unflatten_dict
 
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(unflatten_dict(leaves)))
+
+
+def _checkpointer() -> Any:
+    """Orbax for this process alone: of a training in several processes one has the whole tree, and the others would not
+    come to the barrier at which Orbax waits for all."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    options = ocp.options.MultiprocessingOptions()
+    if jax.process_count() > 1:
+        own = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process_{own}"
+        )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def read_tree(folder: Path) -> dict[str, Any]:
     """Reads what :func:`write_tree` wrote: nested dictionaries of numpy arrays; CheckpointError if it is none."""
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             tree = checkpointer.restore(folder.resolve())
     except Exception as error:  # whatever altered files bring forth in Orbax and below it
         reason = f"{type(error).__name__}: {error!s:.200}"

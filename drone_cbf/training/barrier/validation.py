@@ -14,7 +14,7 @@ from drone_cbf.barrier.calibration import Comparison, calibration_report, make_c
 from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, make_neural_barrier
 from drone_cbf.config import SceneName, SystemConfig
-from drone_cbf.devices import jit_rarely_run, jit_update, shard_batch
+from drone_cbf.devices import jit_rarely_run, jit_update, shard_batch, to_host
 from drone_cbf.training.barrier.minibatches import Flights, Minibatch, make_minibatch_losses, make_transition_sampler
 from drone_cbf.training.barrier.sampled_states import families_beside, make_sampled_batch
 from drone_cbf.training.curriculum.strata_mixture import STRATA, parse_strata, stratum_counts
@@ -138,7 +138,7 @@ def make_held_out_losses(
     ) -> dict[str, float]:
         flights = Flights(trajectories=measured.flown.trajectories, scenes=measured.scenes)
         both = {"before": before, "after": after}
-        found = {when: jax.device_get(evaluate(one, flights, root)) for when, one in both.items()}
+        found = {when: to_host(evaluate(one, flights, root)) for when, one in both.items()}
         return {f"{name}_{when}": float(value) for when, values in found.items() for name, value in values.items()}
 
     return held_out_losses

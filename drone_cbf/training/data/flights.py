@@ -16,7 +16,7 @@ from drone_cbf.arrays import concatenate_trees
 from drone_cbf.barrier.lessons import Lesson, make_flown_lesson
 from drone_cbf.config import GoalMode, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.devices import jit_rarely_run
+from drone_cbf.devices import jit_rarely_run, to_host
 from drone_cbf.errors import ConfigError
 from drone_cbf.flights import Flown, Flyer, fly_all
 from drone_cbf.perception.graphs import Graph
@@ -129,7 +129,7 @@ def make_flight_measure(
         if random_drones:
             scenes = equip(scenes, jax.random.split(report_key(key, 1), count))
         flown = fly_all(fly, params, scenes, levels, keys, lambda flown: flown)
-        return MeasuredFlights(scenes=jax.device_get(per_drone(scenes)), flown=flown)
+        return MeasuredFlights(scenes=to_host(per_drone(scenes)), flown=flown)
 
     return measure
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import struct
 
@@ -19,7 +18,7 @@ from drone_cbf.barrier.lessons import Lesson, uses_truth
 from drone_cbf.barrier.neural import BarrierParams, initial_barrier_params
 from drone_cbf.config import OptimiserConfig, SceneName, SystemConfig
 from drone_cbf.controller import ControllerParams
-from drone_cbf.devices import jit_rarely_run, put_replicated, replicate, shard_batch
+from drone_cbf.devices import jit_rarely_run, put_replicated, replicate, shard_batch, to_host
 from drone_cbf.flights import policy_flyer
 from drone_cbf.policy.policies import PolicyParams
 from drone_cbf.recorder import Recorder
@@ -117,7 +116,7 @@ def scanned_pool(
     sample = programs.shared(
         "pool", lambda jit: jax.jit(make_sampled_batch(system, settings.scenes, POOL_PART, settings.strata))
     )
-    parts = [jax.device_get(sample(jax.random.fold_in(key, part))) for part in range(POOL_PARTS)]
+    parts = [to_host(sample(jax.random.fold_in(key, part))) for part in range(POOL_PARTS)]
     return jax.tree.map(jnp.asarray, concatenate_trees(*parts))
 
 
@@ -217,5 +216,5 @@ def audit_analytic_barrier(
     resting = graphs.replace(relative_velocity=jnp.zeros_like(graphs.relative_velocity))
     value = barrier(resting)
     nearest = jnp.min(safe_norm(graphs.relative_position), axis=-1) - system.physics.drone_radius
-    seen = np.asarray(graphs.mask.any(-1))
-    return braking_audit(np.asarray(value)[seen], np.asarray(nearest)[seen])
+    value, nearest, seen = to_host((value, nearest, graphs.mask.any(-1)))
+    return braking_audit(value[seen], nearest[seen])
