@@ -76,6 +76,11 @@ def softplus(x: ArrayLike, sharpness: float) -> Array:
     return jax.nn.softplus(sharpness * jnp.asarray(x)) / sharpness
 
 
+def saturated(wanted: Vector, limit: tuple[float, float, float]) -> Vector:
+    """``limit * tanh(wanted / limit)`` along each axis; zero, without gradient, along one of no limit."""
+    return jnp.asarray(limit) * jnp.tanh(wanted / jnp.asarray([most or 1.0 for most in limit]))
+
+
 def smooth_cutoff(distance: ArrayLike, radius: ArrayLike, full: float = 0.75) -> Array:
     """Weight that is 1 up to ``full * radius`` [m] and falls to 0 at ``radius`` with a continuous derivative."""
     x = jnp.clip((jnp.asarray(distance) / radius - full) / (1.0 - full), 0.0, 1.0)

@@ -204,7 +204,7 @@ class SystemConfig(Section):
 
     @model_validator(mode="after")
     def _braking_is_possible(self) -> Self:
-        limit, model = round(min(self.physics.reach), 3), self.physics.model
+        limit, model = round(min(filter(None, self.physics.reach)), 3), self.physics.model
         if self.barrier.braking > limit:
             where = "" if model == "point_mass" else f" that physics.model = {model} follows"
             limits = f"the smallest physics.max_acceleration = {limit}{where}"

@@ -1,6 +1,7 @@
 """Settings of the drone."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,8 +10,12 @@ from drone_cbf.airframes import AIRFRAMES, GRAVITY
 from drone_cbf.sections import Neutral, Section
 
 Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
-ModelName = Literal["point_mass", "attitude", "quadrotor", "linear"]
-LINEAR_REACH = 10.0  # Largest command of ``linear`` along each axis [m/s^2]
+ModelName = Literal["point_mass", "attitude", "quadrotor", "linear", "double_integrator"]
+LINEAR_REACH: Mapping[str, tuple[float, float, float]] = {
+    "linear": (10.0, 10.0, 10.0),
+    "double_integrator": (10.0, 10.0, 0.0),
+}
+"""Largest command of GCBF+'s linear drones along each axis [m/s^2]; 0: the drone does not move along it."""
 AirframeName = Literal["crazyflie", "racing"]
 
 
@@ -21,7 +26,8 @@ class PhysicsConfig(Section):
     """``point_mass``: desired accelerations are followed with a lag, in any direction at once; ``attitude``: by thrust
     along the drone's upward axis, which it must turn first; ``quadrotor``: by four rotors of a rigid body,
     ``airframe``, whose drag and rotor lag replace those given here; ``linear``: GCBF+'s LinearDrone, with its own
-    drag, at most 0.5 m/s along each axis."""
+    drag, at most 0.5 m/s along each axis; ``double_integrator``: its DoubleIntegrator, at most as fast, at one
+    height."""
     airframe: Annotated[AirframeName, Neutral("crazyflie")] = "crazyflie"
     """The ``quadrotor``: ``crazyflie``, 43 g, as identified; ``racing``, 0.5 kg and 4.5 times its weight in thrust."""
     belief: Annotated[Literal["fitted", "configured"], Neutral("fitted")] = "fitted"
@@ -35,7 +41,7 @@ class PhysicsConfig(Section):
     """Transport delay of a command [s]; need not be a multiple of the period."""
     random_delay: Annotated[float, Field(ge=0.0, le=1.0), Neutral(0.0)] = 0.0
     """Largest relative error of ``delay`` of randomised drones (``robust/*``), which their controllers do not know; not
-    of ``linear``."""
+    of ``linear`` and ``double_integrator``."""
     linear_drag: float = Field(0.3, ge=0.0, le=2.0)
     """Drag per unit of air speed [1/s]."""
     quadratic_drag: float = Field(0.01, ge=0.0, le=0.5)
@@ -78,12 +84,14 @@ class PhysicsConfig(Section):
 
     @property
     def reach(self) -> tuple[float, float, float]:
-        """The largest command along each axis alone that the drone can follow, either way [m/s^2]."""
+        """The largest command along each axis alone that the drone can follow, either way [m/s^2]; 0 along one that it
+        does not move along."""
         x, y, z = self.max_acceleration
         if self.model == "point_mass":
             return x, y, z
-        if self.model == "linear":
-            return min(x, LINEAR_REACH), min(y, LINEAR_REACH), min(z, LINEAR_REACH)
+        if self.model in LINEAR_REACH:
+            own_x, own_y, own_z = LINEAR_REACH[self.model]
+            return min(x, own_x), min(y, own_y), min(z, own_z)
         lowest, highest = self.thrust_range
         level = min(math.sqrt(highest**2 - GRAVITY**2), math.tan(math.radians(self.max_tilt)) * GRAVITY)
         vertical = min(highest - GRAVITY, GRAVITY - lowest)

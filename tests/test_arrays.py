@@ -13,6 +13,7 @@ from drone_cbf.arrays import (
     largest_entry,
     limit_gradient,
     safe_norm,
+    saturated,
     scale_gradient,
     smooth_cutoff,
     softplus,
@@ -228,3 +229,15 @@ def test_the_largest_entry_alone_gets_the_gradient_of_the_maximum_and_one_of_equ
     np.testing.assert_array_equal(gradient, np.arange(3) == vectors.argmax(-1)[:, None])
     np.testing.assert_array_equal(jax.grad(largest_entry)(jnp.array([-1.0, 2.0, 2.0])), [0.0, 1.0, 0.0])
     assert np.isnan(largest_entry(jnp.array([1.0, jnp.nan])))
+
+
+def test_a_saturated_vector_stays_below_its_limits_and_passes_nothing_along_an_axis_without_room(vectors):
+    """The gradient of L tanh(w / L) is 1 - (command / L)^2; with L = 0 it is zero, where the formula has NaN."""
+    limit = np.array([10.0, 2.0, 0.0])
+    result = np.asarray(jax.vmap(lambda wanted: saturated(wanted, (10.0, 2.0, 0.0)))(jnp.asarray(vectors)))
+    expected = limit[:2] * np.tanh(vectors[:, :2].astype(np.float64) / limit[:2])
+    np.testing.assert_allclose(result[:, :2], expected, rtol=ROUNDING)
+    np.testing.assert_array_equal(result[:, 2], 0.0)
+    slopes = jax.vmap(jax.grad(lambda wanted: saturated(wanted, (10.0, 2.0, 0.0)).sum()))(jnp.asarray(vectors))
+    np.testing.assert_allclose(slopes[:, :2], 1.0 - (expected / limit[:2]) ** 2, atol=2 * ROUNDING)
+    np.testing.assert_array_equal(slopes[:, 2], 0.0)

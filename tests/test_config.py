@@ -106,6 +106,14 @@ def test_a_barrier_may_not_promise_to_brake_harder_than_the_weakest_axis(weakest
         SystemConfig(physics=physics, barrier=BarrierConfig(braking=4.1))
 
 
+def test_a_drone_in_the_plane_need_not_brake_along_the_axis_that_it_lacks():
+    plane = PhysicsConfig(model="double_integrator", max_acceleration=(20.0, 8.0, 1.0))
+    assert plane.reach == (10.0, 8.0, 0.0)
+    assert SystemConfig(physics=plane, barrier=BarrierConfig(braking=8.0)).barrier.braking == 8.0
+    with pytest.raises(ValidationError, match=r"braking = 8\.1 .* = 8\.0 that physics.model = double_integrator"):
+        SystemConfig(physics=plane, barrier=BarrierConfig(braking=8.1))
+
+
 def test_no_flight_is_told_to_fly_faster_than_the_fastest():
     assert ObjectiveConfig(max_speed=6.0, slowest_cruise=6.0).slowest_cruise == 6.0
     with pytest.raises(ValidationError, match=r"slowest_cruise = 6\.5 exceeds objective\.max_speed = 6\.0; lower it"):

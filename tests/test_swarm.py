@@ -127,12 +127,21 @@ def test_clearance_counts_other_drones():
     np.testing.assert_allclose(near, sampled, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("rows", ["pairwise", pytest.param("soft_min", marks=pytest.mark.slow)])
-def test_two_that_fly_at_each_other_at_full_speed_stop_in_time(rows):
-    system = swarm_system(2, barrier=BARRIER, filter=FilterConfig(rows=rows))
+@pytest.mark.parametrize(
+    ("rows", "model"),
+    [
+        ("pairwise", "linear"),
+        pytest.param("pairwise", "double_integrator", marks=pytest.mark.slow),
+        pytest.param("soft_min", "linear", marks=pytest.mark.slow),
+    ],
+)
+def test_two_that_fly_at_each_other_at_full_speed_stop_in_time(rows, model):
+    physics = SYSTEM.physics.model_copy(update={"model": model})
+    system = swarm_system(2, barrier=BARRIER, filter=FilterConfig(rows=rows), physics=physics)
+    climb = 0.0 if model == "linear" else 3.0  # What flies in the plane is not got out of it
 
     def headlong(params, memory, graph):
-        return memory, jnp.where(graph.goal > 0.0, 8.0, -8.0) * jnp.array([1.0, 0.0, 0.0])
+        return memory, jnp.where(graph.goal > 0.0, 8.0, -8.0) * jnp.array([1.0, 0.0, climb])
 
     pilot = make_filtered_pilot_of(system, headlong)
     scene = swarm_scene([[-0.8, 0.0, 0.0], [0.8, 0.0, 0.0]], [[50.0, 0.0, 0.0], [-50.0, 0.0, 0.0]])
@@ -142,6 +151,7 @@ def test_two_that_fly_at_each_other_at_full_speed_stop_in_time(rows):
     gap = np.asarray(flown.others.gap)
     assert BARRIER.safety_margin < gap.min() < 3.0 * BARRIER.safety_margin  # they do meet
     assert np.abs(np.asarray(flown.decisions.slack)).max() < 1e-3
+    assert not np.any(flown.states.position[..., 2]) and not np.any(flown.decisions.command[..., 2])
 
 
 def make_filtered_pilot_of(system, apply):

@@ -61,15 +61,15 @@ def make_point_mass(config: PhysicsConfig) -> Dynamics:
     )
 
 
-def make_linear(config: PhysicsConfig) -> Dynamics:
+def _make_linear(kind: linear.Kind, config: PhysicsConfig) -> Dynamics:
     """No lag; a delay is rounded up to whole periods."""
     delay = math.ceil(config.delay / config.time_step - 1e-4) * config.time_step
     whole = config.model_copy(update={"delay": delay, "random_delay": 0.0})
 
     def params() -> DroneParams:
-        drag, none = jnp.array(linear.DRAG, jnp.float32), jnp.float32(0.0)
+        drag, none = jnp.array(kind.drag, jnp.float32), jnp.float32(0.0)
         known = nominal_params(whole).replace(lag_time=none, linear_drag=drag, quadratic_drag=none)
-        return known.replace(top_speed=jnp.full(3, linear.LARGEST_SPEED, jnp.float32))
+        return known.replace(top_speed=jnp.array(kind.largest_speed, jnp.float32))
 
     def step(state: DroneState, command: Vector, params: DroneParams) -> DroneState:
         return linear.step(state, command, params, config.time_step, config.gradient_decay)
@@ -154,7 +154,8 @@ OF_NO_CONCERN = {
 """Settings on which the fit does not depend, at one value."""
 MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {
     "point_mass": make_point_mass,
-    "linear": make_linear,
+    "linear": functools.partial(_make_linear, linear.LINEAR_DRONE),
+    "double_integrator": functools.partial(_make_linear, linear.DOUBLE_INTEGRATOR),
     "attitude": functools.partial(_make_turning, attitude),
     "quadrotor": functools.partial(_make_turning, quadrotor),
 }

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, largest_entry, safe_norm, saturated, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import EDGE_SCALE, Graph, edge_features, empty_graph, node_weights
 
@@ -29,7 +29,8 @@ class GoalPolicy(nn.Module):
 
     ``length`` [m] is what distances, and speeds per second, are compared with. In a ``swarm`` it is told which nodes
     are drones, and may pass these on one side: two that meet head-on see mirror images, and only a side that all agree
-    on in advance lets them pass.
+    on in advance lets them pass. In the plane it may pass obstacles so too: before a flat face there is no other way
+    around, as there is over it in space.
     """
 
     features: int
@@ -55,8 +56,7 @@ class GoalPolicy(nn.Module):
         hidden = hidden + nn.silu(nn.Dense(self.features, name="trunk_hidden")(hidden))
         pace, grip = nn.softplus(nn.Dense(2, name="gains", kernel_init=nn.initializers.zeros)(hidden) + 0.54)
         wanted = 2.5 * grip * (pace * cruise * far - graph.velocity) - graph.drag + push
-        limit = jnp.asarray(self.max_acceleration)
-        return limit * jnp.tanh(wanted / limit)
+        return saturated(wanted, self.max_acceleration)
 
     def _obstacles(
         self, graph: Graph, own: Float[Array, "f"], cruise: Scalar | float
@@ -80,7 +80,8 @@ class GoalPolicy(nn.Module):
         start = nn.initializers.variance_scaling(0.01, "fan_in", "normal")
         up = jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0]), away.shape)
         ways = [away, around, lateral / cruise, up]
-        ways += [jnp.where(drone, jnp.cross(up, away), 0.0)] if self.swarm else []
+        passed = drone | (self.max_acceleration[2] == 0.0)
+        ways += [jnp.where(passed, jnp.cross(up, away), 0.0)] if self.swarm else []
         amount = weights * nn.Dense(len(ways), name="push", kernel_init=start)(message)
         return pooled, 10.0 * self.length * jnp.einsum("kd,kdx->x", amount, jnp.stack(ways, 1))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
-from drone_cbf.arrays import Scalar, Vector, safe_norm, unit
+from drone_cbf.arrays import Scalar, Vector, safe_norm, saturated, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.depth import to_camera, to_world
 from drone_cbf.perception.graphs import Graph, empty_graph
@@ -71,8 +71,7 @@ class RecurrentDepthPolicy(nn.Module):
         chosen = speed * unit(graph.goal, AIM) + to_world(change, graph.yaw)
         grip = GRIP * nn.softplus(out[3] + 0.54)
         wanted = grip * (chosen - graph.velocity) - graph.drag
-        limit = jnp.asarray(self.max_acceleration)
-        return memory.replace(hidden=hidden, chosen=chosen), limit * jnp.tanh(wanted / limit)
+        return memory.replace(hidden=hidden, chosen=chosen), saturated(wanted, self.max_acceleration)
 
     def _seen(self, image: Float[Array, "12 16"]) -> Float[Array, "f"]:
         """Features of the image."""

@@ -10,7 +10,7 @@ def fitted(physics: PhysicsConfig) -> dict[str, str]:
     """Lags, delay [s] and held-out error [m/s] as params; empty for a model that needs no fit."""
     from drone_cbf.physics.dynamics import make_dynamics  # after JAX is configured
 
-    if physics.model in ("point_mass", "linear"):
+    if physics.model in ("point_mass", "linear", "double_integrator"):
         return {}
     fit = make_dynamics(physics).effective
     figures = {"level_lag": fit.level_lag, "vertical_lag": fit.vertical_lag, "delay": fit.delay, "error": fit.error}
