@@ -99,9 +99,10 @@ class FilterConfig(Section):
 class PolicyConfig(Section):
     """The policy network."""
 
-    kind: Annotated[Literal["graph", "steered", "recurrent_depth"], Neutral("graph")] = "graph"
+    kind: Annotated[Literal["graph", "steered", "boundary", "recurrent_depth"], Neutral("graph")] = "graph"
     """``graph``: memoryless, towards the goal and away from the nodes of the graph; ``steered``: the same around a
     direction chosen among the open ones, so that it finds windows; remembers the last choice;
+    ``boundary``: the same around a direction along the boundary of what is in the way, for flight at one height;
     ``recurrent_depth``: convolution and recurrence over the image of the sensor ``depth``, no obstacle positions."""
     features: int = Field(128, ge=4, le=1024)
     """Width of the trunk."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from drone_cbf.arrays import Scalar, Vector, unit
 from drone_cbf.config import SystemConfig
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.policy import goal_conditioned, recurrent_depth, steered
+from drone_cbf.policy import boundary, goal_conditioned, recurrent_depth, steered
 
 PolicyParams = Any  # Variables of the network, a flax pytree
 
@@ -56,6 +56,16 @@ def _steered_policy(system: SystemConfig) -> Policy:
     )
 
 
+def _boundary_policy(system: SystemConfig) -> Policy:
+    apply: Callable[..., Any] = boundary.policy_module(system).apply
+    return Policy(
+        init=lambda key: boundary.initial_policy_params(system, key),
+        memory=lambda cruise=None: boundary.no_boundary(None if cruise is None else _seen_to_stop(cruise, system)),
+        apply=apply,
+        look=lambda memory, graph: memory.heading,
+    )
+
+
 def _recurrent_depth_policy(system: SystemConfig) -> Policy:
     apply: Callable[..., Any] = recurrent_depth.policy_module(system).apply
     usual = system.objective.max_speed
@@ -75,6 +85,7 @@ def _seen_to_stop(cruise: Scalar, system: SystemConfig) -> Scalar:
 POLICIES: Mapping[str, Callable[[SystemConfig], Policy]] = {
     "graph": _graph_policy,
     "steered": _steered_policy,
+    "boundary": _boundary_policy,
     "recurrent_depth": _recurrent_depth_policy,
 }
 """By ``policy.kind``."""
