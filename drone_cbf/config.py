@@ -82,9 +82,10 @@ class FilterConfig(Section):
     slack_penalty: Literal["linear", "quadratic"] = "linear"
     """``linear``: rho * slack; exact: no slack if an admissible command meets the row. ``quadratic``: rho/2 * slack^2,
     the baseline: some slack on every step on which the filter acts. Not with ``solver`` qpax."""
-    rows: Annotated[Literal["pairwise", "soft_min"], Neutral("pairwise")] = "pairwise"
+    rows: Annotated[Literal["pairwise", "separate", "soft_min"], Neutral("pairwise")] = "pairwise"
     """In a swarm. ``pairwise``: a row for all obstacles together and one for each other drone, of whose demand both
-    take half; ``soft_min``: a single row for everything, as if the other drones flew straight on."""
+    take half; ``separate``: one for each obstacle as well: between two, what holds the drone off one drives it to the
+    other; ``soft_min``: a single row for everything, as if the other drones flew straight on."""
     authority: float = Field(1e-3, gt=0.0, le=1.0)
     """Rows with max|a| below this are not enforced: the nominal command passes, and the step is counted."""
 

@@ -236,7 +236,7 @@ def make_safe_command(system: SystemConfig) -> SafeCommandOf:
     """Barrier, row and filter: one row for the whole graph, or in a swarm one for each other drone as well."""
     dynamics = make_dynamics(system.physics)
     limits, error = Limits(*command_limits(dynamics.params())), dynamics.effective.error or 0.0
-    if system.scene.drones > 1 and system.filter.rows == "pairwise":
+    if system.scene.drones > 1 and system.filter.rows != "soft_min":
         return _pairwise(system, limits, error)
     read, safety_filter = make_row_reader(system.barrier, error), make_filter(system.filter)
 
@@ -250,7 +250,8 @@ def make_safe_command(system: SystemConfig) -> SafeCommandOf:
 
 def _pairwise(system: SystemConfig, limits: Limits, fit_error: float) -> SafeCommandOf:
     """Slack is the largest of all rows, h the least."""
-    read, safety_filter = make_rows_reader(system.barrier, fit_error), make_rows_filter(system.filter)
+    read = make_rows_reader(system.barrier, fit_error, separate=system.filter.rows == "separate")
+    safety_filter = make_rows_filter(system.filter)
 
     def safe_command(barrier: Barrier, graph: Graph, nominal: Vector, fallback: Vector) -> tuple[Scalar, SafeCommand]:
         reading, counts = read(barrier, graph)

@@ -1,4 +1,4 @@
-"""The rows of a drone in a swarm: one for all surfaces together, and one for each other drone within range.
+"""The rows of a drone in a swarm: one for all surfaces together or one for each, and one for each other drone in range.
 
 A pair's barrier is that of a single moving node. Both drones see the same barrier and the same demand on its rate; each
 takes half of it, without a word between them: if both meet their halves, the pair meets the whole.
@@ -15,7 +15,7 @@ from drone_cbf.barrier.analytic import KINDS, Barrier
 from drone_cbf.barrier.rows import BarrierReading, make_row_reader, make_tightening, slopes
 from drone_cbf.config import BarrierConfig
 from drone_cbf.perception.graphs import Graph
-from drone_cbf.perception.others import pair_graphs, surfaces_alone
+from drone_cbf.perception.others import pair_graphs, surface_graphs, surfaces_alone
 
 SHARE = 0.5  # Part of a pair's demand that each of the two takes
 
@@ -38,18 +38,23 @@ def make_pair_reader(config: BarrierConfig, fit_error: float = 0.0) -> Callable[
 
 
 def make_rows_reader(
-    config: BarrierConfig, fit_error: float = 0.0
+    config: BarrierConfig, fit_error: float = 0.0, separate: bool = False
 ) -> Callable[[Barrier, Graph], tuple[BarrierReading, Bool[Array, "r"]]]:
     """Function (barrier, graph) -> (rows of all surfaces together and of each slot for another drone, leading axis r;
-    which of them count)."""
+    which of them count). ``separate``: a row for each surface; that of an empty slot is met by every command."""
     of_surfaces, of_pair = make_row_reader(config, fit_error), make_pair_reader(config, fit_error)
 
     def read(barrier: Barrier, graph: Graph) -> tuple[BarrierReading, Bool[Array, "r"]]:
-        first = jax.tree.map(lambda leaf: leaf[None], of_surfaces(barrier, surfaces_alone(graph)))
+        alone = surfaces_alone(graph)
+        if separate:
+            first = jax.vmap(lambda surface: of_surfaces(barrier, surface))(surface_graphs(alone))
+        else:
+            first = jax.tree.map(lambda leaf: leaf[None], of_surfaces(barrier, alone))
+        every = jnp.ones(first.value.shape[0], bool)
         if not graph.drones:
-            return first, jnp.ones(1, bool)
+            return first, every
         pairs = pair_graphs(graph)
         found = jax.vmap(lambda pair: of_pair(barrier, pair))(pairs)
-        return concatenate_trees(first, found), jnp.append(True, pairs.mask[:, 0])
+        return concatenate_trees(first, found), jnp.concatenate([every, pairs.mask[:, 0]])
 
     return read

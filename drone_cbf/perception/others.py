@@ -91,6 +91,15 @@ def surfaces_alone(graph: Graph) -> Graph:
     )
 
 
+def surface_graphs(graph: Graph) -> Graph:
+    """A graph of one node for each slot of ``graph``, of surfaces alone, stacked along a leading axis."""
+    count = graph.mask.shape[0]
+    axes = ("relative_position", "relative_velocity", "mask", "spread", "penalty", "radius", "upright")
+    single = {name: value[:, None] for name in axes if (value := getattr(graph, name)) is not None}
+    rest = graph.replace(**dict.fromkeys(axes, None))
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), rest).replace(**single)
+
+
 def pair_graphs(graph: Graph) -> Graph:
     """A graph of one node for each slot of another drone, stacked along a leading axis, in which the drone has the
     velocity relative to that other."""

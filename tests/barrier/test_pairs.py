@@ -119,3 +119,26 @@ def test_the_row_of_a_pair_is_the_same_behind_a_range_sensor():
     labelled = graph_of((PLACES[0], SPEEDS[0]), (PLACES[1], SPEEDS[1]))
     seen, expected = (jax.tree.map(lambda leaf: leaf[1], rows(each)[0]) for each in (graph, labelled))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), seen, expected)
+
+
+def test_separate_rows_are_those_of_graphs_of_one_surface_each():
+    """Between two faces the row of both together asks for nothing across; each alone keeps the drone off."""
+    alone = empty_graph(SYSTEM.sensor).replace(velocity=jnp.array([0.3, 0.0, 0.0]))
+    both = alone.replace(
+        relative_position=jnp.array([[0.0, 0.3, 0.0], [0.0, -0.3, 0.0]]),
+        relative_velocity=jnp.tile(alone.velocity, (2, 1)),
+        mask=jnp.ones(2, bool),
+    )
+    of_each = jax.jit(
+        lambda graph: make_rows_reader(SYSTEM.barrier, separate=True)(make_analytic_barrier(SYSTEM), graph)
+    )
+    found, counts = of_each(both)
+    assert np.array_equal(counts, [True, True])
+    for index, mask in enumerate(([True, False], [False, True])):
+        one, _ = rows(both.replace(mask=jnp.array(mask)))
+        jax.tree.map(
+            lambda ours, other, index=index: np.testing.assert_allclose(ours[index], other[0], atol=1e-5), found, one
+        )
+    assert found.normal[0, 1] > 0.05 and found.normal[1, 1] < -0.05
+    nothing, _ = of_each(alone)
+    assert np.all(nothing.normal == 0.0) and np.all(nothing.offset < 0.0)
