@@ -10,12 +10,13 @@ from drone_cbf.airframes import AIRFRAMES, GRAVITY
 from drone_cbf.sections import Neutral, Section
 
 Acceleration = Annotated[float, Field(gt=0.0, le=1000.0)]  # Beyond, rounding breaks the filter's promises
-ModelName = Literal["point_mass", "attitude", "quadrotor", "linear", "double_integrator"]
-LINEAR_REACH: Mapping[str, tuple[float, float, float]] = {
+ModelName = Literal["point_mass", "attitude", "quadrotor", "linear", "double_integrator", "crazyflie"]
+OWN_REACH: Mapping[str, tuple[float, float, float]] = {
     "linear": (10.0, 10.0, 10.0),
     "double_integrator": (10.0, 10.0, 0.0),
+    "crazyflie": (5.0, 5.0, 3.0),
 }
-"""Largest command of GCBF+'s linear drones along each axis [m/s^2]; 0: the drone does not move along it."""
+"""Largest command of GCBF+'s drones along each axis [m/s^2]; 0: the drone does not move along it."""
 AirframeName = Literal["crazyflie", "racing"]
 
 
@@ -27,7 +28,7 @@ class PhysicsConfig(Section):
     along the drone's upward axis, which it must turn first; ``quadrotor``: by four rotors of a rigid body,
     ``airframe``, whose drag and rotor lag replace those given here; ``linear``: GCBF+'s LinearDrone, with its own
     drag, at most 0.5 m/s along each axis; ``double_integrator``: its DoubleIntegrator, at most as fast, at one
-    height."""
+    height; ``crazyflie``: its CrazyFlie, a rigid body whose velocity is regulated, at most 0.3 m/s along each axis."""
     airframe: Annotated[AirframeName, Neutral("crazyflie")] = "crazyflie"
     """The ``quadrotor``: ``crazyflie``, 43 g, as identified; ``racing``, 0.5 kg and 4.5 times its weight in thrust."""
     belief: Annotated[Literal["fitted", "configured"], Neutral("fitted")] = "fitted"
@@ -89,8 +90,8 @@ class PhysicsConfig(Section):
         x, y, z = self.max_acceleration
         if self.model == "point_mass":
             return x, y, z
-        if self.model in LINEAR_REACH:
-            own_x, own_y, own_z = LINEAR_REACH[self.model]
+        if self.model in OWN_REACH:
+            own_x, own_y, own_z = OWN_REACH[self.model]
             return min(x, own_x), min(y, own_y), min(z, own_z)
         lowest, highest = self.thrust_range
         level = min(math.sqrt(highest**2 - GRAVITY**2), math.tan(math.radians(self.max_tilt)) * GRAVITY)

@@ -17,6 +17,7 @@ from drone_cbf.physics.thrust import ThrustLimits, against_gravity, attainable, 
 from drone_cbf.physics_config import GRAVITY
 
 ANGLE_GAIN = 0.3  # Rate asked for per angle left, times the lag of the rates: damping 0.9, little overshoot
+LARGEST_SPEED = None  # Not cut
 
 
 @struct.dataclass

@@ -23,7 +23,11 @@ def predicted(state: DroneState, command: Vector, params: DroneParams, time_step
 
 def acting_motion(state: DroneState, params: DroneParams, time_step: float) -> Motion:
     """Motion where a command sent now takes effect: queue applied, lag replaced by its lag-free equivalent."""
-    return lag_free_equivalent(committed_motion(state, params, time_step), params)
+    motion = lag_free_equivalent(committed_motion(state, params, time_step), params)
+    if params.top_speed is None:
+        return motion
+    # Thrust that is still there is not felt at the cut: the drone gets no faster, whatever it does.
+    return motion.replace(velocity=jnp.clip(motion.velocity, -params.top_speed, params.top_speed))
 
 
 def drift(motion: Motion, wind: Vector, params: DroneParams) -> Vector:

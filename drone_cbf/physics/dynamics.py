@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from drone_cbf.arrays import Vector
 from drone_cbf.config import PhysicsConfig
-from drone_cbf.physics import attitude, linear, point_mass, quadrotor
+from drone_cbf.physics import attitude, crazyflie, linear, point_mass, quadrotor
 from drone_cbf.physics.drone import DroneParams, DroneState, initial_state, nominal_params, queue_length
 from drone_cbf.physics.effective import Effective, fit_effective, fit_queue, outside_of_traces
 from drone_cbf.physics.randomisation import random_drone
@@ -118,6 +118,7 @@ def _drone(model: ModuleType, config: PhysicsConfig, effective: Effective) -> Dr
         delay=jnp.float32(effective.delay),
         linear_drag=jnp.float32(linear),
         quadratic_drag=jnp.float32(quadratic),
+        top_speed=None if model.LARGEST_SPEED is None else jnp.full(3, model.LARGEST_SPEED, jnp.float32),
         airframe=model.airframe_of(config),
     )
 
@@ -158,6 +159,7 @@ MODELS: Mapping[str, Callable[[PhysicsConfig], Dynamics]] = {
     "double_integrator": functools.partial(_make_linear, linear.DOUBLE_INTEGRATOR),
     "attitude": functools.partial(_make_turning, attitude),
     "quadrotor": functools.partial(_make_turning, quadrotor),
+    "crazyflie": functools.partial(_make_turning, crazyflie),
 }
 """By ``physics.model``."""
 

@@ -27,6 +27,7 @@ MIXING = ((-1.0, -1.0, 1.0, 1.0), (-1.0, 1.0, 1.0, -1.0), (-1.0, 1.0, -1.0, 1.0)
 """Signs with which the rotors' thrusts, times the arm, make roll and pitch, and their torques yaw."""
 
 Rotors = Float[Array, "4"]
+LARGEST_SPEED = None  # Not cut
 
 
 @struct.dataclass

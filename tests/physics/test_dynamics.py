@@ -38,7 +38,10 @@ def flight_of(dynamics):
     return fly
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name == "crazyflie")) for name in sorted(MODELS)],
+)
 def model(request):
     return request.param
 
@@ -84,7 +87,8 @@ def test_where_a_command_acts_the_drone_follows_it_at_once(model):
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=[pytest.mark.slow] * (name == "quadrotor")) for name in sorted(MODELS)]
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("quadrotor", "crazyflie"))) for name in sorted(MODELS)],
 )
 def test_a_flight_of_many_steps_has_finite_gradients_that_fade(model):
     """To state, commands and parameters; the gradient decay shrinks what reaches the start."""
