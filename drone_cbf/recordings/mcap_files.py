@@ -1,12 +1,13 @@
 """A flight as an MCAP file with Foxglove's schemas, for Foxglove and every other reader of MCAP.
 
-Frames: ``world`` (z up) and ``drone`` (its axes parallel to the world's). Times begin with zero. Topics:
+Frames: ``world`` (z up), ``drone`` (turned as the drone is where its model has an attitude, else parallel to
+``world``), and ``camera``, of which no pose is recorded. Times begin with zero. Topics:
 
 | topic | schema | |
 |---|---|---|
 | ``/tf`` | FrameTransforms | the drone in the world |
-| ``/odometry`` | Odometry | position and velocity |
-| ``/scene`` | SceneUpdate | obstacles, goal, path; the drone as a ball of its radius |
+| ``/odometry`` | Odometry | pose in the world; velocity and rates in the frame ``drone`` |
+| ``/scene`` | SceneUpdate | obstacles, goal, path; the drone's hull, and arms and nose of one that turns |
 | ``/points`` | PointCloud | what a range sensor hit, if recorded |
 | ``/depth`` | RawImage | depth [m], 32FC1, NaN where nothing was seen, if recorded |
 | ``/filter`` | JSON | command, nominal command, h, slack, status, clearance |
@@ -30,10 +31,12 @@ from drone_cbf.recordings.solids import Solid, solids_of
 from drone_cbf.reporting.fields import Array
 from drone_cbf.reporting.records import Flight
 
-WORLD, DRONE = "world", "drone"
+WORLD, DRONE, CAMERA = "world", "drone", "camera"
 Colour = tuple[float, float, float, float]
 OBSTACLE, MOVING, GROUND = (0.60, 0.65, 0.69, 0.9), (0.50, 0.62, 0.75, 0.9), (0.93, 0.91, 0.86, 1.0)
 GOAL, PATH, BODY = (0.0, 0.62, 0.45, 0.6), (0.0, 0.45, 0.70, 1.0), (0.84, 0.37, 0.0, 1.0)
+HULL, ARMS = (0.84, 0.37, 0.0, 0.35), (0.2, 0.2, 0.2, 1.0)  # Of a drone that turns
+LEVEL = np.array([0.0, 0.0, 0.0, 1.0])  # Quaternion (x, y, z, w) of no turn
 GOAL_SIZE = 0.2  # Diameter of the ball that shows the goal [m]
 LINE = 0.03  # Thickness of the path [m]
 VECTOR = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
@@ -97,7 +100,23 @@ def _still(flight: Flight, solids: Sequence[Solid]) -> Iterator[schemas.SceneEnt
     line = schemas.LinePrimitive(thickness=LINE, color=_colour(PATH), points=[_point(p) for p in flight.position])
     yield schemas.SceneEntity(timestamp=_stamp(0.0), frame_id=WORLD, id="path", lines=[line])
     yield _ball("goal", WORLD, flight.goal, GOAL_SIZE, GOAL)
-    yield _ball("drone", DRONE, np.zeros(3), 2.0 * flight.drone_radius, BODY)
+    yield _ball("drone", DRONE, np.zeros(3), 2.0 * flight.drone_radius, BODY if flight.attitude is None else HULL)
+    if flight.attitude is not None:
+        yield _body(flight.drone_radius)
+
+
+def _body(radius: float) -> schemas.SceneEntity:
+    """Four arms in the plane of the rotors, and an arrow ahead, in the frame of the drone."""
+    arm = schemas.Vector3(x=2.0 * radius, y=0.1 * radius, z=0.1 * radius)
+    turns = Rotation.from_euler("z", [[45.0], [135.0]], degrees=True).as_quat()
+    arms = [schemas.CubePrimitive(pose=_pose(np.zeros(3), turn), size=arm, color=_colour(ARMS)) for turn in turns]
+    thick = {"shaft_diameter": 0.1 * radius, "head_diameter": 0.3 * radius}
+    ahead = schemas.ArrowPrimitive(
+        pose=_pose(np.zeros(3)), shaft_length=radius, head_length=0.4 * radius, color=_colour(BODY), **thick
+    )
+    return schemas.SceneEntity(
+        timestamp=_stamp(0.0), frame_id=DRONE, id="body", frame_locked=True, cubes=arms, arrows=[ahead]
+    )
 
 
 def _ball(name: str, frame: str, centre: Array, width: float, colour: Colour) -> schemas.SceneEntity:
@@ -133,16 +152,28 @@ def _entity(solid: Solid, seconds: float) -> schemas.SceneEntity:
 
 
 def _transform(flight: Flight, step: int, stamp: schemas.Timestamp) -> schemas.FrameTransforms:
-    place = _vector(flight.position[step])
+    place, turn = _vector(flight.position[step]), _turn(_attitude(flight, step))
     one = schemas.FrameTransform(
-        timestamp=stamp, parent_frame_id=WORLD, child_frame_id=DRONE, translation=place, rotation=_turn()
+        timestamp=stamp, parent_frame_id=WORLD, child_frame_id=DRONE, translation=place, rotation=turn
     )
     return schemas.FrameTransforms(transforms=[one])
 
 
 def _odometry(flight: Flight, step: int, stamp: schemas.Timestamp) -> schemas.Odometry:
-    pose, velocity = _pose(flight.position[step]), _vector(flight.velocity[step])
-    return schemas.Odometry(timestamp=stamp, frame_id=WORLD, body_frame_id=DRONE, pose=pose, linear_velocity=velocity)
+    turn = _attitude(flight, step)
+    return schemas.Odometry(
+        timestamp=stamp,
+        frame_id=WORLD,
+        body_frame_id=DRONE,
+        pose=_pose(flight.position[step], turn),
+        linear_velocity=_vector(Rotation.from_quat(turn).inv().apply(flight.velocity[step])),
+        angular_velocity=None if flight.rates is None else _vector(flight.rates[step]),
+    )
+
+
+def _attitude(flight: Flight, step: int) -> Array:
+    """Quaternion (x, y, z, w) of the frame ``drone`` in ``world``."""
+    return LEVEL if flight.attitude is None else flight.attitude[step][[1, 2, 3, 0]]
 
 
 def _filtered(flight: Flight, step: int, statuses: Sequence[str]) -> str:
@@ -168,7 +199,7 @@ def _image(depth: Array, seconds: float) -> schemas.RawImage:
     height, width = depth.shape
     data = np.where(np.isfinite(depth), depth, np.nan).astype("<f4").tobytes()
     size = {"width": width, "height": height, "step": 4 * width}
-    return schemas.RawImage(timestamp=_stamp(seconds), frame_id=DRONE, encoding="32FC1", data=data, **size)
+    return schemas.RawImage(timestamp=_stamp(seconds), frame_id=CAMERA, encoding="32FC1", data=data, **size)
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -188,12 +219,11 @@ def _point(values: Array) -> schemas.Point3:
     return schemas.Point3(**dict(zip("xyz", map(float, values), strict=True)))
 
 
-def _turn(quaternion: Array | None = None) -> schemas.Quaternion:
-    values = (0.0, 0.0, 0.0, 1.0) if quaternion is None else map(float, quaternion)
-    return schemas.Quaternion(**dict(zip("xyzw", values, strict=True)))
+def _turn(quaternion: Array) -> schemas.Quaternion:
+    return schemas.Quaternion(**dict(zip("xyzw", map(float, quaternion), strict=True)))
 
 
-def _pose(place: Array, quaternion: Array | None = None) -> schemas.Pose:
+def _pose(place: Array, quaternion: Array = LEVEL) -> schemas.Pose:
     return schemas.Pose(position=_vector(place), orientation=_turn(quaternion))
 
 

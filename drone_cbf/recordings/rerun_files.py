@@ -19,6 +19,7 @@ TIME = "flight"
 """Name of the timeline [s]."""
 OBSTACLE, MOVING, GROUND = (154, 165, 177), (127, 157, 191), (237, 231, 219)
 GOAL, PATH, BODY, HIT = (0, 158, 115), (0, 114, 178), (213, 94, 0), (204, 121, 167)
+ARMS = (51, 51, 51)
 VALUES = {"barrier": PATH, "analytic_barrier": (230, 159, 0), "clearance": GOAL, "slack": BODY}
 AXES = {"x": (213, 94, 0), "y": (0, 158, 115), "z": (0, 114, 178)}
 """What is plotted, and its colour; a nominal command is paler than the one that was flown."""
@@ -36,13 +37,13 @@ def write_rerun(flight: Flight, path: Path, statuses: Sequence[str]) -> None:
             recording.log(f"world/obstacles/{solid.name}", _shape(solid), static=True)
         recording.log("world/goal", rr.Points3D([flight.goal], radii=0.1, colors=GOAL, labels=["goal"]), static=True)
         recording.log("world/path", rr.LineStrips3D([flight.position], colors=PATH), static=True)
-        body = rr.Ellipsoids3D(half_sizes=[3 * [flight.drone_radius]], colors=BODY, fill_mode="solid")
-        recording.log("world/drone/hull", body, static=True)
+        for part, look in _body(flight):
+            recording.log(f"world/drone/{part}", look, static=True)
         for solid in solids:
             if solid.moves:
                 places = solid.centre + flight.times[:, None] * solid.velocity
                 _send_places(recording, f"world/obstacles/{solid.name}", flight.times, places)
-        _send_places(recording, "world/drone", flight.times, flight.position)
+        _send_places(recording, "world/drone", flight.times, flight.position, flight.attitude)
         for name, times, values, colour in _curves(flight):
             recording.log(name, rr.SeriesLines(colors=colour), static=True)
             recording.send_columns(name, [_column(times)], rr.Scalars.columns(scalars=values))
@@ -53,12 +54,14 @@ def write_rerun(flight: Flight, path: Path, statuses: Sequence[str]) -> None:
 
 
 def _layout(flight: Flight) -> rrb.Blueprint:
-    curves = [
+    curves: list[rrb.View] = [
         rrb.TimeSeriesView(name="barrier and clearance [m]", origin="barrier"),
         rrb.TimeSeriesView(name="speed [m/s]", origin="speed"),
         rrb.TimeSeriesView(name="commands [m/s²]", origin="commands"),
         rrb.TextLogView(name="log", origin="log"),
     ]
+    if flight.rates is not None:
+        curves.insert(3, rrb.TimeSeriesView(name="body rates [rad/s]", origin="rates"))
     scene: rrb.Spatial3DView | rrb.Vertical = rrb.Spatial3DView(name=flight.name, origin="world")
     if flight.depth is not None:
         scene = rrb.Vertical(scene, rrb.Spatial2DView(name="depth", origin="depth"), row_shares=[3, 1])
@@ -87,12 +90,27 @@ def _shape(solid: Solid) -> rr.AsComponents:
     return rr.Capsules3D(lengths=[straight], radii=[radius], translations=lower, **look)
 
 
+def _body(flight: Flight) -> Iterator[tuple[str, rr.AsComponents]]:
+    """The drone in its own frame: its hull, and where its model turns it, four arms and an arrow ahead."""
+    radius, turns = flight.drone_radius, flight.attitude is not None
+    look: Any = rr.components.FillMode.DenseWireframe if turns else "solid"
+    yield "hull", rr.Ellipsoids3D(half_sizes=[3 * [radius]], colors=BODY, fill_mode=look)
+    if turns:
+        across = radius * 0.5**0.5
+        arms = [[[-across, -across, 0.0], [across, across, 0.0]], [[-across, across, 0.0], [across, -across, 0.0]]]
+        yield "arms", rr.LineStrips3D(arms, colors=ARMS, radii=0.06 * radius)
+        yield "ahead", rr.Arrows3D(vectors=[[1.4 * radius, 0.0, 0.0]], colors=BODY, radii=0.06 * radius)
+
+
 def _curves(flight: Flight) -> Iterator[tuple[str, Array, Array, tuple[int, ...]]]:
     """Name, times [s], values and colour of each curve."""
     starts = flight.times[:-1]
     for name, colour in VALUES.items():
         yield f"barrier/{name}", starts, getattr(flight, name), colour
     yield "speed", flight.times, flight.speed, PATH
+    if flight.rates is not None:
+        for axis, (letter, colour) in enumerate(AXES.items()):
+            yield f"rates/{letter}", flight.times, flight.rates[:, axis], colour
     for name, opacity in (("command", 255), ("nominal", PALE)):
         for axis, (letter, colour) in enumerate(AXES.items()):
             yield f"commands/{name}_{letter}", starts, getattr(flight, name)[:, axis], (*colour, opacity)
@@ -104,8 +122,12 @@ def _events(flight: Flight, statuses: Sequence[str]) -> Iterator[tuple[int, str]
     yield flight.steps, f"{flight.outcome}, least clearance {flight.least_clearance:.3f} m"
 
 
-def _send_places(recording: rr.RecordingStream, name: str, times: Array, places: Array) -> None:
-    recording.send_columns(name, [_column(times)], rr.Transform3D.columns(translation=places))
+def _send_places(
+    recording: rr.RecordingStream, name: str, times: Array, places: Array, attitude: Array | None = None
+) -> None:
+    """``attitude``: quaternions (w, x, y, z); None for what does not turn."""
+    turns = None if attitude is None else attitude[:, [1, 2, 3, 0]]
+    recording.send_columns(name, [_column(times)], rr.Transform3D.columns(translation=places, quaternion=turns))
 
 
 def _column(times: Array) -> rr.TimeColumn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -53,6 +54,50 @@ def test_mcap_holds_every_state_at_its_time(flight: Flight, mcap: dict) -> None:
     np.testing.assert_allclose(moved, flight.position)
     np.testing.assert_allclose(speeds, flight.velocity)
     assert {m.transforms[0].child_frame_id for _, m in mcap["/tf"]} == {"drone"}
+
+
+@pytest.fixture(scope="module")
+def turning(flight: Flight) -> Flight:
+    """The same flight by a drone that turns: at every state otherwise."""
+    draw = np.random.default_rng(4)
+    attitude = draw.normal(size=(STEPS + 1, 4))
+    attitude /= np.linalg.norm(attitude, axis=-1, keepdims=True)
+    return dataclasses.replace(flight, attitude=attitude, rates=draw.normal(size=(STEPS + 1, 3)))
+
+
+def test_mcap_turns_the_drones_frame_and_gives_its_motion_in_it(turning: Flight, tmp_path: Path) -> None:
+    found = messages(save_flight(turning, tmp_path / "turning.mcap", STATUSES))
+    for step, ((_, moved), (_, told)) in enumerate(zip(found["/tf"], found["/odometry"], strict=True)):
+        w, x, y, z = turning.attitude[step]
+        # Written out: the matrix of a unit quaternion takes body axes to world axes.
+        matrix = np.array([
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ])  # fmt: skip
+        for turn in (moved.transforms[0].rotation, told.pose.orientation):
+            np.testing.assert_allclose([turn.w, turn.x, turn.y, turn.z], [w, x, y, z], atol=1e-9)
+        np.testing.assert_allclose(matrix @ xyz(told.linear_velocity), turning.velocity[step], atol=1e-9)
+        np.testing.assert_allclose(xyz(told.angular_velocity), turning.rates[step])
+    (body,) = (entity for entity in found["/scene"][0][1].entities if entity.id == "body")
+    assert body.frame_id == "drone" and body.frame_locked and len(body.cubes) == 2 and len(body.arrows) == 1
+
+
+def test_rerun_turns_the_drone_and_plots_its_rates(turning: Flight, tmp_path: Path) -> None:
+    found = columns(save_flight(turning, tmp_path / "turning.rrd", STATUSES))
+    turns = np.squeeze(found["/world/drone"]["Transform3D:quaternion"])
+    np.testing.assert_allclose(turns, turning.attitude[:, [1, 2, 3, 0]], atol=1e-6)
+    for axis, letter in enumerate("xyz"):
+        np.testing.assert_allclose(np.squeeze(found[f"/rates/{letter}"]["Scalars:scalars"]), turning.rates[:, axis])
+    assert {"/world/drone/hull", "/world/drone/arms", "/world/drone/ahead"} <= found.keys()
+
+
+def test_a_drone_without_attitude_is_recorded_level(mcap: dict, rerun: dict) -> None:
+    assert {(turn.x, turn.y, turn.z, turn.w) for _, m in mcap["/tf"] for turn in [m.transforms[0].rotation]} == {
+        (0.0, 0.0, 0.0, 1.0)
+    }
+    assert "body" not in {entity.id for entity in mcap["/scene"][0][1].entities}
+    assert "Transform3D:quaternion" not in rerun["/world/drone"] and "/rates/x" not in rerun
 
 
 def surface_points(entity: object) -> list[np.ndarray]:
