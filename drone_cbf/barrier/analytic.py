@@ -87,7 +87,7 @@ def braking_margins(graph: Graph, system: SystemConfig) -> Float[Array, "k"]:
     :data:`PAIR` times as large: both brake."""
     closing = closing_speeds(graph.relative_position, graph.relative_velocity)
     distance = safe_norm(graph.relative_position)
-    braking = jnp.full(graph.mask.shape, system.barrier.braking).at[-graph.drones :].mul(PAIR) if graph.drones else None
+    braking = system.barrier.braking * jnp.where(graph.is_drone, PAIR, 1.0) if graph.drones else None
     margin = stopping_margin(distance, closing, system, braking)
     margin = margin if graph.penalty is None else margin + graph.penalty
     if graph.radius is not None:

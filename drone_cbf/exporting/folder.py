@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from drone_cbf.config import SystemConfig
-from drone_cbf.exporting.programs import INPUTS, OPSET, OUTPUTS, WRITERS
+from drone_cbf.exporting.onnx_conversion import OPSET
+from drone_cbf.exporting.programs import INPUTS, OUTPUTS, WRITERS
 from drone_cbf.physics.dynamics import make_dynamics
 from drone_cbf.serving.clouds import COLUMNS, FARTHEST, POINT, SEEN, SPREAD, VELOCITY
 from drone_cbf.serving.controller import STATUS_NAMES

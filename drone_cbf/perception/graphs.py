@@ -55,6 +55,12 @@ class Graph:
     drones: int = struct.field(pytree_node=False, default=0)
     """How many of the nodes, the last ones, are slots for other drones (perception/others.py)."""
 
+    @property
+    def is_drone(self) -> Bool[Array, "k"]:
+        """False: a slot for a surface."""
+        count = self.mask.shape[-1]
+        return jnp.arange(count) >= count - self.drones
+
 
 def build_graph(motion: Motion, surfaces: Surfaces, goal: Vector, params: DroneParams, config: SensorConfig) -> Graph:
     """Graph of the ``config.neighbours`` visible points that will be nearest ``config.lookahead`` seconds from now.
@@ -119,7 +125,7 @@ def node_weights(graph: Graph) -> Float[Array, "k"]:
     ahead = distances_ahead(graph.relative_position, graph.relative_velocity, graph.lookahead)
     ranked = jnp.clip((graph.left_out - ahead) / SWAP_WIDTH, 0.0, 1.0)
     if graph.drones:  # they are not ranked among the surfaces
-        ranked = ranked.at[-graph.drones :].set(1.0)
+        ranked = jnp.where(graph.is_drone, 1.0, ranked)
     if graph.penalty is not None:
         return jnp.where(graph.mask, in_range * jnp.exp(-graph.penalty / PENALTY_SCALE), 0.0)
     return jnp.where(graph.mask, in_range * ranked * ranked * (3.0 - 2.0 * ranked), 0.0)

@@ -71,7 +71,7 @@ class GoalPolicy(nn.Module):
         lateral = graph.relative_velocity - cruise * receding * away
         context = jnp.broadcast_to(own, (edges.shape[0], own.shape[0]))
         invariant = [edges[:, 6:], along, receding, safe_norm(lateral)[:, None] / cruise, context]
-        drone = jnp.arange(edges.shape[0])[:, None] >= edges.shape[0] - graph.drones
+        drone = graph.is_drone[:, None]
         invariant += [drone.astype(jnp.float32)] if self.swarm else []
         message = nn.silu(nn.Dense(self.node_features, name="message_in")(jnp.concatenate(invariant, -1)))
         message = message + nn.silu(nn.Dense(self.node_features, name="message_out")(message))

@@ -29,8 +29,8 @@ def clipped(nominal: Vector, limits: Limits) -> Vector:
 
 
 def select(condition: Bool[Array, ""], chosen: Tree, otherwise: Tree) -> Tree:
-    """``chosen`` where the condition holds, leaf by leaf."""
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), chosen, otherwise)
+    """``chosen`` where the condition holds, leaf by leaf; a leaf of both stays."""
+    return jax.tree.map(lambda x, y: x if x is y else jnp.where(condition, x, y), chosen, otherwise)
 
 
 def sanitised(
