@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from matplotlib.figure import Figure
 
 from benchmarks import (
     decision_section,
@@ -43,6 +44,8 @@ SECTIONS: dict[str, tuple[Callable[..., list[dict[str, Any]]], tuple[str, ...]]]
     "training": (training_section.measure, training_section.PACKAGES),
 }
 """Name -> what measures it, and the packages whose versions matter."""
+FIGURES: dict[str, Callable[[Sequence[dict[str, Any]]], Figure]] = {"swarms": swarm_section.figure}
+"""Name of a section -> what draws its rows, where a picture says more than the table."""
 EXPERIMENT = "drone_cbf benchmarks"
 
 
@@ -62,6 +65,8 @@ def store(section: str, text: str, content: dict[str, Any]) -> str:
     with mlflow.start_run(run_name=f"bench-{section}") as run:
         mlflow.log_text(text, f"{section}.md")
         mlflow.log_text(json.dumps(content, indent=1), f"{section}.json")
+        if section in FIGURES:
+            mlflow.log_figure(FIGURES[section](content["rows"]), f"{section}.png")
         mlflow.log_params(content["machine"])
         for row in content["rows"]:
             place = f"{section}/{row.get('solver') or row['model']}".replace(" ", "_")
@@ -102,6 +107,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.md").write_text(text)
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+        if name in FIGURES:
+            FIGURES[name](rows).savefig(folder / f"{name}.png", dpi=120)
         print(text)
         if not arguments.keep_out:
             print(f"stored as run {store(name, text, content)}")

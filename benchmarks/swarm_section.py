@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from matplotlib.figure import Figure
 
 from benchmarks.systems import curriculum_system
 from benchmarks.timing import Timing, interleaved
@@ -103,3 +104,21 @@ def _rates(name: str, timing: Timing | str, steps: int) -> Row:
         f"{name} [k/s of one core]": steps / timing.cpu,
         f"{name} first call [s]": (timing.first - timing.milliseconds) / 1e3,
     }
+
+
+def figure(rows: Sequence[Row]) -> Figure:
+    """What a step of one drone costs, by the number of drones in its world, at the largest batch that was measured."""
+    largest = [row for row in rows if row["batch"] == max(row["batch"] for row in rows) and "note" not in row]
+    drones = [int(row["model"].split()[0]) for row in largest]
+    drawing = Figure(figsize=(6.0, 4.0), layout="constrained")
+    axes = drawing.subplots()
+    for name in PILOTS:
+        axes.plot(drones, [1e3 / row[f"{name} [k/s of one core]"] for row in largest], "o-", label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(drones, [f"{count:,}" for count in drones])
+    axes.set_xlabel("drones in one world")
+    axes.set_ylabel("step of one drone [µs of one core]")
+    axes.set_ylim(bottom=0.0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return drawing

@@ -93,3 +93,19 @@ def test_importing_the_harness_computes_nothing_so_that_a_section_may_still_choo
     asked = "import benchmarks.harness, jax; jax.config.update('jax_num_cpu_devices', 3); print(jax.device_count())"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "3", done.stderr
+
+
+def test_the_figure_of_swarms_shows_what_a_step_costs_at_the_largest_batch() -> None:
+    from benchmarks.swarm_section import PILOTS, figure
+
+    rates = {8: (100.0, 50.0), 32: (80.0, 40.0)}
+    rows = [
+        {"batch": batch, "model": f"{drones} drones"}
+        | {f"{name} [k/s of one core]": rate * batch / 64.0 for name, rate in zip(PILOTS, rates[drones], strict=True)}
+        for batch in (64, 32)
+        for drones in rates
+    ]
+    (axes,) = figure([*rows, {"batch": 64, "model": "128 drones", "note": "out of memory"}]).axes
+    drawn = {str(line.get_label()): np.array(line.get_xydata()) for line in axes.lines}
+    np.testing.assert_allclose(drawn["policy"], [[8, 10.0], [32, 12.5]])
+    np.testing.assert_allclose(drawn["with barrier and filter"], [[8, 20.0], [32, 25.0]])
