@@ -26,6 +26,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from projects.running.jax_setup import collect_rarely  # noqa: E402
+from tests.lowering import share_contexts  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.projects.small_pipeline import SmallPipeline
@@ -39,6 +40,7 @@ jax.config.update("jax_disable_most_optimizations", True)
 # visits all that JAX has traced, a second towards the end).
 jax.config.update("jax_traceback_in_locations_limit", 0)
 collect_rarely()
+share_contexts()
 
 UNOPTIMISED = ("training", "evaluation", "serving", "projects")
 """Folders whose tests compile much and run little: unoptimised code compiles in half the time. The other folders' tests

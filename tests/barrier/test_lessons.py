@@ -136,9 +136,10 @@ def test_the_student_is_not_told_what_it_does_not_see():
 def test_a_lesson_of_a_flight_is_taken_where_and_when_a_command_acts():
     ball = capsules([[3.0, 0.0, 0.0]], 0.3, velocity=jnp.array([-2.0, 0.0, 0.0]))
     state = initial_state(jnp.zeros(3), jnp.array([1.5, 0.0, 0.0]), SYSTEM.physics)
-    lesson = make_flown_lesson(SYSTEM)(empty_graph(SYSTEM.sensor), state, scene_of(ball), jnp.int32(4))
-    model, dt = nominal_params(SYSTEM.physics), SYSTEM.physics.time_step
-    acting = acting_motion(state, model, dt)
+    graph, dt = empty_graph(SYSTEM.sensor), SYSTEM.physics.time_step
+    taken = jax.jit(make_flown_lesson(SYSTEM), compiler_options=QUICK)
+    lesson = taken(graph, state, scene_of(ball), jnp.int32(4))
+    acting = jax.jit(lambda at: acting_motion(at, nominal_params(SYSTEM.physics), dt), compiler_options=QUICK)(state)
     room = 3.0 - 2.0 * (4 * dt + SYSTEM.physics.delay) - 0.3 - float(acting.position[0])
     closing, barrier = 2.0 + float(acting.velocity[0]), SYSTEM.barrier
     stop = barrier.reaction_time * closing + closing**2 / (2.0 * barrier.braking)
@@ -168,5 +169,5 @@ def test_labelled_points_are_taught_by_the_analytic_barrier_on_the_same_graph():
     np.testing.assert_array_equal(lesson.value, value)
     np.testing.assert_array_equal(lesson.gradient, gradient)
     assert bool(lesson.usable) and lesson.graph is graph
-    warm = make_graph_lesson(system)(graph, jnp.float32(0.3))
+    warm = jax.jit(make_graph_lesson(system), compiler_options=QUICK)(graph, jnp.float32(0.3))
     assert float(warm.value) < float(value), "a warmer soft minimum is lower"

@@ -31,7 +31,8 @@ def scenes():
     for seed in range(10):
         obstacles = crowd(seed, count=12, half=(2.5, 2.5, 1.0))
         starts = np.random.default_rng(seed).uniform(-4.0, 4.0, (30, 3))
-        clear = [np.min(np.linalg.norm((start - obstacles.capsules.centre)[:, :2], axis=-1)) for start in starts]
+        centre = np.asarray(obstacles.capsules.centre)
+        clear = [np.min(np.linalg.norm((start - centre)[:, :2], axis=-1)) for start in starts]
         drawn.append(jax.tree.map(np.asarray, scene_of(obstacles, start=starts[np.argmax(clear)])))
     return jax.tree.map(lambda *leaves: np.stack([leaves[row % 10] for row in range(STATES)]), *drawn)
 
@@ -166,7 +167,7 @@ def test_high_speed_states_are_fast_and_half_of_them_head_for_a_surface():
 
 def test_the_tie_of_two_spheres_is_half_way_between_them():
     obstacles = capsules([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]], [0.2, 0.4])
-    tie = find_tie(obstacles, jnp.array([0.3, 0.0, 0.0]), jnp.float32(0.5))
+    tie = jax.jit(find_tie)(obstacles, jnp.array([0.3, 0.0, 0.0]), jnp.float32(0.5))
     np.testing.assert_allclose(tie.position, [1.4, 0.0, 0.0], atol=1e-3)
     np.testing.assert_allclose(tie.distance, 1.2, atol=1e-3)
     np.testing.assert_allclose(tie.across, [1.0, 0.0, 0.0], atol=1e-3)
@@ -175,7 +176,7 @@ def test_the_tie_of_two_spheres_is_half_way_between_them():
 @pytest.mark.parametrize("name", ["gap", "corridor", "boundary"])
 def test_a_single_obstacle_leaves_states_finite(name):
     scene = scene_of(capsules([[1.0, 0.0, 0.0]], 0.3))
-    motion = make_motion_sampler(name, SYSTEM)(scene, jax.random.key(0))
+    motion = jax.jit(make_motion_sampler(name, SYSTEM))(scene, jax.random.key(0))
     assert isinstance(motion, Motion) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(motion))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,14 +31,15 @@ ROUNDING = 1e-5
 
 
 def test_the_commands_of_a_rollout_give_its_states_and_its_readings() -> None:
-    scene = make_scene_sampler("random_cloud", "random", SYSTEM.scene)(jax.random.key(2))
-    scene = scene.replace(wind=jnp.array([1.0, -0.5, 0.2]), gust=jnp.full(3, 0.4))
+    scene = jax.jit(make_scene_sampler("random_cloud", "random", SYSTEM.scene))(jax.random.key(2))
+    scene = scene.replace(wind=jnp.array([1.0, -0.5, 0.2]), gust=jnp.asarray(np.full(3, 0.4, np.float32)))
     params = ControllerParams(
         policy=random_policy(SYSTEM), barrier=random_barrier(SYSTEM), margin=jnp.float32(0.0), blend=jnp.float32(0.0)
     )
     rollout = jax.jit(make_rollout(SYSTEM, make_unfiltered_pilot(SYSTEM), STEPS))
     flown = rollout(params, scene, jnp.float32(NOISE), KEY)
-    read = jax.jit(make_rereading(SYSTEM))(flown.states, scene, jnp.float32(NOISE), KEY)
+    read = jax.device_get(jax.jit(make_rereading(SYSTEM))(flown.states, scene, jnp.float32(NOISE), KEY))
+    flown = jax.device_get(flown)
     flights = make_flights(SYSTEM, "random_cloud", "random", STEPS, NOISE)
     episode, reading = jax.jit(flights.begin_in)(scene, KEY, KEY)
     act = jax.jit(flights.act)
@@ -43,24 +47,28 @@ def test_the_commands_of_a_rollout_give_its_states_and_its_readings() -> None:
         np.testing.assert_allclose(episode.drone.position, flown.states.position[index], atol=ROUNDING)
         np.testing.assert_allclose(episode.drone.velocity, flown.states.velocity[index], atol=ROUNDING)
         np.testing.assert_array_equal(reading.hit, read.hit[index])
-        np.testing.assert_allclose(reading.points[reading.hit], read.points[index][read.hit[index]], atol=1e-3)
+        np.testing.assert_allclose(
+            np.asarray(reading.points)[reading.hit], read.points[index][read.hit[index]], atol=1e-3
+        )
         np.testing.assert_allclose(reading.own.velocity, read.own.velocity[index], atol=ROUNDING)
         episode, reading, result = act(episode, flown.decisions.command[index])
     np.testing.assert_allclose(episode.drone.position, flown.last.position, atol=ROUNDING)
     assert bool(result.late) and np.linalg.norm(flown.decisions.command, axis=-1).max() > 0.5
 
 
-def plain_flights(horizon: int = 40) -> Flights:
-    """A command acts at once and alone, no wind: what happens is known in closed form."""
-    return make_flights(lidar_system(rays=(4, 2), physics=PLAIN), "fixed_ring", "trained", horizon, 0.0)
+@functools.cache
+def plain_flights() -> Flights:
+    """A command acts at once and alone, no wind: what happens is known in closed form. Compiled."""
+    flights = make_flights(lidar_system(rays=(4, 2), physics=PLAIN), "fixed_ring", "trained", 40, 0.0)
+    return dataclasses.replace(flights, begin_in=jax.jit(flights.begin_in), act=jax.jit(flights.act))
 
 
 def test_flying_into_a_wall_ends_in_a_collision_after_the_time_of_a_free_fall() -> None:
     push, dt, radius, face = 4.0, PLAIN.time_step, PLAIN.drone_radius, 2.9
     flights = plain_flights()
     scene = scene_of(wall_with_window(middle=(0.0, 3.0)), goal=(10.0, 0.0, 0.0))
-    episode, _ = jax.jit(flights.begin_in)(scene, KEY, KEY)
-    act, rewards, steps = jax.jit(flights.act), [], 0
+    episode, _ = flights.begin_in(scene, KEY, KEY)
+    act, rewards, steps = flights.act, [], 0
     while True:
         episode, _, result = act(episode, jnp.array([push, 0.0, 0.0]))
         rewards.append(float(result.reward))
@@ -77,21 +85,19 @@ def test_flying_into_a_wall_ends_in_a_collision_after_the_time_of_a_free_fall() 
 
 def test_being_at_the_goal_slowly_is_arrival_and_fast_is_not() -> None:
     flights = plain_flights()
-    act, begin_in = jax.jit(flights.act), jax.jit(flights.begin_in)
+    act, begin_in = flights.act, flights.begin_in
     scene = scene_of(wall_with_window(), goal=(0.1, 0.0, 0.0))
     hovering, _ = begin_in(scene, KEY, KEY)
     _, _, rested = act(hovering, jnp.zeros(3))
     assert rested.arrived and np.isclose(rested.reward, ARRIVAL) and np.isclose(rested.distance, 0.1)
-    _, _, passing = act(
-        flights.begin_in(scene.replace(start_velocity=jnp.array([1.0, 0, 0])), KEY, KEY)[0], jnp.zeros(3)
-    )
+    _, _, passing = act(begin_in(scene.replace(start_velocity=jnp.array([1.0, 0, 0])), KEY, KEY)[0], jnp.zeros(3))
     assert not passing.arrived and np.isclose(passing.reward, 0.05, atol=1e-6)
 
 
 def test_a_command_beyond_the_limits_counts_and_acts_as_the_limit() -> None:
     flights = plain_flights()
-    act = jax.jit(flights.act)
-    episode, _ = jax.jit(flights.begin_in)(scene_of(wall_with_window(), goal=(50.0, 0.0, 0.0)), KEY, KEY)
+    act = flights.act
+    episode, _ = flights.begin_in(scene_of(wall_with_window(), goal=(50.0, 0.0, 0.0)), KEY, KEY)
     limit = PLAIN.max_acceleration[0]
     beyond, within = (act(episode, jnp.array([size, 0.0, 0.0])) for size in (10.0 * limit, limit))
     np.testing.assert_array_equal(beyond[0].drone.velocity, within[0].drone.velocity)

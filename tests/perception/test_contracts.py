@@ -65,7 +65,8 @@ def test_every_sensor_has_a_mapper():
 def test_only_a_sensor_that_says_so_has_no_errors_at_all_without_noise(kind):
     """Swarms draw no errors of such a sensor; rays that are lost, others lose without noise as well."""
     sensor = make_sensor(small_system(sensor=SensorConfig(kind=kind, **RAYS | {"lidar_dropout": 0.5})))
-    errors = jax.vmap(lambda key: sensor.draw_errors(jnp.float32(0.0), 4, key))(jax.random.split(jax.random.key(0), 8))
+    draw = jax.jit(jax.vmap(lambda key: sensor.draw_errors(jnp.float32(0.0), 4, key)), compiler_options=QUICK)
+    errors = draw(jax.random.split(jax.random.key(0), 8))
     without = all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(errors))
     assert sensor.exact_without_noise <= without
     assert sensor.exact_without_noise == (kind == "surfaces")
@@ -85,14 +86,14 @@ def test_a_reading_has_the_shapes_and_types_of_the_record_and_is_finite(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_of_readings_is_each_reading_alone(kind):
     plain, _ = reader(kind)
-    places = jnp.stack([HERE, HERE + 0.5, -HERE])
+    places = np.asarray(HERE) * np.float32([[1.0], [1.0], [-1.0]]) + np.float32([[0.0], [0.5], [0.0]])
     keys, steps = jax.random.split(jax.random.key(1), 3), jnp.array([0, 3, 7])
     together = jax.jit(jax.vmap(plain, in_axes=(None, 0, None, 0, 0)), compiler_options=QUICK)(
         WORLD, places, jnp.float32(0.05), keys, steps
     )
     for index in range(3):
         alone = reader(kind)[1](WORLD, places[index], jnp.float32(0.05), keys[index], steps[index])
-        assert_close(jax.tree.map(lambda x, index=index: x[index], together), alone, 2e-5)
+        assert_close(jax.tree.map(lambda x, index=index: np.asarray(x)[index], together), alone, 2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,7 +118,7 @@ def test_what_cannot_be_seen_changes_no_reading(kind):
 
     def world(x, walled):
         far = capsules([[x, 0.2, 0.0]], 0.3).capsules
-        both = jax.tree.map(lambda one, other: jnp.concatenate([one, other]), near, far)
+        both = jax.tree.map(lambda one, other: jnp.asarray(np.concatenate([one, other])), near, far)
         return obstacles_of(capsules=both, boxes=boxes([[3.0, 0.0, 0.0]], [[0.1, 9.0, 9.0]]).boxes if walled else None)
 
     def rows(reading):
@@ -167,10 +168,10 @@ def test_a_batch_of_maps_is_each_map_alone(kind):
     readings = [read(kind, level=0.05, seed=seed) for seed in range(2)]
     memory = mapper.start(readings[0].points.shape[0])
     memory = update(memory, read(kind, position=HERE + 0.1))[0]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *readings)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *readings)
     together = jax.jit(jax.vmap(plain, in_axes=(None, 0)), compiler_options=QUICK)(memory, stacked)
     for index, reading in enumerate(readings):
-        ours = jax.tree.map(lambda x, index=index: x[index], together)
+        ours = jax.tree.map(lambda x, index=index: np.asarray(x)[index], together)
         assert_close(ours, update(memory, reading), 1e-4)
 
 
@@ -198,11 +199,11 @@ def test_a_sampled_state_is_seen_as_by_a_controller_that_knows_where_it_is(kind)
     graph, motion = jax.jit(make_still_view(system), compiler_options=QUICK)(
         state, scene, jnp.float32(0.0), jax.random.key(0)
     )
-    acting = acting_motion(state, nominal_params(system.physics), system.physics.time_step)
+    acting = jax.jit(lambda at: acting_motion(at, nominal_params(system.physics), system.physics.time_step))(state)
     np.testing.assert_allclose(motion.position, acting.position, atol=1e-6)
-    np.testing.assert_allclose(graph.goal, scene.goal - acting.position, atol=1e-6)
+    np.testing.assert_allclose(graph.goal, np.asarray(scene.goal) - acting.position, atol=1e-6)
     np.testing.assert_allclose(graph.velocity, acting.velocity, atol=1e-6)
-    points = np.float64(acting.position - graph.relative_position)[np.asarray(graph.mask)]
+    points = np.float64(np.asarray(acting.position) - np.asarray(graph.relative_position))[np.asarray(graph.mask)]
     shapes = jax.tree.map(np.float64, WORLD.capsules)
     axis = np.repeat(shapes.centre[None], len(points), 0)
     axis[..., 2] = np.clip(points[:, None, 2], axis[..., 2] - shapes.half_height, axis[..., 2] + shapes.half_height)

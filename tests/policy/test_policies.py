@@ -31,8 +31,14 @@ def system_with(kind: str):
 def policy_of(kind: str):
     """(policy, random parameters, apply compiled)."""
     policy = make_policy(system_with(kind))
-    params = scattered(policy.init(jax.random.key(0)), seed=1)
+    params = scattered(jax.eval_shape(policy.init, jax.random.key(0)), seed=1)
     return policy, params, jax.jit(policy.apply, compiler_options=QUICK)
+
+
+@functools.cache
+def untrained(kind: str):
+    """The parameters that training begins with."""
+    return jax.jit(policy_of(kind)[0].init, compiler_options=QUICK)(jax.random.key(0))
 
 
 @functools.cache
@@ -73,11 +79,11 @@ def test_the_memory_keeps_its_structure_and_commands_their_limits(kind):
 def test_a_batch_is_each_drone_alone(kind):
     policy, params, apply = policy_of(kind)
     graphs = [seen(kind=kind), seen(2.2, kind=kind)]
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *graphs)
     batched = jax.jit(jax.vmap(policy.apply, in_axes=(None, None, 0)), compiler_options=QUICK)
     together = batched(params, policy.memory(), stacked)
     for index, graph in enumerate(graphs):
-        ours = jax.tree.map(lambda leaf, index=index: leaf[index], together)
+        ours = jax.tree.map(lambda leaf, index=index: np.asarray(leaf)[index], together)
         alone = apply(params, policy.memory(), graph)
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-4), ours, alone)
 
@@ -99,7 +105,7 @@ def test_gradients_are_finite_everywhere_also_at_the_goal_at_rest(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_untrained_policy_pulls_towards_the_goal_and_rests_at_it(kind):
     policy, _, apply = policy_of(kind)
-    params, empty = policy.init(jax.random.key(0)), empty_graph(system_with(kind).sensor)
+    params, empty = untrained(kind), empty_graph(system_with(kind).sensor)
     _, pulled = apply(params, policy.memory(), empty.replace(goal=jnp.array([0.0, 2.0, 0.0])))
     assert pulled[1] > 0.5 and np.abs(np.asarray(pulled)[[0, 2]]).max() < 0.05
     np.testing.assert_allclose(apply(params, policy.memory(), empty)[1], 0.0, atol=1e-5)
@@ -107,9 +113,9 @@ def test_the_untrained_policy_pulls_towards_the_goal_and_rests_at_it(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_told_the_configured_speed_the_command_is_the_usual_one_and_told_a_faster_one_it_accelerates_more(kind):
-    policy, params, apply = policy_of(kind)
+    policy, _, apply = policy_of(kind)
     far = empty_graph(system_with(kind).sensor).replace(goal=jnp.array([30.0, 0.0, 0.0]))
-    params = policy.init(jax.random.key(0))
+    params = untrained(kind)
     usual, same, slower, faster = (
         apply(params, policy.memory(speed), far)[1][0]
         for speed in (None, *(jnp.float32(x) for x in (system_with(kind).objective.max_speed, 2.0, 8.0)))
@@ -127,7 +133,7 @@ def test_no_policy_flies_faster_than_it_can_stop_within_the_range_that_it_sees(k
     fastest = system.seen_speed
     assert barrier.reaction_time * fastest + fastest**2 / (2.0 * barrier.braking) == pytest.approx(reach)
     policy, _, apply = policy_of(kind)
-    params, far = policy.init(jax.random.key(0)), empty_graph(system.sensor).replace(goal=jnp.array([30.0, 0.0, 0.0]))
+    params, far = untrained(kind), empty_graph(system.sensor).replace(goal=jnp.array([30.0, 0.0, 0.0]))
     commands = [apply(params, policy.memory(jnp.float32(speed)), far)[1] for speed in (fastest, 40.0)]
     np.testing.assert_array_equal(*commands)
     hasty = system.model_copy(update={"objective": system.objective.model_copy(update={"max_speed": 40.0})})

@@ -11,11 +11,11 @@ from drone_cbf.perception.graphs import empty_graph
 from drone_cbf.policy.goal_conditioned import GoalPolicy
 from drone_cbf.policy.policies import make_policy
 from drone_cbf.policy.steered import REMEMBERED, no_choice, policy_module
-from tests.policy.test_policies import policy_of, seen, system_with
+from tests.policy.test_policies import policy_of, seen, system_with, untrained
 
 SYSTEM = system_with("steered")
 POLICY, RANDOM, APPLY = policy_of("steered")
-UNTRAINED = POLICY.init(jax.random.key(0))
+UNTRAINED = untrained("steered")
 
 
 def heading_between(memory, after) -> np.ndarray:
@@ -35,14 +35,14 @@ def narrowed(open_directions, goal=(6.0, 0.0, 0.0), width=0.96):
     graph = empty_graph(SYSTEM.sensor)
     ways = np.array([np.asarray(way) / np.linalg.norm(way) for way in open_directions])
     free = (cell_directions() @ ways.T).max(-1) > width
-    openings = jnp.where(jnp.asarray(free), graph.range, 1.0).astype(jnp.float32)
-    return graph.replace(goal=jnp.asarray(goal, jnp.float32), openings=openings)
+    openings = np.where(free, np.float32(graph.range), np.float32(1.0))
+    return graph.replace(goal=jnp.asarray(goal, jnp.float32), openings=jnp.asarray(openings))
 
 
 def test_where_the_way_is_free_it_flies_as_the_goal_conditioned_policy_does():
     graph = empty_graph(SYSTEM.sensor).replace(goal=jnp.array([4.0, 1.0, 0.5]), velocity=jnp.array([1.0, 0.0, 0.0]))
     module: GoalPolicy = policy_module(SYSTEM).flight
-    plain = module.apply({"params": RANDOM["params"]["flight"]}, graph)
+    plain = jax.jit(module.apply)({"params": RANDOM["params"]["flight"]}, graph)
     np.testing.assert_allclose(APPLY(RANDOM, no_choice(), graph)[1], plain, atol=1e-3)
 
 
@@ -73,16 +73,17 @@ def test_of_two_openings_as_good_it_keeps_to_the_one_it_chose_and_does_not_fly_b
 
 def test_the_memory_is_an_average_of_directions_and_carries_no_gradient():
     memory = no_choice()
+    graph = seen()
     for _ in range(40):
-        memory, _ = APPLY(RANDOM, memory, seen())
+        memory, _ = APPLY(RANDOM, memory, graph)
         assert np.linalg.norm(memory.chosen) <= 1.0 + 1e-5
     assert np.linalg.norm(memory.chosen) > 0.9
 
     def remembered(goal):
-        after, _ = POLICY.apply(RANDOM, no_choice(), seen().replace(goal=goal))
+        after, _ = POLICY.apply(RANDOM, no_choice(), graph.replace(goal=goal))
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(after))
 
-    assert not np.asarray(jax.grad(remembered)(seen().goal)).any()
+    assert not np.asarray(jax.jit(jax.grad(remembered))(graph.goal)).any()
 
 
 def test_of_two_openings_it_takes_the_other_one_if_it_gets_no_further_in_the_first():

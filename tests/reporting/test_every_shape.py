@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from matplotlib.path import Path
+from mpl_toolkits.mplot3d import art3d
 
 from drone_cbf.reporting.figures.barriers import barrier_heatmap
 from drone_cbf.reporting.figures.flights import flights_from_above, flights_in_space, paired_flights
@@ -104,6 +105,24 @@ def test_faces_turned_away_are_not_drawn_as_their_tiles_would_cover_those_before
     for solid in marked(axes, "obstacle"):
         for face in solid._faces:
             assert np.cross(face[1] - face[0], face[2] - face[0])[:3] @ towards_viewer() > -1e-9
+
+
+def test_what_matplotlib_leaves_uninitialised_reaches_no_limit(flight, monkeypatch):
+    """It fills up faces with fewer corners than others by memory as it is, here the largest of numbers."""
+    expected = flights_in_space([flight], "t").axes[0]
+
+    class Unlucky:
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        def empty(self, shape, *rest):
+            return np.full(shape, np.finfo(float).max, *rest)
+
+    monkeypatch.setattr(art3d, "np", Unlucky())
+    axes = flights_in_space([flight], "t").axes[0]
+    assert any((solid._faces > 1e3).any() for solid in marked(axes, "obstacle"))
+    for limits in ("get_xlim", "get_ylim", "get_zlim"):
+        assert getattr(axes, limits)() == getattr(expected, limits)()
 
 
 def test_long_walls_are_cut_near_the_flight_in_every_view(flight):

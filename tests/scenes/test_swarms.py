@@ -27,6 +27,10 @@ def drawn(family):
     return sample(jax.random.split(jax.random.key(3), COUNT))
 
 
+near_all = jax.jit(jax.vmap(jax.vmap(surface_distances, in_axes=(None, 0))), compiler_options=QUICK)
+"""Obstacles and places of several scenes -> distances (scenes, places, obstacles)."""
+
+
 @pytest.fixture(scope="module", params=SWARMS)
 def scenes(request):
     return drawn(request.param)
@@ -51,10 +55,8 @@ def test_starts_and_goals_are_apart_from_each_other_and_from_obstacles(scenes):
         between = np.linalg.norm(np.asarray(ends)[:, :, None] - np.asarray(ends)[:, None], axis=-1)
         between[:, np.arange(DRONES), np.arange(DRONES)] = np.inf
         assert between.min() > CONFIG.gcbf_apart - 1e-6  # the same as swarm_spacing
-        for scene in range(COUNT):
-            solids = jax.tree.map(lambda leaf, scene=scene: leaf[scene], scenes.obstacles)
-            near = jax.vmap(lambda place, solids=solids: surface_distances(solids, place))(ends[scene])
-            assert float(near.min()) > CONFIG.gcbf_apart - 1e-5
+        near = np.asarray(near_all(scenes.obstacles, ends))
+        assert near.shape[:2] == (COUNT, DRONES) and near.min(initial=np.inf) > CONFIG.gcbf_apart - 1e-5
 
 
 def test_the_worlds_of_gcbf_keep_all_their_obstacles():
@@ -64,6 +66,7 @@ def test_the_worlds_of_gcbf_keep_all_their_obstacles():
 
 def test_rectangles_of_gcbf_are_upright_and_ends_at_one_height():
     scenes = drawn("gcbf_double_integrator")
+    scenes = jax.device_get(scenes)
     boxes = scenes.obstacles.boxes
     np.testing.assert_array_equal(boxes.rotation[..., 2], np.broadcast_to([0.0, 0.0, 1.0], boxes.centre.shape))
     sides = 2.0 * np.asarray(boxes.half_size)[..., :2]
@@ -75,28 +78,29 @@ def test_rectangles_of_gcbf_are_upright_and_ends_at_one_height():
 @pytest.mark.parametrize("shape", ["circle", "sphere"])
 def test_drones_of_a_ring_change_places_with_those_opposite(shape):
     config = SceneConfig(drones=DRONES, ring_swap_shape=shape)
-    scenes = jax.vmap(make_scene_sampler("ring_swap", "random", config))(jax.random.split(jax.random.key(5), 4))
-    np.testing.assert_allclose(scenes.goal, -scenes.start, atol=1e-6)
+    sample = jax.jit(jax.vmap(make_scene_sampler("ring_swap", "random", config)), compiler_options=QUICK)
+    scenes = sample(jax.random.split(jax.random.key(5), 4))
+    np.testing.assert_allclose(scenes.goal, -np.asarray(scenes.start), atol=1e-6)
     distance = np.linalg.norm(scenes.start, axis=-1)
     assert distance.max() - distance.min() < 0.25
-    assert (np.abs(scenes.start[..., 2]).max() > 0.3) == (shape == "sphere")
+    assert (np.abs(np.asarray(scenes.start)[..., 2]).max() > 0.3) == (shape == "sphere")
 
 
 @pytest.mark.parametrize("drones", [1, 7, 12])
 def test_each_group_of_a_tunnel_goes_where_the_other_comes_from(drones):
     config = SceneConfig(drones=drones, tunnel_length=2.0)
-    scene = make_scene_sampler("tunnel", "random", config)(jax.random.key(6))
+    scene = jax.jit(make_scene_sampler("tunnel", "random", config), compiler_options=QUICK)(jax.random.key(6))
     start, goal = np.asarray(scene.start), np.asarray(scene.goal)
     assert np.all(np.abs(start[:, 0]) > 1.2) and np.all(start[:, 0] * goal[:, 0] < 0.0)
     assert np.sum(start[:, 0] < 0.0) == (drones + 1) // 2
     inside = jnp.asarray([[x, 0.25, -0.25] for x in (-0.9, 0.0, 0.9)], jnp.float32)
-    clear = jax.vmap(lambda place: surface_distances(scene.obstacles, place))(inside)
+    clear = jax.jit(jax.vmap(lambda place: surface_distances(scene.obstacles, place)))(inside)
     np.testing.assert_allclose(np.min(clear, axis=1), 0.05, atol=1e-5)
 
 
 def test_a_formation_keeps_its_shape_and_meets_spheres():
     scenes = drawn("formation")
-    moved = np.asarray(scenes.goal - scenes.start)
+    moved = np.asarray(scenes.goal) - np.asarray(scenes.start)
     np.testing.assert_allclose(moved, np.broadcast_to(moved[0, 0], moved.shape), atol=1e-5)
     assert moved[0, 0, 0] > CONFIG.formation_length and not moved[0, 0, 1:].any()
     assert scenes.obstacles.active.sum() > COUNT
@@ -114,18 +118,20 @@ def test_spheres_and_ends_fill_the_cube_of_gcbf_evenly():
 def test_where_no_place_is_free_the_freest_is_taken():
     ball = capsules([[0.0, 0.0, 0.0]], 1.0)
     tried = jnp.asarray([[[1.05, 0.0, 0.0], [1.1, 0.0, 0.0], [0.5, 0.0, 0.0]]], jnp.float32)
-    np.testing.assert_allclose(apart(tried, ball, 0.2), [[1.1, 0.0, 0.0]], atol=1e-6)
-    np.testing.assert_allclose(apart(tried, ball, 0.08), [[1.1, 0.0, 0.0]], atol=1e-6)
-    np.testing.assert_allclose(apart(tried, ball, 0.01), [[1.05, 0.0, 0.0]], atol=1e-6)
+    for gap, taken in ((0.2, 1.1), (0.08, 1.1), (0.01, 1.05)):
+        found = jax.jit(lambda gap=gap: apart(tried, ball, gap))()
+        np.testing.assert_allclose(found, [[taken, 0.0, 0.0]], atol=1e-6)
 
 
 def test_obstacles_near_the_start_or_goal_of_any_drone_are_removed():
-    scene = jax.tree.map(lambda leaf: leaf[0], drawn("gcbf_linear"))
-    ball = scene.obstacles.capsules
-    there = ball.centre[2] + jnp.array([0.0, 0.0, 1.0]) * (ball.radius[2] + 0.03)
-    moved = scene.replace(goal=scene.goal.at[5].set(there))
-    assert np.array_equal(np.flatnonzero(~np.asarray(cleared(moved, 0.05).obstacles.active)), [2])
-    after = perturb(scene, jnp.float32(0.1), 0.05, jax.random.key(0), moving=False)
+    scene = jax.tree.map(lambda leaf: np.asarray(leaf)[0], drawn("gcbf_linear"))
+    ball, goal = scene.obstacles.capsules, scene.goal.copy()
+    goal[5] = ball.centre[2] + np.array([0.0, 0.0, ball.radius[2] + 0.03], np.float32)
+    moved = jax.tree.map(jnp.asarray, scene.replace(goal=goal))
+    left = jax.jit(lambda scene: cleared(scene, 0.05))(moved)
+    assert np.array_equal(np.flatnonzero(~np.asarray(left.obstacles.active)), [2])
+    change = jax.jit(lambda scene, key: perturb(scene, jnp.float32(0.1), 0.05, key, moving=False))
+    after = change(jax.tree.map(jnp.asarray, scene), jax.random.key(0))
     assert after.start_velocity.shape == (DRONES, 3)
     assert len(np.unique(np.asarray(after.start_velocity), axis=0)) == DRONES
 
@@ -136,6 +142,6 @@ def test_flights_are_shared_among_scenes():
 
 def test_per_drone_repeats_what_is_common():
     scenes = drawn("gcbf_linear")
-    flat = per_drone(scenes)
+    flat, scenes = jax.device_get((jax.jit(per_drone)(scenes), scenes))
     assert np.array_equal(flat.start[DRONES + 3], scenes.start[1, 3])
     assert np.array_equal(flat.obstacles.capsules.centre[DRONES + 3], scenes.obstacles.capsules.centre[1])

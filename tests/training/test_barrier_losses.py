@@ -40,10 +40,24 @@ def straight_flight():
 def transitions():
     """Every step of that flight, once."""
     _, _, trajectory = straight_flight()
-    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, SCENE))
-    flown = make_flown_states(SYSTEM, AHEAD)(*one)
-    every = jnp.arange(STEPS)
-    return jax.jit(make_transitions(SYSTEM))(take_steps(flown, jnp.zeros(STEPS, int), every), None)
+
+    @jax.jit
+    def of_every_step(*one):
+        flown = make_flown_states(SYSTEM, AHEAD)(*one)
+        return make_transitions(SYSTEM)(take_steps(flown, jnp.zeros(STEPS, int), jnp.arange(STEPS)), None)
+
+    return of_every_step(*one_of(trajectory, SCENE))
+
+
+def one_of(*given):
+    """Each with a leading axis of one."""
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[None]), given)
+
+
+@pytest.fixture(scope="module")
+def slopes(losses):
+    """(parameters, transitions) -> {loss: its gradient}."""
+    return jax.jit(jax.jacrev(losses))
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +85,16 @@ def test_the_losses_are_what_a_loop_over_the_flight_finds(transitions, losses):
 
 
 @pytest.mark.parametrize("name", ["cbf_safe", "cbf_unsafe", "cbf_hdot"])
-def test_the_gradient_of_each_loss_counts_the_barrier_at_both_ends_of_a_step(transitions, losses, name):
+def test_the_gradient_of_each_loss_counts_the_barrier_at_both_ends_of_a_step(transitions, losses, slopes, name):
     """Central differences: with one end of the rate held fixed they would not agree."""
-    gradient = jax.grad(lambda params: losses(params, transitions)[name])(PARAMS)
+    gradient = slopes(PARAMS, transitions)[name]
     direction = random_barrier(SYSTEM, seed=1)
-    size = 1e-3
+    size, numbers = 1e-3, jax.device_get((PARAMS, direction))
     ahead, behind = (
-        float(losses(jax.tree.map(lambda p, d, s=sign: p + s * size * d, PARAMS, direction), transitions)[name])
+        float(losses(jax.tree.map(lambda p, d, s=sign: np.float32(p + s * size * d), *numbers), transitions)[name])
         for sign in (1.0, -1.0)
     )
-    slope = sum(float(jnp.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    slope = sum(float(np.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
     # The differences' own error: rounding 1e-6 / 1e-3, kinks of the hinge, curvature.
     assert abs(slope) > 0.02 and slope == pytest.approx((ahead - behind) / (2.0 * size), rel=0.02, abs=5e-3)
 
@@ -113,7 +127,7 @@ def test_all_three_losses_fall_together_on_states_that_were_flown(transitions, l
         change, state = optimiser.update(gradient, state)
         return optax.apply_updates(params, change), state
 
-    params, state = PARAMS, optimiser.init(PARAMS)
+    params, state = PARAMS, jax.jit(optimiser.init)(PARAMS)
     first = losses(params, transitions)
     for _ in range(300):
         params, state = update(params, state)
@@ -128,11 +142,14 @@ def test_the_true_graphs_of_a_flight_are_what_its_controller_saw_without_noise()
     rollout = jax.jit(make_rollout(LATE, make_unfiltered_pilot(LATE), 5), compiler_options=QUICK)
     scene = scene_of(BALLS, start=(-1.0, 0.1, 0.0))
     trajectory = rollout(unfiltered(random_policy(LATE)), scene, jnp.float32(0.0), jax.random.key(0))
-    flown = make_flown_states(LATE, AHEAD)(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (trajectory, scene)))
-    picked = take_steps(flown, jnp.zeros(5, int), jnp.arange(5))
-    graphs = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)
-    here = graphs(picked.states, picked.scenes, picked.steps)
-    following = graphs(picked.successors, picked.scenes, picked.steps + 1)
+    graphs = make_true_graphs(LATE)
+
+    def here_and_next(*one):
+        picked = take_steps(make_flown_states(LATE, AHEAD)(*one), jnp.zeros(5, int), jnp.arange(5))
+        here = graphs(picked.states, picked.scenes, picked.steps)
+        return here, graphs(picked.successors, picked.scenes, picked.steps + 1)
+
+    here, following = jax.jit(here_and_next, compiler_options=QUICK)(*one_of(trajectory, scene))
     for name in ("relative_position", "relative_velocity", "goal", "velocity", "mask"):
         seen = np.asarray(getattr(trajectory.graphs, name))
         assert np.abs(seen[1:].astype(float) - seen[:-1]).max() > 1e-3 or name == "mask"
@@ -146,7 +163,7 @@ def test_a_moving_surface_is_where_it_will_be_when_a_command_acts():
     scene = scene_of(BALLS.replace(capsules=moving))
     states = initial_state(jnp.array([-2.0, 0.1, 0.0]), jnp.zeros(3), LATE.physics)
     step = 7
-    one = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], (states, scene))
+    one = one_of(states, scene)
     graph = jax.jit(make_true_graphs(LATE), compiler_options=QUICK)(*one, jnp.array([step]))
     time = step * LATE.physics.time_step + LATE.physics.delay
     centres = np.asarray(BALLS.capsules.centre) + time * np.array([[0.0, 0.0, 3.0], [1.0, 0.0, 0.0]])

@@ -123,7 +123,9 @@ def _draw_faces(axes: Axes3D, faces: Sequence[Array], normals: Array, order: flo
     colours = _shaded(normals)
     # Edges in the face's colour: without them, hairline gaps show between the faces.
     look = {"facecolors": colours, "edgecolors": colours, "linewidths": 0.3, "gid": "obstacle"}
-    axes.add_collection3d(Poly3DCollection(faces, zorder=order, **look, **_FREE))
+    # No limits from them: where faces differ in their number of corners, matplotlib fills up with uninitialised memory,
+    # and would take limits from that as well, infinite ones now and then. frame_space sets the limits.
+    axes.add_collection3d(Poly3DCollection(faces, zorder=order, **look, **_FREE), autolim=False)
 
 
 def _draw_motion(axes: Axes3D, begin: Array, motion: Array) -> None:
