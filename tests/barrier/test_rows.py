@@ -28,11 +28,6 @@ def row_of(config, barrier, graph):
     return make_row_reader(config)(barrier, graph)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def tightening(config, at, graph):
-    return make_tightening(config)(at, graph)
-
-
 def random_states(seed, obstacles, count=STATES):
     """States outside of every obstacle."""
     rng = np.random.default_rng(seed)
@@ -65,7 +60,7 @@ def test_the_slopes_are_central_differences(kind):
     barrier = make_neural_barrier(system)(random_barrier(system)) if kind == "neural" else make_analytic_barrier(system)
     obstacles = crowd(0, count=system.sensor.neighbours, half=(2.0, 2.0, 2.0))
     states = map(jnp.asarray, random_states(7, obstacles)[:2])
-    graphs = jax.jit(jax.vmap(lambda p, v: graph_seen(system, obstacles, p, v)))(*states)
+    graphs = jax.vmap(lambda p, v: graph_seen(system, obstacles, p, v))(*states)
     ours = jax.jit(jax.vmap(lambda graph: slopes(barrier, graph)))(graphs)
 
     def moved(graph, position, velocity):
@@ -165,7 +160,7 @@ def head_on_at_a_wall(speed, passing=0.0, spread=0.0, system=None):
     system = system or small_system(physics=PLAIN)
     wall = capsules([[1e6 + 2.0, 0.0, 0.0]], 1e6)
     graph = graph_seen(system, wall, [0.0, 0.0, 0.0], [speed, passing, 0.0])
-    return graph.replace(spread=jnp.asarray(np.where(graph.mask, spread, 0.0)))
+    return graph.replace(spread=jnp.where(graph.mask, spread, 0.0))
 
 
 @pytest.mark.parametrize(("speed", "passing"), [(0.0, 0.0), (2.0, 0.0), (1.0, 3.0)])
@@ -180,7 +175,7 @@ def test_the_tightening_is_the_closed_form(speed, passing):
     )
     expected = 0.4 * np.hypot(speed, passing) + 2.0 * doubt
     # 1e-5: the epsilons of the safe norms, and a distance that is a difference of 1e6 m.
-    assert tightening(config, slopes_of(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert make_tightening(config)(slopes_of(barrier, graph), graph) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +183,8 @@ def test_the_tightening_is_the_closed_form(speed, passing):
 )
 def test_nodes_compete_as_far_as_none_has_most_of_the_influence(influence, competing):
     graph = head_on_at_a_wall(2.0)
-    at = slopes_of(make_analytic_barrier(small_system(physics=PLAIN)), graph)
-    assert jax.jit(competition)(at.replace(by_node=jnp.asarray(influence, float))) == pytest.approx(competing)
+    at = slopes(make_analytic_barrier(small_system(physics=PLAIN)), graph)
+    assert competition(at.replace(by_node=jnp.asarray(influence, float))) == pytest.approx(competing)
 
 
 def test_at_ridges_the_speed_tightens_between_two_walls_and_not_before_one():
@@ -199,8 +194,8 @@ def test_at_ridges_the_speed_tightens_between_two_walls_and_not_before_one():
     walls = capsules([[1e6 + 2.0, 0.0, 0.0], [-1e6 - 2.0, 0.0, 0.0]], 1e6)
     between = graph_seen(small_system(physics=PLAIN), walls, [0.0, 0.0, 0.0], [0.0, 2.5, 0.0])
     between = between.replace(spread=jnp.zeros_like(between.spread))
-    assert tightening(ridges, slopes_of(barrier, one), one) == pytest.approx(0.0, abs=1e-6)
-    assert tightening(ridges, slopes_of(barrier, between), between) == pytest.approx(0.4 * 2.5, rel=1e-5)
+    assert make_tightening(ridges)(slopes(barrier, one), one) == pytest.approx(0.0, abs=1e-6)
+    assert make_tightening(ridges)(slopes(barrier, between), between) == pytest.approx(0.4 * 2.5, rel=1e-5)
 
 
 def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
@@ -209,13 +204,12 @@ def test_the_doubt_covers_what_a_misplaced_surface_does_to_the_row():
     spread, distance, velocity = 0.01, 1.0, np.array([1.0, 2.5, -1.0])
     ball = [[distance + 1e3, 0.0, 0.0]]
     graph = graph_seen(system, capsules(ball, 1e3), np.zeros(3), velocity)
-    graph = graph.replace(spread=jnp.asarray(np.where(graph.mask, spread, 0.0)))
+    graph = graph.replace(spread=jnp.where(graph.mask, spread, 0.0))
     barrier, alpha = make_analytic_barrier(system), system.barrier.class_k_gain
-    doubt = float(jax.jit(row_doubt)(slopes_of(barrier, graph), graph, alpha))
-    offsets = np.asarray(graph.relative_position)
+    doubt = float(row_doubt(slopes_of(barrier, graph), graph, alpha))
 
     def row(shift):
-        moved = graph.replace(relative_position=jnp.asarray(offsets + shift * (np.arange(len(offsets)) == 0)[:, None]))
+        moved = graph.replace(relative_position=graph.relative_position.at[0].add(jnp.asarray(shift)))
         at = slopes_of(barrier, moved)
         return float(at.drift + alpha * at.value)
 
@@ -228,7 +222,7 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
     loose = system.barrier.model_copy(update={"speed_tightening": 0.0, "noise_tightening": 0.0})
     graph, barrier = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system), make_analytic_barrier(system)
     tight, plain = row_of(system.barrier, barrier, graph), row_of(loose, barrier, graph)
-    raised = tightening(system.barrier, slopes_of(barrier, graph), graph)
+    raised = make_tightening(system.barrier)(slopes_of(barrier, graph), graph)
     assert tight.offset - plain.offset == pytest.approx(float(raised))
     assert tight.offset > plain.offset + 1.0
     np.testing.assert_array_equal(tight.normal, plain.normal)
@@ -247,14 +241,14 @@ def test_the_tightening_raises_the_offset_and_nothing_else_and_passes_no_gradien
 def test_the_distance_barrier_is_flown_as_the_original_was_without_tightening():
     system = small_system(physics=PLAIN, barrier=BarrierConfig(kind="distance_hocbf"))
     graph = head_on_at_a_wall(3.0, 1.0, spread=0.05, system=system)
-    assert tightening(system.barrier, slopes_of(make_analytic_barrier(system), graph), graph) == 0.0
+    assert make_tightening(system.barrier)(slopes_of(make_analytic_barrier(system), graph), graph) == 0.0
 
 
 def test_a_row_of_a_batch_is_the_row_alone():
     system, barrier = small_system(physics=PLAIN), make_analytic_barrier(small_system(physics=PLAIN))
     graphs = [head_on_at_a_wall(speed, 1.0, spread=0.02, system=system) for speed in (0.0, 1.0, 4.0)]
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *graphs)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *graphs)
     together = jax.jit(jax.vmap(lambda graph: make_row_reader(system.barrier)(barrier, graph)))(stacked)
     for index, graph in enumerate(graphs):
         alone = row_of(system.barrier, barrier, graph)
-        jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(np.asarray(x)[i], y, atol=1e-6), together, alone)
+        jax.tree.map(lambda x, y, i=index: np.testing.assert_allclose(x[i], y, atol=1e-6), together, alone)

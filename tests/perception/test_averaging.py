@@ -1,6 +1,5 @@
 """Ranges averaged with those beside them: a wall seen through noise is where it is, not where its shortest ray ends."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from drone_cbf.perception.readings import OwnMotion, Reading
 
 CONFIG = SensorConfig(kind="lidar")
 AWAY, SIGMA = 0.5, 0.05
-HERE = np.array([3.0, -2.0, 1.0], np.float32)
+HERE = jnp.array([3.0, -2.0, 1.0])
 
 
 def directions(count=512):
@@ -34,44 +33,36 @@ def scan_of_a_wall(sigma, seed=0, away=AWAY):
 def points_of(offsets, sigma):
     count = len(offsets)
     return PointMap(
-        points=jnp.asarray(HERE + np.asarray(offsets, np.float32)),
-        velocity=jnp.asarray(np.zeros((count, 3), np.float32)),
-        spread=jnp.asarray(np.full(count, sigma, np.float32)),
-        age=jnp.asarray(np.zeros(count, np.float32)),
-        known=jnp.asarray(np.ones(count, bool)),
+        points=HERE + jnp.asarray(offsets, jnp.float32),
+        velocity=jnp.zeros((count, 3)),
+        spread=jnp.full(count, sigma, jnp.float32),
+        age=jnp.zeros(count),
+        known=jnp.ones(count, bool),
     )
 
 
 def history_of(offsets):
     """The history of a drone that has just read points at ``offsets`` [m] and looked everywhere."""
-    own = OwnMotion(position=jnp.asarray(HERE), velocity=jnp.asarray(np.zeros(3, np.float32)))
-    points = jnp.asarray(HERE + np.asarray(offsets, np.float32))
+    own = OwnMotion(position=HERE, velocity=jnp.zeros(3))
+    points = HERE + jnp.asarray(offsets, jnp.float32)
     count = len(offsets)
     reading = Reading(
         own=own,
         noise=jnp.float32(SIGMA),
         points=points,
-        hit=jnp.asarray(np.ones(count, bool)),
-        velocity=jnp.asarray(np.zeros((count, 3), np.float32)),
-        spread=jnp.asarray(np.full(count, SIGMA, np.float32)),
+        hit=jnp.ones(count, bool),
+        velocity=jnp.zeros((count, 3)),
+        spread=jnp.full(count, SIGMA),
     )
-    return remembered(reading)
-
-
-@jax.jit
-def remembered(reading):
     return remember(empty_history(CONFIG, 0.05), reading, HERE, lambda offset, _: jnp.ones(offset.shape[0], bool))
-
-
-average = jax.jit(averaged)
 
 
 def nearest(offsets, sigma, history=None):
     """Distance [m] of the nearest point before and after averaging."""
     before = np.linalg.norm(offsets, axis=1)
     first = int(np.argmin(before))
-    found = average(points_of(offsets[first : first + 1], sigma), history or history_of(offsets))
-    return before[first], float(np.linalg.norm(np.asarray(found.points)[0] - HERE))
+    found = averaged(points_of(offsets[first : first + 1], sigma), history or history_of(offsets))
+    return before[first], float(np.linalg.norm(np.asarray(found.points[0] - HERE)))
 
 
 def test_the_nearest_of_many_noisy_points_is_near_the_wall_after_it():
@@ -84,7 +75,7 @@ def test_the_nearest_of_many_noisy_points_is_near_the_wall_after_it():
 def test_points_without_noise_stay_where_they_are_to_the_bit():
     offsets = scan_of_a_wall(0.0)
     points = points_of(offsets, 0.0)
-    np.testing.assert_array_equal(average(points, history_of(offsets)).points, points.points)
+    np.testing.assert_array_equal(averaged(points, history_of(offsets)).points, points.points)
 
 
 @pytest.mark.parametrize("gap", [0.3, 1.0, 5.0])
@@ -92,14 +83,14 @@ def test_a_surface_behind_an_obstacle_does_not_move_the_obstacle(gap):
     """A pole before a wall, of which one ray of a scan hits the pole."""
     offsets = scan_of_a_wall(0.0, away=AWAY + gap)
     pole = np.array([[AWAY, 0.0, 0.0]])
-    found = average(points_of(pole, SIGMA), history_of(np.concatenate([offsets, pole])))
+    found = averaged(points_of(pole, SIGMA), history_of(np.concatenate([offsets, pole])))
     np.testing.assert_allclose(found.points, HERE + pole, atol=1e-6)
 
 
 def test_no_point_comes_nearer_or_farther_than_two_standard_deviations():
     offsets = scan_of_a_wall(3.0 * SIGMA, seed=3)
     points = points_of(offsets, SIGMA)
-    moved = np.linalg.norm(np.asarray(average(points, history_of(offsets)).points) - HERE, axis=1)
+    moved = np.linalg.norm(averaged(points, history_of(offsets)).points - HERE, axis=1)
     shift = moved - np.linalg.norm(offsets, axis=1)
     assert shift.min() > -1e-6 and shift.max() < FARTHEST * SIGMA + 1e-6 and shift.max() > SIGMA
 

@@ -1,7 +1,5 @@
 """The depth camera against rays in float64, and what it counts as seen."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,10 +26,7 @@ CONFIG = SensorConfig(kind="depth", range=9.0)
 RANGE = CONFIG.range
 PLACE, YAW = np.array([0.3, -0.2, 1.1]), 0.8
 SYSTEM = SystemConfig(sensor=CONFIG)
-EXACT = DepthErrors(
-    **{name: jnp.asarray(np.zeros(size, np.float32))
-       for name, size in (("position", 3), ("velocity", 3), ("ranges", 192), ("image", 192))}
-)  # fmt: skip
+EXACT = DepthErrors(position=jnp.zeros(3), velocity=jnp.zeros(3), ranges=jnp.zeros(192), image=jnp.zeros(192))
 AHEAD, LEFT = np.array([np.cos(YAW), np.sin(YAW), 0.0]), np.array([-np.sin(YAW), np.cos(YAW), 0.0])
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -42,23 +37,10 @@ def at(depth, left=0.0, up=0.0):
 
 
 def look(obstacles, errors=EXACT, config=CONFIG, noise=0.0):
-    return looking(config)(obstacles, errors, jnp.float32(noise))
-
-
-@functools.cache
-def looking(config):
-    """(obstacles, errors, level) -> reading from ``PLACE``, compiled."""
+    state = initial_state(jnp.asarray(PLACE, jnp.float32), jnp.ones(3), SYSTEM.physics)
+    state = state.replace(yaw=jnp.float32(YAW))
     read = make_depth_camera(config)
-
-    def from_place(obstacles, errors, level):
-        state = initial_state(jnp.asarray(PLACE, jnp.float32), jnp.ones(3), SYSTEM.physics)
-        state = state.replace(yaw=jnp.float32(YAW))
-        return read(obstacles, state, state.position, jnp.int32(0), errors, level)
-
-    return jax.jit(from_place)
-
-
-in_view = jax.jit(make_depth_view(CONFIG))
+    return read(obstacles, state, state.position, jnp.int32(0), errors, jnp.float32(noise))
 
 
 def true_depths(centres, radii, width=32, height=24):
@@ -83,11 +65,11 @@ def pooled(depths):
 def wall(depth, half=20.0):
     """A plane wall at ``depth`` [m] across the view."""
     box = Boxes(
-        centre=jnp.asarray(at(depth + 0.5)[None], jnp.float32),
-        half_size=jnp.asarray([[0.5, half, half]], jnp.float32),
-        rotation=jnp.asarray(np.stack([AHEAD, LEFT, UP], -1)[None], jnp.float32),
-        velocity=jnp.asarray(np.zeros((1, 3), np.float32)),
-        active=jnp.asarray(np.ones(1, bool)),
+        centre=jnp.asarray(at(depth + 0.5), jnp.float32)[None],
+        half_size=jnp.array([[0.5, half, half]]),
+        rotation=jnp.asarray(np.stack([AHEAD, LEFT, UP], -1), jnp.float32)[None],
+        velocity=jnp.zeros((1, 3)),
+        active=jnp.ones(1, bool),
     )
     return obstacles_of(boxes=box)
 
@@ -146,14 +128,14 @@ def test_depths_are_clipped(limit, place, depth):
 
 def test_image_and_depths_have_errors_of_the_stated_size():
     keys = jax.random.split(jax.random.key(0), 200)
-    errors = jax.jit(jax.vmap(lambda key: draw_depth_errors(jnp.float32(0.05), 3, key)))(keys)
+    errors = jax.vmap(lambda key: draw_depth_errors(jnp.float32(0.05), 3, key))(keys)
     count = errors.image.size
     for values, spread in ((errors.image, 0.02), (errors.ranges, 0.05), (errors.position, 0.05)):
         size = np.asarray(values).size
         assert np.std(values) == pytest.approx(spread, rel=4.0 / np.sqrt(2 * size))
         assert abs(np.mean(values)) < 4.0 * spread / np.sqrt(size)
     assert abs(np.corrcoef(np.ravel(errors.image), np.ravel(errors.ranges))[0, 1]) < 4.0 / np.sqrt(count)
-    bent = look(wall(4.0), EXACT.replace(ranges=np.full(192, 0.25, np.float32), image=np.full(192, 0.01, np.float32)))
+    bent = look(wall(4.0), EXACT.replace(ranges=jnp.full(192, 0.25), image=jnp.full(192, 0.01)))
     np.testing.assert_allclose(bent.image, 3.0 / 4.25 - 0.6 + 0.01, rtol=1e-4)
     np.testing.assert_allclose((np.asarray(bent.points) - PLACE) @ AHEAD, 4.25, rtol=1e-5)
 
@@ -166,7 +148,7 @@ def test_no_gradient_reaches_the_image_but_own_motion_has_one():
         reading = read(obstacles, state, position, jnp.int32(0), EXACT, jnp.float32(0.0))
         return jnp.sum(reading.image) + jnp.sum(reading.points), jnp.sum(reading.own.position)
 
-    jacobian = jax.jit(jax.jacrev(seen))(jnp.asarray(PLACE, jnp.float32))
+    jacobian = jax.jacrev(seen)(jnp.asarray(PLACE, jnp.float32))
     assert np.all(np.asarray(jacobian[0]) == 0.0) and np.all(np.asarray(jacobian[1]) == 1.0)
 
 
@@ -184,8 +166,8 @@ def test_no_gradient_reaches_the_image_but_own_motion_has_one():
     ids=["ahead", "aside", "too far aside", "too low", "hidden", "behind", "too near"],
 )
 def test_only_what_the_camera_would_show_is_in_view(place, seen):
-    offset = jnp.asarray((at(*place) - PLACE)[None], jnp.float32)
-    assert bool(in_view(offset, look(wall(4.0)))[0]) == seen
+    offset = jnp.asarray(at(*place) - PLACE, jnp.float32)[None]
+    assert bool(make_depth_view(CONFIG)(offset, look(wall(4.0)))[0]) == seen
 
 
 @pytest.mark.parametrize("size", [{"depth_width": 40}, {"depth_width": 64, "depth_height": 24}])
